@@ -1,0 +1,85 @@
+"""Dovetail: a training framework in which every part is a plugin and every part fits.
+
+Public names are imported when they are first used, so that ``import dovetail`` and the console start without torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dovetail.config.api import Config as Config
+    from dovetail.data.batch import Batch as Batch
+    from dovetail.data.split import Splits as Splits
+    from dovetail.kernel.component import Component as Component
+    from dovetail.kernel.hooks import hookimpl as hookimpl
+    from dovetail.kernel.kinds import AtLeast as AtLeast
+    from dovetail.kernel.kinds import Between as Between
+    from dovetail.kernel.kinds import Callback as Callback
+    from dovetail.kernel.kinds import Collator as Collator
+    from dovetail.kernel.kinds import Dataset as Dataset
+    from dovetail.kernel.kinds import Loss as Loss
+    from dovetail.kernel.kinds import Metric as Metric
+    from dovetail.kernel.kinds import Model as Model
+    from dovetail.kernel.kinds import MoreThan as MoreThan
+    from dovetail.kernel.kinds import Optimizer as Optimizer
+    from dovetail.kernel.kinds import Provided as Provided
+    from dovetail.kernel.kinds import Scheduler as Scheduler
+    from dovetail.kernel.kinds import Storage as Storage
+    from dovetail.kernel.kinds import Tracker as Tracker
+    from dovetail.kernel.kinds import Trainer as Trainer
+    from dovetail.kernel.kinds import Transform as Transform
+    from dovetail.losses.result import LossResult as LossResult
+    from dovetail.models.output import ModelOutput as ModelOutput
+    from dovetail.train.context import Run as Run
+    from dovetail.train.standard import StandardTrainer as StandardTrainer
+    from dovetail.train.state import Outcome as Outcome
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "AtLeast": "dovetail.kernel.kinds",
+    "Batch": "dovetail.data.batch",
+    "Between": "dovetail.kernel.kinds",
+    "Callback": "dovetail.kernel.kinds",
+    "Collator": "dovetail.kernel.kinds",
+    "Component": "dovetail.kernel.component",
+    "Config": "dovetail.config.api",
+    "Dataset": "dovetail.kernel.kinds",
+    "Loss": "dovetail.kernel.kinds",
+    "LossResult": "dovetail.losses.result",
+    "Metric": "dovetail.kernel.kinds",
+    "Model": "dovetail.kernel.kinds",
+    "ModelOutput": "dovetail.models.output",
+    "MoreThan": "dovetail.kernel.kinds",
+    "Optimizer": "dovetail.kernel.kinds",
+    "Outcome": "dovetail.train.state",
+    "Provided": "dovetail.kernel.kinds",
+    "Run": "dovetail.train.context",
+    "Scheduler": "dovetail.kernel.kinds",
+    "Splits": "dovetail.data.split",
+    "StandardTrainer": "dovetail.train.standard",
+    "Storage": "dovetail.kernel.kinds",
+    "Tracker": "dovetail.kernel.kinds",
+    "Trainer": "dovetail.kernel.kinds",
+    "Transform": "dovetail.kernel.kinds",
+    "hookimpl": "dovetail.kernel.hooks",
+}
+
+__all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604 (built from the one table above)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its home on first use."""
+    if name not in _HOMES:
+        msg = f"module 'dovetail' has no attribute '{name}'"
+        raise AttributeError(msg)
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -1,0 +1,101 @@
+"""Which installed distributions offer plugins: read from their metadata, without importing anything of theirs.
+
+``importlib.metadata`` answers the same question, but importing it costs more than everything else that ``--help`` does,
+and it reads each distribution's whole metadata. The recording format is a published specification (a folder
+``NAME-VERSION.dist-info`` beside the packages, with ``entry_points.txt`` in INI form), so it is read directly;
+``importlib.metadata`` answers only where the packages do not lie in plain folders.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+
+from attrs import frozen
+
+GROUP = "dovetail"
+_HEADER = f"[{GROUP}]"
+
+
+@frozen(order=True)
+class EntryPoint:
+    """One line of an installed distribution's entry points in the group ``dovetail``."""
+
+    distribution: str
+    name: str
+    #: ``"package.module"`` or ``"package.module:attribute"``.
+    value: str
+    version: str
+
+
+def normalize(name: str) -> str:
+    """Return a distribution's name as indexes compare it: lower case, runs of ``-_.`` as one dash."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def installed_entry_points() -> list[EntryPoint]:
+    """Return the entry points of every installed plugin, sorted by distribution and name.
+
+    The order depends on names alone, never on the order of files on the disk. Of a distribution that is installed twice,
+    the one that comes first on ``sys.path`` counts, as for imports.
+    """
+    found: dict[str, list[EntryPoint]] = {}
+    for distribution, version, text in _recorded_in_folders():
+        if distribution not in found:
+            found[distribution] = list(_parse(text, distribution, version))
+    if GROUP not in found:  # not even Dovetail itself lies in a plain folder: a zip application, a custom importer
+        for distribution, version, text in _recorded_elsewhere():
+            if distribution not in found:
+                found[distribution] = list(_parse(text, distribution, version))
+    return sorted(entry for entries in found.values() for entry in entries)
+
+
+def _recorded_in_folders() -> Iterator[tuple[str, str, str]]:
+    """Yield (normalized name, version, text of entry_points.txt) of distributions that name our group."""
+    for folder in sys.path:
+        try:
+            with os.scandir(folder or ".") as entries:
+                names = [entry.name for entry in entries if entry.name.endswith((".dist-info", ".egg-info"))]
+        except OSError:
+            continue
+        for name in names:
+            try:
+                with open(os.path.join(folder, name, "entry_points.txt"), encoding="utf-8") as file:  # noqa: PTH118,PTH123 (pathlib's import costs start-up time)
+                    text = file.read()
+            except (OSError, UnicodeDecodeError):
+                continue
+            if _HEADER in text:
+                stem, _, version = name.rpartition(".")[0].partition("-")
+                version = version or _version_in(os.path.join(folder, name))  # noqa: PTH118 (as above)
+                yield normalize(stem), version.partition("-py")[0], text
+
+
+def _version_in(folder: str) -> str:
+    """Return the version that an ``.egg-info`` folder without one in its name records (an uninstalled source tree)."""
+    try:
+        with open(os.path.join(folder, "PKG-INFO"), encoding="utf-8") as file:  # noqa: PTH118,PTH123 (as above)
+            return next((line[9:].strip() for line in file if line.startswith("Version: ")), "")
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _recorded_elsewhere() -> Iterator[tuple[str, str, str]]:
+    from importlib import metadata  # noqa: PLC0415 (slow to import and rarely needed)
+
+    for distribution in metadata.distributions():
+        text = distribution.read_text("entry_points.txt") or ""
+        if _HEADER in text:
+            yield normalize(distribution.name), distribution.version, text
+
+
+def _parse(text: str, distribution: str, version: str) -> Iterator[EntryPoint]:
+    inside = False
+    for raw in text.splitlines():
+        line = raw.strip()
+        if line.startswith("["):
+            inside = line == _HEADER
+        elif inside and "=" in line and not line.startswith(("#", ";")):
+            name, value = (part.strip() for part in line.split("=", 1))
+            yield EntryPoint(distribution, name, value.partition("[")[0].strip(), version)

@@ -1,0 +1,341 @@
+"""The kinds of component: what each must satisfy, and what the run provides to its factory.
+
+This is the one table of kinds. A factory's options come from TOML; *provided* parameters come from the run, by name. A
+provided value fills a parameter only when that has no default and the run file does not set it, or when the parameter
+is marked :class:`Provided`: what the run file says always wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, Protocol
+
+from attrs import field, frozen
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from dovetail.data.batch import Batch
+    from dovetail.losses.result import LossResult
+    from dovetail.models.output import ModelOutput
+    from dovetail.train.context import Run
+    from dovetail.train.state import Outcome
+
+
+# Markers and limits, used inside ``Annotated[…]``.
+
+
+class Provided:
+    """Marks a parameter with a default that the run fills unless the run file sets it: ``Annotated[int | None, Provided]``."""
+
+
+@frozen
+class Between:
+    """Limits a number to ``low ≤ value ≤ high``."""
+
+    low: float
+    high: float
+
+    def problem(self, value: float) -> str | None:
+        """Say what is wrong with ``value``, or None."""
+        return None if self.low <= value <= self.high else f"must be between {self.low:g} and {self.high:g}"
+
+
+@frozen
+class AtLeast:
+    """Limits a number to ``value ≥ low``."""
+
+    low: float
+
+    def problem(self, value: float) -> str | None:
+        """Say what is wrong with ``value``, or None."""
+        return None if value >= self.low else f"must be at least {self.low:g}"
+
+
+@frozen
+class MoreThan:
+    """Limits a number to ``value > low``."""
+
+    low: float
+
+    def problem(self, value: float) -> str | None:
+        """Say what is wrong with ``value``, or None."""
+        return None if value > self.low else f"must be more than {self.low:g}"
+
+
+Limit = Between | AtLeast | MoreThan
+
+# The protocols. A parameter annotated with one of them is itself a component: its TOML value is a table with a ``type``.
+
+
+class Loss(Protocol):
+    """Maps a model's outputs and a batch to a scalar mean, its named parts, and the weight it is a mean over."""
+
+    def __call__(self, outputs: ModelOutput, batch: Batch) -> LossResult:
+        """Compute the loss of one batch."""
+
+
+class Collator(Protocol):
+    """Makes one batch of a list of samples, losing none."""
+
+    def __call__(self, samples: list[Any]) -> Batch:
+        """Collate ``samples``."""
+
+
+class Transform(Protocol):
+    """Maps a sample to a sample of the same form."""
+
+    def __call__(self, sample: Any) -> Any:
+        """Transform one sample."""
+
+
+class Dataset(Protocol):
+    """A map-style dataset; a factory may also return ``Splits`` that are already made."""
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+
+    def __getitem__(self, index: int, /) -> Any:
+        """Return one sample: ``(input, target)`` or a dict with ``inputs`` and ``targets``."""
+
+
+class Model(Protocol):
+    """A ``torch.nn.Module``, called with a batch's inputs."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Return a tensor, a tuple, a mapping or an object that ``ModelOutput`` can read."""
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """Return the parameters and buffers by name."""
+
+
+class Optimizer(Protocol):
+    """A ``torch.optim.Optimizer``."""
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update the parameters once."""
+
+
+class Scheduler(Protocol):
+    """A torch learning-rate scheduler."""
+
+    def step(self) -> None:
+        """Advance by one update, or by one epoch."""
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """Return everything that a resumed run needs."""
+
+
+class Metric(Protocol):
+    """Gathers batches on the device and gives figures at the end, without a device sync in between."""
+
+    def update(self, outputs: ModelOutput, batch: Batch) -> None:
+        """Take in one batch."""
+
+    def compute(self) -> Mapping[str, Any]:
+        """Return the figures by name: floats, or nested lists such as a confusion matrix."""
+
+    def reset(self) -> None:
+        """Forget every batch."""
+
+
+class Callback(Protocol):
+    """Any object with some of the lifecycle hooks, and ``state_dict``/``load_state_dict`` where it has state."""
+
+
+class Tracker(Protocol):
+    """A callback that records the run somewhere."""
+
+
+class Trainer(Protocol):
+    """Trains."""
+
+    def fit(self, run: Run) -> Outcome:
+        """Train until done or told to stop."""
+
+
+class Storage(Protocol):
+    """Keeps objects under relative, slash-separated keys; an object is there whole or not at all."""
+
+    def put(self, key: str, source: Path | bytes) -> None:
+        """Store ``source``, replacing what was there, all or nothing."""
+
+    def open(self, key: str) -> BinaryIO:
+        """Open an object for reading; FileNotFoundError where there is none."""
+
+    def list(self, prefix: str = "") -> list[str]:
+        """Return the keys that start with ``prefix``, sorted."""
+
+    def delete(self, key: str) -> None:
+        """Remove an object; FileNotFoundError where there is none."""
+
+    def exists(self, key: str) -> bool:
+        """Say whether the object is there."""
+
+
+class Profile(Protocol):
+    """A layer of config."""
+
+    def __call__(self) -> Mapping[str, Any]:
+        """Return the layer as plain tables and values."""
+
+
+class Command(Protocol):
+    """A click command."""
+
+
+@frozen
+class Reserved:
+    """A key that a kind keeps for itself: taken off a part's table before its factory sees the options."""
+
+    #: The type of its value, or ``"module:attribute"`` of it where naming it here would import from an upper floor.
+    annotation: Any
+    default: Any
+    help: str
+
+
+@frozen
+class Kind:
+    """One kind of component."""
+
+    name: str
+    #: The registration hook that offers components of this kind.
+    hook: str
+    #: The protocol that marks a parameter as being a component of this kind.
+    protocol: type
+    #: What a built part must satisfy, in words.
+    must: str
+    #: Parameters that the run can fill, by name.
+    provides: Mapping[str, str] = field(factory=dict)
+    #: Keys kept by the kind, by name.
+    reserved: Mapping[str, Reserved] = field(factory=dict)
+
+
+_CLASSES: Final = {
+    "num_classes": "number of classes of the dataset, None for regression",
+    "class_counts": "training samples per class, a list of integers",
+}
+
+_KINDS: Final = (
+    Kind(
+        "dataset",
+        "dovetail_datasets",
+        Dataset,
+        "a map-style dataset, or Splits; may have num_classes, class_names, targets, column(name), input_shape, fingerprint",
+        provides={"seed": "the run's seed"},
+        reserved={
+            "split": Reserved(
+                "dovetail.data.split:SplitOptions", None, "how to divide the samples into train, validation and test"
+            )
+        },
+    ),
+    Kind(
+        "transform",
+        "dovetail_transforms",
+        Transform,
+        "(sample) -> sample; may draw from the global generators, which are seeded per sample",
+        reserved={
+            "splits": Reserved(
+                list[Literal["train", "validation", "test"]], ("train",), "the splits whose samples it transforms"
+            )
+        },
+    ),
+    Kind(
+        "collator",
+        "dovetail_collators",
+        Collator,
+        "(samples: list) -> Batch, keeping every sample",
+        provides={"num_classes": _CLASSES["num_classes"]},
+    ),
+    Kind(
+        "model",
+        "dovetail_models",
+        Model,
+        "a torch.nn.Module",
+        provides={
+            "num_classes": _CLASSES["num_classes"],
+            "input_shape": "shape of one sample's input, a tuple of integers",
+            "vocab_size": "number of distinct tokens of the dataset",
+        },
+    ),
+    Kind(
+        "loss",
+        "dovetail_losses",
+        Loss,
+        "(outputs: ModelOutput, batch: Batch) -> LossResult, or a plain (input, target) -> scalar, which is adapted",
+        provides=_CLASSES,
+    ),
+    Kind(
+        "optimizer",
+        "dovetail_optimizers",
+        Optimizer,
+        "a torch.optim.Optimizer",
+        provides={"params": "the trainable parameters of model and loss, or their groups"},
+        reserved={
+            "no_decay": Reserved(
+                list[str],
+                (),
+                "parameters whose name contains one of these words, and biases and norms, get weight_decay = 0",
+            )
+        },
+    ),
+    Kind(
+        "scheduler",
+        "dovetail_schedulers",
+        Scheduler,
+        "a torch LRScheduler; steps once per update, or per epoch where it has the trait per_epoch",
+        provides={
+            "optimizer": "the built optimizer",
+            "total_steps": "optimizer updates in the whole run",
+            "steps_per_epoch": "optimizer updates per epoch",
+            "max_epochs": "epochs in the whole run",
+        },
+        reserved={
+            "every": Reserved(
+                Literal["update", "epoch"] | None, None, "when it steps; by default what the scheduler says of itself"
+            ),
+            "monitor": Reserved(str | None, None, "the metric that a plateau scheduler reads"),
+        },
+    ),
+    Kind(
+        "metric",
+        "dovetail_metrics",
+        Metric,
+        "update(outputs, batch), compute() -> figures by name, reset()",
+        provides={"num_classes": _CLASSES["num_classes"]},
+    ),
+    Kind(
+        "callback",
+        "dovetail_callbacks",
+        Callback,
+        "an object with some of the lifecycle hooks",
+    ),
+    Kind(
+        "tracker",
+        "dovetail_trackers",
+        Tracker,
+        "an object with some of the lifecycle hooks, which records the run",
+    ),
+    Kind("trainer", "dovetail_trainers", Trainer, "fit(run) -> Outcome"),
+    Kind(
+        "storage",
+        "dovetail_storage_backends",
+        Storage,
+        "put (all or nothing), open, list, delete, exists",
+    ),
+    Kind("profile", "dovetail_profiles", Profile, "() -> a layer of config as plain tables"),
+    Kind("command", "dovetail_commands", Command, "a click command"),
+)
+
+KINDS: Final[Mapping[str, Kind]] = {kind.name: kind for kind in _KINDS}
+_BY_PROTOCOL: Final = {kind.protocol: kind.name for kind in _KINDS}
+
+
+def component_kind(annotation: Any) -> str | None:
+    """Return the kind whose protocol ``annotation`` is, or None for any other type."""
+    return _BY_PROTOCOL.get(annotation) if isinstance(annotation, type) else None
+
+
+def provided_names() -> Iterable[str]:
+    """Return every name that some kind provides."""
+    return sorted({name for kind in _KINDS for name in kind.provides})

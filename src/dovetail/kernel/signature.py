@@ -1,0 +1,205 @@
+"""Reading a factory's signature: which TOML keys it takes, of which types, and what the run must provide.
+
+Signatures are read as torch's own show they must be: parameter by parameter, so that one name which exists only for type
+checkers spoils nothing else; without the union members that TOML cannot say (``lr: float | Tensor`` is a float); and a
+parameter without a usable annotation takes any plain value, unchecked.
+"""
+
+from __future__ import annotations
+
+import datetime
+import enum
+import inspect
+import sys
+import types
+import typing
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
+
+import attrs
+from attrs import frozen
+
+from dovetail.kernel.kinds import KINDS, AtLeast, Between, Kind, Limit, MoreThan, Provided, component_kind
+from dovetail.kernel.plugins import PluginError, Registered
+
+
+class _Missing(enum.Enum):
+    MISSING = "MISSING"
+
+    def __repr__(self) -> str:
+        return self.value
+
+
+#: Stands where a parameter has no default.
+MISSING: Final = _Missing.MISSING
+
+
+class _Unsayable(enum.Enum):
+    UNSAYABLE = "UNSAYABLE"
+
+
+_UNSAYABLE: Final = _Unsayable.UNSAYABLE
+_PLAIN: Final = (bool, int, float, str, Path, datetime.datetime, datetime.date, datetime.time, type(None))
+_COLLECTIONS: Final = (list, tuple, set, frozenset, Sequence, Collection, Iterable)
+_MAPPINGS: Final = (dict, Mapping)
+
+
+@frozen
+class Parameter:
+    """One keyword parameter of a factory."""
+
+    name: str
+    #: Its type without markers, limits and what TOML cannot say; ``Any`` where nothing is known.
+    annotation: Any
+    default: Any = MISSING
+    #: Whether the run fills it when the run file does not.
+    provided: bool = False
+    limits: tuple[Limit, ...] = ()
+    #: False where the annotation says nothing usable, so that any plain TOML value goes through.
+    checked: bool = True
+    #: False where no TOML value could ever fit, such as a tensor.
+    settable: bool = True
+
+    @property
+    def required(self) -> bool:
+        """Whether the run file must set it."""
+        return self.default is MISSING and not self.provided
+
+
+@frozen
+class Signature:
+    """What a factory takes."""
+
+    factory: Callable[..., Any]
+    parameters: Mapping[str, Parameter]
+    #: The attrs class that stands in for the signature, if the component names one.
+    options_class: type | None = None
+    #: The name of the one parameter that takes an instance of ``options_class``; None passes its fields as keywords.
+    options_parameter: str | None = None
+
+
+def read_signature(registered: Registered) -> Signature:
+    """Import the target of ``registered`` and read what it takes.
+
+    Raises:
+        PluginError: the target cannot be imported, says too little about itself, or has a parameter whose name its kind
+            keeps for itself. The message names the plugin and the target.
+    """
+    component = registered.component
+    who = f"{registered.kind} '{registered.name}' of {registered.distribution} ({component.target})"
+    try:
+        factory, options = component.load(), component.load_options()
+    except (Exception, SystemExit) as error:
+        msg = f"{who} cannot be imported: {type(error).__name__}: {error}"
+        raise PluginError(msg) from error
+    kind = KINDS[registered.kind]
+    try:
+        read = _read_options(factory, options, kind) if options else _read_factory(factory, kind)
+    except (TypeError, ValueError) as error:
+        msg = f"{who}: {error}"
+        raise PluginError(msg) from error
+    taken = sorted(set(read.parameters) & {"type", *kind.reserved})
+    if taken:
+        msg = f"{who} has a parameter '{taken[0]}', which every {kind.name} keeps for the run; rename it or give options="
+        raise PluginError(msg)
+    return read
+
+
+def _read_factory(factory: Callable[..., Any], kind: Kind) -> Signature:
+    parameters: dict[str, Parameter] = {}
+    for name, parameter, annotation in _annotated_parameters(factory):
+        if parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY}:
+            stars = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "positional-only ")
+            msg = f"its signature has {stars}{name}, which names no TOML key; give the component options="
+            raise TypeError(msg)
+        default = MISSING if parameter.default is parameter.empty else parameter.default
+        parameters[name] = _parameter(name, annotation, default, kind)
+    return Signature(factory, parameters)
+
+
+def _read_options(factory: Callable[..., Any], options: type, kind: Kind) -> Signature:
+    if not attrs.has(options):
+        msg = f"options {options!r} is not an attrs class"
+        raise TypeError(msg)
+    namespace = vars(sys.modules.get(options.__module__, types.ModuleType("")))
+    parameters: dict[str, Parameter] = {}
+    for one in attrs.fields(options):
+        if one.init:
+            annotation = _resolve(one.type, namespace) if one.type is not None else Any
+            default = MISSING if one.default is attrs.NOTHING else one.default
+            parameters[one.alias] = _parameter(one.alias, annotation, default, kind)
+    taker = None
+    for name, parameter, annotation in _annotated_parameters(factory):
+        if annotation is options:
+            taker = name
+        elif name not in parameters and name in kind.provides and parameter.default is parameter.empty:
+            # Provided values reach the factory itself: the options class is built without them, so that it can be checked early.
+            parameters[name] = Parameter(name, Any, provided=True, checked=False, settable=False)
+    return Signature(factory, parameters, options, taker)
+
+
+def _annotated_parameters(factory: Callable[..., Any]) -> Iterator[tuple[str, inspect.Parameter, Any]]:
+    """Yield (name, parameter, resolved annotation or ``Any``), without ``self``."""
+    signature = inspect.signature(factory)
+    function = inspect.unwrap(factory.__init__ if isinstance(factory, type) else factory)
+    module = sys.modules.get(getattr(factory, "__module__", ""), types.ModuleType(""))
+    namespace = {**vars(module), **getattr(function, "__globals__", {})}
+    for name, parameter in signature.parameters.items():
+        annotation = Any if parameter.annotation is parameter.empty else _resolve(parameter.annotation, namespace)
+        yield name, parameter, annotation
+
+
+def _resolve(annotation: Any, namespace: dict[str, Any]) -> Any:
+    """Evaluate a written annotation; ``Any`` where a name in it exists only for type checkers."""
+    if not isinstance(annotation, str):
+        return annotation
+    try:
+        return eval(annotation, {**vars(typing), **namespace})  # noqa: S307 (the source of an installed package, as typing.get_type_hints does)
+    except Exception:  # noqa: BLE001 (an annotation may raise anything, and then says nothing)
+        return Any
+
+
+def _parameter(name: str, annotation: Any, default: Any, kind: Kind) -> Parameter:
+    marks: list[Any] = []
+    while get_origin(annotation) is Annotated:
+        annotation, *more = get_args(annotation)
+        marks += more
+    sayable = _sayable(annotation)
+    nothing = sayable is _UNSAYABLE or (sayable is type(None) and annotation not in {None, type(None)})
+    provided = name in kind.provides and (default is MISSING or Provided in marks)
+    return Parameter(
+        name,
+        Any if nothing else sayable,
+        default,
+        provided,
+        limits=tuple(mark for mark in marks if isinstance(mark, Between | AtLeast | MoreThan)),
+        checked=not nothing and sayable is not Any,
+        settable=not nothing,
+    )
+
+
+def _sayable(annotation: Any) -> Any:
+    """Return ``annotation`` without what TOML cannot say, ``Any`` for what says nothing, or ``_UNSAYABLE``."""
+    origin = get_origin(annotation)
+    if annotation is None:
+        return type(None)
+    if annotation is Any or annotation is object or isinstance(annotation, typing.TypeVar):
+        return Any
+    if origin is Annotated:
+        inner = _sayable(get_args(annotation)[0])
+        return inner if inner in {Any, _UNSAYABLE} else annotation
+    if origin in {Union, types.UnionType}:
+        members = [said for member in get_args(annotation) if (said := _sayable(member)) is not _UNSAYABLE]
+        return Union[tuple(members)] if members else _UNSAYABLE  # noqa: UP007 (built from a list)
+    if origin is Literal:
+        return annotation
+    if origin in _COLLECTIONS or origin in _MAPPINGS:
+        return annotation if all(_sayable(one) is not _UNSAYABLE for one in get_args(annotation) if one is not ...) else _UNSAYABLE
+    if annotation in _COLLECTIONS or annotation in _MAPPINGS:
+        return annotation
+    if isinstance(annotation, type) and (
+        annotation in _PLAIN or issubclass(annotation, enum.Enum) or attrs.has(annotation) or component_kind(annotation)
+    ):
+        return annotation
+    return _UNSAYABLE
