@@ -1,0 +1,196 @@
+"""What is wrong, where, and what was meant."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Self
+
+from attrs import frozen
+
+from dovetail.config.notation import basic_string, inline, key, visible
+from dovetail.kernel.secret import Env
+
+_MOST_COMPARED: Final = 100  # characters: a longer name is nobody's slip of the pen
+_SHOWN: Final = 40  # characters of a value that a message repeats
+_MOST_BITS: Final = 4000  # of an integer in a message: Python refuses to write much larger ones
+_TYPES: Final[tuple[tuple[type, str], ...]] = (  # a subclass stands before its base
+    (type(None), "none"),
+    (Env, "secret"),
+    (bool, "boolean"),
+    (int, "integer"),
+    (float, "float"),
+    (str, "string"),
+    (dt.datetime, "date and time"),
+    (dt.date, "date"),
+    (dt.time, "time"),
+    (list, "array"),
+    (tuple, "array"),
+    (Mapping, "table"),
+)
+
+
+@frozen
+class Origin:
+    """Where a key or a value comes from: a place in a file, or an argument, a profile, a default, Python."""
+
+    #: The file as the user knows it, or words such as ``command line, argument 2``.
+    source: str
+    #: Counted from 1, as editors do; None for anything but a file.
+    line: int | None = None
+    #: Counted from 1, in characters.
+    column: int | None = None
+
+    @classmethod
+    def argument(cls, number: int) -> Self:
+        """Return the origin of the override that is the ``number``-th, counted from 1."""
+        return cls(f"command line, argument {number}")
+
+    def __str__(self) -> str:
+        source = visible(self.source, limit=300)
+        return source if self.line is None else f"{source}:{self.line}:{self.column}"
+
+
+#: Where a value that nobody wrote comes from.
+DEFAULT: Final = Origin("default")
+#: Where a value that a program set comes from.
+PYTHON: Final = Origin("Python")
+
+
+@frozen
+class Problem:
+    """One thing that is wrong with a configuration."""
+
+    origin: Origin
+    #: The key in question, dotted as in TOML; empty if no key is.
+    path: str
+    #: What was expected, what was found and, if it can be guessed, what was meant.
+    message: str
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (str(self.origin), self.path, self.message) if part)
+
+
+class ConfigError(ValueError):
+    """A configuration cannot be used. It carries every problem that was found; as text, each is one line."""
+
+    #: Sorted by file, line and column, each problem once; what has no place in a file comes last.
+    problems: list[Problem]
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = sorted(dict.fromkeys(problems), key=_order)
+        super().__init__("\n".join(map(str, self.problems)))
+
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[list[Problem]]]:
+        """Let a worker process hand the problems back whole."""
+        return type(self), (self.problems,)
+
+
+def _order(problem: Problem) -> tuple[object, ...]:
+    origin = problem.origin
+    numbered = [(int(digits or 0), text) for digits, text in re.findall(r"(\d{1,9})|(\D+)", origin.source)]
+    return origin.line is None, numbered, origin.line or 0, origin.column or 0, problem.path, problem.message
+
+
+# --- what was found -----------------------------------------------------------------------------------------
+
+
+def toml_type(value: object) -> str:
+    """Return TOML's word for the type of a plain value: "integer", "table" and so on; None is "none"."""
+    return next((word for kind, word in _TYPES if isinstance(value, kind)), type(value).__name__)
+
+
+def with_article(word: str) -> str:
+    """Return ``word`` behind its indefinite article: "an integer", "a string"."""
+    return f"{'an' if word[:1].lower() in tuple('aeiou') else 'a'} {word}"
+
+
+def found(value: object) -> str:
+    """Return what a value is, briefly, for the end of "expected …, got …": ``the string "30"``."""
+    match value:
+        case None:
+            return "none"
+        case Env(name=name):
+            return f"the secret in the environment variable {name}"
+        case str():
+            return f"the string {basic_string(_cut(value))}"
+        case list() | tuple():
+            return f"an array of {len(value)} value{'s' * (len(value) != 1)}" if value else "an empty array"
+        case Mapping():
+            return f"a table with {_keys(value)}" if value else "an empty table"
+        case bool():
+            return f"the boolean {inline(value)}"
+        case int() if value.bit_length() > _MOST_BITS:
+            return f"an integer of {value.bit_length()} bits"
+        case int() | float() | dt.date() | dt.time():
+            return f"the {toml_type(value)} {_cut(inline(value))}"
+        case _:
+            return f"{with_article(type(value).__name__)} object"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
+def _keys(table: Mapping[Any, Any]) -> str:
+    names = [visible(key(str(name))) for name in table]
+    several = "s" * (len(names) > 1)
+    shown = ", ".join(names[:3])
+    return f"the key{several} {shown}" if len(names) <= 3 else f"{len(names)} keys ({shown}, …)"  # noqa: PLR2004 - as many as fit
+
+
+# --- what was meant -----------------------------------------------------------------------------------------
+
+
+def suggest(name: str, candidates: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the candidate that ``name`` most likely stands for, or ``""``.
+
+    In this order: the same but for case, ``-`` and ``_``; a slip or two of the pen; the same words with
+    others around them (``epochs`` for ``max_epochs``); initials (``learning_rate`` for ``lr``).
+    """
+    near = nearest(name, candidates)
+    return f"; did you mean '{near}'?" if near is not None else ""
+
+
+def nearest(name: str, candidates: Iterable[str]) -> str | None:
+    """Return the candidate that ``name`` most likely stands for, by the rules of :func:`suggest`, or None."""
+    if len(name) > _MOST_COMPARED:
+        return None
+    rated = ((_likeness(name, candidate), candidate) for candidate in candidates if candidate != name)
+    best = min(((rating, candidate) for rating, candidate in rated if rating is not None), default=None)
+    return None if best is None else best[1]
+
+
+def _likeness(name: str, candidate: str) -> tuple[int, int] | None:
+    """Return how near a candidate is, the smaller the nearer, or None if it is not near at all."""
+    given, known = _words(name), _words(candidate)
+    plain_given, plain_known = "".join(given), "".join(known)
+    if plain_given == plain_known:
+        return 0, 0
+    shorter, longer = sorted((len(plain_given), len(plain_known)))
+    allowed = min(max(1, longer // 3), shorter - 1)
+    if longer - shorter <= allowed and (slips := _edit_distance(plain_given, plain_known)) <= allowed:
+        return 1, slips
+    if shorter and (set(given) <= set(known) or set(known) <= set(given)):
+        return 2, longer - shorter
+    initials = {"".join(word[0] for word in words) for words in (given, known) if len(words) > 1}
+    return (3, 0) if {plain_given, plain_known} & initials else None
+
+
+def _words(name: str) -> list[str]:
+    return re.findall(r"[^\W_]+", name.casefold())
+
+
+def _edit_distance(left: str, right: str) -> int:
+    """Return how many insertions, deletions, replacements and swaps of neighbours are between two words."""
+    before: list[int] = []
+    row = list(range(len(right) + 1))
+    for i, char in enumerate(left, start=1):
+        before, last, row = row[:], before, [i]
+        for j, other in enumerate(right, start=1):
+            cost = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (char != other))
+            if i > 1 and j > 1 and char == right[j - 2] and left[i - 2] == other:
+                cost = min(cost, last[j - 2] + 1)
+            row.append(cost)
+    return row[-1]

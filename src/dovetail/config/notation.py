@@ -1,0 +1,92 @@
+"""How keys, paths and values are written in TOML, and how any text is shown within one line."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from dovetail.kernel.secret import Env
+
+#: What stands for None in a run file and on the command line, since TOML has no word for it.
+NONE: Final = "@none"
+#: What removes an inherited key.
+UNSET: Final = "@unset"
+
+_BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
+_SHORT_ESCAPES: Final = {
+    "\b": "\\b",
+    "\t": "\\t",
+    "\n": "\\n",
+    "\f": "\\f",
+    "\r": "\\r",
+    '"': '\\"',
+    "\\": "\\\\",
+}
+
+
+def visible(text: str, limit: int = 60) -> str:
+    """Return ``text`` fit for a message: one line, no control characters, cut in the middle at ``limit``."""
+    if len(text) > limit:
+        half = (limit - 1) // 2
+        text = f"{text[:half]}…{text[len(text) - half :]}"
+    return "".join(char if char.isprintable() else _escape(char) for char in text)
+
+
+def basic_string(text: str) -> str:
+    """Return ``text`` as a one-line TOML string in double quotes."""
+    shown = (_SHORT_ESCAPES.get(char) or (char if char.isprintable() else _escape(char)) for char in text)
+    return f'"{"".join(shown)}"'
+
+
+def key(name: str) -> str:
+    """Return ``name`` as TOML writes a key: bare where that is possible."""
+    return name if _BARE_KEY.fullmatch(name) else basic_string(name)
+
+
+def dotted(path: Iterable[str | int]) -> str:
+    """Return a path as TOML writes it, with the places of array elements in brackets: ``a."b c".d[2]``."""
+    written = ""
+    for part in path:
+        written += f"[{part}]" if isinstance(part, int) else f".{key(part)}"
+    return written.removeprefix(".")
+
+
+def inline(value: object) -> str:
+    """Return a plain value as TOML writes it within one line.
+
+    None is written ``"@none"`` and a secret ``{ env = "NAME" }``, so that a run file reads them back.
+
+    Raises:
+        TypeError: TOML has no notation for such a value.
+    """
+    match value:
+        case None | str():
+            return basic_string(NONE if value is None else value)
+        case Env(name=name):
+            return _inline_table({"env": name})
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return repr(value)  # of the floats too: Python and TOML write inf and nan alike
+        case dt.date() | dt.time():
+            return value.isoformat()
+        case list() | tuple():
+            return f"[{', '.join(map(inline, value))}]"
+        case Mapping():
+            return _inline_table(value)
+        case _:
+            raise TypeError(f"TOML has no notation for {type(value).__name__}")
+
+
+def _inline_table(table: Mapping[Any, Any]) -> str:
+    entries = ", ".join(f"{key(name)} = {inline(value)}" for name, value in table.items())
+    return f"{{ {entries} }}" if entries else "{}"
+
+
+def _escape(char: str) -> str:
+    if char in _SHORT_ESCAPES:
+        return _SHORT_ESCAPES[char]
+    code = ord(char)
+    return f"\\u{code:04X}" if code <= 0xFFFF else f"\\U{code:08X}"  # noqa: PLR2004 - where TOML's short form ends
