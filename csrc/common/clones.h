@@ -1,0 +1,9 @@
+// DOVETAIL_CLONES before a function compiles it once per x86-64 level and picks one when the object is loaded.
+// Kernels are written so that every clone adds in the same order: the level never changes a result.
+#pragma once
+
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12
+#define DOVETAIL_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define DOVETAIL_CLONES
+#endif

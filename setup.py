@@ -1,0 +1,311 @@
+"""Builds the native ops: one shared object for the CPU, one for CUDA where nvcc is, both against torch's stable ABI.
+
+`torch.utils.cpp_extension` refuses CUDA code beside a CPU-only torch, so the compilers are called here, through ninja.
+The objects load under every torch >= 2.10 and every Python: they have no Python symbols and no file-name suffix.
+
+Settings, all environment variables:
+    CXX                   the C++ compiler (default: g++)
+    CUDA_HOME             where CUDA is (default: where nvcc on the PATH is)
+    DOVETAIL_CUDA_ARCHS   "all" (default), "none", or compute capabilities such as "80;90"; the newest one also as PTX
+    DOVETAIL_NATIVE=0     build no native ops; everything then runs on the plain-torch references
+    DOVETAIL_WERROR=1     warnings of the compilers are errors
+"""
+
+from __future__ import annotations
+
+import atexit
+import fcntl
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build import build
+from setuptools.command.build_ext import build_ext
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ROOT = Path(__file__).resolve().parent
+SOURCES = ROOT / "csrc"
+# Kept between builds, also when pip builds in a temporary directory of its own, so that ninja has something to compare.
+OBJECTS = ROOT / "build" / "native"
+
+TORCH_TARGET = (2, 10)
+CUDA_ARCHS = ("80", "90", "100", "120")
+
+CPU = "dovetail.ops.libdovetail_cpu"
+CUDA = "dovetail.ops.libdovetail_cuda"
+
+# What libtorch_cuda.so offers to the CUDA half. A CPU-only torch has no such file to link against, so a stub stands in
+# for it: all that the object keeps of it is its name (DT_NEEDED), which the CUDA build of torch then answers to.
+TORCH_CUDA_SYMBOLS = ("aoti_torch_get_current_cuda_stream",)
+
+
+def fail(message: str) -> NoReturn:
+    """Stop the build with a message for the person who started it, and no traceback."""
+    lines = "\n".join(f"    {line}" for line in message.splitlines())
+    sys.exit(f"\ndovetail: the native ops were not built.\n{lines}\n")
+
+
+def say(message: str) -> None:
+    """A line for the person who started the build (pip shows it with -v)."""
+    print(f"dovetail: {message}", flush=True)
+
+
+def run(command: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a tool, its output as text."""
+    return subprocess.run(command, check=False, capture_output=True, text=True, **options)
+
+
+def ninja() -> str:
+    """The ninja of this environment, else the one on the PATH."""
+    beside = Path(sys.executable).with_name("ninja")
+    found = str(beside) if beside.exists() else shutil.which("ninja")
+    if found is None:
+        fail("ninja is needed and was not found: pip install ninja")
+    return found
+
+
+def compiler() -> tuple[list[str], str]:
+    """The C++ compiler's command and its version line."""
+    command = shlex.split(os.environ.get("CXX", "g++"))
+    if shutil.which(command[0]) is None:
+        fail(
+            f"A C++ compiler is needed and '{command[0]}' was not found.\n"
+            "Install one (Debian, Ubuntu: apt-get install g++; Fedora: dnf install gcc-c++), name another in CXX,\n"
+            "or set DOVETAIL_NATIVE=0 to go without native ops (slower, the same results)."
+        )
+    return command, run([*command, "--version"]).stdout.partition("\n")[0]
+
+
+def nvcc() -> Path | None:
+    """The CUDA compiler, or None."""
+    home = os.environ.get("CUDA_HOME")
+    found = shutil.which(str(Path(home) / "bin" / "nvcc")) if home else shutil.which("nvcc")
+    return Path(found) if found else None
+
+
+def cuda_architectures(compiler: Path) -> list[str]:
+    """The architectures to compile for, oldest first: those asked for, else all of ours that this nvcc knows."""
+    known = re.findall(r"compute_(\d+)", run([str(compiler), "--list-gpu-arch"]).stdout)
+    asked = os.environ.get("DOVETAIL_CUDA_ARCHS", "all")
+    if asked == "all":
+        return [arch for arch in CUDA_ARCHS if arch in known]
+    archs = [arch.replace(".", "") for arch in re.split(r"[;, ]+", asked) if arch]
+    unknown = [arch for arch in archs if arch not in known]
+    if unknown or not archs:
+        fail(f"DOVETAIL_CUDA_ARCHS={asked!r}: this nvcc knows {', '.join(known)}; also 'all' and 'none'.")
+    return sorted(archs, key=int)
+
+
+def why_no_cuda() -> str | None:
+    """Why the CUDA half is not built, or None if it is."""
+    if os.environ.get("DOVETAIL_CUDA_ARCHS") == "none":
+        return "DOVETAIL_CUDA_ARCHS=none"
+    if nvcc() is None:
+        return "there is no nvcc on the PATH or in CUDA_HOME"
+    return None
+
+
+def torch_paths() -> tuple[list[str], Path, str]:
+    """Include directories, library directory and version of the torch that is installed."""
+    try:
+        import torch
+        from torch.utils import cpp_extension
+    except ImportError as error:
+        fail(
+            f"torch's headers are needed and torch cannot be imported ({error}).\n"
+            "Install torch first, then this package with --no-build-isolation."
+        )
+    version = tuple(int(part) for part in torch.__version__.split(".")[:2])
+    if version < TORCH_TARGET:
+        fail(f"torch {torch.__version__} is installed; 2.10 or later is needed.")
+    return cpp_extension.include_paths(), Path(torch.__file__).parent / "lib", torch.__version__
+
+
+def escape(path: object) -> str:
+    """A path as ninja reads it."""
+    return re.sub(r"([$ :])", r"$\1", str(path))
+
+
+def define(name: str, value: str) -> str:
+    """A preprocessor definition, quoted for the shell and for ninja."""
+    return shlex.quote(f"-D{name}={value}").replace("$", "$$")
+
+
+class NinjaFile:
+    """The commands that make one shared object, written to a folder of its own."""
+
+    def __init__(self, name: str) -> None:
+        self.folder = OBJECTS / name
+        self.output = self.folder / f"{name}.so"
+        self.includes, self.torch_lib, self.torch_version = torch_paths()
+        self.cxx, self.cxx_version = compiler()
+        self.rules: list[str] = []
+        self.edges: list[str] = []
+        self.objects: list[str] = []
+
+    def common_flags(self, info: dict[str, Any]) -> list[str]:
+        """The flags that both compilers understand."""
+        major, minor = TORCH_TARGET
+        info |= {"torch_target": f"{major}.{minor}", "built_with_torch": self.torch_version}
+        text = json.dumps(json.dumps(info, sort_keys=True))    # as a C string
+        return [
+            "-std=c++17",
+            "-O3",
+            *(f"-isystem {shlex.quote(path)}" for path in self.includes),
+            f"-DTORCH_TARGET_VERSION=0x{major:02x}{minor:02x}000000000000",
+            define("DOVETAIL_BUILD_INFO", text),
+        ]
+
+    def cxx_flags(self) -> list[str]:
+        """Flags of the C++ compiler alone: warnings, and arithmetic in the order in which it is written."""
+        flags = ["-fPIC", "-fvisibility=hidden", "-fopenmp-simd", "-fno-math-errno", "-ffp-contract=off"]
+        flags += ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Wno-unknown-pragmas"]
+        return [*flags, "-Werror"] if os.environ.get("DOVETAIL_WERROR") == "1" else flags
+
+    def rule(self, name: str, command: Sequence[str], *, depfile: bool = False) -> None:
+        """A command, with ninja's placeholders in it."""
+        lines = [f"rule {name}", f"  command = {' '.join(command)}", f"  description = {name} $out"]
+        self.rules += [*lines, *(["  depfile = $out.d", "  deps = gcc"] if depfile else []), ""]
+
+    def compile(self, rule: str, sources: Sequence[Path]) -> None:
+        """One object file for each source."""
+        for source in sources:
+            target = f"{source.parent.name}.{source.name}.o"
+            self.edges.append(f"build {target}: {rule} {escape(source)}")
+            self.objects.append(target)
+
+    def link(self, command: Sequence[str], also: Sequence[str] = ()) -> None:
+        """The shared object from all object files."""
+        self.rule("link", command)
+        after = f" | {' '.join(also)}" if also else ""
+        self.edges.append(f"build {self.output.name}: link {' '.join(self.objects)}{after}")
+
+    def make(self) -> Path:
+        """Run ninja; a build under way in another process is waited for."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            text = "\n".join(["ninja_required_version = 1.8", "", *self.rules, *self.edges, ""])
+            (self.folder / "build.ninja").write_text(text)
+            done = run([ninja(), "-C", str(self.folder), self.output.name])
+        if done.returncode != 0:
+            fail(f"{done.stdout}{done.stderr}\nThe commands are in {self.folder / 'build.ninja'}.")
+        say(f"{self.output.name}: {done.stdout.strip().splitlines()[-1]}")
+        return self.output
+
+
+def build_cpu() -> Path:
+    """The object with every op's schema and its CPU kernel."""
+    file = NinjaFile("libdovetail_cpu")
+    flags = file.common_flags({"compiler": file.cxx_version})
+    cxx = [*file.cxx, *flags, *file.cxx_flags(), "-MMD", "-MF", "$out.d", "-c", "$in", "-o", "$out"]
+    file.rule("cxx", cxx, depfile=True)
+    file.compile("cxx", sorted(SOURCES.rglob("*.cpp")))
+    libraries = ["-Wl,--no-as-needed", "-ltorch_cpu", "-Wl,--as-needed"]
+    search = f"-L{shlex.quote(str(file.torch_lib))}"
+    file.link([*file.cxx, "-shared", "-Wl,-z,defs", "$in", search, *libraries, "-o", "$out"])
+    return file.make()
+
+
+def build_cuda(compiler: Path) -> Path:
+    """The object with the CUDA kernels: static CUDA runtime, so no match with torch's CUDA version is needed."""
+    file = NinjaFile("libdovetail_cuda")
+    archs = cuda_architectures(compiler)
+    version = re.search(r"release ([\d.]+)", run([str(compiler), "--version"]).stdout)
+    info = {"compiler": f"nvcc {version[1] if version else '?'}", "cuda_archs": [*archs, f"{archs[-1]}+PTX"]}
+    flags = file.common_flags(info)
+    host = [flag for flag in file.cxx_flags() if flag not in {"-Wconversion", "-Wshadow"}]    # nvcc's own code has those
+    targets = [f"-gencode arch=compute_{arch},code=sm_{arch}" for arch in archs]
+    targets.append(f"-gencode arch=compute_{archs[-1]},code=compute_{archs[-1]}")
+    strict = ["-Werror", "all-warnings"] if os.environ.get("DOVETAIL_WERROR") == "1" else []
+    nvcc_flags = ["-ccbin", file.cxx[0], "--threads", "0", "-lineinfo", "--expt-relaxed-constexpr", "-DUSE_CUDA", *strict]
+    nvcc_flags += [*targets, *(f"-Xcompiler {flag}" for flag in host), "-MD", "-MF", "$out.d", "-c", "$in", "-o", "$out"]
+    file.rule("nvcc", [str(compiler), *flags, *nvcc_flags], depfile=True)
+    file.compile("nvcc", sorted(SOURCES.rglob("*.cu")))
+    cxx = [*file.cxx, *flags, *file.cxx_flags(), "-c", "$in", "-o", "$out"]
+    file.rule("cxx", cxx)
+    file.compile("cxx", [SOURCES / "common" / "build_info.cpp"])
+
+    file.folder.mkdir(parents=True, exist_ok=True)
+    stub_source = "".join(f"void {name}(void) {{}}\n" for name in TORCH_CUDA_SYMBOLS)
+    stub_command = f"printf '%b' {shlex.quote(stub_source.encode('unicode_escape').decode())}"
+    soname = "-Wl,-soname,libtorch_cuda.so"
+    stub = [stub_command, "|", *file.cxx, "-x c -shared -fPIC", soname, "-o", "$out", "-"]
+    file.rule("stub", stub)
+    file.edges.append("build libtorch_cuda.so: stub")
+
+    search = ["-L.", f"-L{shlex.quote(str(file.torch_lib))}"]
+    # --exclude-libs keeps the runtime's own symbols inside: several copies may live in one process.
+    options = ["-z", "defs", "--exclude-libs", "ALL", "--no-as-needed", "-ltorch_cuda", "-ltorch_cpu", "--as-needed"]
+    linker = [f"-Xlinker {option}" for option in options]
+    nvcc_link = [str(compiler), "-ccbin", file.cxx[0], "-shared", "-cudart", "static"]
+    link = [*nvcc_link, "$in", *search, *linker, "-o", "$out"]
+    file.link(link, also=["libtorch_cuda.so"])
+    return file.make()
+
+
+class BuildNative(build_ext):
+    """Puts the shared objects where setuptools expects extension modules."""
+
+    def get_ext_filename(self, fullname: str) -> str:
+        """Without Python's suffix: the objects serve every Python."""
+        return str(Path(*fullname.split(".")).with_suffix(".so"))
+
+    def build_extension(self, ext: Extension) -> None:
+        """Compile what changed and copy the object to its package."""
+        if ext.name == CUDA:
+            found = nvcc()
+            assert found is not None    # else there is no such extension
+            built = build_cuda(found)
+        else:
+            built = build_cpu()
+        target = Path(self.get_ext_fullpath(ext.name))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self.copy_file(str(built), str(target))
+
+
+class CleanBuild(build):
+    """Builds in a folder of its own: files of an earlier build never reach a wheel, and two builds never meet."""
+
+    def initialize_options(self) -> None:
+        """As setuptools does, with a fresh base folder."""
+        super().initialize_options()
+        self.build_base = tempfile.mkdtemp(prefix="dovetail-build-")
+        atexit.register(shutil.rmtree, self.build_base, ignore_errors=True)
+
+
+class WheelOfAnyPython(bdist_wheel):
+    """Tags a wheel for every Python 3 of its platform, as its objects have no Python symbols."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        """`py3-none-PLATFORM`; without objects `py3-none-any`."""
+        _, _, platform = super().get_tag()
+        return "py3", "none", platform
+
+
+def extensions() -> list[Extension]:
+    """What is to be built here."""
+    if os.environ.get("DOVETAIL_NATIVE") == "0":
+        say("DOVETAIL_NATIVE=0: no native ops are built; plain torch does their work.")
+        return []
+    reason = why_no_cuda()
+    if reason is not None:
+        say(f"the CUDA half of the native ops is skipped: {reason}.")
+    return [Extension(name, sources=[]) for name in (CPU, CUDA) if name == CPU or reason is None]
+
+
+setup(
+    ext_modules=extensions(),
+    cmdclass={"build": CleanBuild, "build_ext": BuildNative, "bdist_wheel": WheelOfAnyPython},
+)
