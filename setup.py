@@ -1,12 +1,14 @@
-"""Builds the native ops: one shared object for the CPU, one for CUDA where nvcc is, both against torch's stable ABI.
+"""Builds the native ops: a shared object for the CPU and, where nvcc is, one for CUDA.
 
-`torch.utils.cpp_extension` refuses CUDA code beside a CPU-only torch, so the compilers are called here, through ninja.
-The objects load under every torch >= 2.10 and every Python: they have no Python symbols and no file-name suffix.
+`torch.utils.cpp_extension` refuses CUDA code beside a CPU-only torch, so the compilers are called here,
+through ninja. Both objects are made against torch's stable ABI and have no Python symbols: they load under
+every torch >= 2.10 and every Python.
 
 Settings, all environment variables:
     CXX                   the C++ compiler (default: g++)
     CUDA_HOME             where CUDA is (default: where nvcc on the PATH is)
-    DOVETAIL_CUDA_ARCHS   "all" (default), "none", or compute capabilities such as "80;90"; the newest one also as PTX
+    DOVETAIL_CUDA_ARCHS   "all" (default), "none", or compute capabilities such as "80;90";
+                          the newest one also as PTX
     DOVETAIL_NATIVE=0     build no native ops; everything then runs on the plain-torch references
     DOVETAIL_WERROR=1     warnings of the compilers are errors
 """
@@ -17,6 +19,7 @@ import atexit
 import fcntl
 import json
 import os
+import platform
 import re
 import shlex
 import shutil
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent
 SOURCES = ROOT / "csrc"
-# Kept between builds, also when pip builds in a temporary directory of its own, so that ninja has something to compare.
+# Kept between builds, so that ninja has something to compare.
 OBJECTS = ROOT / "build" / "native"
 
 TORCH_TARGET = (2, 10)
@@ -45,8 +48,8 @@ CUDA_ARCHS = ("80", "90", "100", "120")
 CPU = "dovetail.ops.libdovetail_cpu"
 CUDA = "dovetail.ops.libdovetail_cuda"
 
-# What libtorch_cuda.so offers to the CUDA half. A CPU-only torch has no such file to link against, so a stub stands in
-# for it: all that the object keeps of it is its name (DT_NEEDED), which the CUDA build of torch then answers to.
+# What the CUDA half takes from libtorch_cuda.so. A CPU-only torch has no such file to link against, so a
+# stub stands in for it. The object keeps no more of it than its name (DT_NEEDED).
 TORCH_CUDA_SYMBOLS = ("aoti_torch_get_current_cuda_stream",)
 
 
@@ -81,8 +84,8 @@ def compiler() -> tuple[list[str], str]:
     if shutil.which(command[0]) is None:
         fail(
             f"A C++ compiler is needed and '{command[0]}' was not found.\n"
-            "Install one (Debian, Ubuntu: apt-get install g++; Fedora: dnf install gcc-c++), name another in CXX,\n"
-            "or set DOVETAIL_NATIVE=0 to go without native ops (slower, the same results)."
+            "Install one (Debian, Ubuntu: apt-get install g++; Fedora: dnf install gcc-c++) or name another\n"
+            "in CXX, or set DOVETAIL_NATIVE=0 to go without native ops (slower, the same results)."
         )
     return command, run([*command, "--version"]).stdout.partition("\n")[0]
 
@@ -95,7 +98,7 @@ def nvcc() -> Path | None:
 
 
 def cuda_architectures(compiler: Path) -> list[str]:
-    """The architectures to compile for, oldest first: those asked for, else all of ours that this nvcc knows."""
+    """The architectures to compile for, oldest first: as asked, else all of ours that this nvcc knows."""
     known = re.findall(r"compute_(\d+)", run([str(compiler), "--list-gpu-arch"]).stdout)
     asked = os.environ.get("DOVETAIL_CUDA_ARCHS", "all")
     if asked == "all":
@@ -158,7 +161,7 @@ class NinjaFile:
         """The flags that both compilers understand."""
         major, minor = TORCH_TARGET
         info |= {"torch_target": f"{major}.{minor}", "built_with_torch": self.torch_version}
-        text = json.dumps(json.dumps(info, sort_keys=True))    # as a C string
+        text = json.dumps(json.dumps(info, sort_keys=True)[1:-1])  # the members, as a C string
         return [
             "-std=c++17",
             "-O3",
@@ -171,6 +174,8 @@ class NinjaFile:
         """Flags of the C++ compiler alone: warnings, and arithmetic in the order in which it is written."""
         flags = ["-fPIC", "-fvisibility=hidden", "-fopenmp-simd", "-fno-math-errno", "-ffp-contract=off"]
         flags += ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Wno-unknown-pragmas"]
+        if platform.machine() == "x86_64":
+            flags.append("-mprefer-vector-width=512")  # the clone for x86-64-v4 would stay at 256 bits
         return [*flags, "-Werror"] if os.environ.get("DOVETAIL_WERROR") == "1" else flags
 
     def rule(self, name: str, command: Sequence[str], *, depfile: bool = False) -> None:
@@ -219,19 +224,23 @@ def build_cpu() -> Path:
 
 
 def build_cuda(compiler: Path) -> Path:
-    """The object with the CUDA kernels: static CUDA runtime, so no match with torch's CUDA version is needed."""
+    """The object with the CUDA kernels; its CUDA runtime is static, so torch's may be of another version."""
     file = NinjaFile("libdovetail_cuda")
     archs = cuda_architectures(compiler)
     version = re.search(r"release ([\d.]+)", run([str(compiler), "--version"]).stdout)
     info = {"compiler": f"nvcc {version[1] if version else '?'}", "cuda_archs": [*archs, f"{archs[-1]}+PTX"]}
     flags = file.common_flags(info)
-    host = [flag for flag in file.cxx_flags() if flag not in {"-Wconversion", "-Wshadow"}]    # nvcc's own code has those
+    # nvcc's own code would not pass these two.
+    host = [flag for flag in file.cxx_flags() if flag not in {"-Wconversion", "-Wshadow"}]
     targets = [f"-gencode arch=compute_{arch},code=sm_{arch}" for arch in archs]
     targets.append(f"-gencode arch=compute_{archs[-1]},code=compute_{archs[-1]}")
-    strict = ["-Werror", "all-warnings"] if os.environ.get("DOVETAIL_WERROR") == "1" else []
-    nvcc_flags = ["-ccbin", file.cxx[0], "--threads", "0", "-lineinfo", "--expt-relaxed-constexpr", "-DUSE_CUDA", *strict]
-    nvcc_flags += [*targets, *(f"-Xcompiler {flag}" for flag in host), "-MD", "-MF", "$out.d", "-c", "$in", "-o", "$out"]
-    file.rule("nvcc", [str(compiler), *flags, *nvcc_flags], depfile=True)
+    options = ["--threads 0", "-lineinfo", "--expt-relaxed-constexpr", "-DUSE_CUDA"]
+    if os.environ.get("DOVETAIL_WERROR") == "1":
+        options.append("-Werror all-warnings")
+    tool = [str(compiler), "-ccbin", file.cxx[0]]
+    host_options = [f"-Xcompiler {flag}" for flag in host]
+    nvcc_command = [*tool, *flags, *options, *targets, *host_options, "-MD -MF $out.d -c $in -o $out"]
+    file.rule("nvcc", nvcc_command, depfile=True)
     file.compile("nvcc", sorted(SOURCES.rglob("*.cu")))
     cxx = [*file.cxx, *flags, *file.cxx_flags(), "-c", "$in", "-o", "$out"]
     file.rule("cxx", cxx)
@@ -247,10 +256,10 @@ def build_cuda(compiler: Path) -> Path:
 
     search = ["-L.", f"-L{shlex.quote(str(file.torch_lib))}"]
     # --exclude-libs keeps the runtime's own symbols inside: several copies may live in one process.
-    options = ["-z", "defs", "--exclude-libs", "ALL", "--no-as-needed", "-ltorch_cuda", "-ltorch_cpu", "--as-needed"]
-    linker = [f"-Xlinker {option}" for option in options]
-    nvcc_link = [str(compiler), "-ccbin", file.cxx[0], "-shared", "-cudart", "static"]
-    link = [*nvcc_link, "$in", *search, *linker, "-o", "$out"]
+    hide = ["-z", "defs", "--exclude-libs", "ALL"]
+    libraries = ["--no-as-needed", "-ltorch_cuda", "-ltorch_cpu", "--as-needed"]
+    linker = [f"-Xlinker {option}" for option in (*hide, *libraries)]
+    link = [*tool, "-shared", "-cudart static", "$in", *search, *linker, "-o", "$out"]
     file.link(link, also=["libtorch_cuda.so"])
     return file.make()
 
@@ -264,19 +273,15 @@ class BuildNative(build_ext):
 
     def build_extension(self, ext: Extension) -> None:
         """Compile what changed and copy the object to its package."""
-        if ext.name == CUDA:
-            found = nvcc()
-            assert found is not None    # else there is no such extension
-            built = build_cuda(found)
-        else:
-            built = build_cpu()
+        found = nvcc()
+        built = build_cuda(found) if ext.name == CUDA and found is not None else build_cpu()
         target = Path(self.get_ext_fullpath(ext.name))
         target.parent.mkdir(parents=True, exist_ok=True)
         self.copy_file(str(built), str(target))
 
 
 class CleanBuild(build):
-    """Builds in a folder of its own: files of an earlier build never reach a wheel, and two builds never meet."""
+    """Builds in a fresh folder: no file of an earlier build reaches a wheel, and two builds never meet."""
 
     def initialize_options(self) -> None:
         """As setuptools does, with a fresh base folder."""
@@ -290,8 +295,7 @@ class WheelOfAnyPython(bdist_wheel):
 
     def get_tag(self) -> tuple[str, str, str]:
         """`py3-none-PLATFORM`; without objects `py3-none-any`."""
-        _, _, platform = super().get_tag()
-        return "py3", "none", platform
+        return "py3", "none", super().get_tag()[2]
 
 
 def extensions() -> list[Extension]:

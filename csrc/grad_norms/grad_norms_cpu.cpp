@@ -17,7 +17,7 @@ namespace dovetail::grad_norms {
 namespace {
 
 constexpr std::int64_t chunk_size = 1 << 15;
-constexpr std::int64_t lanes = 16;
+constexpr std::int64_t lanes = 64;
 
 struct Partial {
   double sum;               // of squares
@@ -70,6 +70,32 @@ struct F16 {
   }
 };
 
+// One row of `lanes` elements into the lanes. Three short loops, because each has one element width and so fills the
+// vector unit; the row stays in registers or the first cache.
+template <class Format>
+inline __attribute__((always_inline)) void add_row(const typename Format::Bits* bits, std::int64_t width, double* sums,
+                                                   typename Format::Bits* largest, typename Format::Bits* broken) {
+  using Bits = typename Format::Bits;
+  using Value = decltype(Format::value(Bits{}));
+  Bits magnitudes[lanes];
+  Value values[lanes];
+#pragma omp simd
+  for (std::int64_t lane = 0; lane < width; ++lane) {
+    magnitudes[lane] = static_cast<Bits>(bits[lane] & Format::magnitude);
+    largest[lane] = magnitudes[lane] > largest[lane] ? magnitudes[lane] : largest[lane];
+    broken[lane] = static_cast<Bits>(broken[lane] + (magnitudes[lane] >= Format::infinity ? 1 : 0));
+  }
+#pragma omp simd
+  for (std::int64_t lane = 0; lane < width; ++lane) {
+    values[lane] = Format::value(magnitudes[lane]);
+  }
+#pragma omp simd
+  for (std::int64_t lane = 0; lane < width; ++lane) {
+    const double value = static_cast<double>(values[lane]);
+    sums[lane] += value * value;
+  }
+}
+
 template <class Format>
 inline __attribute__((always_inline)) Partial scan(const void* data, std::int64_t count) {
   using Bits = typename Format::Bits;
@@ -79,22 +105,9 @@ inline __attribute__((always_inline)) Partial scan(const void* data, std::int64_
   Bits broken[lanes] = {};    // at most chunk_size / lanes each: fits 16 bits
   const std::int64_t whole = count - count % lanes;
   for (std::int64_t start = 0; start < whole; start += lanes) {
-#pragma omp simd
-    for (std::int64_t lane = 0; lane < lanes; ++lane) {
-      const Bits magnitude = static_cast<Bits>(bits[start + lane] & Format::magnitude);
-      const double value = static_cast<double>(Format::value(magnitude));
-      sums[lane] += value * value;
-      largest[lane] = magnitude > largest[lane] ? magnitude : largest[lane];
-      broken[lane] = static_cast<Bits>(broken[lane] + (magnitude >= Format::infinity ? 1 : 0));
-    }
+    add_row<Format>(bits + start, lanes, sums, largest, broken);
   }
-  for (std::int64_t lane = 0; whole + lane < count; ++lane) {
-    const Bits magnitude = static_cast<Bits>(bits[whole + lane] & Format::magnitude);
-    const double value = static_cast<double>(Format::value(magnitude));
-    sums[lane] += value * value;
-    largest[lane] = magnitude > largest[lane] ? magnitude : largest[lane];
-    broken[lane] = static_cast<Bits>(broken[lane] + (magnitude >= Format::infinity ? 1 : 0));
-  }
+  add_row<Format>(bits + whole, count - whole, sums, largest, broken);
   Partial partial{0.0, 0.0, 0};
   Bits top = 0;
   for (std::int64_t lane = 0; lane < lanes; ++lane) {

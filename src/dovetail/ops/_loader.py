@@ -1,0 +1,141 @@
+"""Finds, checks and loads the shared objects of the native ops, once, when the first op is called.
+
+The objects are built against torch's stable ABI and have no Python symbols, so one build serves torch 2.10
+and later under any Python. When one is missing or does not fit, a single warning says so and what to do, and
+every op goes on with its plain-torch reference: slower, the same results.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import json
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar
+
+import torch
+from attrs import field, frozen
+
+Device = Literal["cpu", "cuda"]
+_Fake = TypeVar("_Fake", bound=Callable[..., Any])
+
+#: The switch: DOVETAIL_NATIVE=0 runs everything on the plain-torch references.
+SWITCH: Final = "DOVETAIL_NATIVE"
+
+#: Raised when a schema or the meaning of a result changes, in step with csrc/common/build_info.cpp.
+REVISION: Final = 1
+
+#: Where setup.py puts the objects.
+FOLDER: Final = Path(__file__).parent
+
+# Fake implementations wait here until the object that defines their schemas is loaded.
+_FAKES: Final[dict[str, Callable[..., Any]]] = {}
+
+_REBUILD = "build it with: pip install --no-build-isolation --no-deps -e ."
+
+
+@frozen
+class Native:
+    """One shared object: whether it is loaded, and if not, why not.
+
+    Attributes:
+        device: The kind of tensor whose kernels it holds.
+        path: Where it is, or would be.
+        why_not: Empty if it is loaded; else a sentence.
+        build: What it was built with and for (`compiler`, `torch_target`, `built_with_torch`, `revision`, and
+            `cuda_archs` for CUDA). Empty if it is not loaded.
+    """
+
+    device: Device
+    path: Path
+    why_not: str = ""
+    build: dict[str, Any] = field(factory=dict)
+
+    @property
+    def live(self) -> bool:
+        """Whether its kernels do the work."""
+        return not self.why_not
+
+    def __str__(self) -> str:
+        """One line for `dovetail doctor`."""
+        if not self.live:
+            return f"{self.device}: plain torch ({self.why_not})"
+        archs = self.build.get("cuda_archs")
+        made_for = f"torch ≥ {self.build['torch_target']}" + (f", sm_{', sm_'.join(archs)}" if archs else "")
+        return f"{self.device}: native ({made_for}; {self.build['compiler']})"
+
+
+def fake(op: str) -> Callable[[_Fake], _Fake]:
+    """Marks the function that gives the shapes of an op's results, for torch.compile and torch.export."""
+
+    def mark(function: _Fake) -> _Fake:
+        _FAKES[op] = function
+        return function
+
+    return mark
+
+
+@functools.cache
+def load(device: Device) -> Native:
+    """The object for a device, loaded if it can be; warns at most once if it should be there and is not."""
+    native = _load(device)
+    if not native.live and not _expected_absence(device):
+        instead = "Plain torch does their work, slower."
+        message = f"dovetail's native {device} ops are not in use: {native.why_not}. {instead}"
+        warnings.warn(message, RuntimeWarning, stacklevel=4)
+    return native
+
+
+def status() -> tuple[Native, ...]:
+    """The state of both objects, for `dovetail doctor`; loads them if need be and never warns.
+
+    `str()` of each is one line, such as «cpu: native (torch ≥ 2.10; g++ 12.2)» or
+    «cuda: plain torch (torch finds no CUDA device)».
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return load("cpu"), load("cuda")
+
+
+def _expected_absence(device: Device) -> bool:
+    """Whether nobody needs to be told that the object is not in use."""
+    return os.environ.get(SWITCH) == "0" or (device == "cuda" and not torch.cuda.is_available())
+
+
+def _load(device: Device) -> Native:
+    path = FOLDER / f"libdovetail_{device}.so"
+    if os.environ.get(SWITCH) == "0":
+        return Native(device, path, f"{SWITCH}=0")
+    if device == "cuda":
+        if not torch.cuda.is_available():
+            return Native(device, path, "torch finds no CUDA device")
+        if not load("cpu").live:  # it holds the schemas
+            return Native(device, path, "the CPU object, which holds the schemas, is not loaded")
+    if not path.exists():
+        need = "; it needs nvcc" if device == "cuda" else ""
+        return Native(device, path, f"{path.name} is missing{need}; {_REBUILD}")
+    try:
+        torch.ops.load_library(path)  # type: ignore[no-untyped-call]  # torch leaves it without types
+        build = _build_info(path)
+    except (OSError, AttributeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        found = f"{path.name} does not load under torch {torch.__version__} ({reason})"
+        return Native(device, path, f"{found}; {_REBUILD}")
+    if build["revision"] != REVISION:
+        found = f"{path.name} has revision {build['revision']} of the ops, this version needs {REVISION}"
+        return Native(device, path, f"{found}; {_REBUILD}")
+    if device == "cpu":
+        for op, function in _FAKES.items():
+            torch.library.register_fake(f"dovetail::{op}", function)
+    return Native(device, path, build=build)
+
+
+def _build_info(path: Path) -> dict[str, Any]:
+    """What the object says about itself."""
+    function = ctypes.CDLL(str(path)).dovetail_build_info
+    function.restype = ctypes.c_char_p
+    info: dict[str, Any] = json.loads(function())
+    return info
