@@ -1,6 +1,7 @@
 """Dovetail: a training framework in which every part is a plugin and every part fits.
 
-Public names are imported when they are first used, so that ``import dovetail`` and the console start without torch.
+Public names are imported when they are first used, so that ``import dovetail`` and the console start without
+torch.
 """
 
 from __future__ import annotations

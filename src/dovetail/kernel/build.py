@@ -1,7 +1,8 @@
 """From a checked table to a live object.
 
-A :class:`Part` is what the config makes of a table with a ``type``: the component it names, and its options, already typed
-and checked. Building is one call of the factory with keyword arguments; nothing is looked up by string again.
+A :class:`Part` is what the config makes of a table with a ``type``: the component it names, and its options,
+already typed and checked. Building is one call of the factory with keyword arguments; nothing is looked up by
+string again.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from typing import Any
 import attrs
 from attrs import field, frozen
 
-from dovetail.kernel.plugins import PluginError, Registered
+from dovetail.kernel.component import PluginError
+from dovetail.kernel.plugins import Registered
 from dovetail.kernel.secret import Env
 from dovetail.kernel.signature import MISSING, Signature, read_signature
 
@@ -56,7 +58,8 @@ def build(part: Part, provided: Mapping[str, Any]) -> Any:
         provided: what the run can give so far, by name; a kind takes only the names that its table lists.
 
     Raises:
-        BuildError: a value the run cannot provide is missing, a secret is not set, or the factory refused its arguments.
+        BuildError: a value the run cannot provide is missing, a secret is not set, or the factory refused its
+            arguments.
         PluginError: the target cannot be imported.
     """
     if part.live is not MISSING or part.registered is None:
@@ -70,7 +73,9 @@ def build(part: Part, provided: Mapping[str, Any]) -> Any:
             if signature.options_parameter:
                 arguments = {signature.options_parameter: options}
             else:
-                arguments = {one.alias: getattr(options, one.name) for one in attrs.fields(signature.options_class) if one.init}
+                arguments = {
+                    one.alias: getattr(options, one.name) for one in attrs.fields(signature.options_class) if one.init
+                }
         return signature.factory(**{**given, **arguments})
     except (BuildError, PluginError):
         raise
@@ -93,7 +98,9 @@ def provided_arguments(part: Part, signature: Signature, provided: Mapping[str, 
         if parameter.provided and provided.get(parameter.name) is not None:
             given[parameter.name] = provided[parameter.name]
         elif parameter.default is MISSING:
-            why = "this run cannot provide it; set it in the run file" if parameter.provided else "required, and not set"
+            why = (
+                "this run cannot provide it; set it in the run file" if parameter.provided else "required, and not set"
+            )
             raise BuildError(part.path, f"{part.name}: '{parameter.name}': {why}")
     return given
 

@@ -9,18 +9,23 @@ from typing import Any
 
 from attrs import field, frozen
 
+
+class PluginError(Exception):
+    """A plugin that this run needs cannot be used; the message says which and why."""
+
+
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
 def _check_name(_instance: object, _attribute: object, value: str) -> None:
-    if not isinstance(value, str) or not _NAME.fullmatch(value):
+    if not _NAME.fullmatch(str(value)):
         msg = f"component name {value!r}: only letters, digits, '_', '-' and '.', not starting with '.' or '-'"
         raise ValueError(msg)
 
 
 def _check_target(_instance: object, _attribute: object, value: str) -> None:
-    if not isinstance(value, str) or not _TARGET.fullmatch(value):
+    if not _TARGET.fullmatch(str(value)):
         msg = f"component target {value!r} must be written 'module:attribute'"
         raise ValueError(msg)
 
@@ -43,19 +48,21 @@ def load_target(target: str) -> Any:
 class Component:
     """One part that a plugin offers: a name for run files, and where its factory lives.
 
-    The record is light on purpose. Listing, completing and checking names never imports the target, so a plugin's module
-    of descriptors must not import torch either.
+    The record is light on purpose. Listing, completing and checking names never imports the target, so a
+    plugin's module of descriptors must not import torch either.
     """
 
     #: How run files name the part: ``"focal"``, or with the plugin's own prefix ``"signals.wdcnn"``.
     name: str = field(validator=_check_name)
-    #: The factory, a class or function, as ``"module:attribute"``. Its keyword parameters are the part's TOML keys.
+    #: The factory, a class or function, as ``"module:attribute"``. Its keyword parameters are the part's TOML
+    #: keys.
     target: str = field(validator=_check_target)
     #: One sentence for ``dovetail plugins list`` and for editors.
     summary: str = ""
     #: An attrs class (or ``"module:attribute"`` of one) that stands in for a signature that says too little.
     options: type | str | None = None
-    #: What the part claims, each claim tried by the conformance kit: ``"deterministic"``, ``"differentiable"``, ``"additive"`` …
+    #: What the part claims, each claim tried by the conformance kit: ``"deterministic"``,
+    #: ``"differentiable"``, ``"additive"`` …
     traits: frozenset[str] = field(default=(), converter=frozenset)
     #: A table of options that builds the part; needed by the conformance kit when an option is required.
     example: Mapping[str, Any] | None = None

@@ -1,9 +1,10 @@
 """Which installed distributions offer plugins: read from their metadata, without importing anything of theirs.
 
-``importlib.metadata`` answers the same question, but importing it costs more than everything else that ``--help`` does,
-and it reads each distribution's whole metadata. The recording format is a published specification (a folder
-``NAME-VERSION.dist-info`` beside the packages, with ``entry_points.txt`` in INI form), so it is read directly;
-``importlib.metadata`` answers only where the packages do not lie in plain folders.
+``importlib.metadata`` answers the same question, but importing it costs more than everything else that
+``--help`` does, and it reads each distribution's whole metadata. The recording format is a published
+specification (a folder ``NAME-VERSION.dist-info`` beside the packages, with ``entry_points.txt`` in INI
+form), so it is read directly; ``importlib.metadata`` answers only where the packages do not lie in plain
+folders.
 """
 
 from __future__ import annotations
@@ -38,14 +39,14 @@ def normalize(name: str) -> str:
 def installed_entry_points() -> list[EntryPoint]:
     """Return the entry points of every installed plugin, sorted by distribution and name.
 
-    The order depends on names alone, never on the order of files on the disk. Of a distribution that is installed twice,
-    the one that comes first on ``sys.path`` counts, as for imports.
+    The order depends on names alone, never on the order of files on the disk. Of a distribution that is
+    installed twice, the one that comes first on ``sys.path`` counts, as for imports.
     """
     found: dict[str, list[EntryPoint]] = {}
     for distribution, version, text in _recorded_in_folders():
         if distribution not in found:
             found[distribution] = list(_parse(text, distribution, version))
-    if GROUP not in found:  # not even Dovetail itself lies in a plain folder: a zip application, a custom importer
+    if GROUP not in found:  # not even Dovetail lies in a plain folder: a zip application, a custom importer
         for distribution, version, text in _recorded_elsewhere():
             if distribution not in found:
                 found[distribution] = list(_parse(text, distribution, version))
@@ -62,14 +63,17 @@ def _recorded_in_folders() -> Iterator[tuple[str, str, str]]:
             continue
         for name in names:
             try:
-                with open(os.path.join(folder, name, "entry_points.txt"), encoding="utf-8") as file:  # noqa: PTH118,PTH123 (pathlib's import costs start-up time)
+                with open(os.path.join(folder, name, "entry_points.txt"), encoding="utf-8") as file:  # noqa: PTH118,PTH123 (pathlib costs start-up time)
                     text = file.read()
             except (OSError, UnicodeDecodeError):
                 continue
             if _HEADER in text:
-                stem, _, version = name.rpartition(".")[0].partition("-")
-                version = version or _version_in(os.path.join(folder, name))  # noqa: PTH118 (as above)
-                yield normalize(stem), version.partition("-py")[0], text
+                stem, _, suffix = name.rpartition(".")
+                # "name-1.2.dist-info", "name-1.2-py3.11.egg-info", "name.egg-info": a version has no dash, an
+                # old name may.
+                label, _, version = stem.rpartition("-") if suffix == "dist-info" else stem.partition("-")
+                label, version = label or stem, version.partition("-py")[0]
+                yield normalize(label), version or _version_in(os.path.join(folder, name)), text  # noqa: PTH118 (as above)
 
 
 def _version_in(folder: str) -> str:
@@ -82,7 +86,7 @@ def _version_in(folder: str) -> str:
 
 
 def _recorded_elsewhere() -> Iterator[tuple[str, str, str]]:
-    from importlib import metadata  # noqa: PLC0415 (slow to import and rarely needed)
+    from importlib import metadata  # slow to import and rarely needed
 
     for distribution in metadata.distributions():
         text = distribution.read_text("entry_points.txt") or ""

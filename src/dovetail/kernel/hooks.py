@@ -2,10 +2,11 @@
 
 *Registration hooks* say what exists. A plugin module implements them; each returns an iterable of
 :class:`~dovetail.kernel.component.Component`. *Lifecycle hooks* say what happens in a run. They are methods of parts
-(callbacks, trackers, losses, trainers …) that the run's config names; installing a package never changes a run by itself.
+(callbacks, trackers, losses, trainers …) that the run's config names; installing a package never changes a
+run by itself.
 
-In both, an implementation is recognised by its ``dovetail_`` name and may take any subset of the arguments, in any order.
-A name that starts with ``dovetail_`` and is no hook is an error, with the nearest hook named.
+In both, an implementation is recognised by its ``dovetail_`` name and may take any subset of the arguments,
+in any order. A name that starts with ``dovetail_`` and is no hook is an error, with the nearest hook named.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class RegistrationHooks:
 
             @hookimpl
             def dovetail_trainers():
-                yield Component("yourco.distil", "yourco.trainers:DistillationTrainer", summary="Learns from a teacher.")
+                yield Component("yourco.distil", "yourco.trainers:Distillation", summary="Learns from a teacher.")
         """
 
     @hookspec

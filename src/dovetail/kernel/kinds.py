@@ -1,13 +1,13 @@
 """The kinds of component: what each must satisfy, and what the run provides to its factory.
 
-This is the one table of kinds. A factory's options come from TOML; *provided* parameters come from the run, by name. A
-provided value fills a parameter only when that has no default and the run file does not set it, or when the parameter
-is marked :class:`Provided`: what the run file says always wins.
+This is the one table of kinds. A factory's options come from TOML; *provided* parameters come from the run,
+by name. A provided value fills a parameter only when that has no default and the run file does not set it, or
+when the parameter is marked :class:`Provided`: what the run file says always wins.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, Protocol
 
 from attrs import field, frozen
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Provided:
-    """Marks a parameter with a default that the run fills unless the run file sets it: ``Annotated[int | None, Provided]``."""
+    """Marks a parameter whose default gives way to the run's value: ``Annotated[int | None, Provided] = None``."""
 
 
 @frozen
@@ -65,7 +65,8 @@ class MoreThan:
 
 Limit = Between | AtLeast | MoreThan
 
-# The protocols. A parameter annotated with one of them is itself a component: its TOML value is a table with a ``type``.
+# The protocols. A parameter annotated with one of them is itself a component: its TOML value is a table with
+# a ``type``.
 
 
 class Loss(Protocol):
@@ -188,7 +189,8 @@ class Command(Protocol):
 class Reserved:
     """A key that a kind keeps for itself: taken off a part's table before its factory sees the options."""
 
-    #: The type of its value, or ``"module:attribute"`` of it where naming it here would import from an upper floor.
+    #: The type of its value, or ``"module:attribute"`` of it where naming it here would import from an upper
+    #: floor.
     annotation: Any
     default: Any
     help: str
@@ -207,6 +209,8 @@ class Kind:
     must: str
     #: Parameters that the run can fill, by name.
     provides: Mapping[str, str] = field(factory=dict)
+    #: The provided ones that are live objects, which no TOML value can stand for.
+    objects: frozenset[str] = frozenset()
     #: Keys kept by the kind, by name.
     reserved: Mapping[str, Reserved] = field(factory=dict)
 
@@ -221,7 +225,7 @@ _KINDS: Final = (
         "dataset",
         "dovetail_datasets",
         Dataset,
-        "a map-style dataset, or Splits; may have num_classes, class_names, targets, column(name), input_shape, fingerprint",
+        "a map-style dataset, or Splits; may say num_classes, class_names, targets, input_shape, column(name)",
         provides={"seed": "the run's seed"},
         reserved={
             "split": Reserved(
@@ -236,7 +240,9 @@ _KINDS: Final = (
         "(sample) -> sample; may draw from the global generators, which are seeded per sample",
         reserved={
             "splits": Reserved(
-                list[Literal["train", "validation", "test"]], ("train",), "the splits whose samples it transforms"
+                list[Literal["train", "validation", "test"]] | None,
+                None,
+                "the splits whose samples it transforms; by default train, or all with the trait every_split",
             )
         },
     ),
@@ -271,6 +277,7 @@ _KINDS: Final = (
         Optimizer,
         "a torch.optim.Optimizer",
         provides={"params": "the trainable parameters of model and loss, or their groups"},
+        objects=frozenset({"params"}),
         reserved={
             "no_decay": Reserved(
                 list[str],
@@ -290,6 +297,7 @@ _KINDS: Final = (
             "steps_per_epoch": "optimizer updates per epoch",
             "max_epochs": "epochs in the whole run",
         },
+        objects=frozenset({"optimizer"}),
         reserved={
             "every": Reserved(
                 Literal["update", "epoch"] | None, None, "when it steps; by default what the scheduler says of itself"
@@ -334,8 +342,3 @@ _BY_PROTOCOL: Final = {kind.protocol: kind.name for kind in _KINDS}
 def component_kind(annotation: Any) -> str | None:
     """Return the kind whose protocol ``annotation`` is, or None for any other type."""
     return _BY_PROTOCOL.get(annotation) if isinstance(annotation, type) else None
-
-
-def provided_names() -> Iterable[str]:
-    """Return every name that some kind provides."""
-    return sorted({name for kind in _KINDS for name in kind.provides})

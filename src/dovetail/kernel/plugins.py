@@ -1,8 +1,8 @@
 """The plugins of this installation: a typed face over pluggy that contains, blocks, orders and explains.
 
 A plugin that fails to import, misspells a hook or breaks while it lists its components is set aside as
-:class:`~dovetail.kernel.component.Broken` and spoils nothing else. Names are looked up here, and every answer that is not
-the component says what to do.
+:class:`~dovetail.kernel.component.Broken` and spoils nothing else. Names are looked up here,
+and every answer that is not the component says what to do.
 """
 
 from __future__ import annotations
@@ -15,35 +15,32 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from importlib import resources
-from typing import Any, Final
+from typing import Final, Literal, Self
 
-import pluggy
-from attrs import evolve, field, frozen
+from attrs import evolve, frozen
 
-from dovetail.kernel.component import Broken, Component
+from dovetail.kernel.component import Broken, Component, PluginError
 from dovetail.kernel.discovery import EntryPoint, installed_entry_points, normalize
-from dovetail.kernel.hooks import LifecycleHooks, RegistrationHooks
+from dovetail.kernel.hooks import RegistrationHooks
 from dovetail.kernel.kinds import KINDS
+from dovetail.kernel.manager import HookManager
 
 #: Seconds after which the user is told which plugin is still being imported.
 SLOW_IMPORT: Final = 5.0
 
 
-class PluginError(Exception):
-    """A plugin that this run needs cannot be used; the message says which and why."""
-
-
 class UnknownComponentError(PluginError):
     """No plugin offers a component of this kind and name."""
 
-    def __init__(self, kind: str, name: str, known: list[str], hint: str = "") -> None:
-        """Keep what was looked for and what there is."""
+    def __init__(self, kind: str, name: str, known: list[str], hint: str = "", broken: Collection[Broken] = ()) -> None:
+        """Keep what was looked for, what there is, and which plugins might have had it."""
         self.kind, self.name, self.known, self.hint = kind, name, known, hint
         near = difflib.get_close_matches(name, known, 1)
         meant = hint or (f"did you mean '{near[0]}'?" if near else f"there is {', '.join(known) or 'none installed'}")
-        super().__init__(f"unknown {kind} '{name}'; {meant}")
+        excuses = "".join(f"; {one}" for one in broken)
+        super().__init__(f"unknown {kind} '{name}'; {meant}{excuses}")
 
 
 class AmbiguousComponentError(PluginError):
@@ -89,77 +86,7 @@ class Plugin:
     #: ``"loaded"``, ``"blocked"`` or ``"broken"``.
     state: str = "loaded"
     #: What a user should know: printed at import, imports torch at import.
-    remarks: tuple[str, ...] = field(default=(), converter=tuple)
-
-
-class HookManager(pluggy.PluginManager):
-    """A pluggy manager that takes every attribute named ``dovetail_…`` for a hook, so that no decorator can be forgotten."""
-
-    def parse_hookimpl_opts(self, plugin: object, name: str) -> Any:
-        """Recognise hook implementations by name; a decorator may still say ``tryfirst`` or ``trylast``."""
-        if not name.startswith("dovetail_"):
-            return None
-        options = super().parse_hookimpl_opts(plugin, name)
-        if options is None and callable(getattr(plugin, name)):
-            options = pluggy.HookimplOpts(
-                wrapper=False, hookwrapper=False, optionalhook=False, tryfirst=False, trylast=False, specname=None
-            )
-        return options
-
-    def add(self, plugin: object, name: str) -> None:
-        """Register ``plugin`` and check its hooks at once.
-
-        Raises:
-            PluginError: it has a ``dovetail_…`` attribute that is no hook here, or a hook asks for an argument that is not given.
-        """
-        try:
-            self.register(plugin, name)
-            callers = self.get_hookcallers(plugin) or []
-            known = sorted(hook for hook in vars(self.hook) if getattr(self.hook, hook).has_spec())
-            for caller in callers:
-                if not caller.has_spec():
-                    near = difflib.get_close_matches(caller.name, known, 1)
-                    meant = f"; did you mean '{near[0]}'?" if near else f"; there is {', '.join(known)}"
-                    msg = f"{name}: unknown hook '{caller.name}'{meant}"
-                    raise PluginError(msg)
-                if any(impl.hookwrapper or impl.wrapper for impl in caller.get_hookimpls() if impl.plugin is plugin):
-                    msg = f"{name}: hook '{caller.name}' is a wrapper; Dovetail's hooks take none"
-                    raise PluginError(msg)
-        except pluggy.PluginValidationError as error:
-            self._drop(plugin)
-            raise PluginError(" ".join(str(error).split())) from error
-        except PluginError:
-            self._drop(plugin)
-            raise
-
-    def _drop(self, plugin: object) -> None:
-        if self.is_registered(plugin):
-            self.unregister(plugin)
-
-
-def lifecycle_manager(parts: Iterable[tuple[str, object]]) -> HookManager:
-    """Return a manager that calls the lifecycle hooks of ``parts``, given as (config path, object), in their order.
-
-    Parts are registered by identity, so two equal callbacks are two; pluggy calls the last registered first, hence the reversal.
-
-    Raises:
-        PluginError: a part has a misspelt hook, or a hook with an unknown argument.
-    """
-    manager = HookManager("dovetail")
-    manager.add_hookspecs(LifecycleHooks)
-    for path, part in reversed(list(parts)):
-        manager.add(_ByIdentity(part), path)
-    return manager
-
-
-class _ByIdentity:
-    """Wraps a part for pluggy, which keeps plugins in a dict and so would take two equal parts for one."""
-
-    def __init__(self, part: object) -> None:
-        # Read names from the type: asking the instance would evaluate its properties.
-        for name in dir(part):
-            if name.startswith("dovetail_"):
-                setattr(self, name, getattr(part, name))
+    remarks: tuple[str, ...] = ()
 
 
 class Plugins:
@@ -179,12 +106,13 @@ class Plugins:
         self._components: dict[str, list[Registered]] = {}
 
     @classmethod
-    def discover(cls, blocked: Collection[str] | bool = (), *, strict: bool = False) -> Plugins:
+    def discover(cls, blocked: Collection[str] | Literal[True] = (), *, strict: bool = False) -> Plugins:
         """Import the descriptor modules of all installed plugins, in the order of (distribution, entry point).
 
         Args:
-            blocked: distributions or entry points to leave out before anything of theirs is imported; True leaves out all
-                but Dovetail's own. The environment variable ``DOVETAIL_NO_PLUGINS`` adds to it: names with commas, or ``all``.
+            blocked: distributions or entry points to leave out before anything of theirs is imported; True
+                leaves out all but Dovetail's own. The environment variable ``DOVETAIL_NO_PLUGINS`` adds to
+                it: names with commas, or ``all``.
             strict: raise at the first broken plugin.
         """
         plugins = cls(strict=strict)
@@ -220,12 +148,14 @@ class Plugins:
         """
         distribution, _, plain = name.rpartition(":")
         offered = self.components(kind)
-        found = [one for one in offered if one.name == plain and (not distribution or one.distribution == normalize(distribution))]
+        wanted = normalize(distribution)
+        found = [one for one in offered if one.name == plain and wanted in {"", one.distribution}]
         if len(found) == 1:
             return found[0]
         if found:
             raise AmbiguousComponentError(kind, name, found)
-        raise UnknownComponentError(kind, name, sorted({one.name for one in offered}), self._hint(kind, plain))
+        known = sorted({one.name for one in offered})
+        raise UnknownComponentError(kind, name, known, self._hint(kind, plain), self.broken)
 
     def versions(self) -> dict[str, str]:
         """Return the version of every distribution whose plugins are loaded."""
@@ -233,7 +163,7 @@ class Plugins:
 
     def unmet(self, requirement: str) -> str | None:
         """Say what is wrong with a demand such as ``"dovetail-signals>=1.2"``, or None where it is met."""
-        from packaging.requirements import InvalidRequirement, Requirement  # noqa: PLC0415 (needed only by runs that demand something)
+        from packaging.requirements import InvalidRequirement, Requirement  # needed only by runs that demand
 
         try:
             wanted = Requirement(requirement)
@@ -262,14 +192,14 @@ class Plugins:
         except (Exception, SystemExit) as error:  # noqa: BLE001 (containing whatever a stranger's module raises is the point)
             self._set_aside(entry, error)
             return
-        remarks = []
+        remarks: tuple[str, ...] = ()
         if printed.getvalue():
-            remarks.append("prints at import")
+            remarks += ("prints at import",)
         if not with_torch and "torch" in sys.modules:
-            remarks.append("imports torch at import, which slows every command")
+            remarks += ("imports torch at import, which slows every command",)
         self._add(entry, module, remarks)
 
-    def _add(self, entry: EntryPoint, module: object, remarks: Iterable[str] = ()) -> None:
+    def _add(self, entry: EntryPoint, module: object, remarks: tuple[str, ...] = ()) -> None:
         key = f"{entry.distribution}:{entry.name}"
         try:
             self._manager.add(module, key)
@@ -294,7 +224,8 @@ class Plugins:
                 self.plugins.remove(plugin)
                 self._manager.unregister(impl.plugin)
                 self._components.clear()
-                self._set_aside(EntryPoint(plugin.distribution, plugin.entry_point, plugin.module, plugin.version), error)
+                entry = EntryPoint(plugin.distribution, plugin.entry_point, plugin.module, plugin.version)
+                self._set_aside(entry, error)
                 continue
             for component in offered:
                 yield Registered(component, kind, plugin.distribution, plugin.version, plugin.entry_point)
@@ -308,9 +239,9 @@ class Plugins:
 
     def _hint(self, kind: str, name: str) -> str:
         """Say where a component that nobody offers may come from."""
-        other = next((one for one in KINDS if one != kind and any(name == c.name for c in self.components(one))), None)
-        if other:
-            return f"'{name}' is a {other}, not a {kind}"
+        for other in KINDS:
+            if other != kind and any(one.name == name for one in self.components(other)):
+                return f"'{name}' is a {other}, not a {kind}"
         prefix = name.partition(".")[0]
         if "." in name:
             distribution = _first_party().get(prefix)
@@ -319,8 +250,6 @@ class Plugins:
                 return f"'{name}' comes with {distribution}: pip install {distribution}"
             if distribution and states[distribution] == "blocked":
                 return f"'{name}' comes with {distribution}, which is blocked"
-        if self.broken:
-            return "; ".join(map(str, self.broken))
         return ""
 
 
@@ -328,9 +257,10 @@ def _plugin(entry: EntryPoint, state: str) -> Plugin:
     return Plugin(entry.distribution, entry.version, entry.name, entry.value, state)
 
 
-def _blocked(blocked: Collection[str] | bool) -> tuple[set[str], bool]:
-    names = set() if isinstance(blocked, bool) else {normalize(name.strip()) for name in blocked}
-    names |= {normalize(name.strip()) for name in os.environ.get("DOVETAIL_NO_PLUGINS", "").split(",") if name.strip()}
+def _blocked(blocked: Collection[str] | Literal[True]) -> tuple[set[str], bool]:
+    names: set[str] = set() if blocked is True else {normalize(name.strip()) for name in blocked}
+    written = os.environ.get("DOVETAIL_NO_PLUGINS", "").split(",")
+    names |= {normalize(name.strip()) for name in written if name.strip()}
     return names - {"all"}, blocked is True or "all" in names
 
 
@@ -349,7 +279,7 @@ class _Watchdog:
         self._timer = threading.Timer(SLOW_IMPORT, self._report)
         self._timer.daemon = True
 
-    def __enter__(self) -> _Watchdog:
+    def __enter__(self) -> Self:
         self._timer.start()
         return self
 

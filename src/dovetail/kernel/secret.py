@@ -1,4 +1,4 @@
-"""A value that a run file only points to: it is read from the environment when its part is built, and never recorded."""
+"""A value that a run file only points to: read from the environment when its part is built, and never recorded."""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
 """Reading a factory's signature: which TOML keys it takes, of which types, and what the run must provide.
 
-Signatures are read as torch's own show they must be: parameter by parameter, so that one name which exists only for type
-checkers spoils nothing else; without the union members that TOML cannot say (``lr: float | Tensor`` is a float); and a
-parameter without a usable annotation takes any plain value, unchecked.
+Signatures are read as torch's own show they must be: parameter by parameter, so that one name which exists
+only for type checkers spoils nothing else; without the union members that TOML cannot say (``lr: float |
+Tensor`` is a float); and a parameter without a usable annotation takes any plain value, unchecked.
 """
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import enum
 import inspect
 import sys
@@ -20,14 +20,15 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 import attrs
 from attrs import frozen
 
+from dovetail.kernel.component import PluginError
 from dovetail.kernel.kinds import KINDS, AtLeast, Between, Kind, Limit, MoreThan, Provided, component_kind
-from dovetail.kernel.plugins import PluginError, Registered
+from dovetail.kernel.plugins import Registered
 
 
 class _Missing(enum.Enum):
     MISSING = "MISSING"
 
-    def __repr__(self) -> str:
+    def __str__(self) -> str:
         return self.value
 
 
@@ -40,7 +41,7 @@ class _Unsayable(enum.Enum):
 
 
 _UNSAYABLE: Final = _Unsayable.UNSAYABLE
-_PLAIN: Final = (bool, int, float, str, Path, datetime.datetime, datetime.date, datetime.time, type(None))
+_PLAIN: Final = (bool, int, float, str, Path, dt.datetime, dt.date, dt.time, type(None))
 _COLLECTIONS: Final = (list, tuple, set, frozenset, Sequence, Collection, Iterable)
 _MAPPINGS: Final = (dict, Mapping)
 
@@ -75,7 +76,8 @@ class Signature:
     parameters: Mapping[str, Parameter]
     #: The attrs class that stands in for the signature, if the component names one.
     options_class: type | None = None
-    #: The name of the one parameter that takes an instance of ``options_class``; None passes its fields as keywords.
+    #: The name of the one parameter that takes an instance of ``options_class``; None passes its fields as
+    #: keywords.
     options_parameter: str | None = None
 
 
@@ -83,8 +85,8 @@ def read_signature(registered: Registered) -> Signature:
     """Import the target of ``registered`` and read what it takes.
 
     Raises:
-        PluginError: the target cannot be imported, says too little about itself, or has a parameter whose name its kind
-            keeps for itself. The message names the plugin and the target.
+        PluginError: the target cannot be imported, says too little about itself, or has a parameter whose
+            name its kind keeps for itself. The message names the plugin and the target.
     """
     component = registered.component
     who = f"{registered.kind} '{registered.name}' of {registered.distribution} ({component.target})"
@@ -101,7 +103,7 @@ def read_signature(registered: Registered) -> Signature:
         raise PluginError(msg) from error
     taken = sorted(set(read.parameters) & {"type", *kind.reserved})
     if taken:
-        msg = f"{who} has a parameter '{taken[0]}', which every {kind.name} keeps for the run; rename it or give options="
+        msg = f"{who} has a parameter '{taken[0]}', which every {kind.name} keeps for the run; rename it"
         raise PluginError(msg)
     return read
 
@@ -110,8 +112,8 @@ def _read_factory(factory: Callable[..., Any], kind: Kind) -> Signature:
     parameters: dict[str, Parameter] = {}
     for name, parameter, annotation in _annotated_parameters(factory):
         if parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY}:
-            stars = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "positional-only ")
-            msg = f"its signature has {stars}{name}, which names no TOML key; give the component options="
+            shown = str(parameter.replace(annotation=parameter.empty))
+            msg = f"its signature has '{shown}', which names no TOML key; give the component options="
             raise TypeError(msg)
         default = MISSING if parameter.default is parameter.empty else parameter.default
         parameters[name] = _parameter(name, annotation, default, kind)
@@ -134,20 +136,26 @@ def _read_options(factory: Callable[..., Any], options: type, kind: Kind) -> Sig
         if annotation is options:
             taker = name
         elif name not in parameters and name in kind.provides and parameter.default is parameter.empty:
-            # Provided values reach the factory itself: the options class is built without them, so that it can be checked early.
+            # Provided values reach the factory itself: the options class is built without them, so that it
+            # can be checked early.
             parameters[name] = Parameter(name, Any, provided=True, checked=False, settable=False)
     return Signature(factory, parameters, options, taker)
 
 
 def _annotated_parameters(factory: Callable[..., Any]) -> Iterator[tuple[str, inspect.Parameter, Any]]:
     """Yield (name, parameter, resolved annotation or ``Any``), without ``self``."""
-    signature = inspect.signature(factory)
-    function = inspect.unwrap(factory.__init__ if isinstance(factory, type) else factory)
+    if sys.version_info >= (3, 14):  # annotations are evaluated late there, and a missing name would raise
+        import annotationlib  # there is none before
+
+        signature = inspect.signature(factory, annotation_format=annotationlib.Format.FORWARDREF)
+    else:
+        signature = inspect.signature(factory)
+    function = inspect.unwrap(vars(factory).get("__init__", factory) if isinstance(factory, type) else factory)
     module = sys.modules.get(getattr(factory, "__module__", ""), types.ModuleType(""))
     namespace = {**vars(module), **getattr(function, "__globals__", {})}
     for name, parameter in signature.parameters.items():
-        annotation = Any if parameter.annotation is parameter.empty else _resolve(parameter.annotation, namespace)
-        yield name, parameter, annotation
+        known = parameter.annotation is not parameter.empty
+        yield name, parameter, _resolve(parameter.annotation, namespace) if known else Any
 
 
 def _resolve(annotation: Any, namespace: dict[str, Any]) -> Any:
@@ -175,27 +183,31 @@ def _parameter(name: str, annotation: Any, default: Any, kind: Kind) -> Paramete
         provided,
         limits=tuple(mark for mark in marks if isinstance(mark, Between | AtLeast | MoreThan)),
         checked=not nothing and sayable is not Any,
-        settable=not nothing,
+        settable=not nothing and name not in kind.objects,
     )
 
 
-def _sayable(annotation: Any) -> Any:
+def _sayable(annotation: Any) -> Any:  # noqa: PLR0911 (one return per form of annotation)
     """Return ``annotation`` without what TOML cannot say, ``Any`` for what says nothing, or ``_UNSAYABLE``."""
     origin = get_origin(annotation)
     if annotation is None:
         return type(None)
-    if annotation is Any or annotation is object or isinstance(annotation, typing.TypeVar):
+    if annotation in {Any, object} or isinstance(annotation, typing.TypeVar | typing.ForwardRef | str):
         return Any
     if origin is Annotated:
-        inner = _sayable(get_args(annotation)[0])
-        return inner if inner in {Any, _UNSAYABLE} else annotation
+        inner, *marks = get_args(annotation)
+        said = _sayable(inner)
+        return said if said in {Any, _UNSAYABLE} else Annotated[(said, *marks)]
     if origin in {Union, types.UnionType}:
         members = [said for member in get_args(annotation) if (said := _sayable(member)) is not _UNSAYABLE]
         return Union[tuple(members)] if members else _UNSAYABLE  # noqa: UP007 (built from a list)
     if origin is Literal:
         return annotation
-    if origin in _COLLECTIONS or origin in _MAPPINGS:
-        return annotation if all(_sayable(one) is not _UNSAYABLE for one in get_args(annotation) if one is not ...) else _UNSAYABLE
+    if origin is tuple or origin in _COLLECTIONS or origin in _MAPPINGS:
+        items = [one if one is ... else _sayable(one) for one in get_args(annotation)]
+        return _UNSAYABLE if _UNSAYABLE in items else origin[tuple(items)]
+    if annotation is tuple:
+        return annotation
     if annotation in _COLLECTIONS or annotation in _MAPPINGS:
         return annotation
     if isinstance(annotation, type) and (

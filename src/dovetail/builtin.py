@@ -1,0 +1,342 @@
+"""Dovetail's own plugin: its parts enter through the same hooks, by the same entry-point group, as anybody's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dovetail.kernel.component import Component
+from dovetail.kernel.hooks import hookimpl
+
+_CLASS_LOSS = ("deterministic", "differentiable", "additive", "classification")
+_VALUE_LOSS = ("deterministic", "differentiable", "additive", "regression")
+
+
+@hookimpl
+def dovetail_losses() -> Iterator[Component]:
+    """Offer losses."""
+    yield Component(
+        "cross_entropy",
+        "dovetail.losses.cross_entropy:cross_entropy",
+        summary='Cross-entropy of class logits, with class weights (a list or "balanced") and label smoothing.',
+        traits=(*_CLASS_LOSS, "soft_labels"),
+    )
+    yield Component(
+        "focal",
+        "dovetail.losses.focal:FocalLoss",
+        summary="Cross-entropy that turns down the samples the model already gets right.",
+        traits=(*_CLASS_LOSS, "soft_labels"),
+    )
+    yield Component(
+        "label_smoothing",
+        "dovetail.losses.label_smoothing:LabelSmoothingCrossEntropy",
+        summary="Cross-entropy against targets that keep a little probability for every class.",
+        traits=(*_CLASS_LOSS, "soft_labels"),
+    )
+    yield Component(
+        "language_modeling",
+        "dovetail.losses.language_modeling:LanguageModelingLoss",
+        summary="Next-token cross-entropy, averaged over the tokens that count.",
+        traits=("deterministic", "differentiable", "additive", "language_modeling"),
+    )
+    yield Component("mse", "torch.nn:MSELoss", summary="Mean squared error.", traits=_VALUE_LOSS)
+    yield Component(
+        "huber",
+        "torch.nn:HuberLoss",
+        summary="Squared error for small residuals, absolute error for large ones.",
+        traits=_VALUE_LOSS,
+    )
+    yield Component("l1", "torch.nn:L1Loss", summary="Mean absolute error.", traits=_VALUE_LOSS)
+
+
+@hookimpl
+def dovetail_models() -> Iterator[Component]:
+    """Offer models."""
+    yield Component(
+        "mlp",
+        "dovetail.models.mlp:MLP",
+        summary="A multilayer perceptron on flattened samples.",
+        example={"hidden_dims": [32]},
+    )
+    yield Component(
+        "encoder",
+        "dovetail.models.encoder:Encoder",
+        summary="A fully connected encoder to a latent vector, with a classification or regression head.",
+        example={"encoder_dim": 32, "hidden_dims": [16], "latent_dim": 8},
+    )
+    yield Component(
+        "cnn",
+        "dovetail.models.cnn:CNN",
+        summary="A small convolutional network for images.",
+        example={"channels": [8, 16]},
+    )
+    yield Component(
+        "transformer",
+        "dovetail.models.transformer:CausalTransformer",
+        summary="A GPT-style causal language model.",
+        example={"vocab_size": 64, "d_model": 32, "num_layers": 2, "num_heads": 2, "d_ff": 64, "max_seq_len": 16},
+    )
+
+
+@hookimpl
+def dovetail_optimizers() -> Iterator[Component]:
+    """Offer optimizers and their presets."""
+    yield Component(
+        "adamw",
+        "dovetail.optimizers.factories:adamw",
+        summary="AdamW (lr 1e-3, weight decay 0.01), fused where possible.",
+    )
+    yield Component(
+        "adam",
+        "dovetail.optimizers.factories:adam",
+        summary="Adam (lr 1e-3, no weight decay), fused where possible.",
+    )
+    yield Component(
+        "sgd",
+        "dovetail.optimizers.factories:sgd",
+        summary="SGD with Nesterov momentum (lr 1e-2, momentum 0.9).",
+    )
+    yield Component(
+        "rmsprop",
+        "dovetail.optimizers.factories:rmsprop",
+        summary="RMSprop (lr 1e-3, alpha 0.99, weight decay 1e-5).",
+    )
+    yield Component(
+        "default",
+        "dovetail.optimizers.presets:default",
+        summary="Preset: AdamW, lr 1e-3, weight decay 1e-4.",
+    )
+    yield Component(
+        "fast_convergence",
+        "dovetail.optimizers.presets:fast_convergence",
+        summary="Preset: AdamW with three times the learning rate.",
+    )
+    yield Component(
+        "strong_regularization",
+        "dovetail.optimizers.presets:strong_regularization",
+        summary="Preset: AdamW with ten times the weight decay.",
+    )
+    yield Component(
+        "sgd_baseline",
+        "dovetail.optimizers.presets:sgd_baseline",
+        summary="Preset: SGD, lr 1e-2, Nesterov momentum 0.9, weight decay 1e-4.",
+    )
+
+
+@hookimpl
+def dovetail_schedulers() -> Iterator[Component]:
+    """Offer learning-rate schedulers."""
+    yield Component(
+        "step",
+        "dovetail.schedulers.step:step",
+        summary="Multiply the learning rate by gamma every step_size epochs.",
+        traits=("per_epoch",),
+    )
+    yield Component(
+        "exponential",
+        "dovetail.schedulers.exponential:exponential",
+        summary="Multiply the learning rate by gamma every epoch.",
+        traits=("per_epoch",),
+    )
+    yield Component(
+        "cosine",
+        "dovetail.schedulers.cosine:cosine",
+        summary="Anneal along half a cosine over T_max epochs (default: the run).",
+        traits=("per_epoch",),
+    )
+    yield Component(
+        "plateau",
+        "dovetail.schedulers.plateau:plateau",
+        summary="Reduce the learning rate when the monitored metric stops improving.",
+        traits=("per_epoch",),
+    )
+    yield Component(
+        "warmup_cosine",
+        "dovetail.schedulers.warmup_cosine:warmup_cosine",
+        summary="Linear warm-up, then half a cosine to the end of the run.",
+    )
+    yield Component(
+        "warmup",
+        "dovetail.schedulers.linear_warmup:linear_warmup",
+        summary="Linear warm-up, then constant.",
+    )
+
+
+@hookimpl
+def dovetail_metrics() -> Iterator[Component]:
+    """Offer metrics."""
+    yield Component(
+        "accuracy",
+        "dovetail.metrics.accuracy:Accuracy",
+        summary="Share of labels predicted right, or among the top k.",
+    )
+    yield Component(
+        "f1",
+        "dovetail.metrics.f1:F1",
+        summary="F1 score: macro, micro, weighted, or one per class.",
+    )
+    yield Component(
+        "confusion_matrix",
+        "dovetail.metrics.confusion_matrix:ConfusionMatrix",
+        summary="Counts of true class (rows) against predicted class (columns).",
+    )
+    yield Component(
+        "per_class",
+        "dovetail.metrics.per_class:PerClass",
+        summary="Precision, recall, F1 and support of every class.",
+    )
+
+
+@hookimpl
+def dovetail_datasets() -> Iterator[Component]:
+    """Offer datasets."""
+    yield Component(
+        "digits",
+        "dovetail.data.digits:digits",
+        summary="scikit-learn's bundled 8x8 handwritten digits: 1,797 images, 10 classes, values 0 to 1.",
+        traits=("deterministic", "classification"),
+        example={},
+    )
+    yield Component(
+        "csv",
+        "dovetail.data.table:csv_table",
+        summary="A CSV file: one row a sample, a target column, numeric feature columns or one text column.",
+        traits=("deterministic", "classification", "regression"),
+        example={"path": "data.csv", "target": "label"},
+    )
+    yield Component(
+        "jsonl",
+        "dovetail.data.table:jsonl_table",
+        summary="A JSON Lines file: one object a line, a target key, numeric feature keys or one text key.",
+        traits=("deterministic", "classification", "regression"),
+        example={"path": "data.jsonl", "target": "label", "text": "text"},
+    )
+    yield Component(
+        "npz",
+        "dovetail.data.npz:npz_arrays",
+        summary="A NumPy .npz archive: an array of inputs, an array of targets, any others as columns.",
+        traits=("deterministic", "classification", "regression"),
+        example={"path": "data.npz", "inputs": "inputs", "targets": "targets"},
+    )
+    yield Component(
+        "folder",
+        "dovetail.data.folder:folder",
+        summary="A folder of .npz, .npy or .csv arrays and a metadata CSV that names each file and its label.",
+        traits=("deterministic", "classification", "regression"),
+        example={"path": "recordings", "target": "label"},
+    )
+    yield Component(
+        "characters",
+        "dovetail.data.characters:characters",
+        summary="One text file as windows for next-character prediction; its first 90 % trains, the rest validates.",
+        traits=("deterministic", "language_modeling"),
+        example={"path": "input.txt"},
+    )
+
+
+@hookimpl
+def dovetail_collators() -> Iterator[Component]:
+    """Offer collators."""
+    yield Component(
+        "default",
+        "dovetail.data.collators:DefaultCollator",
+        summary="Stack equal-shaped samples; anything beyond inputs and targets becomes meta.",
+        traits=("deterministic", "keeps_samples"),
+    )
+    yield Component(
+        "classification",
+        "dovetail.data.padding:ClassificationCollator",
+        summary="Right-pad inputs to the batch's longest, with a mask and int64 class targets.",
+        traits=("deterministic", "keeps_samples", "variable_length"),
+    )
+
+
+@hookimpl
+def dovetail_transforms() -> Iterator[Component]:
+    """Offer transforms of one sample."""
+    yield Component(
+        "normalize",
+        "dovetail.data.transforms:Normalize",
+        summary="Subtract a given mean and divide by a given standard deviation, per channel or for all.",
+        traits=("deterministic", "every_split"),
+        example={"mean": 0.5, "std": 0.25},
+    )
+    yield Component(
+        "standardize",
+        "dovetail.data.transforms:Standardize",
+        summary="Normalise by the mean and standard deviation of the training split, per channel.",
+        traits=("deterministic", "every_split", "fitted"),
+    )
+    yield Component(
+        "gaussian_noise",
+        "dovetail.data.transforms:GaussianNoise",
+        summary="Add Gaussian noise to the inputs.",
+        traits=("random",),
+        example={"std": 0.05},
+    )
+
+
+@hookimpl
+def dovetail_storage_backends() -> Iterator[Component]:
+    """Offer storage backends."""
+    yield Component(
+        "local",
+        "dovetail.storage.local:LocalStorage",
+        summary="A folder of this machine: each object appears whole or not at all.",
+        traits=("atomic",),
+        example={"path": "store"},
+    )
+
+
+@hookimpl
+def dovetail_trainers() -> Iterator[Component]:
+    """Offer trainers."""
+    yield Component(
+        "standard",
+        "dovetail.train.standard:StandardTrainer",
+        summary="The standard trainer: epochs and steps, validation, checkpoints, five seams to override.",
+    )
+
+
+@hookimpl
+def dovetail_callbacks() -> Iterator[Component]:
+    """Offer callbacks."""
+    yield Component(
+        "early_stopping",
+        "dovetail.train.callbacks.early_stopping:EarlyStopping",
+        summary="Stop when a metric has not improved for a while.",
+    )
+
+
+@hookimpl
+def dovetail_profiles() -> Iterator[Component]:
+    """Offer profiles: layers of runtime settings chosen with ``--profile``."""
+    yield Component(
+        "ci_fast",
+        "dovetail.config.profiles:ci_fast",
+        summary="A smoke test of any run in a few seconds.",
+    )
+    yield Component(
+        "quick_prototype",
+        "dovetail.config.profiles:quick_prototype",
+        summary="Three epochs, for trying an idea.",
+    )
+    yield Component(
+        "baseline",
+        "dovetail.config.profiles:baseline",
+        summary="Ten epochs with warm-up and clipping: what later runs are held against.",
+    )
+    yield Component(
+        "production",
+        "dovetail.config.profiles:production",
+        summary="Twenty epochs with checkpoints kept.",
+    )
+    yield Component(
+        "distributed",
+        "dovetail.config.profiles:distributed",
+        summary="Four devices.",
+    )
+    yield Component(
+        "low_memory",
+        "dovetail.config.profiles:low_memory",
+        summary="Batches of two, eight of them to an update.",
+    )

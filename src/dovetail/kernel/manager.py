@@ -1,0 +1,93 @@
+"""Pluggy with its edges taken off: hooks are known by their names, checked at once, and called in the order given."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+import pluggy
+
+from dovetail.kernel.component import PluginError
+from dovetail.kernel.hooks import LifecycleHooks
+
+
+class HookManager(pluggy.PluginManager):
+    """A pluggy manager that takes every attribute named ``dovetail_…`` for a hook: no decorator can be forgotten."""
+
+    def parse_hookimpl_opts(self, plugin: object, name: str) -> Any:
+        """Recognise hook implementations by name; a decorator may still say ``tryfirst`` or ``trylast``."""
+        if not name.startswith("dovetail_"):
+            return None
+        options = super().parse_hookimpl_opts(plugin, name)
+        if options is None and callable(getattr(plugin, name)):
+            options = pluggy.HookimplOpts(
+                wrapper=False,
+                hookwrapper=False,
+                optionalhook=False,
+                tryfirst=False,
+                trylast=False,
+                specname=None,
+            )
+        return options
+
+    def add(self, plugin: object, name: str) -> None:
+        """Register ``plugin`` and check its hooks at once.
+
+        Raises:
+            PluginError: it has a ``dovetail_…`` attribute that is no hook here, or a hook asks for an
+                argument that is not given.
+        """
+        try:
+            self.register(plugin, name)
+        except pluggy.PluginValidationError as error:
+            self._drop(plugin)
+            raise PluginError(" ".join(str(error).split())) from error
+        for caller in self.get_hookcallers(plugin) or []:
+            problem = self._problem(plugin, caller)
+            if problem:
+                self._drop(plugin)
+                msg = f"{name}: {problem}"
+                raise PluginError(msg)
+
+    def _problem(self, plugin: object, caller: pluggy.HookCaller) -> str | None:
+        """Say what is wrong with a hook of ``plugin``, or None."""
+        if not caller.has_spec():
+            known = sorted(hook for hook in vars(self.hook) if getattr(self.hook, hook).has_spec())
+            # Compared without the prefix, which makes every hook look like every other.
+            near = difflib.get_close_matches(caller.name[9:], [one[9:] for one in known], 1)
+            meant = f"did you mean 'dovetail_{near[0]}'?" if near else f"there is {', '.join(known)}"
+            return f"unknown hook '{caller.name}'; {meant}"
+        if any(impl.hookwrapper or impl.wrapper for impl in caller.get_hookimpls() if impl.plugin is plugin):
+            return f"hook '{caller.name}' is a wrapper; Dovetail's hooks take none"
+        return None
+
+    def _drop(self, plugin: object) -> None:
+        if self.is_registered(plugin):
+            self.unregister(plugin)
+
+
+def lifecycle_manager(parts: Iterable[tuple[str, object]]) -> HookManager:
+    """Return a manager that calls the lifecycle hooks of ``parts``, given as (config path, object), in their order.
+
+    Parts are registered by identity, so two equal callbacks are two; pluggy calls the last registered first,
+    hence the reversal.
+
+    Raises:
+        PluginError: a part has a misspelt hook, or a hook with an unknown argument.
+    """
+    manager = HookManager("dovetail")
+    manager.add_hookspecs(LifecycleHooks)
+    for path, part in reversed(list(parts)):
+        manager.add(_ByIdentity(part), path)
+    return manager
+
+
+class _ByIdentity:
+    """Wraps a part for pluggy, which keeps plugins in a dict and so would take two equal parts for one."""
+
+    def __init__(self, part: object) -> None:
+        # Read names from the type: asking the instance would evaluate its properties.
+        for name in dir(part):
+            if name.startswith("dovetail_"):
+                setattr(self, name, getattr(part, name))
