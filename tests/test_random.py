@@ -1,0 +1,233 @@
+"""Tests of dovetail.random."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from dovetail.random import derive_seed, uniform
+
+INT64 = st.integers(-(2**63), 2**63 - 1)
+STREAMS = st.one_of(st.integers(), st.text(max_size=10))
+MASK = 2**64 - 1
+
+
+def reference(key: int, index: int, position: int) -> int:
+    """SplitMix64 in Python's unbounded integers."""
+
+    def mix(bits: int) -> int:
+        bits = (bits ^ (bits >> 30)) * 0xBF58476D1CE4E5B9 & MASK
+        bits = (bits ^ (bits >> 27)) * 0x94D049BB133111EB & MASK
+        return bits ^ (bits >> 31)
+
+    gamma = 0x9E3779B97F4A7C15
+    return mix(mix(index * gamma + key & MASK) + (position + 1) * gamma & MASK)
+
+
+def key_of(seed: int, epoch: int, stream: int | str) -> int:
+    """The 64-bit key of an address without its index."""
+    from dovetail.random import _hash
+
+    return _hash("uniform", seed, epoch, stream)
+
+
+@given(seed=st.integers(), epoch=st.integers(), index=INT64, stream=STREAMS)
+def test_bits_are_those_of_unbounded_integers(seed: int, epoch: int, index: int, stream: int | str) -> None:
+    """int64 arithmetic that wraps around gives the bits of SplitMix64, for every address."""
+    drawn = uniform(seed, epoch, [index], stream, (3,), dtype=torch.float64)
+
+    key = key_of(seed, epoch, stream)
+    expected = [(reference(key, index, position) >> 11) * 2.0**-53 for position in range(3)]
+
+    assert drawn.tolist() == [expected]
+
+
+def test_known_values() -> None:
+    """The numbers of an address never change between versions: recorded runs depend on them."""
+    drawn = uniform(42, 3, [0, 1, 1_000_000], "mask.time", (2,))
+
+    assert (drawn * 2**24).long().tolist() == [
+        [7245880, 6200072],
+        [3609681, 9343992],
+        [13742544, 11054872],
+    ]
+    assert derive_seed(42, "shuffle", 3) == 144630504763428508
+
+
+@given(
+    indices=st.lists(INT64, min_size=1, max_size=20),
+    shape=st.lists(st.integers(0, 4), max_size=3),
+    data=st.data(),
+)
+def test_a_sample_gets_the_same_alone_and_in_any_batch(
+    indices: list[int], shape: list[int], data: st.DataObject
+) -> None:
+    """Batch size, order and neighbours change nothing."""
+    position = data.draw(st.integers(0, len(indices) - 1))
+
+    together = uniform(1, 2, indices, "x", shape)
+    alone = uniform(1, 2, [indices[position]], "x", shape)
+
+    assert together.shape == (len(indices), *shape)
+    assert torch.equal(together[position], alone[0])
+
+
+def test_a_longer_row_begins_with_the_shorter_one() -> None:
+    """Position i of a row depends on i alone."""
+    assert torch.equal(uniform(1, 2, [7], "x", (100,))[:, :10], uniform(1, 2, [7], "x", (10,)))
+
+
+def test_other_processes_draw_the_same() -> None:
+    """No hash of Python's that changes from process to process is part of an address."""
+    program = (
+        "from dovetail.random import derive_seed, uniform;"
+        "print(uniform(5, 6, [7], 'stream', (4,)).tolist(), derive_seed(1, 'a', 2))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == f"{uniform(5, 6, [7], 'stream', (4,)).tolist()} {derive_seed(1, 'a', 2)}"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_numbers_are_uniform(dtype: torch.dtype) -> None:
+    """Kolmogorov–Smirnov over 200,000 draws, chi-square over 1,000 bins, and never 1."""
+    drawn = uniform(0, 0, range(2000), "uniformity", (100,), dtype=dtype).flatten()
+
+    assert stats.kstest(drawn.double().numpy(), "uniform").pvalue > 1e-3
+    counts = torch.histc(drawn.double(), bins=1000, min=0, max=1).numpy()
+    assert stats.chisquare(counts).pvalue > 1e-3
+    assert 0 <= drawn.min() < drawn.max() < 1
+
+
+def test_every_bit_is_fair() -> None:
+    """Each of the 24 bits of a float32 draw is set in half of the draws (five standard deviations)."""
+    drawn = (uniform(0, 0, range(100_000), "bits") * 2**24).long()
+
+    for bit in range(24):
+        share = ((drawn >> bit) & 1).double().mean().item()
+        assert abs(share - 0.5) < 5 * 0.5 / math.sqrt(len(drawn)), bit
+
+
+ADDRESSES = {
+    "seed": lambda n: torch.cat([uniform(seed, 0, [0], "s") for seed in range(n)]),
+    "epoch": lambda n: torch.cat([uniform(0, epoch, [0], "s") for epoch in range(n)]),
+    "index": lambda n: uniform(0, 0, range(n), "s"),
+    "stream": lambda n: torch.cat([uniform(0, 0, [0], stream) for stream in range(n)]),
+    "position": lambda n: uniform(0, 0, [0], "s", (n,))[0],
+}
+
+
+@pytest.mark.parametrize("part", ADDRESSES)
+def test_neighbouring_addresses_are_independent(part: str) -> None:
+    """Counting up any part of an address gives uniform numbers, and pairs that fill the square evenly."""
+    drawn = ADDRESSES[part](4000).double().numpy()
+
+    assert stats.kstest(drawn, "uniform").pvalue > 1e-3
+    pairs = (drawn[:-1] * 8).astype(int) * 8 + (drawn[1:] * 8).astype(int)
+    assert stats.chisquare([(pairs == cell).sum() for cell in range(64)]).pvalue > 1e-3
+
+
+def test_parts_of_an_address_are_not_mixed_up() -> None:
+    """Swapped parts, and a name that looks like a number, are other addresses."""
+    draws = [
+        uniform(1, 2, [3], "4"),
+        uniform(2, 1, [3], "4"),
+        uniform(1, 3, [2], "4"),
+        uniform(1, 2, [3], 4),
+    ]
+
+    assert len({draw.item() for draw in draws}) == len(draws)
+
+
+def test_an_index_never_collides_within_a_stream() -> None:
+    """The first hash is a bijection of the index."""
+    drawn = uniform(0, 0, range(100_000), "s", dtype=torch.float64)
+
+    assert len(drawn.unique()) == 100_000
+
+
+def test_global_generators_are_left_alone() -> None:
+    """Drawing advances no generator."""
+    before = torch.get_rng_state()
+
+    uniform(0, 0, [1, 2], "s", (3,))
+
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_an_empty_batch_is_an_empty_tensor() -> None:
+    """No indices, no numbers."""
+    assert uniform(0, 0, [], "s", (2, 3)).shape == (0, 2, 3)
+
+
+def test_no_sample_may_have_no_numbers() -> None:
+    """A shape with a zero in it is kept."""
+    assert uniform(0, 0, [1, 2], "s", (2, 0)).shape == (2, 2, 0)
+
+
+def test_what_cannot_be_drawn_is_refused() -> None:
+    """Low precision, float indices, and indices of two dimensions."""
+    with pytest.raises(ValueError, match="draw float32 and convert"):
+        uniform(0, 0, [1], "s", dtype=torch.bfloat16)
+    with pytest.raises(TypeError, match=r"must be integers, got torch\.float32"):
+        uniform(0, 0, torch.tensor([1.0]), "s")
+    with pytest.raises(ValueError, match=r"one dimension, got shape \(1, 1\)"):
+        uniform(0, 0, torch.tensor([[1]]), "s")
+    with pytest.raises(TypeError):
+        uniform(0, 1.5, [1], "s")
+
+
+@given(seed=st.integers(), parts=st.lists(STREAMS, max_size=4))
+def test_derived_seeds_fit_every_generator(seed: int, parts: list[int | str]) -> None:
+    """A derived seed is a non-negative int64, and the same each time."""
+    derived = derive_seed(seed, *parts)
+
+    assert 0 <= derived < 2**63
+    assert derived == derive_seed(seed, *parts)
+    torch.Generator().manual_seed(derived)
+
+
+def test_derived_seeds_tell_their_parts_apart() -> None:
+    """Joined, swapped and retyped parts give other seeds."""
+    seeds = [
+        derive_seed(1, "ab"),
+        derive_seed(1, "a", "b"),
+        derive_seed(1, "b", "a"),
+        derive_seed(1, 2),
+        derive_seed(12),
+        derive_seed(1, "2"),
+    ]
+
+    assert len(set(seeds)) == len(seeds)
+
+
+@pytest.mark.slow
+def test_compiled_code_draws_the_same() -> None:
+    """torch.compile keeps the wrap-around of int64."""
+    from dovetail.random import _mix
+
+    indices = torch.arange(-1000, 1000) * 9_000_000_000_000_000
+
+    assert torch.equal(torch.compile(_mix, fullgraph=True)(indices), _mix(indices))
+    assert torch.equal(torch.compile(uniform)(3, 4, indices, "s", (5,)), uniform(3, 4, indices, "s", (5,)))
+
+
+@pytest.mark.slow
+def test_drawing_is_cheap() -> None:
+    """256 samples of two numbers take well under a millisecond even on a busy machine."""
+    indices = torch.arange(256)
+    times = []
+    for _ in range(200):
+        start = time.perf_counter()
+        uniform(0, 0, indices, "s", (2,))
+        times.append(time.perf_counter() - start)
+
+    assert min(times) < 1e-3
