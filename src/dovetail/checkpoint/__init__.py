@@ -1,0 +1,1 @@
+"""Checkpoints: a safe format, and a manager of which to keep."""

@@ -1,0 +1,1 @@
+"""Sources, splits, loaders, collators, transforms: from files to batches."""

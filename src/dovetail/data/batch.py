@@ -1,0 +1,65 @@
+"""What a collator makes and a model is fed: a plain dict, so that any collator can make one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypedDict, cast
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Batch(TypedDict, total=False):
+    """Samples put together. Every tensor's first dimension counts samples."""
+
+    #: ``[batch, …]``, or a dict of such tensors, which reach the model as keywords.
+    inputs: torch.Tensor | dict[str, torch.Tensor]
+    #: ``[batch]`` int64 class indices, ``[batch, …]`` float values, or whatever the loss reads.
+    targets: torch.Tensor
+    #: ``[batch, length]`` bool, True where an input position is real and not padding.
+    mask: torch.Tensor
+    #: Anything else about each sample, by name: a tensor ``[batch, …]`` or a list of ``batch`` values.
+    meta: dict[str, torch.Tensor | list[Any]]
+
+
+def batch_size(batch: Batch) -> int:
+    """Return the number of samples in ``batch``.
+
+    Raises:
+        ValueError: nothing in the batch tells.
+    """
+    for key in ("targets", "inputs", "mask", "meta"):
+        size = _size(batch.get(key))
+        if size is not None:
+            return size
+    raise ValueError(f"a batch with the keys {sorted(batch)} has no tensor that tells its number of samples")
+
+
+def _size(value: Any) -> int | None:
+    if isinstance(value, Mapping):
+        return next((size for size in map(_size, value.values()) if size is not None), None)
+    if isinstance(value, list):
+        return len(value)
+    shape: tuple[int, ...] = getattr(value, "shape", ())
+    return shape[0] if shape else None
+
+
+def to_device(batch: Batch, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
+    """Return ``batch`` with every tensor on ``device``; a batch already there is handed back with the same tensors."""
+    return map_tensors(batch, lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+
+def map_tensors(batch: Batch, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
+    """Return ``batch`` with ``change`` applied to every tensor, through dicts and lists."""
+    return cast("Batch", _mapped(batch, change))
+
+
+def _mapped(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    # A tensor is told by what it can do, so that this module needs no torch.
+    if hasattr(value, "untyped_storage"):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {key: _mapped(item, change) for key, item in value.items()}
+    if isinstance(value, list | tuple) and value and not isinstance(value[0], str | int | float):
+        return type(value)(_mapped(item, change) for item in value)
+    return value

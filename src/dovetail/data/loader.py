@@ -1,0 +1,255 @@
+"""From a split to batches: reading, transforming and collating, in this process or in workers, with the same result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from typing import Any, Final, cast, final
+
+import torch
+from attrs import field, frozen
+from torch.utils.data import DataLoader, get_worker_info
+
+from dovetail.data.batch import Batch, map_tensors
+from dovetail.data.collators import DefaultCollator
+from dovetail.data.errors import DataError
+from dovetail.data.sampler import Address, AddressedSampler
+from dovetail.data.seeding import KeptGlobals, seed_globals
+
+_SAMPLE: Final = 1  # the streams of random numbers drawn with one seed
+_BATCH: Final = 2
+
+
+@final
+@frozen
+class Fetcher:
+    """Makes the batch of an address; the same object works in this process and in workers.
+
+    Whatever says ``deterministic = True`` (dataset, transform, collator) draws no random numbers. Around the others
+    the global generators are seeded: for each sample with (seed, epoch, index), for a collator with (seed, epoch,
+    first index).
+    """
+
+    dataset: Any
+    transforms: tuple[Callable[[Any], Any], ...]
+    collator: Callable[[list[Any]], Batch]
+    seed: int
+    _sampling: bool = field(init=False)
+    _collating: bool = field(init=False)
+    _whole: Callable[[Any], Batch] | None = field(init=False)
+
+    @_sampling.default
+    def _draws_per_sample(self) -> bool:
+        return not all(_deterministic(part) for part in (self.dataset, *self.transforms))
+
+    @_collating.default
+    def _draws_per_batch(self) -> bool:
+        return not _deterministic(self.collator)
+
+    @_whole.default
+    def _reads_whole_batches(self) -> Callable[[Any], Batch] | None:
+        plain = not self.transforms and not self._sampling and isinstance(self.collator, DefaultCollator)
+        return cast("Callable[[Any], Batch] | None", getattr(self.dataset, "get_batch", None)) if plain else None
+
+    def __call__(self, address: Address) -> Batch:
+        """Return the batch at ``address``, leaving the global generators of this process alone."""
+        epoch, indices = address
+        if self._whole is not None:
+            return self._whole(indices)
+        draws = self._sampling or self._collating
+        with KeptGlobals() if draws and get_worker_info() is None else nullcontext():
+            samples = [self._sample(epoch, int(index)) for index in indices]
+            if self._collating:
+                seed_globals(self.seed, _BATCH, epoch, int(indices[0]))
+            return self.collator(samples)
+
+    def _sample(self, epoch: int, index: int) -> Any:
+        if self._sampling:
+            seed_globals(self.seed, _SAMPLE, epoch, index)
+        sample = self.dataset[index]
+        for transform in self.transforms:
+            sample = transform(sample)
+        return sample
+
+
+def _deterministic(part: Any) -> bool:
+    return bool(getattr(part, "deterministic", False))
+
+
+@frozen
+class _Failed:
+    """Carries a data error out of a worker as it is; torch would wrap it in a traceback."""
+
+    error: DataError
+
+
+@final
+@frozen
+class _InWorker:
+    """What a ``DataLoader`` believes to be its dataset: an address goes in, a batch comes out."""
+
+    fetch: Fetcher
+
+    def __getitems__(self, address: Address) -> Batch | _Failed:
+        try:
+            return self.fetch(address)
+        except DataError as error:
+            return _Failed(error)
+
+    def __getitem__(self, index: int) -> Any:
+        raise NotImplementedError  # torch's type asks for it; batches come through __getitems__
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+@final
+class Loader:
+    """Batches of one split; iterating gives those of the current epoch. :func:`make_loader` makes one."""
+
+    def __init__(self, fetch: Fetcher, sampler: AddressedSampler, *, num_workers: int, pin_memory: bool) -> None:
+        self.dataset = fetch.dataset
+        self.sampler = sampler
+        self.epoch = 0
+        self._fetch = fetch
+        self._pin_memory = pin_memory
+        self._next = (0, 0)
+        self._workers: DataLoader[Any] | None = None
+        if num_workers:
+            self._workers = DataLoader(
+                cast("Any", _InWorker(fetch)),
+                batch_sampler=cast("Any", _Requests(self)),
+                num_workers=num_workers,
+                collate_fn=_as_it_is,
+                pin_memory=pin_memory,
+                persistent_workers=True,
+                # Without one of its own, iter() would draw a seed from the global generator and so shift dropout.
+                generator=torch.Generator().manual_seed(fetch.seed & (2**63 - 1)),
+            )
+
+    def __len__(self) -> int:
+        """Return the number of batches in an epoch."""
+        return len(self.sampler)
+
+    @property
+    def batch_size(self) -> int:
+        """Number of samples in a full batch."""
+        return self.sampler.batch_size
+
+    @property
+    def num_samples(self) -> int:
+        """Number of samples that an epoch uses."""
+        return min(self.sampler.length, len(self) * self.batch_size)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order and random numbers the next iteration uses."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.batches(self.epoch)
+
+    def batches(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
+        """Return the batches of ``epoch`` from number ``start_batch`` on; those before it are not read.
+
+        Raises:
+            ValueError: the epoch has no such batch.
+            DataError: while iterating: a sample cannot be read or collated.
+            RuntimeError: while iterating: a worker process died.
+        """
+        if not 0 <= start_batch <= len(self):
+            raise ValueError(f"start_batch must be between 0 and {len(self)}, got {start_batch}")
+        if self._workers is None:
+            found = map(self._fetch, self.sampler.batches(epoch, start_batch))
+            return map(_pinned, found) if self._pin_memory else found
+        self._next = (epoch, start_batch)
+        return _received(iter(self._workers))
+
+    def requests(self) -> Iterator[Address]:
+        """Yield the addresses that the iteration now beginning sends to the workers."""
+        return self.sampler.batches(*self._next)
+
+
+@final
+@frozen
+class _Requests:
+    """The batch sampler of the workers' ``DataLoader``: asks the loader afresh at the start of each iteration."""
+
+    loader: Loader
+
+    def __iter__(self) -> Iterator[Address]:
+        return self.loader.requests()
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+
+def _pinned(batch: Batch) -> Batch:
+    return map_tensors(batch, lambda tensor: tensor.pin_memory())
+
+
+def _received(batches: Iterable[Batch | _Failed]) -> Iterator[Batch]:
+    received = iter(batches)
+    while True:
+        try:
+            batch = next(received)
+        except StopIteration:
+            return
+        except RuntimeError as error:
+            if "exited unexpectedly" not in str(error) and "is killed by signal" not in str(error):
+                raise
+            raise RuntimeError(
+                f"a loader worker died: {str(error).splitlines()[0]}. The usual reason is that memory ran out; "
+                "fewer workers (loader.num_workers) or a smaller loader.batch_size need less"
+            ) from error
+        if isinstance(batch, _Failed):
+            raise batch.error
+        yield batch
+
+
+def make_loader(
+    dataset: Any,
+    collator: Callable[[list[Any]], Batch] | None = None,
+    *,
+    batch_size: int = 32,
+    shuffle: bool = False,
+    seed: int = 0,
+    num_workers: int = 0,
+    pin_memory: bool | None = None,
+    drop_last: bool = False,
+    transforms: Sequence[Callable[[Any], Any]] = (),
+) -> Loader:
+    """Return a loader over ``dataset``.
+
+    The batches of an epoch depend on the arguments and on the epoch only: not on the number of workers, not on the
+    batches that were read before, not on the global random generators, which are left as they were.
+
+    Args:
+        dataset: a map-style dataset. Where it has ``get_batch(indices) -> Batch`` and says ``deterministic = True``,
+            and nothing stands between it and the batch, whole batches are read at once.
+        collator: makes a batch of a list of samples; None stacks them (:class:`DefaultCollator`).
+        batch_size: samples in a batch, at least 1.
+        shuffle: a new order each epoch, which depends only on ``seed`` and the epoch.
+        seed: also draws the numbers of random transforms.
+        num_workers: processes that read ahead; 0 reads in this process. They live as long as the loader.
+        pin_memory: put batches in page-locked memory, from which copies to a GPU run in the background; None does so
+            where there is a GPU.
+        drop_last: leave out a last batch that is not full.
+        transforms: applied to each sample in this order.
+
+    Raises:
+        ValueError: the batch size is below 1, the number of workers below 0, or not one batch comes out.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if num_workers < 0:
+        raise ValueError(f"num_workers must be at least 0, got {num_workers}")
+    sampler = AddressedSampler(len(dataset), batch_size, shuffle, seed, drop_last)
+    if len(sampler) == 0:
+        raise ValueError(
+            f"no batch comes out of {len(dataset)} samples with batch_size = {batch_size}"
+            + (" and drop_last = true" if drop_last else "")
+        )
+    fetch = Fetcher(dataset, tuple(transforms), collator or DefaultCollator(), seed)
+    pinned = torch.cuda.is_available() if pin_memory is None else pin_memory
+    return Loader(fetch, sampler, num_workers=num_workers, pin_memory=pinned)

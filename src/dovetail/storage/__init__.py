@@ -1,0 +1,1 @@
+"""Where objects are kept under keys, each whole or not at all."""
