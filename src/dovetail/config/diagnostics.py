@@ -14,7 +14,6 @@ from dovetail.kernel.secret import Env
 
 _MOST_COMPARED: Final = 100  # characters: a longer name is nobody's slip of the pen
 _SHOWN: Final = 40  # characters of a value that a message repeats
-_MOST_BITS: Final = 4000  # of an integer in a message: Python refuses to write much larger ones
 _TYPES: Final[tuple[tuple[type, str], ...]] = (  # a subclass stands before its base
     (type(None), "none"),
     (Env, "secret"),
@@ -119,11 +118,7 @@ def found(value: object) -> str:
             return f"an array of {len(value)} value{'s' * (len(value) != 1)}" if value else "an empty array"
         case Mapping():
             return f"a table with {_keys(value)}" if value else "an empty table"
-        case bool():
-            return f"the boolean {inline(value)}"
-        case int() if value.bit_length() > _MOST_BITS:
-            return f"an integer of {value.bit_length()} bits"
-        case int() | float() | dt.date() | dt.time():
+        case bool() | int() | float() | dt.date() | dt.time():
             return f"the {toml_type(value)} {_cut(inline(value))}"
         case _:
             return f"{with_article(type(value).__name__)} object"

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any, Final, TypeAlias
 
 from dovetail.kernel.secret import Env
+
+#: The way to a value: names of keys and places of array elements, counted from 0.
+KeyPath: TypeAlias = tuple[str | int, ...]
 
 #: What stands for None in a run file and on the command line, since TOML has no word for it.
 NONE: Final = "@none"
 #: What removes an inherited key.
 UNSET: Final = "@unset"
 
+_MOST_BITS: Final = 4000  # Python refuses to write much larger integers in decimal
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 _SHORT_ESCAPES: Final = {
     "\b": "\\b",
@@ -45,7 +49,7 @@ def key(name: str) -> str:
     return name if _BARE_KEY.fullmatch(name) else basic_string(name)
 
 
-def dotted(path: Iterable[str | int]) -> str:
+def dotted(path: KeyPath) -> str:
     """Return a path as TOML writes it, with the places of array elements in brackets: ``a."b c".d[2]``."""
     written = ""
     for part in path:
@@ -68,8 +72,10 @@ def inline(value: object) -> str:
             return _inline_table({"env": name})
         case bool():
             return "true" if value else "false"
+        case int() if value.bit_length() > _MOST_BITS:
+            return hex(value)
         case int() | float():
-            return repr(value)  # of the floats too: Python and TOML write inf and nan alike
+            return repr(value)  # Python and TOML write inf and nan alike, too
         case dt.date() | dt.time():
             return value.isoformat()
         case list() | tuple():

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
 from attrs import frozen
 
 from dovetail.config.diagnostics import PYTHON, Origin
-from dovetail.config.notation import dotted
-
-Path: TypeAlias = tuple[str | int, ...]
+from dovetail.config.notation import KeyPath, dotted
 
 
 @frozen(eq=False)
@@ -26,8 +24,6 @@ class Node:
     origin: Callable[[], Origin]
     #: Where the key is written that names this value.
     key_origin: Callable[[], Origin]
-    #: Whether a table stands only in the keys of its entries, as ``a`` does in ``a.b = 1`` and in ``[a.b]``.
-    implicit: bool = False
 
     @classmethod
     def from_python(cls, value: object, origin: Origin = PYTHON) -> Node:
@@ -66,7 +62,7 @@ def flatten(node: Node) -> list[tuple[str, Any, Origin]]:
     return [(dotted(path), leaf.to_python(), leaf.origin()) for path, leaf in _leaves(node, ())]
 
 
-def _leaves(node: Node, path: Path) -> Iterator[tuple[Path, Node]]:
+def _leaves(node: Node, path: KeyPath) -> Iterator[tuple[KeyPath, Node]]:
     if isinstance(node.value, dict) and (node.value or not path):
         for name, inner in node.value.items():
             yield from _leaves(inner, (*path, name))

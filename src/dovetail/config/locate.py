@@ -1,0 +1,302 @@
+"""Where in a TOML text each key and each value stands.
+
+tomli says what a document holds, but not where. This reads the text again, once, when somebody first asks
+for a place. It relies on tomli having accepted the text: it looks for the ends of things, and does not judge
+them. Two callers hand it less than that: the search for what is too deep or too long, which stops at the
+first such thing, and the explanation of a syntax error, which reads up to the error. Both expect a
+``StrayError``.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from typing import Final, TypeAlias
+
+import tomli
+from attrs import define
+
+from dovetail.config.notation import KeyPath
+
+#: How many keys and indexes may lead to a value.
+MAX_DEPTH: Final = 32
+#: How many characters a single key may have.
+MAX_KEY: Final = 256
+#: How many characters a number or a date may have.
+MAX_NUMBER: Final = 300
+
+Span: TypeAlias = tuple[int, int]
+Part: TypeAlias = tuple[str, Span]
+
+_BLANK: Final = re.compile(r"(?:[ \t\n]++|#[^\n]*+)*+")
+_SPACE: Final = re.compile(r"[ \t]*+")
+_BASIC: Final = r'"(?:[^"\\\n]++|\\.)*+"'
+_LITERAL: Final = r"'[^'\n]*+'"
+_KEY: Final = re.compile(rf"[A-Za-z0-9_-]++|{_BASIC}|{_LITERAL}")
+_STRINGS: Final = {  # by how they begin; up to two quotes may stand before the three that close
+    '"""': re.compile(r'"""(?:[^"\\]++|\\.|"(?!""))*+"{3,5}', re.DOTALL),
+    "'''": re.compile(r"'''(?:[^']++|'(?!''))*+'{3,5}"),
+    '"': re.compile(_BASIC),
+    "'": re.compile(_LITERAL),
+}
+_PLAIN: Final = re.compile(  # of these, only a date with a time may hold a space
+    r"\d{4}-\d\d-\d\d \d\d:[\d:.]++(?:[Zz]|[+-]\d\d:\d\d)?|[A-Za-z0-9_+.:-]++"
+)
+
+
+class MistakeError(Exception):
+    """A text is not TOML, or something in it is deeper or longer than any configuration needs."""
+
+    def __init__(self, position: int, message: str, path: KeyPath = ()) -> None:
+        super().__init__(message)
+        #: Where in the text, as an offset.
+        self.position = position
+        #: In plain words.
+        self.message = message
+        #: The key in question, if there is one.
+        self.path = path
+
+
+class StrayError(Exception):
+    """The text is not TOML here: at the start of an unclosed string, or where something is missing."""
+
+    def __init__(self, position: int) -> None:
+        super().__init__(position)
+        self.position = position
+
+
+@define
+class Spot:
+    """The places of one key and its value, as offsets of their first and behind their last character."""
+
+    depth: int
+    #: The value; for a table with a header, the header; for one that only longer keys name, its key.
+    value: Span
+    #: None for the whole document and for the elements of an array in brackets.
+    key: Span | None = None
+    children: dict[str, Spot] | list[Spot] | None = None
+
+    def find(self, path: KeyPath) -> Spot:
+        """Return the spot at a path below this one.
+
+        Raises:
+            LookupError: there is none.
+        """
+        spot, before = self, 0
+        for before, part in enumerate(path):
+            deeper = spot.step(part)
+            if deeper is None:
+                raise LookupError(f"no {part!r} at {path[:before]!r}")
+            spot = deeper
+        return spot
+
+    def step(self, part: str | int) -> Spot | None:
+        """Return the spot of one key or one element, or None if there is none."""
+        match self.children:
+            case dict() if isinstance(part, str):
+                return self.children.get(part)
+            case list() if isinstance(part, int) and 0 <= part < len(self.children):
+                return self.children[part]
+            case _:
+                return None
+
+
+class Lines:
+    """Turns offsets in a text into lines and columns, both counted from 1."""
+
+    def __init__(self, text: str) -> None:
+        self._starts = [0, *(newline.end() for newline in re.finditer("\n", text))]
+
+    def place(self, offset: int) -> tuple[int, int]:
+        """Return the (line, column) of an offset."""
+        line = bisect_right(self._starts, offset)
+        return line, offset - self._starts[line - 1] + 1
+
+
+class Scanner:
+    """One reading of a text whose lines end in a bare newline."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.root = Spot(0, (0, 0), children={})
+        #: Where the arrays and inline tables begin that are open, outermost first.
+        self.open: list[int] = []
+        #: The key read last, from the root, and where it begins. Of a pair, it is read when its value is.
+        self.last: tuple[KeyPath, int] = ((), 0)
+
+    def scan(self) -> Spot:
+        """Return the spot of the whole document.
+
+        Raises:
+            MistakeError: something is too deep or too long.
+            StrayError: the text is not TOML.
+        """
+        table: Spot = self.root
+        path: KeyPath = ()
+        position = self._blank(0)
+        while position < len(self.text):
+            if self._at("[", position):
+                table, path, position = self._header(position)
+            else:
+                position = self._pair(position, table, path)
+            position = self._blank(position)
+        return self.root
+
+    # --- tables ---
+
+    def _header(self, start: int) -> tuple[Spot, KeyPath, int]:
+        bracket = "]]" if self._at("[[", start) else "]"
+        parts, end = self._key(self._space(start + len(bracket)))
+        path = tuple(name for name, _ in parts)
+        self.last = path, parts[0][1][0]
+        end = self._expect(bracket, end)
+        table = self._reach(self.root, parts[:-1])
+        name, key = parts[-1]
+        spot = self._enter(table, name, key)
+        if bracket == "]]":
+            return self._element(spot, (start, end), key), path, end
+        if spot.value == spot.key:  # only keys have named it so far
+            spot.key, spot.value = key, (start, end)
+        return spot, path, end
+
+    def _element(self, array: Spot, header: Span, key: Span) -> Spot:
+        if not array.children:  # the first element: what looked like a table is an array
+            array.value, array.children = header, []
+        element = self._spot(array, header, key)
+        element.children = {}
+        if isinstance(array.children, list):
+            array.children.append(element)
+        return element
+
+    def _reach(self, table: Spot, parts: list[Part]) -> Spot:
+        for name, key in parts:
+            table = self._enter(table, name, key)
+            if isinstance(table.children, list) and table.children:
+                table = table.children[-1]
+        return table
+
+    def _enter(self, table: Spot, name: str, key: Span) -> Spot:
+        spot = table.step(name)
+        if spot is None:
+            spot = self._spot(table, key, key)
+            spot.children = {}
+            self._keep(table, name, spot)
+        return spot
+
+    @staticmethod
+    def _keep(table: Spot, name: str, spot: Spot) -> None:
+        """Remember a spot, but not instead of an earlier one: a second definition is an error to explain."""
+        if isinstance(table.children, dict):
+            table.children.setdefault(name, spot)
+
+    # --- keys and values ---
+
+    def _pair(self, start: int, table: Spot, path: KeyPath) -> int:
+        parts, end = self._key(start)
+        target = self._reach(table, parts[:-1])
+        name, key = parts[-1]
+        path = (*path, *(part for part, _ in parts))
+        spot, end = self._value(self._space(self._expect("=", end)), target, path)
+        spot.key = key
+        self._keep(target, name, spot)
+        self.last = path, start
+        return end
+
+    def _key(self, position: int) -> tuple[list[Part], int]:
+        parts: list[Part] = []
+        while True:
+            token = _KEY.match(self.text, position)
+            if token is None:
+                raise StrayError(position)
+            if token.end() - position > MAX_KEY:
+                raise MistakeError(position, f"a key of more than {MAX_KEY} characters")
+            parts.append((self._name(token), token.span()))
+            if len(parts) > MAX_DEPTH:
+                raise MistakeError(parts[0][1][0], f"a key of more than {MAX_DEPTH} parts")
+            position = self._space(token.end())
+            if not self._at(".", position):
+                return parts, position
+            position = self._space(position + 1)
+
+    @staticmethod
+    def _name(token: re.Match[str]) -> str:
+        raw = token[0]
+        if raw[0] not in "'\"":
+            return raw
+        if raw[0] == "'" or "\\" not in raw:
+            return raw[1:-1]
+        try:
+            return str(tomli.loads(f"key = {raw}")["key"])
+        except tomli.TOMLDecodeError:
+            raise StrayError(token.start()) from None
+
+    def _value(self, start: int, parent: Spot, path: KeyPath) -> tuple[Spot, int]:
+        spot = self._spot(parent, (start, start))
+        if self._at("[", start):
+            end = self._array(start, spot, path)
+        elif self._at("{", start):
+            end = self._table(start, spot, path)
+        else:
+            end = self._scalar(start)
+        spot.value = start, end
+        return spot, end
+
+    def _array(self, start: int, spot: Spot, path: KeyPath) -> int:
+        elements: list[Spot] = []
+        spot.children = elements
+        self.open.append(start)
+        end = self._blank(start + 1)
+        while not self._at("]", end):
+            element, end = self._value(end, spot, (*path, len(elements)))
+            elements.append(element)
+            end = self._next("]", end)
+        self.open.pop()
+        return end + 1
+
+    def _table(self, start: int, spot: Spot, path: KeyPath) -> int:
+        spot.children = {}
+        self.open.append(start)
+        end = self._blank(start + 1)
+        while not self._at("}", end):
+            end = self._next("}", self._pair(end, spot, path))
+        self.open.pop()
+        return end + 1
+
+    def _next(self, bracket: str, position: int) -> int:
+        """Return where the next entry of an array or an inline table begins, or its bracket closes."""
+        position = self._blank(position)
+        return position if self._at(bracket, position) else self._blank(self._expect(",", position))
+
+    def _scalar(self, start: int) -> int:
+        quotes = next((quotes for quotes in _STRINGS if self._at(quotes, start)), None)
+        token = (_STRINGS[quotes] if quotes else _PLAIN).match(self.text, start)
+        if token is None:
+            raise StrayError(start)
+        if token.end() - start > MAX_NUMBER and token[0][0] in "+-0123456789":
+            raise MistakeError(start, f"a number of more than {MAX_NUMBER} digits")
+        return token.end()
+
+    # --- characters ---
+
+    def _spot(self, parent: Spot, value: Span, key: Span | None = None) -> Spot:
+        if parent.depth >= MAX_DEPTH:
+            raise MistakeError(value[0], f"tables and arrays nested more than {MAX_DEPTH} deep")
+        return Spot(parent.depth + 1, value, key or None)
+
+    def _at(self, expected: str, position: int) -> bool:
+        return self.text.startswith(expected, position)
+
+    def _expect(self, expected: str, position: int) -> int:
+        if not self._at(expected, position):
+            raise StrayError(position)
+        return position + len(expected)
+
+    def _blank(self, position: int) -> int:
+        return self._skip(_BLANK, position)
+
+    def _space(self, position: int) -> int:
+        return self._skip(_SPACE, position)
+
+    def _skip(self, pattern: re.Pattern[str], position: int) -> int:
+        match = pattern.match(self.text, position)
+        return match.end() if match else position
