@@ -1,0 +1,92 @@
+# What to type: make help.
+#
+# Everything happens in .venv. A step is repeated only when something it was made from has changed: the stamps in
+# .venv/.stamps say when it was done. pip is always given constraints.txt, because an open range for torch would fetch
+# gigabytes.
+
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMPS := $(VENV)/.stamps
+PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
+
+NATIVE  := setup.py $(shell find csrc -type f)
+PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
+TYPED   := src $(wildcard plugins/*/src)
+EMPTY   :=
+SPACE   := $(EMPTY) $(EMPTY)
+
+# The first of these that is Python 3.11 or later; PYTHON=… chooses another.
+PYTHONS := python3.11 python3.12 python3.13 python3.14 python3
+
+.PHONY: help demo test lint bench docs native clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo 'make demo    set everything up and train a first model (examples/digits.toml)'
+	@echo 'make test    lint, types, floors, all tests with coverage, docs'
+	@echo 'make lint    ruff, mypy, import-linter'
+	@echo 'make bench   the benchmarks'
+	@echo 'make docs    the documentation, in docs/_build/html'
+	@echo 'make native  compile the native ops again where their sources have changed'
+	@echo 'make clean   remove what was built (not .venv, not runs)'
+
+demo: $(STAMPS)/demo
+	$(BIN)/dovetail run examples/digits.toml
+	@echo "The report: $$(ls -t runs/*/*/report.html | head -n 1)"
+
+test: lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --cov --cov-report=term --cov-fail-under=95
+	$(MAKE) docs
+
+lint: $(STAMPS)/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	MYPYPATH=$(subst $(SPACE),:,$(TYPED)) $(BIN)/mypy $(TYPED)
+	$(BIN)/lint-imports
+
+bench: $(STAMPS)/dev
+	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+
+docs: $(STAMPS)/dev
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo 'The documentation: docs/_build/html/index.html'
+
+native: $(STAMPS)/torch
+	$(BIN)/python setup.py --quiet build_ext --inplace
+
+clean:
+	rm -rf build dist htmlcov docs/_build docs/reference/generated src/*.egg-info plugins/*/src/*.egg-info
+	rm -rf .benchmarks .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf src/dovetail/ops/*.so $(STAMPS)
+
+# --- the environment ---------------------------------------------------------------------------------------------
+
+$(STAMPS)/venv:
+	@command -v $${CXX:-g++} >/dev/null || [ "$$DOVETAIL_NATIVE" = 0 ] || { \
+	    echo 'A C++ compiler is needed for the native ops. Debian, Ubuntu: apt-get install g++' >&2; \
+	    echo 'Or go without them, slower, with the same results: DOVETAIL_NATIVE=0 make demo' >&2; exit 1; }
+	@python=; if [ ! -x $(BIN)/python ]; then \
+	    for name in $(or $(PYTHON),$(PYTHONS)); do \
+	        "$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && python=$$name && break; \
+	    done; \
+	    [ -n "$$python" ] || { \
+	        echo 'Python 3.11 or later is needed; looked for: $(or $(PYTHON),$(PYTHONS))' >&2; \
+	        echo 'Debian, Ubuntu: apt-get install python3 python3-venv' >&2; exit 1; }; \
+	    echo "Making $(VENV) with $$python"; \
+	    "$$python" -m venv $(VENV) || { rm -rf $(VENV); \
+	        echo 'Python has no working venv module. Debian, Ubuntu: apt-get install python3-venv' >&2; exit 1; }; \
+	fi
+	@mkdir -p $(STAMPS) && touch $@
+
+# torch comes first: the native ops are compiled against the headers of the torch that is installed.
+$(STAMPS)/torch: constraints.txt | $(STAMPS)/venv
+	$(PIP) torch numpy ninja packaging setuptools wheel
+	@touch $@
+
+$(STAMPS)/demo: $(STAMPS)/torch pyproject.toml $(NATIVE)
+	$(PIP) --no-build-isolation --editable '.[digits]'
+	@touch $@
+
+$(STAMPS)/dev: $(STAMPS)/torch pyproject.toml $(NATIVE) $(PLUGINS:%=%/pyproject.toml)
+	$(PIP) --no-build-isolation --editable '.[dev]' $(PLUGINS:%=--editable %)
+	@touch $@ $(STAMPS)/demo
