@@ -27,8 +27,8 @@ def change_inputs(sample: Any, change: Callable[[torch.Tensor], torch.Tensor]) -
 
 def _per_channel(values: torch.Tensor, inputs: torch.Tensor, what: str) -> torch.Tensor:
     """Shape one value, or one for each channel (an input's first dimension), to be broadcast over ``inputs``."""
-    if values.ndim == 0:
-        return values
+    if values.numel() == 1:
+        return values.reshape(())
     if inputs.ndim == 0 or len(values) != inputs.shape[0]:
         raise DataError(
             f"{what} has {count(len(values), 'value')}, but an input of shape {tuple(inputs.shape)} needs "
@@ -93,7 +93,7 @@ class Standardize:
             flat = as_tensor(_input(sample), "inputs").double()
             flat = flat.reshape(flat.shape[0] if flat.ndim else 1, -1)
             if shift is None:
-                # Sums of squares of values far from 0 would cancel, so they are taken from the first sample's mean on.
+                # Squares of values far from 0 would cancel, so the first sample's mean is taken off.
                 shift = flat.mean(1)
                 total = square = torch.zeros_like(shift)
             elif len(flat) != len(shift):
