@@ -1,0 +1,75 @@
+"""Next-token prediction."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch.nn.functional as F
+from torch import nn
+
+from dovetail.losses.result import LossResult
+from dovetail.losses.targets import LabelGuard, read_targets
+
+if TYPE_CHECKING:
+    from dovetail.data.batch import Batch
+    from dovetail.models.output import ModelOutput
+
+
+class LanguageModelingLoss(nn.Module):
+    """Cross-entropy of each next token, averaged over the tokens that count.
+
+    A target does not count where it is ``ignore_index`` or ``pad_token_id``, or where the batch's mask is
+    false. The weight of the result is the number of tokens that count, so micro-batches with different
+    amounts of padding add up exactly.
+
+    Args:
+        shift: whether targets are the inputs themselves, so that position ``t`` is to predict target ``t +
+            1``; off where the collator has shifted them already.
+        pad_token_id: a token that never counts as a target. Where padding shares its id with a real token,
+            such as the end of a text, leave this out and give a mask.
+        ignore_index: a target that does not count.
+    """
+
+    def __init__(self, *, shift: bool = True, pad_token_id: int | None = None, ignore_index: int = -100) -> None:
+        super().__init__()
+        self.shift = shift
+        self.pad_token_id = pad_token_id
+        self.ignore_index = ignore_index
+        self._guard = LabelGuard("language_modeling", ignore_index)
+
+    def forward(self, outputs: ModelOutput, batch: Batch) -> LossResult:
+        """Return the mean loss per token that counts.
+
+        Args:
+            outputs: logits ``[batch, time, vocabulary]``.
+            batch: integer targets ``[batch, time]``, and a mask of that shape if padding is to be left out.
+
+        Raises:
+            ValueError: shapes do not fit, or a token is not in the vocabulary.
+        """
+        logits, targets, mask = outputs.logits, read_targets(batch), batch.get("mask")
+        shape = list(logits.shape)
+        if logits.ndim != len(("batch", "time", "vocabulary")) or list(targets.shape) != shape[:2]:
+            msg = (
+                f"language_modeling: outputs have shape {shape} and targets {list(targets.shape)}; "
+                "it needs [batch, time, vocabulary] and [batch, time]"
+            )
+            raise ValueError(msg)
+        if mask is not None and mask.shape != targets.shape:
+            msg = f"language_modeling: the mask has shape {list(mask.shape)}, targets {list(targets.shape)}"
+            raise ValueError(msg)
+        targets = targets.long()
+        if mask is not None:
+            targets = targets.where(mask.bool(), self.ignore_index)
+        if self.pad_token_id is not None:
+            targets = targets.where(targets != self.pad_token_id, self.ignore_index)
+        if self.shift:  # the targets move, not the logits: a slice of those would have to be copied
+            targets = F.pad(targets[:, 1:], (0, 1), value=self.ignore_index)
+        flat = targets.flatten()
+        summed = self._guard(
+            lambda: F.cross_entropy(logits.flatten(0, 1), flat, ignore_index=self.ignore_index, reduction="sum"),
+            flat,
+            logits.shape[-1],
+        )
+        weight = (flat != self.ignore_index).sum()
+        return LossResult(summed / weight.clamp(min=1), {}, weight)

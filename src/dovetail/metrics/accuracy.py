@@ -1,0 +1,78 @@
+"""Accuracy, also among the top k."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import torch
+
+from dovetail.kernel.kinds import AtLeast
+from dovetail.metrics.counting import CountingMetric
+from dovetail.metrics.reading import read_scores
+
+if TYPE_CHECKING:
+    from dovetail.data.batch import Batch
+    from dovetail.models.output import ModelOutput
+
+
+class Accuracy(CountingMetric):
+    """The share of labels that are predicted right, 0 to 1; not a number where none counts.
+
+    Its figure is called ``accuracy``, or ``top5_accuracy`` with ``top_k = 5``.
+
+    Args:
+        top_k: how many of the highest scores may hold the right class, ≥ 1.
+        ignore_index: a label that does not count.
+        class_dim: which dimension of the outputs holds the classes; by default the one that the targets lack.
+        shift: whether position ``t`` predicts target ``t + 1``, as in a language model whose targets are its inputs.
+
+    Raises:
+        ValueError: ``top_k`` is below 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        top_k: Annotated[int, AtLeast(1)] = 1,
+        ignore_index: int = -100,
+        class_dim: int | None = None,
+        shift: bool = False,
+    ) -> None:
+        super().__init__()
+        if top_k < 1:
+            msg = f"top_k: must be at least 1, got {top_k}"
+            raise ValueError(msg)
+        self._top_k = top_k
+        self._ignore_index = ignore_index
+        self._class_dim = class_dim
+        self._shift = shift
+
+    def update(self, outputs: ModelOutput, batch: Batch) -> None:
+        """Take in one batch.
+
+        Raises:
+            ValueError: shapes do not fit, or there are fewer classes than ``top_k``.
+        """
+        scores = read_scores(
+            "accuracy",
+            outputs,
+            batch,
+            ignore_index=self._ignore_index,
+            class_dim=self._class_dim,
+            shift=self._shift,
+        )
+        if self._top_k == 1:
+            right = scores.predictions() == scores.targets
+        else:
+            if scores.binary or self._top_k > scores.num_classes:
+                msg = f"accuracy: top_k = {self._top_k}, but the outputs tell only {scores.num_classes} classes apart"
+                raise ValueError(msg)
+            best = scores.logits.topk(self._top_k, dim=-1).indices
+            right = (best == scores.targets.unsqueeze(-1)).any(dim=-1)
+        self._add(right=torch.count_nonzero(right & scores.kept), total=torch.count_nonzero(scores.kept))
+
+    def compute(self) -> dict[str, float]:
+        """Return the accuracy."""
+        total = int(self._counts["total"]) if self._counts else 0
+        name = "accuracy" if self._top_k == 1 else f"top{self._top_k}_accuracy"
+        return {name: int(self._counts["right"]) / total if total else float("nan")}

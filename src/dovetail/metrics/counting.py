@@ -1,0 +1,49 @@
+"""What all our metrics are: sums of counts."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from dovetail.data.batch import Batch
+    from dovetail.models.output import ModelOutput
+
+
+class CountingMetric(ABC):
+    """Adds up integer tensors on the device that they are counted on.
+
+    Sums of integers are exact, and the same in any order of batches. Nothing is read back before ``compute``.
+    """
+
+    def __init__(self) -> None:
+        self._counts: dict[str, Tensor] = {}
+
+    @abstractmethod
+    def update(self, outputs: ModelOutput, batch: Batch) -> None:
+        """Take in one batch."""
+
+    @abstractmethod
+    def compute(self) -> dict[str, Any]:
+        """Return the figures by name."""
+
+    def reset(self) -> None:
+        """Forget every batch."""
+        self._counts = {}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the counts so far by name; empty before the first batch."""
+        return dict(self._counts)
+
+    def load_state_dict(self, state_dict: Mapping[str, Tensor]) -> None:
+        """Go on from saved counts."""
+        self._counts = dict(state_dict)
+
+    def _add(self, **counts: Tensor) -> None:
+        # A new tensor each time: a state handed out earlier stays as it was.
+        for name, count in counts.items():
+            held = self._counts.get(name)
+            self._counts[name] = count if held is None else held.to(count.device) + count

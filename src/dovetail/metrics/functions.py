@@ -1,0 +1,149 @@
+"""Metrics of arrays at hand, from Python.
+
+Predictions are labels of the targets' shape, or class scores with one dimension more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dovetail.losses.targets import check_labels
+from dovetail.metrics.accuracy import Accuracy
+from dovetail.metrics.class_counts import Average, ClassCounts
+from dovetail.metrics.reading import count_labels
+from dovetail.models.output import ModelOutput
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: Anything that torch can make a tensor of.
+Labels = Tensor | np.ndarray[Any, Any] | Sequence[Any]
+
+
+def compute_accuracy(predictions: Labels, targets: Labels) -> float:
+    """Return the share of predictions that are right, 0 to 1; not a number for none.
+
+    Args:
+        predictions: integer labels, or class scores ``[…, classes]``.
+        targets: integer labels.
+
+    Raises:
+        ValueError: shapes do not fit, or labels are no integers.
+    """
+    predicted, true, _ = _read("compute_accuracy", predictions, targets)
+    return int((predicted == true).sum()) / true.numel() if true.numel() else float("nan")
+
+
+def compute_f1_score(predictions: Labels, targets: Labels, average: Average | None = "macro") -> float | list[float]:
+    """Return the F1 score, 0 to 1; not a number for none.
+
+    Args:
+        predictions: integer labels ≥ 0, or class scores ``[…, classes]``.
+        targets: integer labels ≥ 0.
+        average: ``"macro"``, the mean over the classes that occur; ``"micro"``, over all labels together;
+            ``"weighted"``, the mean over labels; ``"none"`` or None, a list with one score per class, up to the largest
+            label.
+
+    Raises:
+        ValueError: shapes do not fit, labels are no integers or negative, or there is no such average.
+    """
+    average = average or "none"
+    if average not in get_args(Average):
+        msg = f"average: {average!r} is not one of {', '.join(get_args(Average))}"
+        raise ValueError(msg)
+    counts = _counts(*_read("compute_f1_score", predictions, targets))
+    return counts.f1().tolist() if average == "none" else counts.mean_f1(average)
+
+
+def compute_confusion_matrix(predictions: Labels, targets: Labels, num_classes: int) -> NDArray[np.int64]:
+    """Return how often a class (row) was taken for another (column), of shape ``[num_classes, num_classes]``.
+
+    Args:
+        predictions: integer labels, or class scores ``[…, classes]``.
+        targets: integer labels.
+        num_classes: number of classes; every label must be below.
+
+    Raises:
+        ValueError: shapes do not fit, or a label is no integer or out of range.
+    """
+    predicted, true, _ = _read("compute_confusion_matrix", predictions, targets, num_classes)
+    cells = count_labels(true * num_classes + predicted, torch.ones_like(true, dtype=torch.bool), num_classes**2)
+    return np.asarray(cells[:-1].reshape(num_classes, num_classes).cpu().numpy())
+
+
+def compute_top_k_accuracy(logits: Labels, targets: Labels, k: int = 5) -> float:
+    """Return the share of labels whose class is among the ``k`` highest scores, 0 to 1; not a number for none.
+
+    Args:
+        logits: class scores ``[batch, classes]``.
+        targets: integer labels ``[batch]``.
+        k: how many scores are looked at, 1 to the number of classes.
+
+    Raises:
+        ValueError: shapes do not fit, or ``k`` is out of range.
+    """
+    metric = Accuracy(top_k=k, class_dim=-1)
+    metric.update(ModelOutput(torch.as_tensor(logits)), {"targets": torch.as_tensor(targets)})
+    (found,) = metric.compute().values()
+    return found
+
+
+def compute_per_class_metrics(
+    predictions: Labels, targets: Labels, num_classes: int
+) -> dict[str, NDArray[np.float64] | NDArray[np.int64]]:
+    """Return ``precision``, ``recall``, ``f1`` and ``support`` of every class; a ratio over nothing is 0.
+
+    Args:
+        predictions: integer labels, or class scores ``[…, classes]``.
+        targets: integer labels.
+        num_classes: number of classes; every label must be below.
+
+    Raises:
+        ValueError: shapes do not fit, or a label is no integer or out of range.
+    """
+    counts = _counts(*_read("compute_per_class_metrics", predictions, targets, num_classes))
+    return {
+        "precision": counts.precision().numpy(),
+        "recall": counts.recall().numpy(),
+        "f1": counts.f1().numpy(),
+        "support": counts.true.numpy(),
+    }
+
+
+class _Pairs(NamedTuple):
+    predicted: Tensor
+    true: Tensor
+    num_classes: int
+
+
+def _counts(predicted: Tensor, true: Tensor, num_classes: int) -> ClassCounts:
+    everything = torch.ones_like(true, dtype=torch.bool)
+    found = (
+        count_labels(true, predicted == true, num_classes),
+        count_labels(predicted, everything, num_classes),
+        count_labels(true, everything, num_classes),
+    )
+    return ClassCounts(*(one[:-1].cpu() for one in found))
+
+
+def _read(who: str, predictions: Labels, targets: Labels, num_classes: int | None = None) -> _Pairs:
+    """Return both as flat int64, and the number of classes: by default one more than the largest label."""
+    predicted, true = torch.as_tensor(predictions), torch.as_tensor(targets)
+    if predicted.shape[:-1] == true.shape and predicted.ndim > true.ndim:
+        predicted = predicted.argmax(dim=-1) if predicted.numel() else true
+    if predicted.shape != true.shape:
+        msg = f"{who}: predictions have shape {list(predicted.shape)}, targets {list(true.shape)}"
+        raise ValueError(msg)
+    for name, labels in (("predictions", predicted), ("targets", true)):
+        if labels.numel() and (labels.is_floating_point() or labels.is_complex()):  # an empty list comes as floats
+            msg = f"{who}: {name} must be integer labels, got {labels.dtype}"
+            raise ValueError(msg)
+    both = torch.stack([predicted.flatten().long(), true.flatten().long()])
+    classes = num_classes if num_classes is not None else (int(both.max()) + 1 if both.numel() else 0)
+    check_labels(who, both, classes)
+    return _Pairs(both[0], both[1], classes)

@@ -1,0 +1,123 @@
+"""What the small models share: activations, stacks of linear layers, output heads, checks of inputs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Annotated, Final, Literal
+
+from torch import Tensor, nn
+
+from dovetail.kernel.kinds import AtLeast
+
+Activation = Literal["relu", "gelu", "silu", "tanh", "elu", "leaky_relu"]
+Size = Annotated[int, AtLeast(1)]
+
+_ACTIVATIONS: Final[dict[str, Callable[[], nn.Module]]] = {
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+    "elu": nn.ELU,
+    "leaky_relu": nn.LeakyReLU,
+}
+
+
+def activation_layer(name: str) -> nn.Module:
+    """Return a new activation.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if name not in _ACTIVATIONS:
+        msg = f"activation: {name!r} is not one of {', '.join(_ACTIVATIONS)}"
+        raise ValueError(msg)
+    return _ACTIVATIONS[name]()
+
+
+def linear_stack(sizes: Sequence[int], activation: str, dropout: float, *, batch_norm: bool) -> nn.Sequential:
+    """Return linear layers of ``sizes``, each followed by norm, activation and dropout."""
+    layers: list[nn.Module] = []
+    for before, after in pairwise(sizes):
+        layers.append(nn.Linear(before, after))
+        if batch_norm:
+            layers.append(nn.BatchNorm1d(after))
+        layers.append(activation_layer(activation))
+        if dropout:
+            layers.append(nn.Dropout(dropout))
+    return nn.Sequential(*layers)
+
+
+class Head(nn.Linear):
+    """The last layer: class logits, or predicted numbers.
+
+    Args:
+        features: size of what comes in.
+        num_classes: predict classes: logits ``[batch, num_classes]``.
+        num_outputs: predict numbers instead: ``[batch, num_outputs]``, or ``[batch]`` for one, as a column of
+            targets has.
+
+    Raises:
+        ValueError: neither is known, or one is below 1.
+    """
+
+    def __init__(self, features: int, num_classes: int | None, num_outputs: int | None) -> None:
+        size = num_classes if num_outputs is None else num_outputs
+        if size is None:
+            msg = (
+                "num_classes: this dataset does not say how many classes there are; "
+                "set num_classes, or num_outputs for a regression"
+            )
+            raise ValueError(msg)
+        check_sizes(**{"num_classes" if num_outputs is None else "num_outputs": [size]})
+        super().__init__(features, size)
+        self._scalar = num_outputs == 1
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (torch's own name for it)
+        """Return the outputs of a batch of features."""
+        found = super().forward(input)
+        return found.squeeze(-1) if self._scalar else found
+
+
+def check_sizes(**sizes: Sequence[int]) -> None:
+    """Raise ValueError naming the first parameter with a size below 1."""
+    for name, values in sizes.items():
+        for value in values:
+            if value < 1:
+                msg = f"{name}: must be at least 1, got {value}"
+                raise ValueError(msg)
+
+
+def check_share(name: str, value: float) -> None:
+    """Raise ValueError unless ``0 ≤ value < 1``."""
+    if not 0 <= value < 1:
+        msg = f"{name}: must be at least 0 and below 1, got {value:g}"
+        raise ValueError(msg)
+
+
+def check_samples(who: str, inputs: Tensor, sample: Sequence[int], *, training_norm: bool) -> None:
+    """Compare a batch with the shape of the samples that a model was built for.
+
+    Args:
+        who: the model's name, for messages.
+        inputs: the batch, ``[batch, …]``.
+        sample: shape of one sample; another shape with as many numbers is let through.
+        training_norm: whether batch statistics are about to be taken, for which one sample is too few.
+
+    Raises:
+        ValueError: the number of values per sample, or the type, does not fit.
+    """
+    if math.prod(inputs.shape[1:]) != math.prod(sample) or not inputs.ndim:
+        got = list(inputs.shape)
+        msg = f"{who}: was built for samples of shape {list(sample)}, got a batch of shape {got}"
+        raise ValueError(msg)
+    if not inputs.is_floating_point():
+        msg = f"{who}: inputs are {inputs.dtype}; convert them to float first"
+        raise ValueError(msg)
+    if training_norm and len(inputs) == 1:
+        msg = (
+            f"{who}: batch_norm cannot train on a batch of one sample; "
+            "set loader.drop_last = true, or batch_norm = false"
+        )
+        raise ValueError(msg)

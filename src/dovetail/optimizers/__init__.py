@@ -1,0 +1,1 @@
+"""Optimizers, their presets and parameter groups; import them from their modules."""

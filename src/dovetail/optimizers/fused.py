@@ -1,0 +1,45 @@
+"""When torch's fused optimizers can be used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from torch import Tensor
+
+#: What an optimizer takes: tensors, ``(name, tensor)`` pairs, or groups of them.
+Params = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]
+
+_FUSED_DEVICES: Final = frozenset({"cpu", "cuda"})
+
+
+def read_params(params: Params) -> list[Any]:
+    """Return ``params`` as a list that may be read twice, also inside its groups.
+
+    Raises:
+        ValueError: there are none, so that there would be nothing to optimise.
+    """
+    listed: list[Any] = list(params)
+    for place, one in enumerate(listed):
+        if isinstance(one, dict):
+            inside = one["params"]
+            listed[place] = {**one, "params": [inside] if isinstance(inside, Tensor) else list(inside)}
+    if not any(True for _ in _tensors(listed)):
+        msg = "params: there is nothing to optimise: the model has no trainable parameters"
+        raise ValueError(msg)
+    return listed
+
+
+def can_fuse(params: list[Any]) -> bool:
+    """Say whether one fused kernel can update ``params``: all floating, all on one CPU or CUDA device."""
+    found = list(_tensors(params))
+    devices = {one.device for one in found}
+    return len(devices) == 1 and devices.pop().type in _FUSED_DEVICES and all(one.is_floating_point() for one in found)
+
+
+def _tensors(params: list[Any]) -> Iterable[Tensor]:
+    for one in params:
+        if isinstance(one, dict):
+            yield from _tensors(one["params"])
+        else:
+            yield one[1] if isinstance(one, tuple) else one

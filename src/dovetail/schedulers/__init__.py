@@ -1,0 +1,1 @@
+"""Learning-rate schedulers, one idea a file; import them from their modules."""
