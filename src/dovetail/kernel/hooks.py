@@ -235,6 +235,21 @@ class LifecycleHooks:
         """
 
     @hookspec
+    def dovetail_log(self, run: Run, event: str, metrics: Mapping[str, float]) -> None:
+        """Act on figures that were just logged. ``event`` is ``"train"``, ``"validation"``, ``"epoch"`` or ``"test"``.
+
+        Training figures come every ``logging.every`` updates and are already on the host, so progress displays and
+        trackers listen here and not to every batch.
+
+        Example::
+
+            class Progress:
+                def dovetail_log(self, run, event, metrics):
+                    if event == "train":
+                        print(run.state.step, metrics["train_loss"], metrics["samples_per_second"])
+        """
+
+    @hookspec
     def dovetail_validation_end(self, run: Run, metrics: Mapping[str, float]) -> None:
         """Act on fresh validation metrics, named ``val_loss``, ``val_accuracy`` ….
 
