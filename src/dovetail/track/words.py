@@ -1,0 +1,94 @@
+"""Figures, times and little pictures as text: the same words in the console, in listings and in the report."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Final
+
+_BARS: Final = "▁▂▃▄▅▆▇█"
+_MINUTE: Final = 60
+_HOUR: Final = 3600
+#: Beginnings and ends of the names of figures that are shares, and therefore read best as percentages.
+_SHARES: Final = ("accuracy", "precision", "recall", "f1")
+
+
+def figure(value: float) -> str:
+    """Return a number with four significant digits: ``0.05231``, ``12.5``, ``3.2e-06``, ``nan``."""
+    if not math.isfinite(value):
+        return str(value)
+    if value == int(value) and abs(value) < 1e6:  # noqa: PLR2004 (from a million on, digits do not fit a column)
+        return f"{int(value):,}"
+    if abs(value) < 1e-4 or abs(value) >= 1e6:  # noqa: PLR2004 (outside, zeros drown the digits)
+        return f"{value:.3g}"
+    return f"{value:,.1f}" if abs(value) >= 1e3 else f"{value:.4g}"  # noqa: PLR2004 (thousands need one decimal at most)
+
+
+def share(name: str, value: float) -> str:
+    """Return ``value`` as a percentage where the figure's name says that it is a share, else like :func:`figure`."""
+    base = name.removeprefix("train_").removeprefix("val_").removeprefix("test_")
+    if base.startswith(_SHARES) or base.endswith(_SHARES):
+        return f"{100 * value:.2f} %" if 0 <= value <= 1 else figure(value)
+    return figure(value)
+
+
+def rate(value: float) -> str:
+    """Return a rate without decimals that nobody reads: ``12,431``, ``8.3``."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"  # noqa: PLR2004 (three digits are enough)
+
+
+def duration(seconds: float) -> str:
+    """Return a time span in words: ``0.4 s``, ``34 s``, ``2 min 05 s``, ``1 h 02 min``."""
+    if not math.isfinite(seconds):
+        return "?"
+    if seconds < 10:  # noqa: PLR2004 (below, tenths still matter)
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < _MINUTE:
+        return f"{whole} s"
+    if whole < _HOUR:
+        return f"{whole // _MINUTE} min {whole % _MINUTE:02} s"
+    return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE:02} min"
+
+
+def clock(seconds: float) -> str:
+    """Return a time span as a clock shows it: ``0:34``, ``1:02:05``."""
+    if not math.isfinite(seconds):
+        return "-:--"
+    whole = max(0, round(seconds))
+    hours, minutes, rest = whole // _HOUR, whole % _HOUR // _MINUTE, whole % _MINUTE
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def plural(count: int, word: str) -> str:
+    """Return ``1 epoch``, ``20 epochs``, ``12,000 steps``."""
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
+
+
+def sparkline(values: Sequence[float], width: int = 24) -> str:
+    """Return the course of ``values`` in at most ``width`` characters; what is not finite shows as a gap.
+
+    More values than characters are averaged in equal groups, so that the line spans the whole course.
+    """
+    if len(values) > width:
+        edges = [round(i * len(values) / width) for i in range(width + 1)]
+        values = [_mean(values[start:end]) for start, end in itertools.pairwise(edges)]
+    finite = [value for value in values if math.isfinite(value)]
+    if not finite:
+        return " " * len(values)
+    low, high = min(finite), max(finite)
+    return "".join(_bar(value, low, high) for value in values)
+
+
+def _mean(values: Sequence[float]) -> float:
+    finite = [value for value in values if math.isfinite(value)]
+    return sum(finite) / len(finite) if finite else math.nan
+
+
+def _bar(value: float, low: float, high: float) -> str:
+    if not math.isfinite(value):
+        return " "
+    if not math.isfinite(high - low) or high <= low:
+        return _BARS[0]
+    return _BARS[min(len(_BARS) - 1, int((value - low) / (high - low) * len(_BARS)))]
