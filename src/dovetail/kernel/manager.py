@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from typing import Any
 
@@ -53,6 +52,8 @@ class HookManager(pluggy.PluginManager):
     def _problem(self, plugin: object, caller: pluggy.HookCaller) -> str | None:
         """Say what is wrong with a hook of ``plugin``, or None."""
         if not caller.has_spec():
+            import difflib  # only to explain a misspelt hook
+
             known = sorted(hook for hook in vars(self.hook) if getattr(self.hook, hook).has_spec())
             # Compared without the prefix, which makes every hook look like every other.
             near = difflib.get_close_matches(caller.name[9:], [one[9:] for one in known], 1)

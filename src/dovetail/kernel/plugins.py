@@ -8,15 +8,12 @@ and every answer that is not the component says what to do.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import importlib
 import io
-import json
 import os
 import sys
 import threading
 from collections.abc import Collection, Iterator
-from importlib import resources
 from typing import Final, Literal, Self
 
 from attrs import evolve, frozen
@@ -37,6 +34,8 @@ class UnknownComponentError(PluginError):
     def __init__(self, kind: str, name: str, known: list[str], hint: str = "", broken: Collection[Broken] = ()) -> None:
         """Keep what was looked for, what there is, and which plugins might have had it."""
         self.kind, self.name, self.known, self.hint = kind, name, known, hint
+        import difflib  # only to explain an unknown name
+
         near = difflib.get_close_matches(name, known, 1)
         meant = hint or (f"did you mean '{near[0]}'?" if near else f"there is {', '.join(known) or 'none installed'}")
         excuses = "".join(f"; {one}" for one in broken)
@@ -266,6 +265,9 @@ def _blocked(blocked: Collection[str] | Literal[True]) -> tuple[set[str], bool]:
 
 def _first_party() -> dict[str, str]:
     """Return which distribution brings the components of which prefix, also of those that are not installed."""
+    import json  # with importlib.resources, a fifth of the start-up time: only to explain an unknown name
+    from importlib import resources
+
     text = resources.files("dovetail.kernel").joinpath("first_party.json").read_text(encoding="utf-8")
     prefixes: dict[str, str] = json.loads(text)
     return prefixes
