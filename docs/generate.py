@@ -1,0 +1,250 @@
+"""Write the reference pages that are made from the code. Run ``python docs/generate.py`` after changing what they show.
+
+A test holds the pages to the code: it fails when what this writes differs from what lies in ``docs/reference``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import textwrap
+import types
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import attrs
+
+REFERENCE = Path(__file__).parent / "reference"
+MADE = "<!-- Made by docs/generate.py from the code: edit that, not this. -->\n\n"
+
+
+def type_in_words(annotation: Any) -> str:
+    """Return how a run file's author would name a type."""
+    from dovetail.config.settings import OfKind
+    from dovetail.kernel.kinds import component_kind
+
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        kind = next((one.name for one in arguments[1:] if isinstance(one, OfKind)), None)
+        return f"a {kind} table" if kind else type_in_words(arguments[0])
+    if origin in {Union, types.UnionType}:
+        return " or ".join(type_in_words(one) for one in arguments if one is not type(None))
+    if origin is Literal:
+        return ", ".join(f"`{_toml(one)}`" for one in arguments)
+    if origin is tuple and arguments and arguments[-1] is not ...:
+        return f"array of {len(arguments)}: {', '.join(type_in_words(one) for one in arguments)}"
+    if origin in {list, tuple} or (origin and _is_sequence(origin)):
+        return f"array of {type_in_words(arguments[0])}" if arguments else "array"
+    if origin and _is_mapping(origin):
+        return f"table of {type_in_words(arguments[1])}"
+    if kind := component_kind(annotation):
+        return f"a {kind} table"
+    return {
+        str: "string", int: "integer", float: "number", bool: "`true` or `false`", Path: "path", list: "array",
+        tuple: "array", dict: "table", Any: "any value",
+    }.get(annotation, f"table ({annotation.__name__})" if attrs.has(annotation) else str(annotation))  # fmt: skip
+
+
+def _is_sequence(origin: type) -> bool:
+    return issubclass(origin, typing.Iterable) and not _is_mapping(origin)
+
+
+def _is_mapping(origin: type) -> bool:
+    return issubclass(origin, typing.Mapping)
+
+
+def _toml(value: Any) -> str:
+    from dovetail.config.notation import basic_string
+
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str | Path):
+        return basic_string(str(value))
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    if attrs.has(type(value)):
+        inner = ", ".join(f"{key} = {_toml(one)}" for key, one in attrs.asdict(value).items() if one is not None)
+        return f"{{ {inner} }}"
+    return str(value)
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
+
+
+def _limits(limits: tuple[Any, ...]) -> str:
+    from dovetail.kernel.kinds import AtLeast, Between
+
+    return "; ".join(
+        f"{one.low:g} to {one.high:g}" if isinstance(one, Between) else f"{'≥' if isinstance(one, AtLeast) else '>'} {one.low:g}"
+        for one in limits
+    )
+
+
+def config_page() -> str:
+    """Return the page of every section and setting."""
+    from dovetail.config.freeze import NON_NUMERIC_KEYS
+    from dovetail.config.schema import sections
+
+    text = MADE + "# The run file\n\n"
+    text += "Every section and setting, with type, default and meaning. `[data]`, `[model]` and `[loss]` must be there.\n"
+    text += "What a part takes besides `type` is in [the list of parts](parts.md), or in `dovetail plugins info NAME`.\n\n"
+    for section in sections():
+        text += f"## `[{section.name}]`\n\n{section.metadata['help']}\n\n"
+        if attrs.has(section.type):
+            defaults = section.type()
+            rows = [
+                [
+                    f"`{one.name}`",
+                    type_in_words(one.type) + (f" ({limit})" if (limit := _limits(one.metadata.get("limits", ()))) else ""),
+                    "not set" if (value := getattr(defaults, one.name)) is None else f"`{_toml(value)}`",
+                    one.metadata["help"],
+                ]
+                for one in attrs.fields(attrs.resolve_types(section.type))
+            ]
+            text += _table(["key", "type", "default", "meaning"], rows) + "\n"
+        else:
+            text += f"{_part_words(section.type)}\n\n"
+    text += "## What may change without changing the numbers\n\n"
+    text += "These keys are left out of the numeric hash:\n\n" + ", ".join(f"`{key}`" for key in sorted(NON_NUMERIC_KEYS))
+    return text + "\n"
+
+
+def _part_words(annotation: Any) -> str:
+    from dovetail.config.settings import OfKind
+
+    found = str(annotation)
+    marks: list[OfKind] = []
+
+    def walk(one: Any) -> None:
+        marks.extend(mark for mark in getattr(one, "__metadata__", ()) if isinstance(mark, OfKind))
+        for inner in get_args(one):
+            walk(inner)
+
+    walk(annotation)
+    kind, default = marks[0].name, marks[0].default_type
+    if "dict" in found:
+        return f"A table of named {kind}s: `[{{section}}.NAME]` with a `type` and the part's own keys.".replace(
+            "{section}", f"{kind}s"
+        )
+    said = f"A {kind}: a `type` and the part's own keys."
+    return said + (f' Unless set, `type = "{default}"`.' if default else "")
+
+
+def hooks_page() -> str:
+    """Return the page of every hook."""
+    from dovetail.kernel.hooks import LifecycleHooks, RegistrationHooks
+
+    text = MADE + "# Hooks\n\n" + inspect.cleandoc(sys.modules[RegistrationHooks.__module__].__doc__ or "") + "\n\n"
+    for title, owner in (("Registration: what exists", RegistrationHooks), ("Lifecycle: what happens", LifecycleHooks)):
+        text += f"## {title}\n\n{(owner.__doc__ or '').strip()}\n\n"
+        for name, function in vars(owner).items():
+            if name.startswith("dovetail_"):
+                arguments = [one for one in inspect.signature(function).parameters if one != "self"]
+                doc, _, example = (inspect.getdoc(function) or "").partition("Example::")
+                text += f"### `{name}({', '.join(arguments)})`\n\n{doc.strip()}\n\n"
+                text += f"```py\n{textwrap.dedent(example).strip()}\n```\n\n"
+    return text.replace(":class:`~dovetail.kernel.component.Component`", "`Component`")
+
+
+def kinds_page() -> str:
+    """Return the page of every kind."""
+    from dovetail.kernel.kinds import KINDS
+
+    text = MADE + "# Kinds of part\n\n"
+    text += "What each kind must satisfy, what the run provides to its factory, and which keys it keeps for itself.\n"
+    text += "A parameter annotated with the kind's protocol is itself a part of that kind.\n\n"
+    for kind in KINDS.values():
+        text += f"## {kind.name}\n\n{(kind.protocol.__doc__ or '').strip()}\n\n"
+        text += f"- protocol: `{kind.protocol.__name__}`, hook: `{kind.hook}`\n- must be: {kind.must}\n"
+        for name, meaning in kind.provides.items():
+            text += f"- provided: `{name}`: {meaning}\n"
+        for name, reserved in kind.reserved.items():
+            text += f"- kept key: `{name}`: {reserved.help}\n"
+        text += "\n"
+    return text
+
+
+def parts_page() -> str:
+    """Return the page of Dovetail's own parts and their options."""
+    from dovetail.kernel.kinds import KINDS
+    from dovetail.kernel.plugins import Plugins
+    from dovetail.kernel.signature import MISSING, read_signature
+
+    import dovetail.builtin
+
+    plugins = Plugins()
+    plugins.register(dovetail.builtin, distribution="dovetail", entry_point="builtin")
+    text = MADE + "# Parts that come with Dovetail\n\n"
+    for kind in KINDS:
+        offered = plugins.components(kind)
+        if not offered:
+            continue
+        text += f"## {kind}\n\n"
+        for one in offered:
+            text += f"### {kind}: `{one.name}`\n\n{one.component.summary}\n\n"
+            if kind in {"command", "profile"}:
+                continue
+            rows = [
+                [
+                    f"`{parameter.name}`",
+                    (type_in_words(parameter.annotation) if parameter.checked else "unchecked")
+                    + (f" ({limit})" if (limit := _limits(parameter.limits)) else ""),
+                    "provided by the run"
+                    if parameter.provided
+                    else "required"
+                    if parameter.default is MISSING
+                    else "not set"
+                    if parameter.default is None
+                    else f"`{_toml(parameter.default)}`",
+                ]
+                for parameter in read_signature(one).parameters.values()
+                if parameter.settable
+            ]
+            if rows:
+                text += _table(["key", "type", "default"], rows) + "\n"
+    return text
+
+
+def commands_page() -> str:
+    """Return the page of every console command, as its own help shows it."""
+    import click
+
+    from dovetail.cli import main
+
+    def walk(command: click.Command, name: str, parent: click.Context | None) -> Iterator[tuple[str, str]]:
+        context = click.Context(command, info_name=name, parent=parent, terminal_width=100)
+        yield context.command_path, command.get_help(context)
+        if isinstance(command, click.Group):
+            for inner in command.list_commands(context):
+                found = command.get_command(context, inner)
+                if found:
+                    yield from walk(found, inner, context)
+
+    text = MADE + "# Commands\n\n"
+    for path, help_text in walk(main, "dovetail", None):
+        text += f"## `{path}`\n\n```text\n{help_text}\n```\n\n"
+    return text
+
+
+PAGES = {
+    "config.md": config_page,
+    "hooks.md": hooks_page,
+    "kinds.md": kinds_page,
+    "parts.md": parts_page,
+    "commands.md": commands_page,
+}
+
+
+def main() -> None:
+    """Write every page."""
+    REFERENCE.mkdir(exist_ok=True)
+    for name, page in PAGES.items():
+        (REFERENCE / name).write_text(page().rstrip() + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
