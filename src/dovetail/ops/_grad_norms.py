@@ -54,9 +54,7 @@ def grad_norms(grads: Sequence[Tensor]) -> GradNorms:
     device = dense[0].device
     for position, grad in enumerate(dense):
         if grad.dtype not in _DTYPES:
-            raise TypeError(
-                f"grad_norms takes floats of 16, 32 or 64 bits; gradient {position} is {grad.dtype}"
-            )
+            raise TypeError(f"grad_norms takes floats of 16, 32 or 64 bits; gradient {position} is {grad.dtype}")
         if grad.device != device:
             where = f"0 is on {device}, {position} on {grad.device}"
             raise ValueError(f"grad_norms takes gradients that are all on one device; {where}")

@@ -34,7 +34,7 @@ FOLDER: Final = Path(__file__).parent
 # Fake implementations wait here until the object that defines their schemas is loaded.
 _FAKES: Final[dict[str, Callable[..., Any]]] = {}
 
-_REBUILD = "build it with: pip install --no-build-isolation --no-deps -e ."
+_REBUILD = "reinstall dovetail, or run `make native` in a checkout"
 
 
 @frozen
@@ -121,7 +121,7 @@ def _load(device: Device) -> Native:
         torch.ops.load_library(path)  # type: ignore[no-untyped-call]  # torch leaves it without types
         build = _build_info(path)
     except (OSError, AttributeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = " ".join(str(error.__cause__ or error).split())[:300]  # torch wraps the loader's own words
         found = f"{path.name} does not load under torch {torch.__version__} ({reason})"
         return Native(device, path, f"{found}; {_REBUILD}")
     if build["revision"] != REVISION:
