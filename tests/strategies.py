@@ -118,7 +118,7 @@ def _dates(draw: Draw) -> str:
             return stamp + draw(st.sampled_from(["", "Z", "z", "+05:30", "-00:01"]))
 
 
-_blanks = st.sampled_from(["", "", " ", "\t ", "\n", "\n  \n", " # [no] {table} = 'x\n", "# \"\"\"\n\t# ]\n"])
+_blanks = st.sampled_from(["", "", " ", "\t ", "\n", "\n  \n", " # [no] {table} = 'x\n", '# """\n\t# ]\n'])
 _scalars = st.one_of(st.sampled_from(["true", "false"]), _numbers(), _strings(), _dates())
 
 
@@ -215,7 +215,7 @@ plain_scalars = st.one_of(
     st.text(_characters, max_size=12),
     st.dates(),
     st.times(),
-    st.datetimes(timezones=st.none() | st.just(dt.timezone.utc)),
+    st.datetimes(timezones=st.none() | st.just(dt.UTC)),
 )
 
 #: What a TOML value may be once it is read.

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import tomli
 from hypothesis import HealthCheck, given, settings
-from strategies import toml_texts
 
 from dovetail.config.document import Document, parse_document
 from dovetail.config.locate import Lines
+from strategies import toml_texts
 
 
 def everything(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:
@@ -109,7 +109,7 @@ late = +inf
 
 
 @pytest.mark.parametrize(
-    ("path", "key", "value"),
+    "path, key, value",
     [
         ((), (1, 1), (1, 1)),
         (("title",), (1, 1), (1, 9)),
@@ -149,9 +149,7 @@ def test_carriage_returns_and_byte_order_marks_shift_nothing(newline: str) -> No
     assert document.locate(("phases", 0, "inner", "k")) == (10, 5)
 
 
-@pytest.mark.parametrize(
-    "path", [("b",), ("a", 0), ("phases", 2), ("phases", -1), ("phases", "lr"), ("title", "x")]
-)
+@pytest.mark.parametrize("path", [("b",), ("a", 0), ("phases", 2), ("phases", -1), ("phases", "lr"), ("title", "x")])
 def test_nothing_there(path: tuple[str | int, ...]) -> None:
     """A path that leads nowhere is the caller's mistake."""
     with pytest.raises(LookupError, match="at "):

@@ -68,7 +68,8 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        return ": ".join(part for part in (str(self.origin), self.path, self.message) if part)
+        message = " ".join(self.message.splitlines())
+        return ": ".join(part for part in (str(self.origin), visible(self.path, limit=200), message) if part)
 
 
 class ConfigError(ValueError):

@@ -14,6 +14,7 @@ from dovetail.config.diagnostics import ConfigError, Origin, Problem
 from dovetail.config.locate import (
     MAX_DEPTH,
     MAX_KEY,
+    ExcessError,
     Lines,
     MistakeError,
     Scanner,
@@ -103,15 +104,19 @@ def parse_document(text: str, name: str) -> Document:
     try:
         return Document(name, text, parse(text))
     except MistakeError as mistake:
-        origin = Origin(name, *Lines(text).place(mistake.position))
-        raise ConfigError([Problem(origin, dotted(mistake.path), mistake.message)]) from None
+        lines, message = Lines(text), mistake.message
+        if mistake.other:
+            remark, position = mistake.other
+            message += ", {} at {}:{}".format(remark, *lines.place(position))
+        origin = Origin(name, *lines.place(mistake.position))
+        raise ConfigError([Problem(origin, dotted(mistake.path), message)]) from None
 
 
 def parse(text: str) -> dict[str, Any]:
     """Parse TOML whose lines end in bare newlines, within bounds of time and memory.
 
     Raises:
-        MistakeError: the text is not TOML, or is beyond the limits.
+        MistakeError: the text is not TOML; an ``ExcessError`` if it is beyond the limits.
     """
     if _suspicious(text) and (excess := _excess(text)):
         raise excess
@@ -131,18 +136,18 @@ def _suspicious(text: str) -> bool:
     return any(len(line) > MAX_KEY or line.count(".") >= MAX_DEPTH for line in text.split("\n"))
 
 
-def _excess(text: str) -> MistakeError | None:
+def _excess(text: str) -> ExcessError | None:
     try:
         Scanner(text).scan()
-    except MistakeError as excess:
+    except ExcessError as excess:
         return excess
     except StrayError:  # tomli will find the same, or something before it, and say more
         return None
     return None
 
 
-def _too_deep(text: str) -> MistakeError:
-    return _excess(text) or MistakeError(0, "nested too deep")
+def _too_deep(text: str) -> ExcessError:
+    return _excess(text) or ExcessError(0, "nested too deep")
 
 
 def _depth_exceeds(limit: int, data: dict[str, Any]) -> bool:

@@ -26,6 +26,7 @@ MAX_KEY: Final = 256
 MAX_NUMBER: Final = 300
 
 Span: TypeAlias = tuple[int, int]
+Remark: TypeAlias = tuple[str, int]
 Part: TypeAlias = tuple[str, Span]
 
 _BLANK: Final = re.compile(r"(?:[ \t\n]++|#[^\n]*+)*+")
@@ -45,9 +46,9 @@ _PLAIN: Final = re.compile(  # of these, only a date with a time may hold a spac
 
 
 class MistakeError(Exception):
-    """A text is not TOML, or something in it is deeper or longer than any configuration needs."""
+    """A text is not TOML."""
 
-    def __init__(self, position: int, message: str, path: KeyPath = ()) -> None:
+    def __init__(self, position: int, message: str, path: KeyPath = (), other: Remark | None = None) -> None:
         super().__init__(message)
         #: Where in the text, as an offset.
         self.position = position
@@ -55,6 +56,12 @@ class MistakeError(Exception):
         self.message = message
         #: The key in question, if there is one.
         self.path = path
+        #: Another place that matters, such as ("first", 12).
+        self.other = other
+
+
+class ExcessError(MistakeError):
+    """Something in a text is deeper or longer than any configuration needs."""
 
 
 class StrayError(Exception):
@@ -75,6 +82,11 @@ class Spot:
     #: None for the whole document and for the elements of an array in brackets.
     key: Span | None = None
     children: dict[str, Spot] | list[Spot] | None = None
+
+    @property
+    def start(self) -> int:
+        """Where the key begins, or the value if there is no key."""
+        return (self.key or self.value)[0]
 
     def find(self, path: KeyPath) -> Spot:
         """Return the spot at a path below this one.
@@ -128,7 +140,7 @@ class Scanner:
         """Return the spot of the whole document.
 
         Raises:
-            MistakeError: something is too deep or too long.
+            ExcessError: something is too deep or too long.
             StrayError: the text is not TOML.
         """
         table: Spot = self.root
@@ -146,7 +158,7 @@ class Scanner:
 
     def _header(self, start: int) -> tuple[Spot, KeyPath, int]:
         bracket = "]]" if self._at("[[", start) else "]"
-        parts, end = self._key(self._space(start + len(bracket)))
+        parts, end = self.key(self._space(start + len(bracket)))
         path = tuple(name for name, _ in parts)
         self.last = path, parts[0][1][0]
         end = self._expect(bracket, end)
@@ -192,27 +204,33 @@ class Scanner:
     # --- keys and values ---
 
     def _pair(self, start: int, table: Spot, path: KeyPath) -> int:
-        parts, end = self._key(start)
+        parts, end = self.key(start)
         target = self._reach(table, parts[:-1])
         name, key = parts[-1]
         path = (*path, *(part for part, _ in parts))
-        spot, end = self._value(self._space(self._expect("=", end)), target, path)
-        spot.key = key
+        spot = self._spot(target, key, key)
         self._keep(target, name, spot)
+        end = self._value(self._space(self._expect("=", end)), spot, path)
         self.last = path, start
         return end
 
-    def _key(self, position: int) -> tuple[list[Part], int]:
+    def key(self, position: int) -> tuple[list[Part], int]:
+        """Return the parts of the dotted key at a position, and where what follows it begins.
+
+        Raises:
+            ExcessError: the key is too long.
+            StrayError: there is no key, or a part of it is missing.
+        """
         parts: list[Part] = []
         while True:
             token = _KEY.match(self.text, position)
             if token is None:
                 raise StrayError(position)
             if token.end() - position > MAX_KEY:
-                raise MistakeError(position, f"a key of more than {MAX_KEY} characters")
+                raise ExcessError(position, f"a key of more than {MAX_KEY} characters")
             parts.append((self._name(token), token.span()))
             if len(parts) > MAX_DEPTH:
-                raise MistakeError(parts[0][1][0], f"a key of more than {MAX_DEPTH} parts")
+                raise ExcessError(parts[0][1][0], f"a key of more than {MAX_DEPTH} parts")
             position = self._space(token.end())
             if not self._at(".", position):
                 return parts, position
@@ -230,8 +248,7 @@ class Scanner:
         except tomli.TOMLDecodeError:
             raise StrayError(token.start()) from None
 
-    def _value(self, start: int, parent: Spot, path: KeyPath) -> tuple[Spot, int]:
-        spot = self._spot(parent, (start, start))
+    def _value(self, start: int, spot: Spot, path: KeyPath) -> int:
         if self._at("[", start):
             end = self._array(start, spot, path)
         elif self._at("{", start):
@@ -239,7 +256,7 @@ class Scanner:
         else:
             end = self._scalar(start)
         spot.value = start, end
-        return spot, end
+        return end
 
     def _array(self, start: int, spot: Spot, path: KeyPath) -> int:
         elements: list[Spot] = []
@@ -247,9 +264,8 @@ class Scanner:
         self.open.append(start)
         end = self._blank(start + 1)
         while not self._at("]", end):
-            element, end = self._value(end, spot, (*path, len(elements)))
-            elements.append(element)
-            end = self._next("]", end)
+            elements.append(self._spot(spot, (end, end)))
+            end = self._next("]", self._value(end, elements[-1], (*path, len(elements) - 1)))
         self.open.pop()
         return end + 1
 
@@ -273,15 +289,15 @@ class Scanner:
         if token is None:
             raise StrayError(start)
         if token.end() - start > MAX_NUMBER and token[0][0] in "+-0123456789":
-            raise MistakeError(start, f"a number of more than {MAX_NUMBER} digits")
+            raise ExcessError(start, f"a number of more than {MAX_NUMBER} digits")
         return token.end()
 
     # --- characters ---
 
     def _spot(self, parent: Spot, value: Span, key: Span | None = None) -> Spot:
         if parent.depth >= MAX_DEPTH:
-            raise MistakeError(value[0], f"tables and arrays nested more than {MAX_DEPTH} deep")
-        return Spot(parent.depth + 1, value, key or None)
+            raise ExcessError(value[0], f"tables and arrays nested more than {MAX_DEPTH} deep")
+        return Spot(parent.depth + 1, value, key)
 
     def _at(self, expected: str, position: int) -> bool:
         return self.text.startswith(expected, position)

@@ -38,6 +38,12 @@ def visible(text: str, limit: int = 60) -> str:
     return "".join(char if char.isprintable() else _escape(char) for char in text)
 
 
+def quoted(text: str) -> str:
+    """Return ``text`` fit for a message, between quotes."""
+    quote = '"' if "'" in text else "'"
+    return f"{quote}{visible(text)}{quote}"
+
+
 def basic_string(text: str) -> str:
     """Return ``text`` as a one-line TOML string in double quotes."""
     shown = (_SHORT_ESCAPES.get(char) or (char if char.isprintable() else _escape(char)) for char in text)

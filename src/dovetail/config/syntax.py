@@ -7,8 +7,8 @@ from typing import Final
 
 import tomli
 
-from dovetail.config.locate import Lines, MistakeError, Scanner, StrayError
-from dovetail.config.notation import basic_string, visible
+from dovetail.config.locate import ExcessError, MistakeError, Scanner, StrayError
+from dovetail.config.notation import basic_string, quoted, visible
 
 _TOKEN: Final = re.compile(r"""[^\s,=\[\]{}#"']+|\S""")
 #: What other notations write for what TOML writes differently, in lower case.
@@ -39,9 +39,7 @@ _WRONG: Final = {
     "Invalid date or datetime": "there is no such date",
 }
 _DEFINED_TWICE: Final = re.compile(r"Cannot |Duplicate ")
-_UNCLOSED_STRING: Final = re.compile(
-    r"""(Illegal|Found invalid) character '\\n'|Unterminated|Expected "'+\""""
-)
+_UNCLOSED_STRING: Final = re.compile(r"""(Illegal|Found invalid) character '\\n'|Unterminated|Expected "'+\"""")
 _CONTROL_CHARACTER: Final = re.compile(r"(Illegal|Found invalid) character ")
 
 
@@ -50,16 +48,14 @@ def explain(error: tomli.TOMLDecodeError) -> MistakeError:
     text, position, reason = error.doc, error.pos, error.msg
     try:
         before = _Before(text[:position])
-    except MistakeError as excess:
+    except ExcessError as excess:
         return excess
     if _UNCLOSED_STRING.match(reason):
         return MistakeError(before.stray, "a string that is never closed")
     if _DEFINED_TWICE.match(reason):
-        return _defined_twice(text, before.scanner)
+        return _defined_twice(before.scanner)
     if _CONTROL_CHARACTER.match(reason):
-        return MistakeError(
-            position, f"the control character U+{ord(text[position]):04X} must not stand here"
-        )
+        return MistakeError(position, f"the control character U+{ord(text[position]):04X} must not stand here")
     if reason.startswith("Unclosed"):
         return _unclosed(text, position, before.scanner.open[-1])
     if reason.startswith("Unescaped"):
@@ -82,25 +78,27 @@ class _Before:
             self.stray = stray.position
 
 
-def _defined_twice(text: str, scanner: Scanner) -> MistakeError:
+def _defined_twice(scanner: Scanner) -> MistakeError:
     path, position = scanner.last
     spot, depth = scanner.root, 0
     for part in path:
+        if (
+            isinstance(spot.children, list) and spot.children and isinstance(part, str)
+        ):  # a header leads to the last element
+            spot = spot.children[-1]
         deeper = spot.step(part)
-        if deeper is None:
+        if deeper is None or deeper.start >= position:
             break
         spot, depth = deeper, depth + 1
-    line, column = Lines(text).place(spot.key[0] if spot.key else position)
-    return MistakeError(position, f"defined a second time, first at {line}:{column}", path[:depth])
+    return MistakeError(position, "defined a second time", path[:depth], ("first", spot.start))
 
 
 def _unclosed(text: str, position: int, start: int) -> MistakeError:
     what, bracket = ("array", "]") if text[start] == "[" else ("inline table", "}")
     if position >= len(text):
         return MistakeError(start, f"an {what} that is never closed with '{bracket}'")
-    line, column = Lines(text).place(start)
-    where = f"in the {what} that begins at {line}:{column}"
-    return MistakeError(position, f"expected ',' or '{bracket}' {where}, got {_token(text, position)}")
+    message = f"expected ',' or '{bracket}', got {_token(text, position)}"
+    return MistakeError(position, message, other=(f"in the {what} that begins", start))
 
 
 def _escape(text: str, position: int) -> MistakeError:
@@ -114,17 +112,11 @@ def _expected(text: str, position: int, reason: str) -> str:
     got = _token(text, position)
     match reason:
         case "Expected '=' after a key in a key/value pair":
-            hint = (
-                ""
-                if got.startswith("the end") or got == "':'"
-                else "; a key with other characters needs quotes"
-            )
+            hint = "" if got.startswith("the end") or got == "':'" else "; a key with other characters needs quotes"
             return f"expected '=' after the key, got {got}{hint}"
         case "Expected newline or end of document after a statement":
             zero = re.search(r"(?<![\w.])[+-]?0$", text[:position]) and text[position].isdigit()
-            return (
-                f"expected the end of the line, got {got}{'; a number has no leading zero' if zero else ''}"
-            )
+            return f"expected the end of the line, got {got}{'; a number has no leading zero' if zero else ''}"
         case "Invalid value":
             return f"expected a value, got {got}{_value_hint(text, position)}"
         case _:
@@ -140,7 +132,7 @@ def _value_hint(text: str, position: int) -> str:
         return hint
     if re.match(r"[+-]?\.\d", word):
         return "; a number needs a digit before the point"
-    if re.match(r"[^\W\d]|[/~.$]", word):
+    if re.match(r"[^\W\d]|[/~.$@]", word):
         return f"; a string needs quotes: {basic_string(visible(word))}"
     return ""
 
@@ -148,5 +140,7 @@ def _value_hint(text: str, position: int) -> str:
 def _token(text: str, position: int) -> str:
     if position >= len(text):
         return "the end of the text"
+    if text[position] == "\r":
+        return "a carriage return without a line feed"
     token = _TOKEN.match(text, position)
-    return f"'{visible(token[0])}'" if token else "the end of the line"
+    return quoted(token[0]) if token else "the end of the line"

@@ -25,6 +25,15 @@ class Node:
     #: Where the key is written that names this value.
     key_origin: Callable[[], Origin]
 
+    @property
+    def table(self) -> dict[str, Node]:
+        """The entries, if this is a table, else none."""
+        return self.value if isinstance(self.value, dict) else {}
+
+    def says(self, word: str) -> bool:
+        """Tell whether this is the string ``word``; safe whatever object Python passed."""
+        return isinstance(self.value, str) and self.value == word
+
     @classmethod
     def from_python(cls, value: object, origin: Origin = PYTHON) -> Node:
         """Return the tree of a plain nested value, all of it from one origin; tuples become arrays."""

@@ -1,0 +1,151 @@
+"""Command-line overrides: ``a.b=VALUE``, all of them one layer, whatever their order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import reduce
+from typing import Any, Final
+
+from attrs import frozen
+
+from dovetail.config.diagnostics import Origin, Problem, found
+from dovetail.config.document import parse
+from dovetail.config.layers import COMPOSITION
+from dovetail.config.locate import ExcessError, MistakeError, Scanner, StrayError
+from dovetail.config.notation import KeyPath, dotted, quoted, visible
+from dovetail.config.tree import Node
+
+_EXAMPLE: Final = "write KEY=VALUE, for example training.max_epochs=3"
+
+
+@frozen
+class Override:
+    """One override that has been read."""
+
+    origin: Origin
+    path: tuple[str, ...]
+    value: Any
+
+    def tree(self) -> Node:
+        """Return the override as a layer."""
+        return Node.from_python(reduce(lambda value, name: {name: value}, reversed(self.path), self.value), self.origin)
+
+
+def read_overrides(arguments: Sequence[str], problems: list[Problem]) -> list[Override]:
+    """Read arguments such as ``optimizer.lr=1e-3``.
+
+    What follows the ``=`` is a TOML value, or else a string without quotes. What cannot be read is added to
+    ``problems`` and left out.
+    """
+    overrides = []
+    for number, argument in enumerate(arguments, start=1):
+        origin = Origin.argument(number)
+        try:
+            overrides.append(_read(argument, origin))
+        except _RefusedError as refused:
+            problems.append(Problem(origin, refused.path, str(refused)))
+    return overrides
+
+
+def layer(overrides: Iterable[Override], below: Node, problems: list[Problem]) -> Node:
+    """Return the overrides as one tree, to be laid over the tree ``below``; contradictions become ``problems``."""
+    tree = Node({}, below.origin, below.key_origin)
+    for override in overrides:
+        if (array := _array_on_the_way(override, below)) is None:
+            tree = _combine(tree, override.tree(), problems)
+        else:
+            problems.append(Problem(override.origin, dotted(override.path), array))
+    return tree
+
+
+class _RefusedError(Exception):
+    def __init__(self, message: str, path: str = "") -> None:
+        super().__init__(message)
+        self.path = path
+
+
+def _read(argument: str, origin: Origin) -> Override:
+    if not _is_unicode(argument):
+        raise _RefusedError(f"{quoted(argument)} is not UTF-8")
+    key, equals, _ = argument.partition("=")
+    if not equals:
+        hint = "; a run has one file, which may name others in extends" if argument.endswith(".toml") else ""
+        raise _RefusedError(f"{quoted(argument)} has no '='; {_EXAMPLE}{hint}")
+    if not key.strip():
+        raise _RefusedError(f"{quoted(argument)} has no key before the '='; {_EXAMPLE}")
+    path, text = _split(argument)
+    if path[0] in COMPOSITION:
+        other = "; choose a profile with --profile NAME" if path[0] == "profile" else ""
+        raise _RefusedError(f"only a file can say {path[0]}{other}", dotted(path))
+    return Override(origin, path, _value(text, path))
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _split(argument: str) -> tuple[tuple[str, ...], str]:
+    start = len(argument) - len(argument.lstrip())
+    try:
+        parts, end = Scanner(argument).key(start)
+    except ExcessError as excess:
+        raise _RefusedError(f"{excess.message}: {quoted(argument)}") from None
+    except StrayError:
+        end = len(argument)
+    if not argument.startswith("=", end):
+        key = argument.partition("=")[0]
+        raise _RefusedError(f"{quoted(key)} is not a dotted key; {_EXAMPLE}, and put other characters in quotes")
+    return tuple(name for name, _ in parts), argument[end + 1 :].strip()
+
+
+def _value(text: str, path: KeyPath) -> Any:
+    document = f"x = {text}".replace("\r\n", "\n")
+    try:
+        value = parse(document)["x"]
+        _, end = Scanner(document).scan().find(("x",)).value
+        mistake = None if end == len(document) else MistakeError(end, "expected one value and nothing after it")
+    except MistakeError as error:
+        mistake = error
+    if mistake is None:
+        return value
+    if isinstance(mistake, ExcessError):
+        raise _RefusedError(f"{mistake.message}: {quoted(text)}", dotted(path))
+    if text.startswith(("[", "{", '"', "'")):
+        example = 'for example \'["a", "b"]\' in the shell\'s quotes'
+        raise _RefusedError(f"{quoted(text)} is not a TOML value: {mistake.message}; {example}", dotted(path))
+    return text
+
+
+def _array_on_the_way(override: Override, below: Node) -> str | None:
+    """Return what to say of an override that reaches into an array, or None if it does not."""
+    node: Node | None = below
+    for depth, name in enumerate(override.path):
+        if node is None or not isinstance(node.value, (dict, list)):
+            return None
+        if isinstance(node.value, list):
+            array = dotted(override.path[:depth])
+            whole = f"give the whole array instead, for example {visible(array)}='[…]'"
+            return f"{visible(array)} is an array ({node.origin()}), and one element cannot be overridden; {whole}"
+        node = node.value.get(name)
+    return None
+
+
+def _combine(one: Node, other: Node, problems: list[Problem], path: KeyPath = ()) -> Node:
+    if isinstance(one.value, dict) and isinstance(other.value, dict):
+        values = dict(one.table)
+        for name, node in other.table.items():
+            before = values.get(name)
+            values[name] = node if before is None else _combine(before, node, problems, (*path, name))
+        return Node(values, one.origin, one.key_origin)
+    if _differ(one.to_python(), other.to_python()):
+        message = f"set to {found(other.value)} here, but to {found(one.value)} by {one.origin()}"
+        problems.append(Problem(other.origin(), dotted(path), message))
+    return one
+
+
+def _differ(one: Any, other: Any) -> bool:
+    return type(one) is not type(other) or repr(one) != repr(other)  # by text, as nan is not equal to itself
