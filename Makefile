@@ -35,7 +35,7 @@ demo: $(STAMPS)/demo
 	@echo "The report: $$(ls -t runs/*/*/report.html | head -n 1)"
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --cov --cov-report=term --cov-fail-under=95
+	$(BIN)/python -m pytest -n auto --cov --cov-report=term --cov-fail-under=95
 	$(MAKE) docs
 
 lint: $(STAMPS)/dev
