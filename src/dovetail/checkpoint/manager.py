@@ -64,9 +64,9 @@ def _absolute(path: Path | str) -> Path:
 class CheckpointManager:
     """Saves checkpoints in a folder, and keeps the best and the newest of them.
 
-    A checkpoint is the folder ``step-00001200`` (a second one of the same step, ``step-00001200-2``, takes the place
-    of the first), in the format of :mod:`dovetail.checkpoint.format`. Older ones are removed only when a new one is
-    on the disk. What a killed save left behind is removed.
+    A checkpoint is the folder ``step-00001200`` (a second one of the same step is ``step-00001200-2``) in the format of
+    :mod:`dovetail.checkpoint.format`. Old ones are removed only when a new one is on the disk. What a killed save left
+    behind is removed.
 
     Raises:
         ValueError: a number is too small, or the mode unknown.
@@ -115,14 +115,13 @@ class CheckpointManager:
             TypeError: the state holds what cannot be kept; the message names the path to it.
             StorageError: it cannot be written; the checkpoints that were there still are.
         """
-        best = self.best()
         path = self._free_path(step)
         scalars = {str(name): float(value) for name, value in metrics.items()}
         now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
         manifest = write_checkpoint(path, state, {"step": step, "epoch": epoch, "metrics": scalars, "timestamp": now})
         saved = _checkpoint(path, manifest)
         value = self._value(saved)
-        is_best = value is not None and (best is None or self._better(value, self._value(best)))
+        is_best = value is not None and all(self._better(value, self._value(one)) for one in self._history.values())
         self._history[path.name] = saved
         self._prune()
         self._write_history()
@@ -230,10 +229,7 @@ class CheckpointManager:
 
     def _prune(self) -> None:
         there = self.list()
-        newest_of_step = {one.step: one for one in there}
-        current = list(newest_of_step.values())
-        keep = {one.path for one in current[-self.keep_last :]}
-        keep |= {one.path for one in [one for one in self.ranked() if one in current][: self.keep_best]}
+        keep = {one.path for one in (*there[-self.keep_last :], *self.ranked()[: self.keep_best])}
         for one in there:
             if one.path not in keep:
                 try:
