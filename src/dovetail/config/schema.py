@@ -1,0 +1,305 @@
+"""The sections of a run file: every setting of Dovetail's own, with its type, default, limits and help.
+
+What a part takes is not here: that is read from the part's own signature. Each field carries its help in the attrs
+metadata, from which the reference, the JSON schema and the commented default files are made.
+"""
+
+# ruff: noqa: RUF009 (setting(), part() and section() make fields, as attrs.field() does)
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import attrs
+from attrs import Factory, field, frozen
+
+from dovetail.config.diagnostics import suggest
+from dovetail.config.settings import OfKind, part, section, setting
+from dovetail.config.tree import Node
+from dovetail.config.values import seconds, size_in_bytes
+from dovetail.kernel.build import Part
+from dovetail.kernel.kinds import AtLeast, MoreThan
+
+#: How many of the best and of the last checkpoints are kept unless the run file says otherwise.
+KEEP_BEST: Final = 3
+KEEP_LAST: Final = 5
+#: Epochs of a run whose file gives neither epochs nor steps.
+MAX_EPOCHS: Final = 10
+
+_NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
+_DEVICE: Final = re.compile(r"auto|cpu|(cuda|mps|xpu|hpu|npu|mtia)(:\d{1,3})?")
+
+
+def _check_name(_instance: object, _attribute: object, value: str | None) -> None:
+    if value is not None and not _NAME.fullmatch(value):
+        msg = f"must be 1 to 100 of the characters A-Z a-z 0-9 . _ - and not begin with '.', got {value[:110]!r}"
+        raise ValueError(msg)
+
+
+def _check_device(_instance: object, _attribute: object, value: str) -> None:
+    if not _DEVICE.fullmatch(value):
+        meant = (
+            "; did you mean 'cuda'?"
+            if value.lower() in {"gpu", "nvidia"}
+            else suggest(value, ["auto", "cpu", "cuda", "cuda:0", "mps"])
+        )
+        msg = f"{value[:40]!r} is not a device such as 'auto', 'cpu', 'cuda' or 'cuda:0'{meant}"
+        raise ValueError(msg)
+
+
+@frozen
+class Every:
+    """How often: every so many epochs, optimizer updates, or minutes. Exactly one of them is set."""
+
+    epochs: int | None = setting(None, "every so many epochs", AtLeast(1))
+    steps: int | None = setting(None, "every so many optimizer updates", AtLeast(1))
+    minutes: float | None = setting(None, "every so many minutes (checkpoints only)", MoreThan(0))
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse none and several."""
+        given = [name for name, value in attrs.asdict(self).items() if value is not None]
+        if len(given) != 1:
+            msg = (
+                f"needs exactly one of 'epochs', 'steps' and 'minutes', got {' and '.join(map(repr, given)) or 'none'}"
+            )
+            raise ValueError(msg)
+
+
+def _as_every(value: int | Every) -> Every:
+    return Every(epochs=value) if isinstance(value, int) else value
+
+
+def _no_minutes(_instance: object, _attribute: object, value: Every) -> None:
+    if value.minutes is not None:
+        msg = "counts epochs or steps; 'minutes' is for checkpoints only"
+        raise ValueError(msg)
+
+
+@frozen
+class RunSection:
+    """What the run is called and where its randomness starts."""
+
+    name: str = setting(
+        "run", "names the folder under paths.output; letters, digits, '.', '_' and '-'", check=_check_name
+    )
+    experiment: str | None = setting(None, "the experiment that the run belongs to")
+    seed: int = setting(
+        42, "seed of everything random: initial weights, order of samples, dropout, augmentation", AtLeast(0)
+    )
+    deterministic: bool = setting(default=False, text="insist on deterministic algorithms, also where they are slower")
+    notes: str = setting("", "free text, kept with the run")
+    tags: list[str] = setting(Factory(list), "words to find the run by")
+
+
+@frozen
+class HardwareSection:
+    """Where the run computes."""
+
+    device: str = setting(
+        "auto", "'auto' (an accelerator if there is one), 'cpu', 'cuda', 'cuda:1' …", check=_check_device
+    )
+    devices: int = setting(1, "how many devices to train on", AtLeast(1))
+    strategy: Literal["none", "ddp", "fsdp"] = setting("none", "how to train on several devices")
+    compile: bool = setting(default=False, text="compile the model with torch.compile")
+    threads: int | None = setting(None, "CPU threads for computing; what torch chooses unless set", AtLeast(1))
+
+    @strategy.validator
+    def _check_strategy(self, _attribute: object, value: str) -> None:
+        if self.devices > 1 and value == "none":
+            msg = f'{self.devices} devices need strategy = "ddp" or "fsdp", got \'none\''
+            raise ValueError(msg)
+
+
+@frozen
+class PathsSection:
+    """Where the run writes."""
+
+    output: Path = setting(Path("runs"), "folder of all runs")
+    models: Path | None = setting(None, "folder for checkpoints; inside the run's folder unless set")
+    logs: Path | None = setting(None, "folder for logs; inside the run's folder unless set")
+
+
+@frozen
+class LoaderSection:
+    """How samples become batches."""
+
+    batch_size: int = setting(32, "samples per batch", AtLeast(1))
+    eval_batch_size: int | None = setting(
+        None, "samples per batch of validation and test; batch_size unless set", AtLeast(1)
+    )
+    num_workers: int = setting(0, "processes that load samples; 0 loads in the training process", AtLeast(0))
+    pin_memory: bool | None = setting(None, "page-lock batches for faster copies to a GPU; where that helps unless set")
+    shuffle: bool = setting(default=True, text="shuffle the training samples anew in every epoch")
+    drop_last: bool = setting(default=False, text="leave out the last training batch where it is smaller")
+
+
+@frozen
+class TrainingSection:
+    """Length, precision, clipping and accumulation: the same for every trainer."""
+
+    max_steps: int | None = setting(None, "optimizer updates after which training ends", AtLeast(1))
+    max_epochs: int | None = setting(
+        Factory(lambda self: MAX_EPOCHS if self.max_steps is None else None, takes_self=True),
+        f"epochs after which training ends; {MAX_EPOCHS} unless max_steps is set",
+        AtLeast(1),
+    )
+    precision: Literal["fp32", "bf16", "fp16", "tf32"] = setting(
+        "fp32", "number format of the forward and backward pass; bf16 and fp16 are mixed precision"
+    )
+    max_grad_norm: float | None = setting(1.0, "clip the global gradient norm to this", MoreThan(0))
+    accumulate: int = setting(1, "batches per optimizer update", AtLeast(1))
+    validate_every: int | Every = setting(
+        Factory(lambda: Every(epochs=1)),
+        "when to validate: a number of epochs, { epochs = … } or { steps = … }",
+        AtLeast(1),
+        check=_no_minutes,
+        converter=_as_every,
+    )
+    test: bool = setting(default=True, text="evaluate the best checkpoint on the test split at the end")
+
+    @max_epochs.validator
+    def _check_length(self, _attribute: object, value: int | None) -> None:
+        if value is None and self.max_steps is None:
+            msg = "needs max_epochs or max_steps, or training never ends"
+            raise ValueError(msg)
+
+
+@frozen
+class CheckpointSection:
+    """When checkpoints are written and which are kept."""
+
+    every: int | Every = setting(
+        Factory(lambda: Every(epochs=1)),
+        "when to write: a number of epochs, { epochs = … }, { steps = … } or { minutes = … }",
+        AtLeast(1),
+        converter=_as_every,
+    )
+    monitor: str = setting("val_loss", "the metric that tells the best checkpoint")
+    mode: Literal["auto", "min", "max"] = setting(
+        "auto", "whether less or more of it is better; 'auto' goes by its name"
+    )
+    best_only: bool = setting(default=False, text="keep one best and one last checkpoint")
+    keep_best: int = setting(
+        Factory(lambda self: 1 if self.best_only else KEEP_BEST, takes_self=True),
+        f"how many of the best to keep; {KEEP_BEST}, or 1 with best_only",
+        AtLeast(0),
+    )
+    keep_last: int = setting(
+        Factory(lambda self: 1 if self.best_only else KEEP_LAST, takes_self=True),
+        f"how many of the last to keep, to resume from; {KEEP_LAST}, or 1 with best_only",
+        AtLeast(1),
+    )
+    copy_to: Annotated[Part, OfKind("storage")] | None = setting(
+        None, "a store that every checkpoint is copied to as well"
+    )
+
+    @keep_best.validator
+    @keep_last.validator
+    def _check_kept(self, _attribute: object, value: int) -> None:
+        if self.best_only and value != 1:
+            msg = f"best_only = true keeps 1, which contradicts {value}"
+            raise ValueError(msg)
+
+
+@frozen
+class LoggingSection:
+    """What is said while training."""
+
+    every: int = setting(50, "optimizer updates between lines on the console and in metrics.jsonl", AtLeast(1))
+    console: bool = setting(default=True, text="show progress on the console")
+
+
+@frozen
+class ReportSection:
+    """The report of the run, report.html."""
+
+    enabled: bool = setting(default=True, text="write the report")
+    plots: bool = setting(default=True, text="draw the curves, and keep them in plots/ too")
+    every: int = setting(1, "epochs between renewals while the run is under way", AtLeast(1))
+
+
+def _check_duration(_instance: object, _attribute: object, value: str | None) -> None:
+    if value is not None:
+        seconds(value)
+
+
+def _check_size(_instance: object, _attribute: object, value: str | None) -> None:
+    if value is not None:
+        size_in_bytes(value)
+
+
+@frozen
+class BudgetSection:
+    """Limits at which the run stops cleanly, with a checkpoint."""
+
+    wall_clock: str | None = setting(None, 'time from start to end, such as "9h" or "1h30m"', check=_check_duration)
+    memory: str | None = setting(None, 'main memory of the process, such as "32GB"', check=_check_size)
+    gpu_memory: str | None = setting(None, 'memory on each GPU, such as "16GB"', check=_check_size)
+
+    @property
+    def wall_clock_seconds(self) -> float | None:
+        """The time limit in seconds."""
+        return None if self.wall_clock is None else seconds(self.wall_clock)
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """The limit of main memory in bytes."""
+        return None if self.memory is None else size_in_bytes(self.memory)
+
+    @property
+    def gpu_memory_bytes(self) -> int | None:
+        """The limit of each GPU's memory in bytes."""
+        return None if self.gpu_memory is None else size_in_bytes(self.gpu_memory)
+
+
+@frozen
+class PluginsSection:
+    """What the run demands of the installation."""
+
+    require: list[str] = setting(Factory(list), 'distributions with versions, such as "dovetail-signals>=1.2"')
+
+
+@frozen(kw_only=True)
+class RunConfig:
+    """A run, resolved and checked: what the run file says, with every default filled in."""
+
+    run: RunSection = section(RunSection)
+    data: Annotated[Part, OfKind("dataset")] = part("The dataset, and how it is split.")
+    transforms: dict[str, Annotated[Part, OfKind("transform")]] = part(
+        "What is done to each sample, in this order.", factory=dict
+    )
+    loader: LoaderSection = section(LoaderSection)
+    collator: Annotated[Part, OfKind("collator", "default")] = part("How samples are put together into a batch.")
+    model: Annotated[Part, OfKind("model")] = part("The model.")
+    loss: Annotated[Part, OfKind("loss")] = part("What training minimises.")
+    optimizer: Annotated[Part, OfKind("optimizer", "adamw")] = part("The optimizer.")
+    scheduler: Annotated[Part, OfKind("scheduler")] | None = part(
+        "How the learning rate moves; constant unless set.", default=None
+    )
+    training: TrainingSection = section(TrainingSection)
+    trainer: Annotated[Part, OfKind("trainer", "standard")] = part("The training loop.")
+    metrics: dict[str, Annotated[Part, OfKind("metric")]] = part("What is measured, besides the loss.", factory=dict)
+    callbacks: dict[str, Annotated[Part, OfKind("callback")]] = part("What else happens in the run.", factory=dict)
+    trackers: dict[str, Annotated[Part, OfKind("tracker")]] = part("Where else the run is recorded.", factory=dict)
+    checkpoint: CheckpointSection = section(CheckpointSection)
+    hardware: HardwareSection = section(HardwareSection)
+    paths: PathsSection = section(PathsSection)
+    logging: LoggingSection = section(LoggingSection)
+    report: ReportSection = section(ReportSection)
+    budget: BudgetSection = section(BudgetSection)
+    plugins: PluginsSection = section(PluginsSection)
+    #: What was written, with its origins; no part of what the run is.
+    tree: Node = field(factory=lambda: Node.from_python({}), eq=False, repr=False, metadata={"internal": True})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the whole configuration, defaults included, as plain tables and values; None where nothing is set."""
+        from dovetail.config.plain import plain
+
+        return {one.name: plain(getattr(self, one.name)) for one in sections()}
+
+
+def sections() -> list[attrs.Attribute[Any]]:
+    """Return the sections of a run file, in the order in which they are written."""
+    return [one for one in attrs.fields(attrs.resolve_types(RunConfig)) if not one.metadata.get("internal")]
