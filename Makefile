@@ -45,7 +45,7 @@ lint: $(STAMPS)/dev
 	$(BIN)/lint-imports
 
 bench: $(STAMPS)/dev
-	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+	@for script in $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
 
 docs: $(STAMPS)/dev
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
