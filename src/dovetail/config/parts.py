@@ -82,7 +82,7 @@ class Parts:
     ) -> Part:
         reserved = KINDS[kind].reserved
         slots = {
-            **{name: Slot(_annotation(one)) for name, one in reserved.items()},
+            **{name: Slot(reserved_type(one)) for name, one in reserved.items()},
             **{name: _slot(one) for name, one in signature.parameters.items()},
         }
         entries = Table({name: value for name, value in table.items() if name != "type"}, table.path)
@@ -97,8 +97,14 @@ class Parts:
             kind,
             dotted(table.path),
             {**options, **defaults},
-            {name: given.get(name, one.default) for name, one in reserved.items()},
+            {
+                name: given[name] if name in given else self._default(slots[name], one.default)
+                for name, one in reserved.items()
+            },
         )
+
+    def _default(self, slot: Slot, default: Any) -> Any:
+        return fit(self._options, tables(Node.from_python(plain(default))), slot)
 
     def _defaults(self, signature: Signature) -> dict[str, Any]:
         """Return the defaults that a run file could say, so that a run is recorded with them.
@@ -110,11 +116,10 @@ class Parts:
             default = one.default
             if isinstance(default, FACTORY) and not default.takes_self:
                 default = default.factory()
-            written = plain(default)
-            if one.provided or not one.settable or default is MISSING or not is_plain(written):
+            if one.provided or not one.settable or default is MISSING or not is_plain(plain(default)):
                 continue
             with contextlib.suppress(*FIT_ERRORS):
-                fitted = fit(self._options, tables(Node.from_python(written)), _slot(one))
+                fitted = self._default(_slot(one), default)
                 if type(fitted) in {type(default), float} and fitted == default:
                     defaults[name] = fitted
         return defaults
@@ -164,8 +169,10 @@ def _read(registered: Registered) -> Signature:
         raise MisfitError(str(error)) from error
 
 
-def _annotation(reserved: Reserved) -> Any:
-    return load_target(reserved.annotation) if isinstance(reserved.annotation, str) else reserved.annotation
+def reserved_type(reserved: Reserved) -> Any:
+    """Return the type of a key that a kind keeps for itself."""
+    annotation = load_target(reserved.annotation) if isinstance(reserved.annotation, str) else reserved.annotation
+    return annotation | None if reserved.default is None else annotation
 
 
 def _slot(parameter: Parameter) -> Slot:
