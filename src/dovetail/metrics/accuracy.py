@@ -8,7 +8,7 @@ import torch
 
 from dovetail.kernel.kinds import AtLeast
 from dovetail.metrics.counting import CountingMetric
-from dovetail.metrics.reading import read_scores
+from dovetail.metrics.reading import ScoreReader
 
 if TYPE_CHECKING:
     from dovetail.data.batch import Batch
@@ -43,9 +43,7 @@ class Accuracy(CountingMetric):
             msg = f"top_k: must be at least 1, got {top_k}"
             raise ValueError(msg)
         self._top_k = top_k
-        self._ignore_index = ignore_index
-        self._class_dim = class_dim
-        self._shift = shift
+        self._read = ScoreReader("accuracy", ignore_index, class_dim, shift=shift)
 
     def update(self, outputs: ModelOutput, batch: Batch) -> None:
         """Take in one batch.
@@ -53,14 +51,7 @@ class Accuracy(CountingMetric):
         Raises:
             ValueError: shapes do not fit, or there are fewer classes than ``top_k``.
         """
-        scores = read_scores(
-            "accuracy",
-            outputs,
-            batch,
-            ignore_index=self._ignore_index,
-            class_dim=self._class_dim,
-            shift=self._shift,
-        )
+        scores = self._read(outputs, batch)
         if self._top_k == 1:
             right = scores.predictions() == scores.targets
         else:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dovetail.kernel.kinds import AtLeast, Provided
 from dovetail.metrics.counting import CountingMetric
-from dovetail.metrics.reading import Scores, count_labels, read_scores
+from dovetail.metrics.reading import ScoreReader, Scores, count_labels
 
 if TYPE_CHECKING:
     from dovetail.data.batch import Batch
@@ -83,15 +83,14 @@ class ClassCountingMetric(CountingMetric):
             msg = f"num_classes: must be at least 1, got {num_classes}"
             raise ValueError(msg)
         self._num_classes = num_classes
-        self._ignore_index = ignore_index
-        self._class_dim = class_dim
+        self._scores = ScoreReader(type(self).__name__, ignore_index, class_dim)
 
     def _read(self, outputs: ModelOutput, batch: Batch) -> Scores:
-        who = type(self).__name__
-        scores = read_scores(who, outputs, batch, ignore_index=self._ignore_index, class_dim=self._class_dim)
+        scores = self._scores(outputs, batch)
         if self._num_classes is None:
             self._num_classes = scores.num_classes
         if scores.num_classes != self._num_classes:
+            who = type(self).__name__
             msg = f"{who}: the outputs tell {scores.num_classes} classes apart, but num_classes is {self._num_classes}"
             raise ValueError(msg)
         return scores

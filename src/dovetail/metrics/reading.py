@@ -38,56 +38,70 @@ class Scores(NamedTuple):
         return (self.logits > 0).long() if self.binary else self.logits.argmax(dim=-1)
 
 
-def read_scores(
-    who: str,
-    outputs: ModelOutput,
-    batch: Batch,
-    *,
-    ignore_index: int = -100,
-    class_dim: int | None = None,
-    shift: bool = False,
-) -> Scores:
-    """Line up a batch's outputs and labels, without looking at a value.
+class ScoreReader:
+    """Lines up the outputs and labels of batch after batch, without looking at a value.
+
+    Where the classes are is found from shapes, once: a later batch whose texts happen to be as long as there are
+    classes is read as those before it.
 
     Args:
         who: the metric, for messages.
-        outputs: logits ``[batch, classes, …]`` as cross-entropy takes them, ``[batch, time, classes]`` as language
-            models give them, or ``[batch, …]`` with one score of yes against no.
-        batch: integer targets ``[batch, …]``; a mask of that shape, or of its beginning, leaves labels out.
         ignore_index: a label that does not count.
         class_dim: which dimension of the logits holds the classes; by default the one that the targets lack.
         shift: whether position ``t`` predicts target ``t + 1``.
-
-    Raises:
-        ValueError: targets are no labels, shapes do not fit, or more than one dimension could hold the classes.
     """
-    logits, targets = outputs.logits, read_targets(batch)
-    if targets.is_floating_point() or targets.is_complex():
-        msg = f"{who}: needs class labels, but targets are {targets.dtype} of shape {list(targets.shape)}"
-        raise ValueError(msg)
-    if logits.shape != targets.shape:
-        logits = logits.movedim(_class_dimension(who, logits, targets, class_dim), -1)
-    kept = targets != ignore_index
-    mask = target_mask(batch, targets)
-    if mask is not None:
-        kept = kept & mask
-    if shift:
-        logits, targets, kept = logits[:, :-1], targets[:, 1:], kept[:, 1:]
-    return Scores(logits, targets, kept)
+
+    def __init__(self, who: str, ignore_index: int, class_dim: int | None, *, shift: bool = False) -> None:
+        self._who = who
+        self._ignore_index = ignore_index
+        self._class_dim = class_dim
+        self._shift = shift
+
+    def __call__(self, outputs: ModelOutput, batch: Batch) -> Scores:
+        """Read one batch.
+
+        Args:
+            outputs: logits ``[batch, classes, …]`` as cross-entropy takes them, ``[batch, time, classes]`` as language
+                models give them, or ``[batch, …]`` with one score of yes against no.
+            batch: integer targets ``[batch, …]``; a mask of that shape, or of its beginning, leaves labels out.
+
+        Raises:
+            ValueError: targets are no labels, shapes do not fit, or either of two dimensions could hold the classes.
+        """
+        logits, targets = outputs.logits, read_targets(batch)
+        if targets.is_floating_point() or targets.is_complex():
+            msg = f"{self._who}: needs class labels, but targets are {targets.dtype} of shape {list(targets.shape)}"
+            raise ValueError(msg)
+        if logits.shape != targets.shape:
+            logits = logits.movedim(self._class_dimension(logits, targets), -1)
+        kept = targets != self._ignore_index
+        mask = target_mask(batch, targets)
+        if mask is not None:
+            kept = kept & mask
+        if self._shift:
+            logits, targets, kept = logits[:, :-1], targets[:, 1:], kept[:, 1:]
+        return Scores(logits, targets, kept)
+
+    def _class_dimension(self, logits: Tensor, targets: Tensor) -> int:
+        shape = list(logits.shape)
+        fitting = [dim for dim in (1, -1) if _without(shape, dim) == list(targets.shape)]
+        if self._class_dim is not None and logits.ndim > len(("batch", "classes")):
+            fitting = [dim for dim in fitting if dim % logits.ndim == self._class_dim % logits.ndim]
+        if not fitting:
+            got = f"outputs have shape {shape} and targets {list(targets.shape)}"
+            msg = f"{self._who}: {got}; one dimension more must be classes"
+            raise ValueError(msg)
+        if logits.ndim > len(("batch", "classes")):
+            if len(fitting) > 1:
+                could = "could have their classes on dimension 1 or on the last"
+                msg = f"{self._who}: outputs of shape {shape} {could}; set class_dim = 1 or -1"
+                raise ValueError(msg)
+            self._class_dim = fitting[0]
+        return fitting[0]
 
 
-def _class_dimension(who: str, logits: Tensor, targets: Tensor, said: int | None) -> int:
-    shape = list(logits.shape)
-    candidates = {place for place in (1, logits.ndim - 1) if shape[:place] + shape[place + 1 :] == list(targets.shape)}
-    if said is not None:
-        candidates &= {said % logits.ndim}
-    if len(candidates) == 1:
-        return candidates.pop()
-    if candidates:
-        msg = f"{who}: outputs {shape} could have their classes on dimension 1 or the last; set class_dim = 1 or -1"
-    else:
-        msg = f"{who}: outputs have shape {shape} and targets {list(targets.shape)}; one dimension more must be classes"
-    raise ValueError(msg)
+def _without(shape: list[int], dim: int) -> list[int]:
+    return [size for place, size in enumerate(shape) if place != dim % len(shape)]
 
 
 def count_labels(labels: Tensor, kept: Tensor, num_classes: int) -> Tensor:
