@@ -34,6 +34,7 @@ def cut(document: Document, path: tuple[str | int, ...], what: str) -> str:
     return document.text[start:end]
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(toml_texts())
 def test_spans_parse_to_what_tomli_found(text: str) -> None:
@@ -76,6 +77,7 @@ def _single_way(table: Any) -> list[tuple[str, Any]]:
     return way
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(toml_texts())
 def test_lines_and_columns_point_at_the_span(text: str) -> None:

@@ -82,11 +82,10 @@ def _defined_twice(scanner: Scanner) -> MistakeError:
     path, position = scanner.last
     spot, depth = scanner.root, 0
     for part in path:
-        if (
-            isinstance(spot.children, list) and spot.children and isinstance(part, str)
-        ):  # a header leads to the last element
-            spot = spot.children[-1]
-        deeper = spot.step(part)
+        outer = spot
+        if isinstance(spot.children, list) and spot.children and isinstance(part, str):
+            outer = spot.children[-1]  # a header leads to the last element
+        deeper = outer.step(part)
         if deeper is None or deeper.start >= position:
             break
         spot, depth = deeper, depth + 1

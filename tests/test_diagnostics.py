@@ -1,0 +1,214 @@
+"""Tests of dovetail.config.diagnostics and of the notation that its messages use."""
+
+from __future__ import annotations
+
+import datetime as dt
+import pickle
+from pathlib import Path
+
+import pytest
+import tomli
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dovetail.config.diagnostics import (
+    DEFAULT,
+    PYTHON,
+    ConfigError,
+    Origin,
+    Problem,
+    found,
+    nearest,
+    suggest,
+    toml_type,
+    with_article,
+)
+from dovetail.config.notation import dotted, inline, key, quoted, visible
+from dovetail.kernel.secret import Env
+from strategies import key_names, plain_values
+
+
+@pytest.mark.parametrize(
+    "origin, shown",
+    [
+        (Origin("bearing.toml", 18, 1), "bearing.toml:18:1"),
+        (Origin("bearing.toml"), "bearing.toml"),
+        (Origin.argument(2), "command line, argument 2"),
+        (Origin("profile ci_fast (dovetail)"), "profile ci_fast (dovetail)"),
+        (DEFAULT, "default"),
+        (PYTHON, "Python"),
+        (Origin("two\nlines.toml", 1, 2), "two\\nlines.toml:1:2"),
+    ],
+)
+def test_origins_are_shown_as_users_know_them(origin: Origin, shown: str) -> None:
+    """A place in a file reads file:line:column, anything else in words."""
+    assert shown == str(origin)
+
+
+def test_a_problem_is_one_line() -> None:
+    """The parts of a problem are joined by colons; what has no path leaves it out."""
+    origin = Origin("bearing.toml", 18, 1)
+    problem = Problem(origin, "loss.lamda_freq", "unknown key; did you mean 'lambda_freq'?")
+
+    assert str(problem) == "bearing.toml:18:1: loss.lamda_freq: unknown key; did you mean 'lambda_freq'?"
+    assert str(Problem(origin, "", "no\nnews")) == "bearing.toml:18:1: no news"
+
+
+def test_problems_are_sorted_and_told_once() -> None:
+    """Places in files come first, by file, line and column; arguments follow by number, not by digit."""
+    problems = [
+        Problem(Origin.argument(10), "a", "wrong"),
+        Problem(Origin.argument(2), "a", "wrong"),
+        Problem(Origin("b.toml", 1, 1), "a", "wrong"),
+        Problem(Origin("a.toml", 10, 1), "a", "wrong"),
+        Problem(Origin("a.toml", 2, 9), "a", "wrong"),
+        Problem(Origin("a.toml", 2, 1), "b", "wrong"),
+        Problem(Origin("a.toml", 2, 1), "a", "wrong"),
+        Problem(Origin("a.toml", 2, 1), "a", "wrong"),
+    ]
+
+    error = ConfigError(problems)
+
+    assert str(error).splitlines() == [
+        "a.toml:2:1: a: wrong",
+        "a.toml:2:1: b: wrong",
+        "a.toml:2:9: a: wrong",
+        "a.toml:10:1: a: wrong",
+        "b.toml:1:1: a: wrong",
+        "command line, argument 2: a: wrong",
+        "command line, argument 10: a: wrong",
+    ]
+
+
+def test_errors_survive_a_process_boundary() -> None:
+    """A worker process hands its problems back whole."""
+    error = ConfigError([Problem(Origin("a.toml", 2, 1), "a", "wrong")])
+
+    assert error.problems == pickle.loads(pickle.dumps(error)).problems  # noqa: S301 - our own bytes
+
+
+@pytest.mark.parametrize(
+    "value, word, text",
+    [
+        (None, "none", "none"),
+        ("30", "string", 'the string "30"'),
+        ("x" * 41, "string", f'the string "{"x" * 40}…"'),
+        (30, "integer", "the integer 30"),
+        (3.9, "float", "the float 3.9"),
+        (float("-inf"), "float", "the float -inf"),
+        (True, "boolean", "the boolean true"),
+        ([], "array", "an empty array"),
+        ([1], "array", "an array of 1 value"),
+        ((1, 2), "array", "an array of 2 values"),
+        ({}, "table", "an empty table"),
+        ({"a": 1}, "table", "a table with the key a"),
+        ({"a": 1, "b c": 2}, "table", 'a table with the keys a, "b c"'),
+        (dict.fromkeys("abcd", 1), "table", "a table with 4 keys (a, b, c, …)"),
+        (dt.date(2026, 11, 20), "date", "the date 2026-11-20"),
+        (dt.time(7, 32), "time", "the time 07:32:00"),
+        (dt.datetime(2026, 11, 20, tzinfo=dt.UTC), "date and time", "the date and time 2026-11-20T00:00:00+00:00"),
+        (Env("TOKEN"), "secret", "the secret in the environment variable TOKEN"),
+        (Path("x"), type(Path()).__name__, f"a {type(Path()).__name__} object"),
+    ],
+)
+def test_values_are_named_in_the_words_of_toml(value: object, word: str, text: str) -> None:
+    """What was found is told briefly, with TOML's word for its type."""
+    assert word == toml_type(value)
+    assert text == found(value)
+
+
+def test_integers_beyond_what_python_writes() -> None:
+    """An integer of thousands of digits, which only a program can pass, is no trouble to name."""
+    assert found(16**5000) == f"the integer 0x1{'0' * 37}…"
+    assert tomli.loads(f"x = {inline(16**5000)}") == {"x": 16**5000}
+
+
+def test_articles() -> None:
+    """An integer, an array; a string, a table."""
+    assert [with_article(word) for word in ("integer", "array", "string")] == ["an integer", "an array", "a string"]
+
+
+@pytest.mark.parametrize(
+    "name, candidates, meant",
+    [
+        ("lamda_freq", ["lambda_freq", "lambda_amp"], "lambda_freq"),
+        ("max-epochs", ["max_epoch", "max_epochs"], "max_epochs"),
+        ("MaxEpochs", ["max_epochs"], "max_epochs"),
+        ("lr ", ["lr"], "lr"),
+        ("opitmizer", ["optimizer", "trainer"], "optimizer"),
+        ("epochs", ["max_epochs", "seed"], "max_epochs"),
+        ("learning_rate", ["lr", "betas"], "lr"),
+        ("wd", ["weight_decay", "width"], "weight_decay"),
+        ("focall", ["focal", "local"], "focal"),
+        ("gamma", ["alpha", "beta"], None),
+        ("a", ["b"], None),
+        ("x", [""], None),
+        ("", ["x", ""], None),
+        ("same", ["same"], None),
+        ("x" * 101, ["x" * 100], None),
+        ("anything", [], None),
+    ],
+)
+def test_suggestions(name: str, candidates: list[str], meant: str | None) -> None:
+    """The nearest name is suggested; where none is near, nothing is."""
+    assert meant == nearest(name, candidates)
+    assert suggest(name, candidates) == ("" if meant is None else f"; did you mean '{meant}'?")
+
+
+@given(name=st.text(max_size=20), candidates=st.lists(st.text(max_size=20), max_size=5))
+def test_suggestions_come_from_the_candidates(name: str, candidates: list[str]) -> None:
+    """A suggestion is one of the candidates, whatever their order, and never the name itself."""
+    meant = nearest(name, candidates)
+
+    assert meant is None or (meant in candidates and meant != name)
+    assert meant == nearest(name, reversed(candidates))
+
+
+@given(st.lists(key_names, min_size=1, max_size=4))
+def test_paths_are_written_as_toml_reads_them(names: list[str]) -> None:
+    """A dotted path, quoted where it must be, is one line of TOML that leads to the same key."""
+    written = dotted(names)
+    table = tomli.loads(f"{written} = 1")
+    for name in names:
+        table = table[name]
+
+    assert table == 1
+    assert written.isprintable()
+    assert key(names[0]) == dotted(names[:1])
+
+
+def test_elements_of_arrays_stand_in_brackets() -> None:
+    """The place of an element follows the name of its array."""
+    assert dotted(("a", "b c", 2, "d", 0, 1)) == 'a."b c"[2].d[0][1]'
+
+
+@given(plain_values)
+def test_values_are_written_as_toml_reads_them(value: object) -> None:
+    """Every plain value fits on one line, and comes back as it was."""
+    written = inline(value)
+
+    assert "\n" not in written
+    assert repr(tomli.loads(f"x = {written}")["x"]) == repr(value)
+
+
+def test_what_toml_has_no_word_for() -> None:
+    """None and secrets have a notation of our own; other objects have none."""
+    assert inline({"a": None, "b": Env("TOKEN"), "c": {}}) == '{ a = "@none", b = { env = "TOKEN" }, c = {} }'
+    with pytest.raises(TypeError, match="no notation for object"):
+        inline([object()])
+
+
+@given(st.text())
+def test_visible_text_is_short_and_on_one_line(text: str) -> None:
+    """Whatever a text holds, a message shows it without control characters and cut in its middle."""
+    shown = visible(text, limit=20)
+
+    assert shown.isprintable()
+    assert shown == text or len(text) > 20 or not text.isprintable()
+    assert quoted(text)[0] == quoted(text)[-1]
+
+
+def test_long_text_is_cut_in_its_middle() -> None:
+    """Beginning and end of a long text are what one recognises it by."""
+    assert visible("begin" + "x" * 100 + "end!!", limit=11) == "begin…end!!"
+    assert visible("\U000e0001\x7f") == "\\U000E0001\\u007F"

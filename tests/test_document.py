@@ -1,0 +1,369 @@
+"""Tests of dovetail.config.document, .source and .syntax: TOML files, good, broken and hostile."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import tomli
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dovetail.config.diagnostics import ConfigError
+from dovetail.config.document import Document, load_document, parse_document
+from dovetail.config.source import MAX_BYTES
+from strategies import toml_texts
+
+ESCAPE = r"\q is not an escape sequence; write \\ for a backslash, or put the string in single quotes"
+
+
+def refusal(text: str) -> str:
+    """What is said about a text that is not accepted, without the name of the file."""
+    with pytest.raises(ConfigError) as raised:
+        parse_document(text, "run.toml")
+    [problem] = raised.value.problems
+    assert "\n" not in str(problem)
+    return str(problem).removeprefix("run.toml:")
+
+
+def loading(path: str | Path) -> str:
+    """What is said about a file that is not accepted, without its name."""
+    with pytest.raises(ConfigError) as raised:
+        load_document(path)
+    [problem] = raised.value.problems
+    assert "\n" not in str(problem)
+    return str(problem).removeprefix(str(path))
+
+
+def test_a_file_is_read(tmp_path: Path) -> None:
+    """A document has the file's name, its data and, for any path, an origin."""
+    path = tmp_path / "run.toml"
+    path.write_text('[run]\nname = "x"\n')
+
+    document = load_document(path)
+
+    assert document.name == str(path)
+    assert document.data == {"run": {"name": "x"}}
+    assert str(document.origin(("run", "name"))) == f"{path}:2:8"
+    assert str(document.origin(("run", "name"), "key")) == f"{path}:2:1"
+
+
+def test_a_tree_knows_its_places() -> None:
+    """Every node of a document's tree tells where its value and its key stand."""
+    tree = parse_document("[[a]]\nb = [1, 2]\n", "run.toml").tree()
+
+    inner = tree.table["a"].value[0].table["b"]
+    assert tree.to_python() == {"a": [{"b": [1, 2]}]}
+    assert (inner.origin().line, inner.origin().column) == (2, 5)
+    assert (inner.key_origin().line, inner.key_origin().column) == (2, 1)
+    assert (inner.value[1].origin().line, inner.value[1].origin().column) == (2, 9)
+
+
+def test_places_are_looked_up_lazily(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading a file costs one run of tomli; the second reading waits until somebody asks for a place."""
+
+    def forbidden(*_: object) -> None:
+        raise AssertionError("scanned")
+
+    monkeypatch.setattr("dovetail.config.document.Scanner", forbidden)
+    tree = parse_document("a = 1\n", "run.toml").tree()
+
+    with pytest.raises(AssertionError, match="scanned"):
+        tree.table["a"].origin()
+
+
+# --- syntax errors -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("a = 1 2", "1:7: expected the end of the line, got '2'"),
+        ("a = 01", "1:6: expected the end of the line, got '1'; a number has no leading zero"),
+        ("a = 1\rb = 2", "1:6: expected the end of the line, got a carriage return without a line feed"),
+        ("a = 'it's'", "1:9: expected the end of the line, got 's'"),
+        ("a = 'x'''", """1:8: expected the end of the line, got "'\""""),
+        ("a: 1", "1:2: expected '=' after the key, got ':'"),
+        ("a", "1:2: expected '=' after the key, got the end of the text"),
+        ("a\nb = 1", "1:2: expected '=' after the key, got the end of the line"),
+        ("learning rate = 1", "1:10: expected '=' after the key, got 'rate'; a key with other characters needs quotes"),
+        ("a =", "1:4: expected a value, got the end of the text"),
+        ("a =  # later\n", "1:6: expected a value, got '#'"),
+        ("a = digits # x", "1:5: expected a value, got 'digits'; a string needs quotes: \"digits\""),
+        ("a = ../data", "1:5: expected a value, got '../data'; a string needs quotes: \"../data\""),
+        ("a = True", "1:5: expected a value, got 'True'; TOML writes true and false in lower case"),
+        ("a = yes", "1:5: expected a value, got 'yes'; TOML writes true and false"),
+        ("a = -Infinity", "1:5: expected a value, got '-Infinity'; TOML writes inf"),
+        ("a = None", "1:5: expected a value, got 'None'; TOML has no null: leave the key out, or write \"@none\""),
+        ("a = .5", "1:5: expected a value, got '.5'; a number needs a digit before the point"),
+        ("a = [1,,2]", "1:8: expected a value, got ','"),
+        ("= 1", "1:1: expected a key or a [table], got '='"),
+        ('{"a": 1}', "1:1: expected a key or a [table], got '{'"),
+        ("\0", "1:1: expected a key or a [table], got '\\u0000'"),
+        ("[]", "1:2: expected a key, got ']'"),
+        ("a. = 1", "1:4: expected a key, got '='"),
+        ("[my table]", "1:5: expected ']' at the end of the table's header, got 'table'"),
+        ("[[a]", "1:4: expected ']]' at the end of the header, got ']'"),
+        ('a = "x\nb = 1', "1:5: a string that is never closed"),
+        ("a = 'x\nb = 1", "1:5: a string that is never closed"),
+        ("a = 'x", "1:5: a string that is never closed"),
+        ('x = 1\na = """x\n\ny', "2:5: a string that is never closed"),
+        ("x = 1\na = '''x\n\ny", "2:5: a string that is never closed"),
+        ('a."b = 1', "1:3: a string that is never closed"),
+        ("a = {'b = 1", "1:6: a string that is never closed"),
+        ("a = [1, 2\nb = 3", "2:1: expected ',' or ']', got 'b', in the array that begins at 1:5"),
+        ("a = [[1, 2]", "1:5: an array that is never closed with ']'"),
+        ("a = {x = 1 y = 2}", "1:12: expected ',' or '}', got 'y', in the inline table that begins at 1:5"),
+        ("a = {x = 1", "1:5: an inline table that is never closed with '}'"),
+        (
+            r'a = "C:\data"',
+            r"1:8: \d is not an escape sequence; write \\ for a backslash, or put the string in single quotes",
+        ),
+        (
+            r'a."\q" = 1',
+            r"1:4: \q is not an escape sequence; write \\ for a backslash, or put the string in single quotes",
+        ),
+        (r'a = "\u12"', r"1:8: \x, \u and \U need 2, 4 and 8 hexadecimal digits"),
+        (r'a = "\ud800"', "1:12: there is no such character in Unicode"),
+        ("a = 2026-02-30", "1:5: there is no such date"),
+        ('a = "\x01"', "1:6: the control character U+0001 must not stand here"),
+        ("# \0", "1:3: the control character U+0000 must not stand here"),
+        ("a = 1\na = 2", "2:1: a: defined a second time, first at 1:1"),
+        ("[a]\n[b]\n[ a ]", "3:3: a: defined a second time, first at 1:2"),
+        ("a = 1\n[a.b]", "2:2: a: defined a second time, first at 1:1"),
+        ("[a]\n[[a]]", "2:3: a: defined a second time, first at 1:2"),
+        ("[[a]]\n[a]", "2:2: a: defined a second time, first at 1:3"),
+        ("a = []\n[[a]]", "2:3: a: defined a second time, first at 1:1"),
+        ("a = []\n[a.b]", "2:2: a: defined a second time, first at 1:1"),
+        ("a = []\na.b = 1", "2:1: a: defined a second time, first at 1:1"),
+        ("a = [1]\n[[a.b]]", "2:3: a: defined a second time, first at 1:1"),
+        ("a = {b = 1}\na.c = 2", "2:1: a: defined a second time, first at 1:1"),
+        ("a = {b = 1}\n[a.c]", "2:2: a: defined a second time, first at 1:1"),
+        ("a.b.c = 1\na.b = 2", "2:1: a.b: defined a second time, first at 1:3"),
+        ("a.b = 1\na.b.c = 2", "2:1: a.b: defined a second time, first at 1:3"),
+        ("a.b = 1\n[a]", "2:2: a: defined a second time, first at 1:1"),
+        ("[a.b]\n[a]\nb.c = 1", "3:1: a.b: defined a second time, first at 1:4"),
+        ("[[a]]\nb = 1\nb = 2", "3:1: a.b: defined a second time, first at 2:1"),
+        ("a = {b = 1, b = 2}", "1:13: a.b: defined a second time, first at 1:6"),
+        ("a = [{b = {c = 1}, b.d = 2}]", "1:20: a[0].b: defined a second time, first at 1:7"),
+    ],
+)
+def test_syntax_errors_are_told_in_plain_words(text: str, said: str) -> None:
+    """Each mistake is named where it is, with what was expected and found, and where it can be, what was meant."""
+    assert said == refusal(text)
+
+
+def test_an_error_that_tomli_may_learn_is_told_in_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reason we do not know yet is passed on, at its place."""
+
+    def loads(text: str) -> None:
+        raise tomli.TOMLDecodeError("Something new", text, 4)
+
+    monkeypatch.setattr("dovetail.config.document.tomli.loads", loads)
+
+    assert refusal("a = 1") == "1:5: expected something else (Something new), got '1'"
+
+
+@given(st.text(alphabet="ab.=[]{}\"'\\#,1- \n\r\t\0u0e:T", max_size=30))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    """Whatever a text holds, tomli's judgement stands, and a refusal is one line about a place inside the text."""
+    try:
+        expected = tomli.loads(text)
+    except tomli.TOMLDecodeError:
+        _check_refusal(text)
+    else:
+        assert repr(parse_document(text, "run.toml").data) == repr(expected)
+
+
+@pytest.mark.slow
+@given(toml_texts(), st.data())
+def test_any_slip_in_a_document_is_read_or_refused(text: str, data: st.DataObject) -> None:
+    """A document with a few characters lost or changed behaves no worse."""
+    start = data.draw(st.integers(0, len(text)))
+    end = data.draw(st.integers(start, min(len(text), start + 5)))
+    slipped = text[:start] + data.draw(st.sampled_from(["", "'", '"', "]", "}", "=", "\n", "a"])) + text[end:]
+    try:
+        tomli.loads(slipped)
+    except tomli.TOMLDecodeError:
+        _check_refusal(slipped)
+    else:
+        assert isinstance(parse_document(slipped, "run.toml"), Document)
+
+
+def _check_refusal(text: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        parse_document(text, "run.toml")
+    [problem] = raised.value.problems
+    lines = text.replace("\r\n", "\n").split("\n")
+    assert problem.origin.line is not None
+    assert problem.origin.column is not None
+    assert 1 <= problem.origin.column <= len(lines[problem.origin.line - 1]) + 1
+    assert str(problem).isprintable()
+
+
+# --- hostile texts -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("a." * 100_000 + "b = 1", "1:1: a key of more than 32 parts"),
+        ("[" + "a." * 100_000 + "b]", "1:2: a key of more than 32 parts"),
+        ("x = {" + "a." * 100_000 + "b = 1}", "1:6: a key of more than 32 parts"),
+        ("a" * 200_000 + " = 1", "1:1: a key of more than 256 characters"),
+        ("'" + "." * 200_000 + "' = 1", "1:1: a key of more than 256 characters"),
+        ("x = 1\na = " + "[" * 10_000, "2:37: tables and arrays nested more than 32 deep"),
+        ("a = " + "[" * 100 + "]" * 100, "1:37: tables and arrays nested more than 32 deep"),
+        ("a = " + "{a = " * 10_000, "1:161: tables and arrays nested more than 32 deep"),
+        ("a = [" + "\n[" * 10_000, "33:1: tables and arrays nested more than 32 deep"),
+        (f"[{'.'.join('a' * 20)}]\n{'.'.join('b' * 20)} = 1", "2:25: tables and arrays nested more than 32 deep"),
+        ("a = " + "9" * 5_000, "1:5: a number of more than 300 digits"),
+        ("a = [1, -" + "9" * 5_000 + "]", "1:9: a number of more than 300 digits"),
+        ("a = 0x" + "f" * 500_000, "1:5: a number of more than 300 digits"),
+        ("a = 1." + "0" * 5_000, "1:5: a number of more than 300 digits"),
+        ("a = " + "[" * 40 + "'\n", "1:37: tables and arrays nested more than 32 deep"),
+        ("a = '" + "x" * 900_000, "1:5: a string that is never closed"),
+        ('"' * 900_000, "1:3: expected '=' after the key, got '\"'; a key with other characters needs quotes"),
+        ("[" * 900_000, "1:3: expected a key, got '['"),
+        (
+            "a = " + "x" * 5_000,
+            f"1:5: expected a value, got '{'x' * 29}…{'x' * 29}'; a string needs quotes: \"{'x' * 29}…{'x' * 29}\"",
+        ),
+        ('a."\\q' + "x" * 300 + '" = 1', "1:3: a key of more than 256 characters"),
+        ("k = '" + "x" * 300 + "'\n" + r'a."\q" = 1', f"2:4: {ESCAPE}"),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_hostile_texts_end_in_one_line(text: str, said: str) -> None:
+    """What no run file needs is refused at its place, in moments."""
+    started = time.perf_counter()
+
+    assert said == refusal(text)
+    assert time.perf_counter() - started < 2
+
+
+def test_long_but_honest_texts_are_read() -> None:
+    """Long strings, many entries, and nesting up to the limit are no attack."""
+    notes = "n" * 300_000
+    path = ".".join("abcdefgh" * 4)
+    entries = "\n".join(f"k{number} = {number}" for number in range(2000))
+    dots = "'''\n" + "a." * 500 + "\n'''"
+
+    data = parse_document(f"notes = '{notes}'\ndots = {dots}\n{entries}\n{path} = 1\n", "run.toml").data
+
+    assert data["notes"] == notes
+    assert data["k1999"] == 1999
+    assert parse_document(f"a = {'[' * 32}{']' * 32}", "run.toml").locate(("a", *[0] * 31)) == (1, 36)
+
+
+# --- files that are none -------------------------------------------------------------------------------------
+
+
+def test_missing_files_are_named_with_their_neighbours(tmp_path: Path) -> None:
+    """A file that is not there is answered with the one that was probably meant."""
+    (tmp_path / "bearing.toml").touch()
+    (tmp_path / "bearing.txt").touch()
+
+    assert loading(tmp_path / "baering.toml") == ": no such file or directory; did you mean 'bearing.toml'?"
+    assert loading(tmp_path / "other.toml") == ": no such file or directory"
+    assert loading(tmp_path / "none" / "bearing.toml") == ": no such file or directory"
+
+
+def test_neighbours_of_a_bare_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name without a folder is looked for where the command runs."""
+    monkeypatch.chdir(tmp_path)
+    Path("bearing.toml").touch()
+
+    assert loading("bearing") == ": no such file or directory; did you mean 'bearing.toml'?"
+
+
+def test_folders_pipes_devices_and_sockets_are_no_files(tmp_path: Path) -> None:
+    """What is not a regular file is refused without waiting for it or reading it to an end it does not have."""
+    pipe, plug = tmp_path / "pipe", tmp_path / "socket"
+    os.mkfifo(pipe)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(plug))
+
+        assert loading(tmp_path) == ": is a directory"
+        assert loading(pipe) == ": is a pipe, not a file"
+        assert loading("/dev/zero") == ": is a device, not a file"
+        assert loading(plug) == ": no such device or address"
+
+
+def test_names_that_no_file_can_have(tmp_path: Path) -> None:
+    """NUL, lone surrogates, endless names and links that lead to themselves have one line each."""
+    loop = tmp_path / "loop.toml"
+    loop.symlink_to(loop)
+
+    for name, said in [
+        ("a\0b", "a\\u0000b: no file can have such a name"),
+        ("\ud800", "\\uD800: no file can have such a name"),
+    ]:
+        with pytest.raises(ConfigError) as raised:
+            load_document(name)
+        assert said == str(raised.value)
+    assert loading(loop) == ": too many levels of symbolic links"
+    assert "file name too long" in loading(tmp_path / ("x" * 300))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
+def test_forbidden_files(tmp_path: Path) -> None:
+    """A file without permission to read says so."""
+    path = tmp_path / "run.toml"
+    path.touch(mode=0)
+
+    assert loading(path) == ": permission denied"
+
+
+@pytest.mark.parametrize(
+    "data, said",
+    [
+        (b"# " + b"x" * MAX_BYTES, ": is larger than 1 MB; no run file needs that"),
+        ("a = 1".encode("utf-16"), ": is UTF-16; save it as UTF-8"),
+        ("a = 1\nb = 'é'\n".encode("latin-1"), ":2:6: the byte 0xE9 is not UTF-8; save the file as UTF-8"),
+        (b"\xef\xbb\xbf\xff", ":1:1: the byte 0xFF is not UTF-8; save the file as UTF-8"),
+        (b"\xef\xbb\xbfa = \n", ":1:5: expected a value, got the end of the line"),
+        (b"\x7fELF\x02\x01\x01\x00", ":1:1: expected a key or a [table], got '\\u007FELF\\u0002\\u0001\\u0001\\u0000'"),
+        (
+            b"PK\x03\x04\x00",
+            ":1:3: expected '=' after the key, got '\\u0003\\u0004\\u0000'; a key with other characters needs quotes",
+        ),
+    ],
+    ids=lambda data: repr(data[:10]),
+)
+def test_files_that_hold_no_text(tmp_path: Path, data: bytes, said: str) -> None:
+    """Too large, binary, or in another encoding: told in one line, with the place of the first wrong byte."""
+    path = tmp_path / "run.toml"
+    path.write_bytes(data)
+
+    assert said == loading(path)
+
+
+def test_a_file_of_the_largest_size_is_read(tmp_path: Path) -> None:
+    """The limit itself is within the limit."""
+    path = tmp_path / "run.toml"
+    path.write_bytes(b"#" * MAX_BYTES)
+
+    assert load_document(path).data == {}
+
+
+@pytest.mark.slow
+def test_memory_stays_bounded(tmp_path: Path) -> None:
+    """A large file of many small values costs less than 512 MB of address space, its places included."""
+    path = tmp_path / "run.toml"
+    path.write_text("a = [" + "[]," * 100_000 + "]")
+    code = (
+        "import resource, sys\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (2**29, 2**29))\n"
+        "from dovetail.config.document import load_document\n"
+        "print(load_document(sys.argv[1]).locate(('a', 99_999)))\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
+
+    assert done.stdout == "(1, 300003)\n", done.stderr
