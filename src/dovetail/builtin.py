@@ -304,6 +304,23 @@ def dovetail_callbacks() -> Iterator[Component]:
         "early_stopping",
         "dovetail.train.callbacks.early_stopping:EarlyStopping",
         summary="Stop when a metric has not improved for a while.",
+        traits=("deterministic",),
+    )
+    yield Component(
+        "metric_logger",
+        "dovetail.train.callbacks.metric_logger:MetricLogger",
+        summary="Write the metrics of every epoch to a JSON-lines file of your own.",
+        example={"log_file": "metrics.jsonl"},
+    )
+    yield Component(
+        "timing",
+        "dovetail.train.callbacks.timing:Timing",
+        summary="Time every epoch and update.",
+    )
+    yield Component(
+        "lr_monitor",
+        "dovetail.train.callbacks.lr_monitor:LearningRateMonitor",
+        summary="Keep the learning rate of every parameter group, epoch by epoch.",
     )
 
 
