@@ -117,7 +117,7 @@ def _as_asked(problem: Problem, asked: Origin | None) -> Problem:
     """Report a file that cannot be read where it was asked for."""
     if asked is None or problem.origin.line is not None:
         return problem
-    return Problem(asked, "extends", f"{problem.origin} {problem.message}")
+    return Problem(asked, "extends", f"{problem.origin}: {problem.message}")
 
 
 def _beside(name: str, entry: str) -> str:

@@ -16,6 +16,8 @@ from dovetail.config.notation import KeyPath, dotted, quoted, visible
 from dovetail.config.tree import Node
 
 _EXAMPLE: Final = "write KEY=VALUE, for example training.max_epochs=3"
+#: What begins so is meant as TOML; anything else may be a string without quotes.
+_VALUE_EXAMPLES: Final = {"[": '["a", "b"]', "{": '{ type = "cnn" }', '"': '"text"', "'": '"text"'}
 
 
 @frozen
@@ -114,9 +116,9 @@ def _value(text: str, path: KeyPath) -> Any:
         return value
     if isinstance(mistake, ExcessError):
         raise _RefusedError(f"{mistake.message}: {quoted(text)}", dotted(path))
-    if text.startswith(("[", "{", '"', "'")):
-        example = 'for example \'["a", "b"]\' in the shell\'s quotes'
-        raise _RefusedError(f"{quoted(text)} is not a TOML value: {mistake.message}; {example}", dotted(path))
+    if example := _VALUE_EXAMPLES.get(text[:1]):
+        said = f"{quoted(text)} is not a TOML value: {mistake.message}"
+        raise _RefusedError(f"{said}; for example {visible(dotted(path))}='{example}'", dotted(path))
     return text
 
 

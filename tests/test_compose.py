@@ -1,0 +1,415 @@
+"""Tests of dovetail.config.compose, .layers, .merge and .tree: files, profiles and overrides as one tree."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+from dovetail.config.compose import Node, compose
+from dovetail.config.diagnostics import PYTHON, ConfigError, Origin, Problem
+from dovetail.config.layers import MAX_CHAIN, MAX_FILES
+from dovetail.config.merge import merge, settle
+from dovetail.config.tree import flatten
+from dovetail.kernel.secret import Env
+from strategies import plain_tables
+
+Write = Callable[..., str]
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+    """Write files into the working directory, named by keywords, and return the name of the first."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(**texts: str) -> str:
+        for name, text in texts.items():
+            Path(f"{name}.toml").write_text(text)
+        return f"{next(iter(texts))}.toml"
+
+    return write
+
+
+def refusals(path: str | None, **more: Any) -> list[str]:
+    """What is said about a configuration that is not accepted."""
+    with pytest.raises(ConfigError) as raised:
+        compose(path, **more)
+    return str(raised.value).splitlines()
+
+
+def origins(path: str | None, **more: Any) -> dict[str, tuple[Any, str]]:
+    """Every value with where it comes from."""
+    return {key: (value, str(origin)) for key, value, origin in flatten(compose(path, **more))}
+
+
+def test_every_value_knows_its_origin(write: Write) -> None:
+    """From the weakest layer to the strongest, a value comes from where it was said last."""
+    path = write(
+        run='extends = ["base.toml"]\n[run]\nname = "x"\n[training]\nb = 2\nc = 2\nd = 2\n'
+        "[profile.fast.training]\nc = 3\nd = 3\n",
+        base="[training]\na = 1\nb = 1\nc = 1\nd = 1\n",
+    )
+
+    assert origins(path, profile="fast", overrides=["training.d=4"], base={"run": {"seed": 42}}) == {
+        "run.seed": (42, "default"),
+        "run.name": ("x", "run.toml:3:8"),
+        "training.a": (1, "base.toml:2:5"),
+        "training.b": (2, "run.toml:5:5"),
+        "training.c": (3, "run.toml:9:5"),
+        "training.d": (4, "command line, argument 1"),
+    }
+
+
+def test_tables_know_their_origin(write: Write) -> None:
+    """A table is where the strongest file writes it; overrides and profiles that add to it do not move it."""
+    path = write(run='extends = ["base.toml"]\n[model]\nwidth = 2\n', base='[model]\ntype = "mlp"\n[loss]\na = 1\n')
+    profiles = {"dovetail:fast": lambda: {"model": {"width": 3}}}
+
+    tree = compose(
+        path, overrides=["model.width=4", "loss.b=1", "new.x=1"], profile="fast", installed_profiles=profiles
+    )
+
+    places = {name: (str(node.origin()), str(node.key_origin())) for name, node in tree.table.items()}
+    assert places == {
+        "model": ("run.toml:2:1", "run.toml:2:2"),
+        "loss": ("base.toml:3:1", "base.toml:3:2"),
+        "new": ("command line, argument 3", "command line, argument 3"),
+    }
+    assert str(tree.origin()) == "run.toml:1:1"
+
+
+def test_arrays_replace(write: Write) -> None:
+    """An array is one value: the stronger layer's whole array stands."""
+    path = write(run='extends = ["base.toml"]\na = [3]\n[[b]]\ny = 2\n', base="a = [1, 2]\nb = [{x = 1}]\n")
+
+    assert compose(path).to_python() == {"a": [3], "b": [{"y": 2}]}
+    assert origins(path) == {"a": ([3], "run.toml:2:5"), "b": ([{"y": 2}], "run.toml:3:1")}
+
+
+@pytest.mark.parametrize(
+    "upper, made",
+    [
+        ('type = "cnn"', {"type": "cnn"}),
+        ('type = "cnn"\nwidth = 5', {"type": "cnn", "width": 5}),
+        ('type = "mlp"\ndepth = 2', {"type": "mlp", "width": 3, "inner": {"type": "relu", "slope": 0}, "depth": 2}),
+        ("width = 4", {"type": "mlp", "width": 4, "inner": {"type": "relu", "slope": 0}}),
+        ('inner.type = "elu"', {"type": "mlp", "width": 3, "inner": {"type": "elu"}}),
+        ('inner = "none"', {"type": "mlp", "width": 3, "inner": "none"}),
+        ('type = "@unset"', {"width": 3, "inner": {"type": "relu", "slope": 0}}),
+        ("type = 3", {"type": 3, "width": 3, "inner": {"type": "relu", "slope": 0}}),
+    ],
+)
+def test_another_type_drops_what_it_would_inherit(write: Write, upper: str, made: dict[str, Any]) -> None:
+    """Options of the old type mean nothing to the new one; nested tables are judged on their own."""
+    path = write(
+        run=f'extends = ["base.toml"]\n[model]\n{upper}\n',
+        base='[model]\ntype = "mlp"\nwidth = 3\ninner = { type = "relu", slope = 0 }\n',
+    )
+
+    assert compose(path).to_python() == {"model": made}
+
+
+def test_a_table_of_another_type_is_where_the_type_is(write: Write) -> None:
+    """What is missing for a new type is missing there."""
+    path = write(run='[model]\ntype = "mlp"\n')
+
+    model = compose(path, overrides=["model.type=cnn"]).table["model"]
+
+    assert str(model.origin()) == "command line, argument 1"
+
+
+def test_a_type_may_change_twice(write: Write) -> None:
+    """Each layer is laid over the sum of those below: an override keeps what a profile gives to the same type."""
+    path = write(
+        run='[model]\ntype = "mlp"\nwidth = 3\n[profile.small.model]\ntype = "cnn"\nchannels = 8\n',
+    )
+
+    assert compose(path, profile="small", overrides=["model.type=cnn"]).to_python() == {
+        "model": {"type": "cnn", "channels": 8}
+    }
+
+
+def test_none_and_unset_in_files(write: Write) -> None:
+    """A file says None and takes keys away as an override does."""
+    path = write(run='extends = ["base.toml"]\na = "@unset"\nb = "@none"\nc = [1, "@none"]\n', base="a = 1\nb = 1\n")
+
+    assert compose(path).to_python() == {"b": None, "c": [1, None]}
+    assert refusals(write(run='[t]\na = "@unset"\n')) == [
+        "run.toml:2:1: t.a: nothing is set here that @unset could remove"
+    ]
+
+
+def test_secrets_stay_references(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table with nothing but env is a reference, never a value; a part's option named env is just that."""
+    monkeypatch.setenv("TOKEN", "hunter2")
+    path = write(
+        run='[t]\ntoken = { env = "TOKEN" }\nlist = [{ env = "TOKEN" }]\nno = { env = "a b" }\n'
+        'with = { env = "X", b = 1 }\nnot = { env = 1 }\n[section]\nenv = "TOKEN"\n',
+    )
+
+    tree = compose(path)
+
+    assert tree.to_python() == {
+        "t": {
+            "token": Env("TOKEN"),
+            "list": [Env("TOKEN")],
+            "no": {"env": "a b"},
+            "with": {"env": "X", "b": 1},
+            "not": {"env": 1},
+        },
+        "section": {"env": "TOKEN"},
+    }
+    assert "hunter2" not in repr(flatten(tree))
+
+
+# --- extends -------------------------------------------------------------------------------------------------
+
+
+def test_files_are_found_beside_the_file_that_names_them(write: Write) -> None:
+    """A name in extends is relative to its own file, and origins name the way from where the user stands."""
+    Path("conf/parts").mkdir(parents=True)
+    Path("conf/run.toml").write_text('extends = ["parts/a.toml", "../top.toml"]\n')
+    Path("conf/parts/a.toml").write_text('extends = ["b.toml"]\na = 1\n')
+    Path("conf/parts/b.toml").write_text("b = 1\n")
+    write(top="c = 1\n")
+
+    assert origins("conf/run.toml") == {
+        "b": (1, "conf/parts/b.toml:1:5"),
+        "a": (1, "conf/parts/a.toml:2:5"),
+        "c": (1, "top.toml:1:5"),
+    }
+    assert origins(str(Path("conf/run.toml").resolve()))["c"] == (1, f"{Path('top.toml').resolve()}:1:5")
+
+
+def test_detours_through_links_are_kept(write: Write) -> None:
+    """Where a linked folder makes .. mean something else, the path stays as it was written."""
+    Path("far/away").mkdir(parents=True)
+    Path("near").symlink_to("far/away")
+    Path("far/base.toml").write_text("a = 1\n")
+    Path("far/away/run.toml").write_text('extends = ["../base.toml"]\n')
+
+    assert origins("near/run.toml") == {"a": (1, "near/../base.toml:1:5")}
+
+
+def test_later_files_are_stronger_and_a_diamond_is_no_trouble(write: Write) -> None:
+    """A file that two others extend is laid down once, below both."""
+    path = write(
+        run='extends = ["left.toml", "right.toml"]\nd = 0\n',
+        left='extends = ["root.toml"]\na = 1\nb = 1\n',
+        right='extends = ["root.toml"]\nb = 2\n',
+        root="a = 9\nb = 9\nc = 9\nd = 9\n",
+    )
+
+    assert compose(path).to_python() == {"a": 1, "b": 2, "c": 9, "d": 0}
+
+
+def test_circles_are_named(write: Write) -> None:
+    """Files that extend one another in a circle are told with the whole way round, where it closes."""
+    path = write(
+        run='extends = ["a.toml"]\n', a='extends = ["b.toml"]\n', b='extends = ["ok.toml", "a.toml"]\n', ok="x = 1\n"
+    )
+
+    assert refusals(path) == ["b.toml:1:23: extends: files extend one another in a circle: a.toml → b.toml → a.toml"]
+    assert refusals(write(me='extends = ["./me.toml"]\n')) == [
+        "me.toml:1:12: extends: files extend one another in a circle: me.toml → me.toml"
+    ]
+
+
+def test_chains_and_crowds_have_a_limit(write: Write) -> None:
+    """Neither a long chain of files nor a great many of them keeps a run waiting."""
+    chain = {f"f{number}": f'extends = ["f{number + 1}.toml"]\n' for number in range(MAX_CHAIN + 5)}
+    many = {f"g{number}": "" for number in range(MAX_FILES)}
+
+    assert refusals(write(**chain)) == [
+        f"f{MAX_CHAIN - 1}.toml:1:12: extends: more than {MAX_CHAIN} files extend one another in a row"
+    ]
+    [said] = refusals(write(run="extends = [\n" + "\n".join(f"'{name}.toml'," for name in many) + "\n]", **many))
+    assert said == f"run.toml:{MAX_FILES + 1}:1: extends: more than {MAX_FILES} files make up this configuration"
+
+
+EXAMPLE = 'for example extends = ["base.toml"]'
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("extends = 'x'", f'1:11: extends: expected an array of file names, got the string "x"; {EXAMPLE}'),
+        ("extends = [1]", f"1:12: extends[0]: expected a file name, got the integer 1; {EXAMPLE}"),
+        ('extends = ["bsae.toml"]', "1:12: extends: bsae.toml: no such file or directory; did you mean 'base.toml'?"),
+        ('extends = [""]', "1:12: extends: .: is a directory"),
+        ('extends = ["/dev/zero"]', "1:12: extends: /dev/zero: is a device, not a file"),
+        (r'extends = ["a\u0000b"]', r"1:12: extends: a\u0000b: no file can have such a name"),
+    ],
+)
+def test_what_cannot_be_extended(write: Write, text: str, said: str) -> None:
+    """A file that cannot be read is told where it is asked for."""
+    assert refusals(write(run=text, base="")) == [f"run.toml:{said}"]
+
+
+def test_errors_in_extended_files_are_told_there_and_once(write: Write) -> None:
+    """A syntax error belongs to its file, however many others extend it; the rest is checked as well."""
+    path = write(
+        run='extends = ["a.toml", "b.toml"]\n[profile]\nx = 1\n',
+        a='extends = ["broken.toml"]\n',
+        b='extends = ["broken.toml"]\n',
+        broken="a = \n",
+    )
+
+    assert refusals(path, overrides=["x"], profile="none") == [
+        "broken.toml:1:5: expected a value, got the end of the line",
+        "run.toml:3:5: profile.x: expected a table, got the integer 1",
+        "command line, argument 1: 'x' has no '='; write KEY=VALUE, for example training.max_epochs=3",
+    ]
+
+
+def test_a_missing_run_file(write: Write) -> None:
+    """The run file itself is told by its name."""
+    write(base="")
+
+    assert refusals("bsae.toml") == ["bsae.toml: no such file or directory; did you mean 'base.toml'?"]
+
+
+# --- profiles ------------------------------------------------------------------------------------------------
+
+
+def test_profiles_of_extended_files(write: Write) -> None:
+    """A profile may be said in several files; the stronger file's is laid over the weaker one's, both over the rest."""
+    path = write(
+        run='extends = ["base.toml"]\na = 1\nb = 1\n[profile.fast]\nb = 3\n',
+        base="a = 0\n[profile.fast]\na = 2\nb = 2\n[profile.slow]\na = 5\n",
+    )
+
+    assert compose(path).to_python() == {"a": 1, "b": 1}
+    assert compose(path, profile="fast").to_python() == {"a": 2, "b": 3}
+    assert compose(path, profile="slow").to_python() == {"a": 5, "b": 1}
+
+
+def test_installed_profiles(write: Write) -> None:
+    """An installed profile is used where no file has one of that name; its origin names the package."""
+    path = write(run='[training]\na = 1\n[profile."own"]\ntraining.a = 2\n')
+    installed = {
+        "dovetail:ci_fast": lambda: {"training": {"a": 3}},
+        "yourco:own": lambda: {"training": {"a": 4}},
+        "plain": lambda: {"training": {"a": 5}},
+    }
+
+    assert origins(path, profile="ci_fast", installed_profiles=installed) == {
+        "training.a": (3, "profile ci_fast (dovetail)")
+    }
+    assert origins(path, profile="own", installed_profiles=installed) == {"training.a": (2, "run.toml:4:14")}
+    assert origins(path, profile="yourco:own", installed_profiles=installed) == {
+        "training.a": (4, "profile own (yourco)")
+    }
+    assert origins(None, profile="plain", installed_profiles=installed) == {"training.a": (5, "profile plain")}
+
+
+def test_unknown_profiles(write: Write) -> None:
+    """An unknown name is answered with the nearest one, and with all there are."""
+    path = write(run="[profile.fast]\n[profile.slow]\n")
+    installed = {"dovetail:ci_fast": dict, "dovetail:baseline": dict}
+
+    assert refusals(path, profile="fats", installed_profiles=installed) == [
+        "profile fats: unknown profile; did you mean 'fast'? (in the file: fast, slow; installed: baseline, ci_fast)"
+    ]
+    assert refusals(None, profile="base-line", installed_profiles=installed) == [
+        "profile base-line: unknown profile; did you mean 'baseline'? (installed: baseline, ci_fast)"
+    ]
+    assert refusals(None, profile="x\ny") == ["profile x\\ny: unknown profile; there is none"]
+    many = {f"p{number:03}": dict for number in range(30)}
+    assert refusals(None, profile="other", installed_profiles=many)[0].endswith("p018, p019, …)")
+
+
+def test_profiles_that_two_packages_provide() -> None:
+    """Two providers of one name are both named, with how to choose."""
+    installed = {"b:fast": dict, "a:fast": dict}
+
+    assert refusals(None, profile="fast", installed_profiles=installed) == [
+        "profile fast: several packages provide it; choose 'a:fast' or 'b:fast'"
+    ]
+
+
+@pytest.mark.parametrize(
+    "load, said",
+    [
+        (lambda: 1, "profile.bad: expected a table, got the integer 1"),
+        (lambda: {"extends": []}, "profile.bad.extends: a profile cannot hold this; only a file can"),
+        (lambda: 1 / 0, "cannot be loaded: ZeroDivisionError: division by zero"),
+    ],
+)
+def test_installed_profiles_that_are_none(load: Callable[[], Any], said: str) -> None:
+    """What a plugin gives instead of a table, or raises, ends in one line that names it."""
+    assert refusals(None, profile="bad", installed_profiles={"yourco:bad": load}) == [f"profile bad (yourco): {said}"]
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        (
+            "profile = 1",
+            "1:11: profile: expected a table of profiles, got the integer 1; for example [profile.fast.training]",
+        ),
+        ("[profile]\nfast = 1", "2:8: profile.fast: expected a table, got the integer 1"),
+        ("[profile.fast]\nextends = []", "2:1: profile.fast.extends: a profile cannot hold this; only a file can"),
+        ("[profile.fast.profile.x]", "1:15: profile.fast.profile: a profile cannot hold this; only a file can"),
+    ],
+)
+def test_profiles_of_a_wrong_shape(write: Write, text: str, said: str) -> None:
+    """A file's profiles are looked at, chosen or not."""
+    assert refusals(write(run=text)) == [f"run.toml:{said}"]
+
+
+# --- the tree ------------------------------------------------------------------------------------------------
+
+
+@given(plain_tables)
+def test_plain_values_survive_the_tree(table: dict[str, Any]) -> None:
+    """A tree of plain values gives them back."""
+    assert repr(Node.from_python(table).to_python()) == repr(table)
+
+
+def test_live_objects_are_left_alone() -> None:
+    """Whatever a program passes as a value stays the very object, even if it cannot be compared."""
+
+    class Odd:
+        def __eq__(self, other: object) -> bool:
+            raise AssertionError("compared")
+
+        __hash__ = None
+
+    odd = Odd()
+    problems: list[Problem] = []
+    tree = merge(Node.from_python({"a": {"type": "x"}}), Node.from_python({"a": {"type": odd, "b": (odd,)}}), problems)
+
+    settled = settle(tree, problems)
+
+    assert settled.table["a"].table["type"].value is odd
+    assert settled.table["a"].table["b"].value[0].value is odd
+    assert settled.table["a"].origin() == PYTHON
+    assert problems == []
+
+
+def test_flattening_quotes_keys_and_keeps_empty_tables() -> None:
+    """Paths are TOML; an empty table is a value, an empty configuration has none."""
+    tree = Node.from_python({"a": {"b c": {"d": 1}, "e": {}}, "f": []}, Origin("x"))
+
+    assert flatten(tree) == [('a."b c".d', 1, Origin("x")), ("a.e", {}, Origin("x")), ("f", [], Origin("x"))]
+    assert flatten(Node.from_python({})) == []
+
+
+def test_composing_is_light(tmp_path: Path) -> None:
+    """Neither torch nor cattrs nor difflib is imported to compose a configuration."""
+    path = tmp_path / "run.toml"
+    path.write_text("[run]\nseed = 1\n")
+    code = (
+        "import sys\nfrom dovetail.config.compose import compose\ncompose(sys.argv[1])\n"
+        "print(sorted({'torch', 'numpy', 'cattrs', 'difflib', 'rich'} & set(sys.modules)))\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "[]\n"
