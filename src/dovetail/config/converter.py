@@ -47,7 +47,7 @@ class Table(dict[str, Any]):
 
 @frozen(eq=False)
 class Live:
-    """An object passed from Python where a run file has a table or a plain value."""
+    """An object passed from Python where a run file has a part, or a value that no run file could give."""
 
     value: Any
     path: KeyPath = ()

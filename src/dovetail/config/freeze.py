@@ -88,7 +88,7 @@ def origins(config: RunConfig) -> dict[str, str]:
 
 def live_parts(config: RunConfig) -> list[tuple[str, Part]]:
     """Return the parts that are objects passed from Python, with their places."""
-    return [(part.path, part) for part in _parts(config) if part.registered is None]
+    return [(part.path, part) for part in parts_of(config) if part.registered is None]
 
 
 def writable(value: Any) -> Any:
@@ -148,17 +148,18 @@ def _leaves(value: Any, node: Node | None, path: KeyPath) -> Iterator[tuple[str,
         yield dotted(path), value, node.origin() if node else DEFAULT
 
 
-def _parts(value: Any) -> Iterator[Part]:
+def parts_of(value: Any) -> Iterator[Part]:
+    """Yield every part in a configuration, or in a value of one, those inside the options of others too."""
     match value:
         case Part():
             yield value
-            yield from _parts(dict(value.options))
+            yield from parts_of(dict(value.options))
         case Mapping():
             for one in value.values():
-                yield from _parts(one)
+                yield from parts_of(one)
         case list() | tuple():
             for one in value:
-                yield from _parts(one)
+                yield from parts_of(one)
         case _ if attrs.has(type(value)) and not isinstance(value, Node | Env):
             for field in attrs.fields(type(value)):
-                yield from _parts(getattr(value, field.name))
+                yield from parts_of(getattr(value, field.name))

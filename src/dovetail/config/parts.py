@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from typing import Annotated, Any, get_args, get_origin
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, NoReturn, get_args, get_origin
 
 from cattrs import Converter
 
@@ -50,21 +50,32 @@ class Parts:
             MisfitError: it is neither, or has no ``type``.
             IterableValidationError: its type or its options are wrong.
         """
-        kind = wanted.name
-        if not isinstance(value, Table):
-            return _live(value, wanted)
-        name = value.get("type", wanted.default_type)
-        if name is None:
-            if key := next((key for key in value if nearest(key, ["type"])), None):
-                Gathering(Part).wrong_key(key, "unknown key; did you mean 'type'?")
-            known = sorted({one.name for one in self.plugins.components(kind)})
-            raise MisfitError(f"needs a 'type', the name of a {kind}; there is {', '.join(known) or 'none installed'}")
+        table = Table({"type": value}, value.path) if isinstance(value, Live) else value
+        if not isinstance(table, Table):
+            name = visible(value) if isinstance(value, str) else "…"
+            raise MisfitError(f'expected a table such as {{ type = "{name}" }}, got {found(value)}')
+        chosen = table.get("type", wanted.default_type)
+        if chosen is None:
+            self._refuse_without_type(table, wanted.name)
         gathering = Gathering(Part)
         with gathering.at("type"):
-            registered = self._find(kind, name)
-            signature = _read(registered)
+            if isinstance(chosen, Live):
+                _check_object(chosen.value, wanted.name)
+            else:
+                registered = self._find(wanted.name, chosen)
+                signature = _read(registered)
         gathering.finish()
-        return self._checked(value, kind, registered, signature, gathering)
+        if isinstance(chosen, Live):
+            return self._live(table, wanted.name, chosen.value)
+        return self._built(table, registered, signature)
+
+    def _refuse_without_type(self, table: Table, kind: str) -> NoReturn:
+        gathering = Gathering(Part)
+        for meant in [key for key in table if nearest(key, ["type"])]:
+            gathering.wrong_key(meant, "unknown key; did you mean 'type'?")
+        gathering.finish()
+        known = sorted({one.name for one in self.plugins.components(kind)})
+        raise MisfitError(f"needs a 'type', the name of a {kind}; there is {', '.join(known) or 'none installed'}")
 
     def _find(self, kind: str, name: Any) -> Registered:
         if not isinstance(name, str):
@@ -77,31 +88,34 @@ class Parts:
         except PluginError as error:
             raise MisfitError(str(error)) from error
 
-    def _checked(
-        self, table: Table, kind: str, registered: Registered, signature: Signature, gathering: Gathering
-    ) -> Part:
-        reserved = KINDS[kind].reserved
-        slots = {
-            **{name: Slot(reserved_type(one)) for name, one in reserved.items()},
-            **{name: _slot(one) for name, one in signature.parameters.items()},
-        }
-        entries = Table({name: value for name, value in table.items() if name != "type"}, table.path)
-        given = fit_table(self._options, entries, slots, f"{kind} '{registered.name}'", gathering)
-        options = {name: value for name, value in given.items() if name not in reserved}
+    def _live(self, table: Table, kind: str, live: Any) -> Part:
+        """Return the part of an object from Python; its table may hold what the kind keeps for itself, nothing else."""
+        gathering = Gathering(Part)
+        reserved, _ = self._reserved(table, kind, {}, f"a {kind} object from Python", gathering)
+        gathering.finish()
+        return Part(None, kind, dotted(table.path), {}, reserved, live)
+
+    def _built(self, table: Table, registered: Registered, signature: Signature) -> Part:
+        kind = registered.kind
+        gathering = Gathering(Part)
+        slots = {name: _slot(one) for name, one in signature.parameters.items()}
+        reserved, options = self._reserved(table, kind, slots, f"{kind} '{registered.name}'", gathering)
         if signature.options_class is not None:
-            construct(signature.options_class, options, entries, gathering)
+            construct(signature.options_class, options, table, gathering)
         gathering.finish()
         defaults = {name: one for name, one in self._defaults(signature).items() if name not in options}
-        return Part(
-            registered,
-            kind,
-            dotted(table.path),
-            {**options, **defaults},
-            {
-                name: given[name] if name in given else self._default(slots[name], one.default)
-                for name, one in reserved.items()
-            },
-        )
+        return Part(registered, kind, dotted(table.path), {**options, **defaults}, reserved)
+
+    def _reserved(
+        self, table: Table, kind: str, slots: Mapping[str, Slot], whose: str, gathering: Gathering
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return what the kind keeps for itself, and the part's options."""
+        kept = {name: Slot(reserved_type(one)) for name, one in KINDS[kind].reserved.items()}
+        entries = Table({name: value for name, value in table.items() if name != "type"}, table.path)
+        given = fit_table(self._options, entries, {**kept, **slots}, whose, gathering)
+        defaults = {name: self._default(slot, KINDS[kind].reserved[name].default) for name, slot in kept.items()}
+        options = {name: value for name, value in given.items() if name not in kept}
+        return {**defaults, **{name: given[name] for name in kept if name in given}}, options
 
     def _default(self, slot: Slot, default: Any) -> Any:
         return fit(self._options, tables(Node.from_python(plain(default))), slot)
@@ -147,19 +161,13 @@ def _named(annotation: Any, converter: Converter) -> Callable[[Any, Any], Any]:
     return structure_named
 
 
-def _live(value: Any, wanted: OfKind) -> Part:
-    """Return the part of an object from Python, if it can be one."""
-    kind = wanted.name
-    if not isinstance(value, Live):
-        name = value if isinstance(value, str) else "…"
-        raise MisfitError(f'expected a table such as {{ type = "{visible(name)}" }}, got {found(value)}')
-    live = value.value
+def _check_object(live: Any, kind: str) -> None:
+    """Refuse an object from Python that cannot be a part of that kind."""
     if isinstance(live, type):
         raise MisfitError(f"expected a {kind}, got the class {live.__name__}; make an object of it")
     needed = [name for name in vars(KINDS[kind].protocol) if name == "__call__" or not name.startswith("_")]
     if lacking := [name for name in needed if not hasattr(live, name)]:
         raise MisfitError(f"expected a {kind}, got {found(live)} without {' and '.join(lacking)}")
-    return Part(None, kind, dotted(value.path), live=live)
 
 
 def _read(registered: Registered) -> Signature:

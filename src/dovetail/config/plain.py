@@ -41,9 +41,8 @@ def plain(value: Any, name: Callable[[Registered], str] = attrgetter("name")) ->
 
 
 def _part(part: Part, name: Callable[[Registered], str]) -> dict[str, Any]:
-    if part.registered is None:
-        return {"type": described(part.live)}
-    return {"type": name(part.registered), **plain(part.reserved, name), **plain(part.options, name)}
+    kind = described(part.live) if part.registered is None else name(part.registered)
+    return {"type": kind, **plain(part.reserved, name), **plain(part.options, name)}
 
 
 def _scalar(value: Any) -> Any:
