@@ -174,8 +174,8 @@ def test_class_probabilities_are_averaged_over_samples(make: Callable[..., Any],
     [
         ((4, 3), torch.zeros(4), r"CrossEntropyLoss: targets are torch.float32 of shape \[4\]; it takes class labels"),
         ((4, 3), torch.zeros(4, 2), r"class probabilities of shape \[4, 3\]"),
-        ((4, 3), torch.zeros(5, dtype=torch.int64), r"labels must have shape \[4\], but targets have \[5\]"),
-        ((4, 3), torch.zeros(4, 1, dtype=torch.int64), r"labels must have shape \[4\], but targets have \[4, 1\]"),
+        ((4, 3), torch.zeros(5, dtype=torch.int64), r"labels must have shape \[4\], not \[5\]"),
+        ((4, 3), torch.zeros(4, 1, dtype=torch.int64), r"labels must have shape \[4\], not \[4, 1\]"),
         ((2, 5, 3), torch.zeros(2, 5, dtype=torch.int64), r"\[2, 3\] \(classes go on dimension 1, before time or"),
         (
             (4,),

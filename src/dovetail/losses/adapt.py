@@ -18,7 +18,7 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 import torch
 import torch.nn.functional as F
@@ -200,20 +200,23 @@ class _Labels(_Face):
 
     def __call__(self, outputs: ModelOutput, batch: Batch) -> LossResult:
         logits, targets = outputs.logits, read_targets(batch)
-        self._check(logits, targets)
-        if targets.is_floating_point():
+        soft = targets.is_floating_point()
+        fitting = logits.shape if soft else logits.shape[:1] + logits.shape[2:]
+        if targets.shape != fitting or logits.ndim < len(("batch", "classes")) or targets.is_complex():
+            self._refuse(logits, targets)
+        if soft:
             found = self._loss(logits, targets)
             return LossResult(found.mean() if found.ndim else found, {}, targets.numel() / logits.shape[1])
         targets, kept = self._count(batch, targets)
         found = self._guard(lambda: self._loss(logits, targets), targets, logits.shape[1])
         class_weight = getattr(self._loss, "weight", None)
-        if kept is None and class_weight is None:
-            return LossResult(found.mean() if found.ndim else found, {}, float(targets.numel()))
-        if class_weight is None:
-            weight = kept.sum() if kept is not None else found.new_tensor(float(targets.numel()))
-        else:
+        if class_weight is not None:
             weights = class_weight[targets if kept is None else targets.where(kept, 0)]
             weight = weights.sum() if kept is None else weights.where(kept, 0.0).sum()
+        elif kept is not None:
+            weight = kept.sum()
+        else:
+            return LossResult(found.mean() if found.ndim else found, {}, float(targets.numel()))
         if found.ndim:
             found = found.sum() / weight
         # The mean over nothing is 0/0: it must not spoil the update's sum, to which it adds nothing.
@@ -226,31 +229,23 @@ class _Labels(_Face):
         mask = target_mask(batch, targets)
         if mask is not None:
             targets = targets.where(mask, self._ignore_index)
-        elif self._ignore_index < 0 and targets.is_cpu and targets.numel() and int(targets.min()) >= 0:
+        elif self._ignore_index < 0 and targets.is_cpu and targets.numel() and targets.min().item() >= 0:
             # A look at the smallest label is a quarter of the cost of counting.
             return _Counted(targets, None)
         return _Counted(targets, targets != self._ignore_index)
 
-    def _check(self, logits: Tensor, targets: Tensor) -> None:
-        """Compare shapes and types, which the host knows without waiting for the device."""
-        if targets.is_floating_point() and targets.shape == logits.shape and logits.ndim > 1:
-            return
-        shape, wanted = list(logits.shape), list(logits.shape[:1] + logits.shape[2:])
+    def _refuse(self, logits: Tensor, targets: Tensor) -> NoReturn:
+        """Say how targets do not fit the logits."""
+        shape, wanted, got = list(logits.shape), list(logits.shape[:1] + logits.shape[2:]), list(targets.shape)
         if logits.ndim < len(("batch", "classes")):
             msg = f"{self._name}: outputs have shape {shape}; it needs one per class: [batch, classes, …]"
-            raise ValueError(msg)
-        if targets.is_floating_point() or targets.is_complex():
+        elif targets.is_floating_point() or targets.is_complex():
             msg = (
-                f"{self._name}: targets are {targets.dtype} of shape {list(targets.shape)}; it takes class "
-                f"labels, integers of shape {wanted}, or class probabilities of shape {shape} "
-                "(for regression use mse or huber)"
+                f"{self._name}: targets are {targets.dtype} of shape {got}; it takes class labels, integers of shape "
+                f"{wanted}, or class probabilities of shape {shape} (for regression use mse or huber)"
             )
-            raise ValueError(msg)
-        if list(targets.shape) != wanted:
+        else:
             last = targets.shape == logits.shape[:-1]
             hint = " (classes go on dimension 1, before time or space)" if last else ""
-            msg = (
-                f"{self._name}: outputs have shape {shape}, so labels must have shape {wanted}{hint}, "
-                f"but targets have {list(targets.shape)}"
-            )
-            raise ValueError(msg)
+            msg = f"{self._name}: outputs have shape {shape}, so labels must have shape {wanted}{hint}, not {got}"
+        raise ValueError(msg)
