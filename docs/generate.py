@@ -79,7 +79,9 @@ def _limits(limits: tuple[Any, ...]) -> str:
     from dovetail.kernel.kinds import AtLeast, Between
 
     return "; ".join(
-        f"{one.low:g} to {one.high:g}" if isinstance(one, Between) else f"{'≥' if isinstance(one, AtLeast) else '>'} {one.low:g}"
+        f"{one.low:g} to {one.high:g}"
+        if isinstance(one, Between)
+        else f"{'≥' if isinstance(one, AtLeast) else '>'} {one.low:g}"
         for one in limits
     )
 
@@ -90,8 +92,12 @@ def config_page() -> str:
     from dovetail.config.schema import sections
 
     text = MADE + "# The run file\n\n"
-    text += "Every section and setting, with type, default and meaning. `[data]`, `[model]` and `[loss]` must be there.\n"
-    text += "What a part takes besides `type` is in [the list of parts](parts.md), or in `dovetail plugins info NAME`.\n\n"
+    text += (
+        "Every section and setting, with type, default and meaning. `[data]`, `[model]` and `[loss]` must be there.\n"
+    )
+    text += (
+        "What a part takes besides `type` is in [the list of parts](parts.md), or in `dovetail plugins info NAME`.\n\n"
+    )
     for section in sections():
         text += f"## `[{section.name}]`\n\n{section.metadata['help']}\n\n"
         if attrs.has(section.type):
@@ -99,7 +105,8 @@ def config_page() -> str:
             rows = [
                 [
                     f"`{one.name}`",
-                    type_in_words(one.type) + (f" ({limit})" if (limit := _limits(one.metadata.get("limits", ()))) else ""),
+                    type_in_words(one.type)
+                    + (f" ({limit})" if (limit := _limits(one.metadata.get("limits", ()))) else ""),
                     "not set" if (value := getattr(defaults, one.name)) is None else f"`{_toml(value)}`",
                     one.metadata["help"],
                 ]
@@ -109,7 +116,9 @@ def config_page() -> str:
         else:
             text += f"{_part_words(section.type)}\n\n"
     text += "## What may change without changing the numbers\n\n"
-    text += "These keys are left out of the numeric hash:\n\n" + ", ".join(f"`{key}`" for key in sorted(NON_NUMERIC_KEYS))
+    text += "These keys are left out of the numeric hash:\n\n" + ", ".join(
+        f"`{key}`" for key in sorted(NON_NUMERIC_KEYS)
+    )
     return text + "\n"
 
 
@@ -126,11 +135,10 @@ def _part_words(annotation: Any) -> str:
 
     walk(annotation)
     kind, default = marks[0].name, marks[0].default_type
+    article = "An" if kind[0] in "aeiou" else "A"
     if "dict" in found:
-        return f"A table of named {kind}s: `[{{section}}.NAME]` with a `type` and the part's own keys.".replace(
-            "{section}", f"{kind}s"
-        )
-    said = f"A {kind}: a `type` and the part's own keys."
+        return f"A table of named {kind}s: `[{kind}s.NAME]` with a `type` and the part's own keys."
+    said = f"{article} {kind}: a `type` and the part's own keys."
     return said + (f' Unless set, `type = "{default}"`.' if default else "")
 
 
@@ -213,7 +221,7 @@ def commands_page() -> str:
     """Return the page of every console command, as its own help shows it."""
     import click
 
-    from dovetail.cli import main
+    from dovetail.cli.app import app
 
     def walk(command: click.Command, name: str, parent: click.Context | None) -> Iterator[tuple[str, str]]:
         context = click.Context(command, info_name=name, parent=parent, terminal_width=100)
@@ -225,7 +233,7 @@ def commands_page() -> str:
                     yield from walk(found, inner, context)
 
     text = MADE + "# Commands\n\n"
-    for path, help_text in walk(main, "dovetail", None):
+    for path, help_text in walk(app, "dovetail", None):
         text += f"## `{path}`\n\n```text\n{help_text}\n```\n\n"
     return text
 
