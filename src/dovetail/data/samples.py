@@ -78,7 +78,7 @@ class TensorSamples:
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor] | dict[str, Any]:
         if not self.meta:
             return self.inputs[index], self.target_values[index]
-        values = {name: _plain(self.columns[name][index]) for name in self.meta}
+        values = {name: plain(self.columns[name][index]) for name in self.meta}
         return {"inputs": self.inputs[index], "targets": self.target_values[index], **values}
 
     def get_batch(self, indices: Indices) -> Batch:
@@ -109,7 +109,7 @@ def as_meta(values: Array) -> torch.Tensor | list[Any]:
     return [str(value) for value in values] if number is None else torch.from_numpy(values.astype(number))
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return a column's value as Python's own number or string."""
     return value.item() if isinstance(value, np.generic) else value
 

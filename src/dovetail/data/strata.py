@@ -141,8 +141,13 @@ def _bins(values: npt.NDArray[Any], bin_size: float, least: int, what: str) -> t
 def distinct(values: npt.NDArray[Any]) -> list[str]:
     """Return the different values of a column as text, sorted as a person would sort them."""
     if values.dtype.kind in "iufb":
-        return [f"{value:g}" if values.dtype.kind == "f" else str(value) for value in np.unique(values)]
+        return [label(value) for value in np.unique(values).tolist()]
     return sorted({str(value) for value in values}, key=natural_key)
+
+
+def label(value: Any) -> str:
+    """Return a value of a column as text; a whole number has no decimal point."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:

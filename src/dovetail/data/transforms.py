@@ -69,8 +69,8 @@ class Normalize:
 class Standardize:
     """Normalises by what the training samples show: their mean and standard deviation, by channel or feature.
 
-    The figures come from the training split alone (:meth:`fit`), so nothing leaks from validation or test. A channel that
-    never varies is only shifted to 0.
+    The figures come from the training split alone (:meth:`fit`), so nothing leaks from validation or test. A channel
+    that never varies is only shifted to 0.
     """
 
     #: Draws no random numbers.
