@@ -100,11 +100,11 @@ def parse_document(text: str, name: str) -> Document:
     Raises:
         ConfigError: with one problem, as for :func:`load_document`.
     """
-    text = text.removeprefix("\ufeff").replace("\r\n", "\n")
+    text = text.removeprefix("\ufeff")
     try:
-        return Document(name, text, parse(text))
+        return Document(name, bare_newlines(text), parse(text))
     except MistakeError as mistake:
-        lines, message = Lines(text), mistake.message
+        lines, message = Lines(bare_newlines(text)), mistake.message
         if mistake.other:
             remark, position = mistake.other
             message += ", {} at {}:{}".format(remark, *lines.place(position))
@@ -112,22 +112,29 @@ def parse_document(text: str, name: str) -> Document:
         raise ConfigError([Problem(origin, dotted(mistake.path), message)]) from None
 
 
+def bare_newlines(text: str) -> str:
+    """Return a text without the carriage returns that TOML allows before its newlines, as tomli does, once."""
+    return text.replace("\r\n", "\n")
+
+
 def parse(text: str) -> dict[str, Any]:
-    """Parse TOML whose lines end in bare newlines, within bounds of time and memory.
+    """Parse TOML, within bounds of time and memory.
 
     Raises:
-        MistakeError: the text is not TOML; an ``ExcessError`` if it is beyond the limits.
+        MistakeError: the text is not TOML; an ``ExcessError`` if it is beyond the limits. Positions are those in
+            the text with :func:`bare_newlines`.
     """
-    if _suspicious(text) and (excess := _excess(text)):
+    normal = bare_newlines(text)
+    if _suspicious(normal) and (excess := _excess(normal)):
         raise excess
     try:
         data = tomli.loads(text)
     except tomli.TOMLDecodeError as error:
         raise explain(error) from None
     except RecursionError:
-        raise _too_deep(text) from None
+        raise _too_deep(normal) from None
     if _depth_exceeds(MAX_DEPTH, data):
-        raise _too_deep(text)
+        raise _too_deep(normal)
     return data
 
 

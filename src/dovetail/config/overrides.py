@@ -9,7 +9,7 @@ from typing import Any, Final
 from attrs import frozen
 
 from dovetail.config.diagnostics import Origin, Problem, found
-from dovetail.config.document import parse
+from dovetail.config.document import bare_newlines, parse
 from dovetail.config.layers import COMPOSITION
 from dovetail.config.locate import ExcessError, MistakeError, Scanner, StrayError
 from dovetail.config.notation import KeyPath, dotted, quoted, visible
@@ -105,9 +105,9 @@ def _split(argument: str) -> tuple[tuple[str, ...], str]:
 
 
 def _value(text: str, path: KeyPath) -> Any:
-    document = f"x = {text}".replace("\r\n", "\n")
+    document = bare_newlines(f"x = {text}")
     try:
-        value = parse(document)["x"]
+        value = parse(f"x = {text}")["x"]
         _, end = Scanner(document).scan().find(("x",)).value
         mistake = None if end == len(document) else MistakeError(end, "expected one value and nothing after it")
     except MistakeError as error:
