@@ -142,11 +142,25 @@ def test_nothing_to_learn_from_weighs_nothing(weight: list[float] | None) -> Non
     assert not logits.grad.any()
 
 
-def test_an_empty_batch_weighs_nothing() -> None:
-    """No samples at all is nothing to learn from, not an error."""
-    found = result(nn.CrossEntropyLoss(), torch.randn(0, CLASSES), torch.zeros(0, dtype=torch.int64))
+@pytest.mark.parametrize(
+    "loss, targets",
+    [
+        (nn.CrossEntropyLoss(), torch.zeros(0, dtype=torch.int64)),
+        (nn.CrossEntropyLoss(), torch.zeros(0, CLASSES)),
+        (nn.MSELoss(), torch.zeros(0, CLASSES)),
+        (nn.MSELoss(reduction="none"), torch.zeros(0, CLASSES)),
+        (nn.MultiMarginLoss(), torch.zeros(0, dtype=torch.int64)),
+    ],
+)
+def test_an_empty_batch_weighs_nothing(loss: Any, targets: Tensor) -> None:
+    """No samples at all is nothing to learn from, not an error: 0 with weight 0, and a gradient to go back."""
+    logits = torch.randn(0, CLASSES, requires_grad=True)
+
+    found = result(loss, logits, targets)
+    found.total.backward()
 
     assert (found.total.item(), float(found.weight)) == (0, 0)
+    assert logits.grad is not None
 
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int16, torch.int32, torch.bool])

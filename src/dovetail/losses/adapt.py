@@ -145,12 +145,19 @@ class _Native(_Face):
         return result
 
 
+def _mean(found: Tensor, logits: Tensor, weight: float) -> LossResult:
+    """Return what a loss found, averaged if it has not been; 0 for an empty batch, whose mean is 0/0."""
+    if not weight:
+        return LossResult(logits.sum() * 0.0, {}, 0.0)
+    return LossResult(found.mean() if found.ndim else found, {}, weight)
+
+
 class _Plain(_Face):
     """A mean over samples, as far as anyone can tell."""
 
     def __call__(self, outputs: ModelOutput, batch: Batch) -> LossResult:
         found = self._loss(outputs.logits, read_targets(batch))
-        return LossResult(found.mean() if found.ndim else found, {}, float(len(outputs.logits)))
+        return _mean(found, outputs.logits, float(len(outputs.logits)))
 
 
 class _Elementwise(_Face):
@@ -178,9 +185,8 @@ class _Elementwise(_Face):
                 raise ValueError(msg)
             weight = mask.sum()
             return LossResult(found.where(mask, 0.0).sum() / weight.clamp(min=1), {}, weight)
-        if getattr(self._loss, "reduction", "mean") == "batchmean":
-            return LossResult(found, {}, float(len(logits)))
-        return LossResult(found.mean() if found.ndim else found, {}, float(targets.numel()))
+        batchmean = getattr(self._loss, "reduction", "mean") == "batchmean"
+        return _mean(found, logits, float(len(logits) if batchmean else targets.numel()))
 
 
 class _Counted(NamedTuple):
@@ -206,7 +212,7 @@ class _Labels(_Face):
             self._refuse(logits, targets)
         if soft:
             found = self._loss(logits, targets)
-            return LossResult(found.mean() if found.ndim else found, {}, targets.numel() / logits.shape[1])
+            return _mean(found, logits, targets.numel() / logits.shape[1])
         targets, kept = self._count(batch, targets)
         found = self._guard(lambda: self._loss(logits, targets), targets, logits.shape[1])
         class_weight = getattr(self._loss, "weight", None)
@@ -216,7 +222,7 @@ class _Labels(_Face):
         elif kept is not None:
             weight = kept.sum()
         else:
-            return LossResult(found.mean() if found.ndim else found, {}, float(targets.numel()))
+            return _mean(found, logits, float(targets.numel()))
         if found.ndim:
             found = found.sum() / weight
         # The mean over nothing is 0/0: it must not spoil the update's sum, to which it adds nothing.
