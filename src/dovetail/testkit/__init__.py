@@ -1,0 +1,49 @@
+"""The conformance kit: property tests that a plugin's author runs on each part of the plugin.
+
+.. code-block:: python
+
+    from dovetail.testkit import conformance
+
+
+    @conformance("yourco.envelope")
+    def test_conformance(check):
+        check()
+
+Every check becomes one pytest test, named after what it looks at. :func:`run_checks` runs the same checks without
+pytest. The kit needs ``pip install 'dovetail[testkit]'``. Importing this package imports neither torch nor hypothesis.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dovetail.testkit.cases import Case as Case
+    from dovetail.testkit.conformance import conformance as conformance
+    from dovetail.testkit.registry import Check as Check
+    from dovetail.testkit.registry import CheckFailed as CheckFailed
+    from dovetail.testkit.registry import NotApplicable as NotApplicable
+    from dovetail.testkit.runner import CheckResult as CheckResult
+    from dovetail.testkit.runner import run_checks as run_checks
+
+_HOMES = {
+    "Case": "dovetail.testkit.cases",
+    "Check": "dovetail.testkit.registry",
+    "CheckFailed": "dovetail.testkit.registry",
+    "CheckResult": "dovetail.testkit.runner",
+    "NotApplicable": "dovetail.testkit.registry",
+    "conformance": "dovetail.testkit.conformance",
+    "run_checks": "dovetail.testkit.runner",
+}
+
+__all__ = sorted(_HOMES)  # noqa: PLE0605 (built from the one table above)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its home on first use."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'dovetail.testkit' has no attribute '{name}'")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,146 @@
+"""Schedulers: learning rates are sane, and a resumed schedule goes on where it was."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import math
+from typing import Any
+
+from attrs import define
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+
+from dovetail.testkit.properties import run_machine
+from dovetail.testkit.provide import STEPS_PER_EPOCH, TOTAL_STEPS, sgd
+from dovetail.testkit.registry import check, expect
+from dovetail.testkit.subject import Subject
+
+
+@define
+class _Schedule:
+    """A scheduler with its optimizer, stepped as the trainer would."""
+
+    optimizer: Any
+    scheduler: Any
+    plateau: bool
+    steps: int = 0
+
+    @classmethod
+    def fresh(cls, subject: Subject) -> _Schedule:
+        optimizer = sgd()
+        scheduler = subject.build(optimizer=optimizer)
+        return cls(optimizer, scheduler, "metrics" in inspect.signature(scheduler.step).parameters)
+
+    @property
+    def rates(self) -> list[float]:
+        return [float(group["lr"]) for group in self.optimizer.param_groups]
+
+    def step(self) -> None:
+        """Advance once; a plateau scheduler sees a metric that gets better, then stalls, then gets worse."""
+        self.optimizer.step()
+        if self.plateau:
+            self.scheduler.step(abs(1 - self.steps / 4))
+        else:
+            self.scheduler.step()
+        self.steps += 1
+
+    def state(self) -> Any:
+        return copy.deepcopy((self.optimizer.state_dict(), self.scheduler.state_dict(), self.steps))
+
+    def load(self, state: Any) -> None:
+        optimizer, scheduler, self.steps = copy.deepcopy(state)
+        self.optimizer.load_state_dict(optimizer)
+        self.scheduler.load_state_dict(scheduler)
+
+
+def _length(subject: Subject) -> int:
+    """Return how often the scheduler is stepped in the kit's run."""
+    return TOTAL_STEPS // STEPS_PER_EPOCH if "per_epoch" in subject.traits else TOTAL_STEPS
+
+
+@check("scheduler")
+def rates_are_finite(subject: Subject) -> None:
+    """Learning rates are finite and not negative, from the first step to the last."""
+    schedule = _Schedule.fresh(subject)
+    for step in range(_length(subject) + 1):
+        rates = schedule.rates
+        expect(
+            all(math.isfinite(rate) and rate >= 0 for rate in rates),
+            f"after {step} steps the learning rates are {rates}; they must be finite and not negative",
+        )
+        if step < _length(subject):
+            schedule.step()
+
+
+@check("scheduler")
+def only_rates_change(subject: Subject) -> None:
+    """It changes learning rates, and momentum where it has the trait 'cycles_momentum', and nothing else."""
+    schedule = _Schedule.fresh(subject)
+    allowed = {"lr", "initial_lr", "params", "max_lr", "min_lr"}
+    if "cycles_momentum" in subject.traits:
+        allowed |= {"momentum", "betas", "base_momentum", "max_momentum"}
+    before = [dict(group) for group in sgd().param_groups]
+    for step in range(1, _length(subject) + 1):
+        schedule.step()
+        for old, new in zip(before, schedule.optimizer.param_groups, strict=True):
+            changed = sorted(
+                name for name in new if name not in allowed and (name not in old or old[name] != new[name])
+            )
+            expect(
+                not changed,
+                f"step {step} changed {changed} of a parameter group; a scheduler owns the learning rate. "
+                "If it cycles momentum on purpose, give it the trait 'cycles_momentum'.",
+            )
+
+
+@check("scheduler")
+def repeats_itself(subject: Subject) -> None:
+    """Two schedules of one config give the same learning rates."""
+    first, second = _Schedule.fresh(subject), _Schedule.fresh(subject)
+    for step in range(_length(subject)):
+        expect(first.rates == second.rates, f"after {step} steps one gives {first.rates}, the other {second.rates}")
+        first.step()
+        second.step()
+
+
+@check("scheduler")
+def state_round_trips_at_any_step(subject: Subject) -> None:
+    """Saved at any step and loaded into a fresh one, the schedule goes on as if it had never stopped."""
+    reference = _Schedule.fresh(subject)
+    expected = [reference.rates]
+    for _ in range(_length(subject)):
+        reference.step()
+        expected.append(reference.rates)
+
+    class Interrupted(RuleBasedStateMachine):
+        """A schedule that is killed and resumed at will."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.schedule = _Schedule.fresh(subject)
+
+        @precondition(lambda self: self.schedule.steps < len(expected) - 1)
+        @rule()
+        def step(self) -> None:
+            self.schedule.step()
+            self.compare("one more step")
+
+        @rule()
+        def save_and_resume(self) -> None:
+            state = self.schedule.state()
+            self.schedule = _Schedule.fresh(subject)
+            self.schedule.load(state)
+            self.compare("loading")
+
+        def compare(self, what: str) -> None:
+            steps = self.schedule.steps
+            expect(
+                self.schedule.rates == expected[steps],
+                f"saved and loaded into a fresh scheduler, after {what} the learning rates are {self.schedule.rates} "
+                "at step "
+                f"{steps}; without an interruption they are {expected[steps]}. Everything that changes must be in "
+                "state_dict, "
+                "and load_state_dict must put it back.",
+            )
+
+    run_machine(Interrupted)

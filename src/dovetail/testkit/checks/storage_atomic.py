@@ -1,0 +1,153 @@
+"""Storage backends under interruption: an object is there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from dovetail.testkit.checks.storage import empty_store, read
+from dovetail.testkit.registry import NotApplicable, check, expect, fail
+from dovetail.testkit.subject import Subject
+
+_KEY: Final = "checkpoints/model.bin"
+#: The two objects that are put in turn: of one byte each, so that half an object is seen at once.
+_CONTENTS: Final = (b"a" * (3 * 2**20), b"b" * (2 * 2**20 + 1))
+_KILLS: Final = 8
+_READING: Final = 1.0  # seconds
+
+#: Builds the same store in a process of its own, which can be killed and can run out of space.
+_WRITER: Final = """
+import pathlib, pickle, resource, signal, sys
+from dovetail.kernel.build import build
+
+part, key, contents, limit = pickle.loads(pathlib.Path(sys.argv[1]).read_bytes())
+store = build(part, {})
+if limit:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    try:
+        store.put(key, contents[0])
+    except OSError:
+        sys.exit(3)
+    sys.exit(0)
+print("ready", flush=True)
+while True:
+    for content in contents:
+        store.put(key, content)
+"""
+
+
+def _writer(subject: Subject, *, limit: int = 0) -> subprocess.Popen[str]:
+    job = Path("job.pickle")
+    job.write_bytes(pickle.dumps((subject.part, _KEY, _CONTENTS, limit)))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    return subprocess.Popen(  # noqa: S603 (our own interpreter and code)
+        [sys.executable, "-c", _WRITER, str(job.absolute())],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+
+
+def _expect_whole(store: Any, when: str, allowed: tuple[bytes, ...] = _CONTENTS) -> None:
+    """Raise unless the store holds one whole object of ours and nothing else."""
+    keys = store.list()
+    expect(
+        set(keys) <= {_KEY},
+        f"{when}, list() shows {sorted(set(keys) - {_KEY})}: unfinished work must not look like an object",
+    )
+    try:
+        found = read(store, _KEY)
+    except FileNotFoundError:
+        fail(f"{when}, the object is gone. Do not remove the old one first: os.replace puts the new one in its place.")
+    expect(
+        found in allowed,
+        f"{when}, the store shows {len(found)} bytes that nobody put: half an object, or two mixed. Write to a "
+        "temporary place "
+        "that list() does not show, flush it to the disk, then move it to its key in one step (os.replace).",
+    )
+
+
+@check("storage")
+def a_failed_put_changes_nothing(subject: Subject) -> None:
+    """Where a put fails midway for want of space, what was there before is still there, whole."""
+    store = empty_store(subject)
+    store.put(_KEY, b"old")
+    process = _writer(subject, limit=len(_CONTENTS[0]) // 2)
+    _, said = process.communicate(timeout=60)
+    if process.returncode == 0:
+        raise NotApplicable("what it puts is not limited by the space for files here")
+    if process.returncode != 3:  # noqa: PLR2004 (what the writer exits with)
+        fail(f"a put that ran out of space must raise OSError; it ended with\n{said}")
+    _expect_whole(store, "after a put that ran out of space", (b"old",))
+
+
+@check("storage")
+def readers_see_whole_objects(subject: Subject) -> None:
+    """A reader beside a writer sees the old object or the new one, whole, at every moment."""
+    store = empty_store(subject)
+    store.put(_KEY, _CONTENTS[1])
+    until = time.monotonic() + _READING
+
+    def write() -> None:
+        while time.monotonic() < until:
+            for content in _CONTENTS:
+                store.put(_KEY, content)
+
+    def look() -> None:
+        while time.monotonic() < until:
+            _expect_whole(store, "while another thread puts")
+
+    _together(write, look)
+
+
+def _together(*tasks: Callable[[], None]) -> None:
+    """Run the tasks in threads, and raise what the first one to fail raised."""
+    raised: list[BaseException] = []
+
+    def run(task: Callable[[], None]) -> None:
+        try:
+            task()
+        except BaseException as error:  # noqa: BLE001 (raised again, in the thread that asked)
+            raised.append(error)
+
+    threads = [threading.Thread(target=run, args=(task,)) for task in tasks]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if raised:
+        raise raised[0]
+
+
+@check("storage")
+def a_killed_put_leaves_no_half(subject: Subject) -> None:
+    """A writer killed at any moment leaves the old object or the new one, whole, and the store works on."""
+    store = empty_store(subject)
+    store.put(_KEY, _CONTENTS[1])
+    moments = random.Random(0)  # noqa: S311 (not for secrets)
+    for _ in range(_KILLS):
+        process = _writer(subject)
+        try:
+            assert process.stdout is not None, "it is a pipe"
+            if process.stdout.readline() != "ready\n":
+                _, said = process.communicate(timeout=60)
+                fail(f"the store cannot be built in another process:\n{said}")
+            until = time.monotonic() + moments.uniform(0.0, 0.05)
+            while time.monotonic() < until:
+                _expect_whole(store, "while another process puts")
+        finally:
+            process.kill()
+            process.communicate()
+        _expect_whole(store, "after a writer was killed")
+    store.put(_KEY, b"next")
+    expect(read(store, _KEY) == b"next" and store.list() == [_KEY], f"after killed writers, a put gives {store.list()}")

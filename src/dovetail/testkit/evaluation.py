@@ -1,0 +1,112 @@
+"""Feeding losses and metrics: which cases fit one, and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from attrs import frozen
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from dovetail.losses.adapt import as_loss
+from dovetail.losses.result import LossResult
+from dovetail.testkit.cases import EXAMPLES, FORMS, Case, read_case
+from dovetail.testkit.registry import CheckFailed, NotApplicable, fail
+from dovetail.testkit.subject import Subject
+
+
+@frozen
+class LossUnderTest:
+    """A loss that was built, as the trainer would call it."""
+
+    #: What the factory returned.
+    raw: Any
+    call: Callable[..., LossResult]
+
+    @classmethod
+    def built(cls, subject: Subject, dtype: torch.dtype = torch.float32) -> LossUnderTest:
+        """Build the loss; a module gets its parameters in ``dtype``.
+
+        Raises:
+            CheckFailed: what was built is no loss.
+            NotApplicable: it cannot be built.
+        """
+        raw = subject.build()
+        if isinstance(raw, nn.Module):
+            raw = raw.to(dtype)
+        try:
+            return cls(raw, as_loss(raw))
+        except (TypeError, ValueError) as error:
+            fail(f"{subject.name} cannot be used as a loss: {error}")
+
+    def __call__(self, case: Case) -> LossResult:
+        """Return the loss of a case."""
+        return self.call(case.outputs, case.batch)
+
+    def gradient(self, case: Case) -> tuple[Tensor, Tensor | None]:
+        """Return the total of a case, and its gradient with respect to the logits; None where it does not get there."""
+        logits = case.logits.detach().clone().requires_grad_()
+        total = self(case.with_logits(logits)).total
+        if not total.requires_grad:
+            return total, None
+        (found,) = torch.autograd.grad(total, logits, allow_unused=True)
+        return total.detach(), found
+
+
+def fitting_cases(subject: Subject, min_size: int = 1, max_size: int = 6) -> st.SearchStrategy[Case]:
+    """Return what to feed a loss or a metric: the author's strategy, else the forms it claims, else one that it takes.
+
+    Raises:
+        NotApplicable: it takes none of the forms; the check ``takes_a_batch`` says so.
+    """
+    if subject.batches is not None:
+        return subject.batches.map(read_case).filter(lambda case: len(case) >= min_size)
+    forms = claimed_forms(subject) or [form for form in FORMS if form_problem(subject, form) is None][:1]
+    if not forms:
+        raise NotApplicable(f"it takes none of the kit's batches: see {subject.kind}.takes_a_batch")
+    return st.one_of([FORMS[form](min_size, max_size) for form in forms])
+
+
+def claimed_forms(subject: Subject) -> list[str]:
+    """Return the forms of batches that the component says it takes."""
+    return [form for form in FORMS if form in subject.traits]
+
+
+def form_problem(subject: Subject, form: str) -> str | None:
+    """Say what happens when the component is fed a case of this form, or None where it works."""
+    case = EXAMPLES[form]
+    try:
+        if subject.kind == "metric":
+            metric = subject.build()
+            metric.update(case.outputs, case.batch)
+            metric.compute()
+            return None
+        total = LossUnderTest.built(subject)(case).total
+    except (CheckFailed, NotApplicable):
+        raise
+    except Exception as error:  # noqa: BLE001 (whatever it raises means that this form does not fit)
+        return f"{type(error).__name__}: {error}"
+    return None if bool(torch.isfinite(total).all()) else "the loss is not finite"
+
+
+def takes_a_batch(subject: Subject) -> None:
+    """Raise unless the component takes the batches that it claims to take, or any that the kit can draw.
+
+    Raises:
+        CheckFailed: says for each form what happened.
+    """
+    if subject.batches is not None:
+        return
+    claimed = claimed_forms(subject)
+    problems = {form: problem for form in claimed or FORMS if (problem := form_problem(subject, form))}
+    if len(problems) < len(claimed or FORMS) and not (claimed and problems):
+        return
+    said = "\n".join(f"  {form}: {problem}" for form, problem in problems.items())
+    advice = (
+        "Take these traits away, or make it take them."
+        if claimed
+        else f"Give it one of the traits {', '.join(FORMS)}, or give conformance() batches=, a strategy that fits."
+    )
+    fail(f"{subject.name} does not take\n{said}\n{advice}")

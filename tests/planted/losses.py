@@ -1,0 +1,156 @@
+"""A sound loss, and losses with one defect each."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from dovetail.losses.result import LossResult
+
+
+def _checked(outputs, batch):
+    """Return logits and targets of a classification batch, or refuse it."""
+    logits, targets = outputs.logits, batch["targets"]
+    if logits.ndim != 2 or targets.shape != logits.shape[:1] or not len(logits):
+        raise ValueError(f"outputs have shape {list(logits.shape)} and targets {list(targets.shape)}")
+    return logits, targets
+
+
+class SoundLoss:
+    """Cross-entropy, with nothing wrong."""
+
+    def __call__(self, outputs, batch):
+        """Return the loss."""
+        logits, targets = _checked(outputs, batch)
+        return LossResult(F.cross_entropy(logits, targets), {}, float(len(targets)))
+
+
+class ArgmaxLoss:
+    """Error of the class that is chosen: nothing to learn from."""
+
+    def __call__(self, outputs, batch):
+        """Return the loss."""
+        logits, targets = _checked(outputs, batch)
+        chosen = F.one_hot(logits.argmax(dim=1), logits.shape[1]).to(logits.dtype)
+        return LossResult((1 - chosen.gather(1, targets[:, None])).mean(), {}, float(len(targets)))
+
+
+class HiddenArgmaxLoss:
+    """Cross-entropy, and a physics term of the class that is chosen, as in the system that taught us to look."""
+
+    def __call__(self, outputs, batch):
+        """Return the loss."""
+        logits, targets = _checked(outputs, batch)
+        frequency = torch.tensor([10.0, 20.0, 35.0, 50.0, 80.0], dtype=logits.dtype)
+        physics = (frequency[logits.argmax(dim=1)] - frequency[targets]).abs().mean() / 100
+        total = F.cross_entropy(logits, targets) + physics
+        return LossResult(total, {"physics": physics}, float(len(targets)))
+
+
+class DetachedTermLoss:
+    """Cross-entropy, and an entropy term that was cut off."""
+
+    def __call__(self, outputs, batch):
+        """Return the loss."""
+        logits, targets = _checked(outputs, batch)
+        entropy = torch.distributions.Categorical(logits=logits.detach()).entropy().mean()
+        return LossResult(F.cross_entropy(logits, targets) - 0.1 * entropy, {}, float(len(targets)))
+
+
+class RandomLoss:
+    """Cross-entropy of a random half of the logits."""
+
+    def __call__(self, outputs, batch):
+        """Return the loss."""
+        logits, targets = _checked(outputs, batch)
+        return LossResult(F.cross_entropy(F.dropout(logits, 0.5), targets), {}, float(len(targets)))
+
+
+class RememberingLoss(nn.Module):
+    """Cross-entropy in units of its running mean, which is kept nowhere."""
+
+    def __init__(self):
+        super().__init__()
+        self.running = 1.0
+
+    def forward(self, outputs, batch):
+        """Return the loss."""
+        logits, targets = _checked(outputs, batch)
+        loss = F.cross_entropy(logits, targets)
+        self.running = 0.9 * self.running + 0.1 * float(loss.detach())
+        return LossResult(loss / self.running, {}, float(len(targets)))
+
+
+class BroadcastingLoss:
+    """Squared error that takes any shapes that broadcast."""
+
+    def __call__(self, predicted, target):
+        """Return the loss."""
+        return (predicted - target).square().mean()
+
+
+class NotAdditiveLoss:
+    """Cross-entropy and the variance over the batch, which says that it is additive."""
+
+    def __call__(self, outputs, batch):
+        """Return the loss."""
+        logits, targets = _checked(outputs, batch)
+        total = F.cross_entropy(logits, targets) + logits.var(dim=0, unbiased=False).mean()
+        return LossResult(total, {}, float(len(targets)))
+
+
+class OverflowingLoss:
+    """Cross-entropy by the formula of the textbook."""
+
+    def __call__(self, outputs, batch):
+        """Return the loss."""
+        logits, targets = _checked(outputs, batch)
+        probabilities = logits.exp() / logits.exp().sum(dim=1, keepdim=True)
+        return LossResult(-probabilities.gather(1, targets[:, None]).log().mean(), {}, float(len(targets)))
+
+
+class NoSignalGradientLoss:
+    """Cross-entropy that says it is differentiable in the signal."""
+
+    def __call__(self, outputs, batch):
+        """Return the loss."""
+        logits, targets = _checked(outputs, batch)
+        power = batch["inputs"].detach().square().mean()
+        return LossResult(F.cross_entropy(logits, targets) * (1 + power), {}, float(len(targets)))
+
+
+class InPlaceLoss:
+    """Cross-entropy that moves the labels of its batch."""
+
+    def __call__(self, outputs, batch):
+        """Return the loss."""
+        logits, targets = _checked(outputs, batch)
+        loss = F.cross_entropy(logits, targets)
+        targets.clamp_(max=1)
+        return LossResult(loss, {}, float(len(targets)))
+
+
+class OrderedLoss:
+    """Cross-entropy in which later samples count more."""
+
+    def __call__(self, outputs, batch):
+        """Return the loss."""
+        logits, targets = _checked(outputs, batch)
+        places = torch.arange(1, len(targets) + 1, dtype=logits.dtype)
+        loss = F.cross_entropy(logits, targets, reduction="none")
+        return LossResult((loss * places).sum() / places.sum(), {}, float(len(targets)))
+
+
+class NeedsAnOption(SoundLoss):
+    """A sound loss with an option that has no default."""
+
+    def __init__(self, strength: float):
+        self.strength = strength
+
+
+class ReservedName(SoundLoss):
+    """A sound loss with an option whose name every kind keeps."""
+
+    def __init__(self, type: str = "x"):  # noqa: A002 (the name is the defect)
+        self.type = type

@@ -1,0 +1,102 @@
+"""The descriptor of the planted parts: what it lists is wrong, each in one way; itself it is as it should be."""
+
+from __future__ import annotations
+
+from dovetail.kernel.component import Component
+from dovetail.kernel.hooks import hookimpl
+
+_CLASSIFICATION = ("classification",)
+
+
+@hookimpl
+def dovetail_losses():
+    """Offer losses with a defect."""
+    for name, attribute, traits in (
+        ("planted.sound", "SoundLoss", ("classification", "additive")),
+        ("planted.argmax", "ArgmaxLoss", _CLASSIFICATION),
+        ("planted.hidden_argmax", "HiddenArgmaxLoss", _CLASSIFICATION),
+        ("planted.detached", "DetachedTermLoss", _CLASSIFICATION),
+        ("planted.random", "RandomLoss", _CLASSIFICATION),
+        ("planted.remembers", "RememberingLoss", _CLASSIFICATION),
+        ("planted.broadcasts", "BroadcastingLoss", ("regression",)),
+        ("planted.not_additive", "NotAdditiveLoss", ("classification", "additive")),
+        ("planted.overflows", "OverflowingLoss", _CLASSIFICATION),
+        ("planted.no_signal", "NoSignalGradientLoss", ("classification", "signal_gradient")),
+        ("planted.in_place", "InPlaceLoss", _CLASSIFICATION),
+        ("planted.ordered", "OrderedLoss", _CLASSIFICATION),
+    ):
+        yield Component(name, f"planted.losses:{attribute}", summary="Planted.", traits=traits)
+    yield Component("bare", "planted.losses:SoundLoss", traits=_CLASSIFICATION)
+    yield Component("planted.required", "planted.losses:NeedsAnOption", summary="Needs an option, without an example.")
+    yield Component("planted.absent", "planted.losses:NoSuchLoss", summary="Its target is not there.")
+    yield Component("planted.reserved", "planted.losses:ReservedName", summary="Takes a key that its kind keeps.")
+
+
+@hookimpl
+def dovetail_schedulers():
+    """Offer schedulers with a defect."""
+    for name, attribute in (
+        ("planted.sawtooth", "Sawtooth"),
+        ("planted.forgetful", "ForgetfulSawtooth"),
+        ("planted.negative", "NegativeRate"),
+        ("planted.meddling", "MeddlingScheduler"),
+    ):
+        yield Component(name, f"planted.schedulers:{attribute}", summary="Planted.")
+
+
+@hookimpl
+def dovetail_collators():
+    """Offer collators with a defect."""
+    for name, attribute in (
+        ("planted.stack", "Stack"),
+        ("planted.drops", "DropsTheOddOne"),
+        ("planted.sorts", "SortsByTarget"),
+        ("planted.invents_keys", "InventsKeys"),
+        ("planted.changes_samples", "ChangesSamples"),
+        ("planted.no_factory", "no_factory"),
+    ):
+        yield Component(name, f"planted.collators:{attribute}", summary="Planted.")
+
+
+@hookimpl
+def dovetail_storage_backends():
+    """Offer stores with a defect."""
+    for name, attribute in (
+        ("planted.sound_store", "SoundStore"),
+        ("planted.half", "HalfStore"),
+        ("planted.shows_work", "StoreThatShowsItsWork"),
+        ("planted.trusting", "TrustingStore"),
+        ("planted.lists_folders", "StoreThatListsFolders"),
+    ):
+        yield Component(name, f"planted.stores:{attribute}", summary="Planted.", example={"path": "store"})
+
+
+@hookimpl
+def dovetail_metrics():
+    """Offer metrics with a defect."""
+    yield Component("planted.mean_of_means", "planted.others:MeanOfMeans", summary="Planted.", traits=_CLASSIFICATION)
+
+
+@hookimpl
+def dovetail_callbacks():
+    """Offer callbacks with a defect."""
+    yield Component("planted.misspelt", "planted.others:MisspeltCallback", summary="Planted.")
+    yield Component("planted.silent", "planted.others:SilentCallback", summary="Planted.")
+
+
+@hookimpl
+def dovetail_transforms():
+    """Offer transforms with a defect."""
+    yield Component("planted.own_generator", "planted.others:OwnGenerator", summary="Planted.")
+
+
+@hookimpl
+def dovetail_models():
+    """Offer models with a defect."""
+    yield Component("planted.leaky", "planted.others:LeakyModel", summary="Planted.")
+
+
+@hookimpl
+def dovetail_optimizers():
+    """Offer optimizers with a defect."""
+    yield Component("planted.amnesiac", "planted.others:Amnesiac", summary="Planted.")
