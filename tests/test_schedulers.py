@@ -172,7 +172,7 @@ def test_a_warmup_that_does_not_fit_is_named(warmup: Warmup, message: str) -> No
 
 def test_negative_epochs_are_refused_by_the_type() -> None:
     """The table's own class checks itself, so that a config can be checked without a run."""
-    with pytest.raises(ValueError, match="'epochs' must be >= 0"):
+    with pytest.raises(ValueError, match="epochs: must be at least 0, got -1"):
         Epochs(-1)
 
 

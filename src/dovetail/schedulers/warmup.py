@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from attrs import field, frozen, validators
+from attrs import field, frozen
 
 from dovetail.kernel.kinds import AtLeast, Between
 
@@ -13,7 +13,13 @@ from dovetail.kernel.kinds import AtLeast, Between
 class Epochs:
     """A length in epochs: ``{ epochs = 2 }``, or a part of one: ``{ epochs = 0.5 }``."""
 
-    epochs: float = field(validator=validators.ge(0))
+    epochs: Annotated[float, AtLeast(0)] = field()
+
+    @epochs.validator
+    def _check(self, _attribute: object, value: float) -> None:
+        if not value >= 0:
+            msg = f"epochs: must be at least 0, got {value:g}"
+            raise ValueError(msg)
 
 
 #: ``0.1`` is a share of the run (0 to 1), ``500`` a number of scheduler steps, ``{ epochs = 2 }`` a number of
