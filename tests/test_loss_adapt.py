@@ -420,6 +420,11 @@ def test_a_loss_that_takes_anything_is_given_logits_and_targets() -> None:
     assert float(result(lambda *both: (both[0] - both[1]).abs().mean(), torch.ones(2), torch.zeros(2)).total) == 1
 
 
+def test_a_loss_written_in_c_is_given_logits_and_targets() -> None:
+    """A function that does not tell its parameters is taken for a plain one."""
+    assert float(result(torch.dist, torch.ones(4), torch.zeros(4)).total) == 2
+
+
 def test_targets_that_are_no_tensor_are_named() -> None:
     """A collator that left targets as a list is told so."""
     with pytest.raises(ValueError, match="the batch has targets of list, not a tensor; it has inputs, targets"):
