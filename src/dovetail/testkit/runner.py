@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
 Status = Literal["passed", "failed", "skipped", "expected failure"]
-_LONGEST_NOTE: Final = 400
+_LONGEST_NOTES: Final = 600  # characters
 
 
 @frozen
@@ -105,6 +105,6 @@ def _lines(error: Exception) -> Iterator[str]:
     """Yield what to show of a failure: its message, then the example that hypothesis found."""
     known = isinstance(error, CheckFailed | PluginError)
     yield str(error) if known else f"{type(error).__name__}: {error}"
-    for note in getattr(error, "__notes__", []):
-        if note.startswith("Falsifying example"):
-            yield note if len(note) <= _LONGEST_NOTE else f"{note[:_LONGEST_NOTE]}…"
+    notes = "\n".join(getattr(error, "__notes__", []))
+    if notes:
+        yield notes if len(notes) <= _LONGEST_NOTES else f"{notes[:_LONGEST_NOTES]}…"
