@@ -9,11 +9,11 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from html import escape
 from typing import Final, Literal
 
 from attrs import frozen
 
+from dovetail.track.markup import escape
 from dovetail.track.runs import Point
 from dovetail.track.scale import Scale, fit, tick_label
 from dovetail.track.words import figure

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any, Final
 
 from attrs import frozen
 
+from dovetail.track.markup import escape
 from dovetail.track.runs import number
 
 #: Classes up to which the matrix is drawn; beyond, only the table of classes says anything.

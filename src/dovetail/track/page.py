@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import html
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from dovetail.config.notation import inline
+from dovetail.config.notation import NONE, inline
 from dovetail.track.confusion import MOST_DRAWN, ClassFigures, class_names, draw, per_class
+from dovetail.track.markup import escape
 from dovetail.track.runs import RESOLVED, RunRecord, flat, number, table
 from dovetail.track.words import duration, figure, plural, rate, share
 
@@ -22,13 +21,7 @@ STATUS: Final = {
     "failed": ("failed", "✗", "bad"),
     "running": ("running", "▸", "calm"),
 }
-_ILLEGAL: Final = re.compile(r"[^\t\n\r\x20-\uD7FF\uE000-\uFFFD\U00010000-\U0010FFFF]")
 _MOST_CLASSES: Final = 30
-
-
-def escape(value: object) -> str:
-    """Return ``value`` as text for HTML: markup is inert, and characters that no document may hold are replaced."""
-    return html.escape(_ILLEGAL.sub("\N{REPLACEMENT CHARACTER}", str(value)))
 
 
 def card(content: str) -> str:
@@ -39,7 +32,7 @@ def card(content: str) -> str:
 def header(run: RunRecord) -> str:
     """Return name, status, and what happened in a sentence."""
     word, sign, colour = STATUS.get(run.status, (run.status, "?", "warn"))
-    notes = table(run.data.get("config")).get("notes")
+    notes = run.data.get("notes")
     parts = [
         f'<header><div class="top"><h1>{escape(run.name)}</h1>',
         f'<span class="status {colour}">{sign} {escape(word)}</span></div>',
@@ -222,7 +215,7 @@ def _settings(title: str, values: Mapping[str, Any], origins: Mapping[str, Any],
 
 def _toml(value: object) -> str:
     try:
-        return inline(value)
+        return "not set" if value == NONE else inline(value)
     except TypeError:
         return str(value)
 

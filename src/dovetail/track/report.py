@@ -8,19 +8,19 @@ be made again at any time, also of a run that failed or is still going on.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Final
 
+from dovetail.storage.atomic import write_atomic
 from dovetail.track.charts import Curve, line_chart
 from dovetail.track.confusion import find_matrix
+from dovetail.track.markup import escape
 from dovetail.track.page import (
     card,
     confusion_section,
     environment_section,
-    escape,
     figures_table,
     header,
     reproduce_section,
@@ -49,10 +49,14 @@ def write_report(folder: Path, *, plots: bool = True) -> Path:
     if charts:
         (folder / "plots").mkdir(exist_ok=True)
     for name, chart in charts.items():
-        _replace(folder / "plots" / f"{_file_name(name)}.svg", _alone(chart))
+        _write(folder / "plots" / f"{_file_name(name)}.svg", _alone(chart))
     path = folder / REPORT
-    _replace(path, render(run, charts))
+    _write(path, render(run, charts))
     return path
+
+
+def _write(path: Path, text: str) -> None:
+    write_atomic(path, text.encode())
 
 
 def render(run: RunRecord, charts: Mapping[str, str]) -> str:
@@ -145,13 +149,3 @@ def _alone(chart: str) -> str:
 
 def _file_name(name: str) -> str:
     return "".join(char if char.isalnum() or char in "-_." else "_" for char in name)[:100].lstrip(".") or "figure"
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old text or the new, never half of one."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)

@@ -209,16 +209,18 @@ def read_events(folder: Path) -> Iterator[Mapping[str, Any]]:
 def read_series(folder: Path) -> dict[str, list[Point]]:
     """Return each figure's values by step, without the test's.
 
-    Where a step was recorded twice, because a run went on from an earlier checkpoint, the later record counts.
+    A figure that several events tell (the training loss of some updates, and of whole epochs) is taken from the one
+    that tells it most often: they are means over different stretches and make no common curve. Where a step was
+    recorded twice, because a run went on from an earlier checkpoint, the later record counts.
     """
-    series: dict[str, dict[int, Point]] = {}
+    told: dict[str, dict[str, dict[int, Point]]] = {}
     for event in read_events(folder):
-        step, epoch = number(event.get("step")), number(event.get("epoch"))
-        if event.get("event") == "test" or step is None or not math.isfinite(step):
+        kind, step, epoch = str(event.get("event")), number(event.get("step")), number(event.get("epoch"))
+        if kind == "test" or step is None or not math.isfinite(step):
             continue
         for name, value in scalars(table(event.get("metrics"))).items():
-            of_name = series.setdefault(name, {})
-            of_name[int(step)] = Point(int(step), int(epoch or 0), value)
+            told.setdefault(name, {}).setdefault(kind, {})[int(step)] = Point(int(step), int(epoch or 0), value)
+    series = {name: max(by_kind.values(), key=len) for name, by_kind in told.items()}
     return {name: [values[step] for step in sorted(values)] for name, values in series.items()}
 
 
@@ -269,8 +271,13 @@ def compare(left: RunRecord, right: RunRecord) -> list[Difference]:
         Difference(section, path, one.get(path, ABSENT), other.get(path, ABSENT))
         for section, (one, other) in pairs.items()
         for path in {**one, **other}
-        if one.get(path, ABSENT) != other.get(path, ABSENT)
+        if not _same(one.get(path, ABSENT), other.get(path, ABSENT))
     ]
+
+
+def _same(left: Any, right: Any) -> bool:
+    """Say whether two values are equal; NaN is equal to itself here."""
+    return bool(left == right) or (left != left and right != right)  # noqa: PLR0124 (only NaN differs from itself)
 
 
 def _circumstances(run: RunRecord) -> dict[str, Any]:

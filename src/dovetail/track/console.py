@@ -1,0 +1,192 @@
+"""The console: what a run says while it goes on, and at its end.
+
+A listener of the run's lifecycle, chosen by whoever starts the run. On a terminal it shows a live panel; anywhere else
+it writes plain lines: one per epoch or validation, and one now and then in between, so that a log shows that it lives.
+Both look at the run from a thread of their own a few times per second at most: the training loop calls nothing for it.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
+
+from dovetail.track.progress import Progress, in_words
+from dovetail.track.runs import LOG, REPORT
+from dovetail.track.words import clock, duration, plural, rate, share
+
+if TYPE_CHECKING:
+    from dovetail.track.live import LivePanel
+    from dovetail.train.context import Run
+    from dovetail.train.state import Alert, Outcome
+
+#: Seconds without a word after which a plain console says that the run lives.
+SILENCE: Final = 15.0
+
+Mode = Literal["live", "plain", "summary", "silent"]
+
+_NOT_WATCHING: Final = ("summary", "silent")
+
+
+class Console:
+    """Shows one run."""
+
+    def __init__(self, stream: TextIO | None = None, *, mode: Mode | None = None, silence: float = SILENCE) -> None:
+        """Say where and how to show the run.
+
+        Args:
+            stream: what to write to; standard output by default.
+            mode: by default ``"live"`` where ``stream`` is a terminal, else ``"plain"``. ``"summary"`` shows only the
+                end, ``"silent"`` nothing.
+            silence: seconds without a word after which a plain console says that the run lives.
+        """
+        self.stream = sys.stdout if stream is None else stream
+        self.mode: Mode = mode or ("live" if self.stream.isatty() else "plain")
+        self.silence = silence
+        #: The run's folder and its log, once it has them.
+        self.folder: Path | None = None
+        self.log: Path | None = None
+        self.progress: Progress | None = None
+        #: Where, figures, and whether it is the best so far: of a validation whose epoch may have more to say.
+        self._pending: tuple[str, dict[str, float], bool] | None = None
+        self._spoke = threading.Event()
+        self._ended = threading.Event()
+        self._lock = threading.Lock()
+        self._panel: LivePanel | None = None
+
+    # --- the run's lifecycle ------------------------------------------------------------------------------------------
+
+    def dovetail_run_start(self, run: Run) -> None:
+        """Say what starts, and begin to watch."""
+        self.folder, self.log = run.store.path, run.store.logs / LOG
+        self.progress = Progress(run)
+        if self.mode in _NOT_WATCHING:
+            return
+        parameters = sum(one.numel() for one in run.parts.model.parameters())
+        about = [run.config.run.name, str(run.device), run.config.training.precision, f"{parameters:,} parameters"]
+        self._say(
+            " · ".join([*about, f"{plural(self.progress.epochs, 'epoch')} of {run.plan.steps_per_epoch:,} steps"])
+        )
+        if self.mode == "live":
+            from dovetail.track.live import LivePanel
+
+            self._panel = LivePanel(self.stream, self.progress)
+            self._panel.start()
+        else:
+            threading.Thread(target=self._show_life, name="dovetail-console", daemon=True).start()
+
+    def dovetail_log(self, event: str, metrics: Mapping[str, float]) -> None:
+        """Take in figures, and write a line for each epoch, and for each validation within one."""
+        progress = self.progress
+        if progress is None or self.mode in _NOT_WATCHING:
+            return
+        progress.take(metrics)
+        if event == "validation":
+            self._flush()
+            self._pending = (_where(progress), dict(metrics), progress.is_best())
+        elif event == "epoch":
+            where, measured, best = self._pending or (_where(progress), {}, False)
+            ends_epoch = where == _where(progress)
+            if not ends_epoch:
+                self._flush()
+            self._pending = (
+                _where(progress),
+                {**metrics, **measured} if ends_epoch else dict(metrics),
+                best and ends_epoch,
+            )
+            self._flush()
+        elif self._pending:
+            self._flush()
+
+    def dovetail_alert(self, alert: Alert) -> None:
+        """Pass on a warning."""
+        if self.mode != "silent":
+            self._say(f"{alert.severity}: {alert.message}")
+
+    def dovetail_run_end(self) -> None:
+        """Stop watching."""
+        self._flush()
+        self._ended.set()
+        if self._panel:
+            self._panel.stop()
+            self._panel = None
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    def summarise(self, outcome: Outcome, command: Sequence[str]) -> None:
+        """Write how the run ended, where it is, and the command that repeats it."""
+        if self.mode != "silent":
+            for line in summary(outcome, self.progress, self.folder, command):
+                self._say(line)
+
+    # --- writing ------------------------------------------------------------------------------------------------------
+
+    def _flush(self) -> None:
+        """Write the line of a validation, or an epoch, whose figures are all there."""
+        if self._pending and self.progress:
+            where, metrics, best = self._pending
+            self._pending = None
+            self.progress.look()
+            self._say(f"{where}  {in_words(metrics)}{'  best' if best else ''}")
+
+    def _show_life(self) -> None:
+        """Run in a thread: write a line after each silence, until the end."""
+        while not self._ended.is_set():
+            if self._spoke.wait(self.silence):
+                self._spoke.clear()
+                self._ended.wait(0.2)
+            elif self.progress is not None and not self._ended.is_set():
+                self.progress.look()
+                self._say(_life(self.progress))
+                self._spoke.clear()
+
+    def _say(self, line: str) -> None:
+        with self._lock:
+            if self._panel:
+                self._panel.print(line)
+            else:
+                self.stream.write(line + "\n")
+                self.stream.flush()
+        self._spoke.set()
+
+
+def _where(progress: Progress) -> str:
+    epochs, steps = str(progress.epochs), f"{progress.steps:,}"
+    return f"epoch {progress.epoch:>{len(epochs)}}/{epochs}  step {progress.step:>{len(steps)},}/{steps}"
+
+
+def _life(progress: Progress) -> str:
+    loss = progress.figures.get("train_loss")
+    said = [_where(progress)] + ([f"train_loss {share('train_loss', loss)}"] if loss is not None else [])
+    speed = progress.speed()
+    if speed is not None:
+        said += [f"{rate(speed)} samples/s", f"eta {clock(progress.left())}"]
+    return "  ".join(said)
+
+
+def summary(outcome: Outcome, progress: Progress | None, folder: Path | None, command: Sequence[str]) -> list[str]:
+    """Return the last lines of a run: status, best, test, folder, report, and the command that repeats it."""
+    signs = {"completed": "✓", "stopped_early": "✓", "failed": "✗"}
+    words = outcome.status.replace("_", " ")
+    why = f": {outcome.reason}" if outcome.reason else ""
+    lines = [f"{signs.get(outcome.status, '■')} {words} after {duration(outcome.total_time)}{why}"]
+    rows: list[tuple[str, str]] = []
+    if progress is not None:
+        rows.append(("trained", f"{plural(progress.epoch, 'epoch')}, {plural(progress.step, 'step')}"))
+        rows += [("best", progress.best())] if progress.best() else []
+    tested = {name: value for name, value in outcome.test_metrics.items() if _is_number(value)}
+    if tested:
+        rows.append(("test", in_words(tested).replace("test_", "")))
+    if folder is not None:
+        rows.append(("run", str(folder)))
+        if (folder / REPORT).is_file():
+            rows.append(("report", str(folder / REPORT)))
+    rows.append(("again", shlex.join(command)))
+    return [*lines, *(f"  {name:<8} {value}" for name, value in rows)]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
