@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from attrs import field, frozen
@@ -44,6 +44,10 @@ def load_target(target: str) -> Any:
     return found
 
 
+def _as_traits(traits: Iterable[str]) -> frozenset[str]:
+    return frozenset(traits)
+
+
 @frozen
 class Component:
     """One part that a plugin offers: a name for run files, and where its factory lives.
@@ -63,7 +67,7 @@ class Component:
     options: type | str | None = None
     #: What the part claims, each claim tried by the conformance kit: ``"deterministic"``,
     #: ``"differentiable"``, ``"additive"`` …
-    traits: frozenset[str] = field(default=(), converter=frozenset)
+    traits: frozenset[str] = field(default=(), converter=_as_traits)
     #: A table of options that builds the part; needed by the conformance kit when an option is required.
     example: Mapping[str, Any] | None = None
 
