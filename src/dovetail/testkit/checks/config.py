@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import tomli
-import tomli_w
 from hypothesis import assume
 
 from dovetail.config.diagnostics import ConfigError
+from dovetail.config.freeze import config_hash, freeze
 from dovetail.testkit.options import misspellable, tables
 from dovetail.testkit.properties import for_all
 from dovetail.testkit.registry import NotApplicable, check, expect, fail
@@ -34,22 +34,14 @@ def round_trip(subject: Subject) -> None:
             )
         except ConfigError:
             assume(False)  # a rule across fields refuses these
-        written = tomli_w.dumps(_set(first.to_dict()))
+        written = freeze(first)
         second = structure_file(tomli.loads(written), subject.plugins)
         expect(
-            second.to_dict() == first.to_dict(),
-            "a config does not survive being written and "
-            f"read:\n{written}\nbecame\n{tomli_w.dumps(_set(second.to_dict()))}",
+            second.to_dict() == first.to_dict() and config_hash(second) == config_hash(first),
+            f"a config does not survive being written and read:\n{written}\nbecame\n{freeze(second)}",
         )
 
-    for_all(survives, options=tables(subject.signature, subject.example, subject.plugins))
-
-
-def _set(value: Any) -> Any:
-    """Return a table without what is not set, as TOML has no null."""
-    if isinstance(value, dict):
-        return {name: _set(one) for name, one in value.items() if one is not None}
-    return [_set(one) for one in value] if isinstance(value, list) else value
+    for_all(survives, options=tables(subject.signature, subject.example, subject.plugins), share=0.2)
 
 
 @check("config")

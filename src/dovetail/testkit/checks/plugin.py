@@ -130,8 +130,12 @@ def summary_is_one_sentence(subject: Subject) -> None:
 @check("plugin")
 def traits_are_words(subject: Subject) -> None:
     """Traits are written alike by everybody: lower case, with underscores."""
-    wrong = sorted(trait for trait in subject.traits if not re.fullmatch(r"[a-z][a-z0-9_]*", trait))
-    expect(not wrong, f"the trait {wrong[:1]} is never matched; traits are written like 'signal_gradient'.")
+    wrong = sorted(trait for trait in subject.traits if not re.fullmatch(r"[a-z][a-z0-9_]+", trait))
+    expect(
+        not wrong,
+        f"the trait {wrong[:1]} means nothing to anybody; traits are words like 'signal_gradient', "
+        "and a tuple of one is written ('additive',) with its comma.",
+    )
 
 
 @check("plugin")
