@@ -31,7 +31,10 @@ ALIASES: Final[Mapping[str, str]] = {
     "mixed_precision": "training.precision",
     "use_amp": "training.precision",
     "compile_mode": "hardware.compile",
+    "precision": "training.precision",
     # data
+    "dataset_folder": "data.path",
+    "metadata_file": "data.metadata",
     "age_group_size": "data.split.bin_size",
     "stratify_by_age": "data.split.stratify",
     "test_split": "data.split.test",
@@ -65,16 +68,15 @@ ALIASES: Final[Mapping[str, str]] = {
     "early_stopping_patience": "callbacks.early_stopping.patience",
 }
 
-_DEVICES: Final = "training on rented machines comes with dovetail-cloud"
-_TRACKERS: Final = "comes with dovetail-trackers: add a tracker, "
+_CLOUD: Final = "a run is local; training on rented machines comes with dovetail-cloud"
 
 #: Settings that Dovetail itself does not have, and where they are to be had.
 ELSEWHERE: Final[Mapping[str, str]] = {
-    "environment": _DEVICES,
-    "sagemaker_instance_count": _DEVICES,
-    "sagemaker_instance_type": _DEVICES,
-    "sagemaker_max_runtime": _DEVICES,
-    "sagemaker_volume_size": _DEVICES,
-    "mlflow_experiment": _TRACKERS + '[trackers.mlflow] with type = "trackers.mlflow" and experiment',
-    "wandb_project": _TRACKERS + '[trackers.wandb] with type = "trackers.wandb" and project',
+    "environment": _CLOUD,
+    "sagemaker_instance_count": _CLOUD,
+    "sagemaker_instance_type": _CLOUD,
+    "sagemaker_max_runtime": _CLOUD,
+    "sagemaker_volume_size": _CLOUD,
+    "mlflow_experiment": 'it comes with dovetail-trackers, as [trackers.mlflow] with type = "trackers.mlflow"',
+    "wandb_project": 'it comes with dovetail-trackers, as [trackers.wandb] with type = "trackers.wandb"',
 }

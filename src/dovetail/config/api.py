@@ -1,0 +1,310 @@
+"""``Config``: the Python face of run files."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, final
+
+from dovetail.config.compose import compose
+from dovetail.config.converter import Live
+from dovetail.config.diagnostics import PYTHON, ConfigError, Origin, Problem, suggest
+from dovetail.config.files import load_json, to_json, to_toml
+from dovetail.config.keywords import Scope, layer, written
+from dovetail.config.merge import merge, settle
+from dovetail.config.objects import python_values, with_objects
+from dovetail.config.presets import preset, preset_names
+from dovetail.config.profiles import installed_profiles
+from dovetail.config.schema import RunConfig, sections
+from dovetail.config.structure import structure
+from dovetail.config.tree import Node
+from dovetail.kernel.plugins import Plugins
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+_EVERYWHERE: Final = ("",)
+
+
+@final
+class Config:
+    """A configuration, from a run file or from nothing, to be changed and built.
+
+    It is immutable: each ``with_…`` method returns a new one with a layer more. Nothing is checked until
+    :meth:`validate` or :meth:`build`, except that a keyword must be known.
+
+    Example::
+
+        config = Config.preset("baseline").with_data("characters", path="shakespeare.txt").with_training(max_epochs=30)
+        outcome = dovetail.run.run(config.build())
+    """
+
+    def __init__(self, tree: Node | None = None, *, plugins: Plugins | None = None) -> None:
+        """Start from ``tree``, or from nothing.
+
+        Args:
+            tree: what :func:`~dovetail.config.compose.compose` returns.
+            plugins: where components are looked up; what is installed unless given.
+        """
+        self._tree = tree if tree is not None else Node.from_python({})
+        self._plugins = plugins
+
+    # --- where it comes from --------------------------------------------------------------------------------------
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str] | None = None,
+        profile: str | None = None,
+        overrides: Sequence[str] = (),
+        *,
+        plugins: Plugins | None = None,
+    ) -> Config:
+        """Load a run file, or start from the defaults.
+
+        Args:
+            path: a TOML file, or a ``.json`` file as :meth:`save` writes it. None is a configuration in which nothing
+                is set: every setting has its default, and data, model and loss are still to be chosen.
+            profile: the name of one of its ``[profile.NAME]`` tables, or of an installed profile.
+            overrides: as on the command line: ``"training.max_epochs=3"``.
+            plugins: where components are looked up; what is installed unless given.
+
+        Raises:
+            ConfigError: the file cannot be read or put together; carries every problem.
+        """
+        plugins = Plugins.discover() if plugins is None else plugins
+        options: dict[str, Any] = {
+            "profile": profile,
+            "overrides": overrides,
+            "installed_profiles": installed_profiles(plugins),
+        }
+        if path is not None and Path(path).suffix == ".json":
+            tree = load_json(path, lambda values: compose(None, base=values, **options))
+        else:
+            tree = compose(path, **options)
+        return cls(tree, plugins=plugins)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], *, plugins: Plugins | None = None) -> Config:
+        """Return the configuration that nested tables say, as :meth:`to_dict` returns them.
+
+        None is TOML's ``"@none"``, ``{"env": "NAME"}`` a secret, and an object in the place of a part that part itself.
+        """
+        return cls(_laid(Node.from_python({}), values), plugins=plugins)
+
+    @classmethod
+    def preset(cls, name: str, *, plugins: Plugins | None = None) -> Config:
+        """Return a preset: a causal transformer with all that trains it, on a text file ``input.txt``.
+
+        ==================  ======  ==========  ===============================================
+        name                epochs  parameters  what else
+        ==================  ======  ==========  ===============================================
+        quick_prototype     3       12 million  one best and one last checkpoint
+        baseline            10      124 million
+        production          20      124 million  three best and five last checkpoints
+        distributed         10      124 million  four devices, DistributedDataParallel
+        low_memory          10      124 million  batches of 2, 8 of them to an update
+        ==================  ======  ==========  ===============================================
+
+        Raises:
+            ConfigError: there is no preset of that name.
+        """
+        if name not in preset_names():
+            meant = suggest(name, preset_names()) or f"; there is {', '.join(preset_names())}"
+            raise ConfigError([Problem(PYTHON, "", f"unknown preset {name!r}{meant}")])
+        tree = Node.from_python({})
+        for values in preset(name):
+            tree = _laid(tree, values, Origin(f"preset {name}"))
+        return cls(tree, plugins=plugins)
+
+    # --- what can be said of it ----------------------------------------------------------------------------------
+
+    def with_model(self, model: Any = None, /, **options: Any) -> Config:
+        """Choose the model, by name or as an object, and its options.
+
+        Args:
+            model: the name of a model, or a module. Without it, options are of the model chosen before, or of a
+                ``transformer``.
+            options: its options; ``model_name`` names the experiment.
+        """
+        return self._part("model", Scope(aliases=("run.experiment",), part="model"), model, options)
+
+    def with_data(self, data: Any = None, /, **options: Any) -> Config:
+        """Choose the dataset, by name or as an object, its options, and how it is split and loaded.
+
+        Args:
+            data: the name of a dataset, or one.
+            options: its options; settings of ``[loader]`` such as ``batch_size`` and ``num_workers``; ``split``, or
+                ``train_split``, ``validation_split``, ``test_split``, ``stratify_by_age``, ``age_group_size``.
+        """
+        return self._part("data", Scope(("loader",), ("data.", "loader."), "data"), data, options)
+
+    def with_loss(self, loss: Any = None, /, **options: Any) -> Config:
+        """Choose the loss, by name or as an object, and its options."""
+        return self._part("loss", Scope(part="loss"), loss, options)
+
+    def with_optimizer(self, optimizer: Any = None, /, **options: Any) -> Config:
+        """Choose the optimizer (``adamw`` unless said), and its options.
+
+        Args:
+            optimizer: the name of an optimizer, or one.
+            options: its options, ``learning_rate`` being ``lr``; ``max_grad_norm``, ``gradient_accumulation_steps`` and
+                ``warmup_ratio`` too.
+        """
+        aliases = ("optimizer.", "training.accumulate", "training.max_grad_norm", "scheduler.")
+        return self._part("optimizer", Scope(aliases=aliases, part="optimizer"), optimizer, options)
+
+    def with_scheduler(self, scheduler: Any = None, /, **options: Any) -> Config:
+        """Choose how the learning rate moves: a scheduler (``warmup_cosine`` unless said), and its options."""
+        return self._part("scheduler", Scope(aliases=("scheduler.",), part="scheduler"), scheduler, options)
+
+    def with_training(self, **settings: Any) -> Config:
+        """Set how training goes: settings of ``[training]``, ``[loader]``, ``[checkpoint]`` and ``[budget]``.
+
+        The documents' names work too: ``epochs``, ``learning_rate``, ``batch_size``, ``warmup_ratio``,
+        ``validation_split``, ``early_stopping_patience``, ``random_seed`` and so on.
+        """
+        return self._set(Scope(("training", "loader", "checkpoint", "budget", "run"), _EVERYWHERE), settings)
+
+    def with_hardware(self, **settings: Any) -> Config:
+        """Set where and how it computes: settings of ``[hardware]``, and ``precision``.
+
+        ``use_amp`` and ``mixed_precision`` are switches for it, ``precision = "bf16-mixed"`` is ``"bf16"``, and
+        ``compile_mode = "default"`` is ``compile = True``.
+        """
+        return self._set(Scope(("hardware",), ("training.precision", "hardware.")), settings)
+
+    def with_logging(self, **settings: Any) -> Config:
+        """Set names and records: settings of ``[run]``, ``[logging]``, ``[report]`` and ``[paths]``.
+
+        The documents' names work too: ``run_name``, ``experiment_name``, ``log_frequency``, ``save_plots``,
+        ``plot_frequency``, ``output_dir`` and so on.
+        """
+        scope = Scope(("run", "logging", "report", "paths"), ("run.", "logging.", "report.", "paths.", "checkpoint."))
+        return self._set(scope, settings)
+
+    def with_parts(self, **tables: Any) -> Config:
+        """Lay whole sections over: tables as in a run file, or objects in the place of parts.
+
+        Example::
+
+            config.with_parts(model=net, callbacks={"bell": Bell()}, checkpoint={"every": {"minutes": 10}})
+        """
+        known = [one.name for one in sections()]
+        problems = [
+            Problem(PYTHON, name, f"unknown section{suggest(name, known)}") for name in tables if name not in known
+        ]
+        if problems:
+            raise ConfigError(problems)
+        return self._with(tables)
+
+    # --- what becomes of it ----------------------------------------------------------------------------------------
+
+    def validate(self) -> list[Problem]:
+        """Return every problem, sorted by place; an empty list if it can be built."""
+        try:
+            self.build()
+        except ConfigError as error:
+            return error.problems
+        return []
+
+    def build(self) -> RunConfig:
+        """Return the checked configuration, every default filled in.
+
+        Raises:
+            ConfigError: carries every problem.
+        """
+        return structure(self._tree, Plugins.discover() if self._plugins is None else self._plugins)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what has been said so far as nested tables, without defaults: those are in ``build().to_dict()``.
+
+        A secret is ``{"env": "NAME"}``; an object passed from Python is itself.
+        """
+        values: dict[str, Any] = python_values(self._tree)
+        return values
+
+    def save(self, path: str | os.PathLike[str] | None = None) -> Path:
+        """Write what has been said so far to a file that :meth:`load` reads back, and return its path.
+
+        The file appears whole or not at all; one that is there is replaced.
+
+        Args:
+            path: ends in ``.toml`` or ``.json``. Unless given, the name is made of the run's and the time.
+
+        Raises:
+            ConfigError: an object passed from Python is part of it, or the path ends otherwise.
+            OSError: it cannot be written.
+        """
+        from dovetail.storage.atomic import write_atomic
+
+        target = Path(path) if path is not None else Path(self._timestamped())
+        writers = {".toml": to_toml, ".json": to_json}
+        if target.suffix not in writers:
+            raise ConfigError([Problem(PYTHON, "", f"cannot save as {target.name!r}: it must end in .toml or .json")])
+        text = writers[target.suffix](self._tree)
+        write_atomic(target, text.encode())
+        return target
+
+    def to_omegaconf(self) -> DictConfig:
+        """Return the whole configuration, defaults included, as an OmegaConf ``DictConfig``, for Hydra users.
+
+        Secrets become ``${oc.env:NAME}``, read when asked for. Needs the extra ``dovetail[omegaconf]``.
+
+        Raises:
+            ConfigError: it cannot be built.
+            ImportError: OmegaConf is not installed.
+        """
+        from dovetail.config.omega import to_omegaconf
+
+        return to_omegaconf(self.build())
+
+    @staticmethod
+    def create_default_configs(directory: str | os.PathLike[str]) -> list[Path]:
+        """Write commented files with every setting and its default to ``directory``, and return their paths.
+
+        Raises:
+            OSError: they cannot be written, or one of them is there already.
+        """
+        from dovetail.config.defaults import write_defaults
+
+        return write_defaults(Path(directory))
+
+    def __repr__(self) -> str:
+        names = ", ".join(self._tree.table) or "nothing set"
+        return f"<Config: {names}>"
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _set(self, scope: Scope, settings: Mapping[str, Any]) -> Config:
+        return self._with(layer(scope, settings, self._tree))
+
+    def _part(self, section: str, scope: Scope, chosen: Any, options: Mapping[str, Any]) -> Config:
+        if chosen is None:
+            return self._set(scope, options)
+        kept = dict(self._tree.table)
+        if not (isinstance(chosen, str) and isinstance(written(self._tree, f"{section}.type"), str)):
+            kept.pop(section, None)  # where both are names, merging drops what the old type alone had
+        tree = Node(kept, self._tree.origin, self._tree.key_origin)
+        tree = _laid(tree, {section: {"type": chosen if isinstance(chosen, str) else Live(chosen)}})
+        return Config(_laid(tree, layer(scope, options, tree)), plugins=self._plugins)
+
+    def _with(self, values: Mapping[str, Any]) -> Config:
+        return Config(_laid(self._tree, values), plugins=self._plugins)
+
+    def _timestamped(self) -> str:
+        name = written(self._tree, "run.name")
+        stem = name if isinstance(name, str) else "run"
+        return f"{stem}-{dt.datetime.now(dt.UTC):%Y-%m-%dT%H-%M-%S}.toml"
+
+
+def _laid(tree: Node, values: Mapping[str, Any], origin: Origin = PYTHON) -> Node:
+    """Return ``tree`` with plain tables, or objects in the place of parts, laid over."""
+    problems: list[Problem] = []
+    over = Node.from_python(with_objects(values), origin)
+    tree = settle(merge(tree, over, problems), problems)
+    if problems:
+        raise ConfigError(problems)
+    return tree
