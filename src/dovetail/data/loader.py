@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from typing import Any, Final, cast, final
 
 import torch
-from attrs import field, frozen
+from attrs import define, field, frozen
 from torch.utils.data import DataLoader, get_worker_info
 
 from dovetail.data.batch import Batch, map_tensors
@@ -105,6 +105,26 @@ def _as_it_is(batch: Any) -> Any:
 
 
 @final
+@define
+class _Requests:
+    """The batch sampler of the workers' ``DataLoader``: what the iteration that begins next asks of them.
+
+    It does not know the loader: were there a cycle, the garbage collector would close the workers' queues before they
+    could be told to stop, and each would be waited for in vain, for five seconds.
+    """
+
+    sampler: AddressedSampler
+    epoch: int = 0
+    start_batch: int = 0
+
+    def __iter__(self) -> Iterator[Address]:
+        return self.sampler.batches(self.epoch, self.start_batch)
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+
+@final
 class Loader:
     """Batches of one split; iterating gives those of the current epoch. :func:`make_loader` makes one."""
 
@@ -114,12 +134,12 @@ class Loader:
         self.epoch = 0
         self._fetch = fetch
         self._pin_memory = pin_memory
-        self._next = (0, 0)
+        self._requests = _Requests(sampler)
         self._workers: DataLoader[Any] | None = None
         if num_workers:
             self._workers = DataLoader(
                 cast("Any", _InWorker(fetch)),
-                batch_sampler=cast("Any", _Requests(self)),
+                batch_sampler=cast("Any", self._requests),
                 num_workers=num_workers,
                 collate_fn=_as_it_is,
                 pin_memory=pin_memory,
@@ -162,26 +182,8 @@ class Loader:
         if self._workers is None:
             found = map(self._fetch, self.sampler.batches(epoch, start_batch))
             return map(_pinned, found) if self._pin_memory else found
-        self._next = (epoch, start_batch)
+        self._requests.epoch, self._requests.start_batch = epoch, start_batch
         return _received(iter(self._workers))
-
-    def requests(self) -> Iterator[Address]:
-        """Yield the addresses that the iteration now beginning sends to the workers."""
-        return self.sampler.batches(*self._next)
-
-
-@final
-@frozen
-class _Requests:
-    """The batch sampler of the workers' ``DataLoader``: asks the loader afresh at the start of each iteration."""
-
-    loader: Loader
-
-    def __iter__(self) -> Iterator[Address]:
-        return self.loader.requests()
-
-    def __len__(self) -> int:
-        return len(self.loader)
 
 
 def _pinned(batch: Batch) -> Batch:

@@ -13,7 +13,7 @@ from attrs import frozen
 from dovetail.data.address import Keys, mix, mix_array
 from dovetail.data.errors import DataError, count, listing
 from dovetail.data.samples import Indices, subset
-from dovetail.data.strata import apportion, distinct, strata
+from dovetail.data.strata import apportion, distinct, label, strata
 
 SplitName = Literal["train", "validation", "test"]
 NAMES: Final[tuple[SplitName, ...]] = ("train", "validation", "test")
@@ -160,7 +160,7 @@ def split(dataset: Any, options: SplitOptions | None, seed: int) -> Splits:
 
 
 def _refuse_second_split(options: SplitOptions) -> None:
-    asked = [name for name in ("train", "validation", "test", "by", "stratify", "bin_size") if getattr(options, name)]
+    asked = [name for name in ("by", "stratify", "bin_size", *NAMES) if getattr(options, name)]
     if asked:
         raise DataError(f"this dataset comes with its own splits: leave split.{asked[0]} out")
 
@@ -205,7 +205,7 @@ def _equal(values: Any, value: str | float) -> Any:
             return values == float(value)
         except ValueError:
             return np.zeros(len(values), dtype=np.bool_)
-    return values.astype(str) == str(value)
+    return values.astype(str) == label(value)
 
 
 def column(dataset: Any, name: str, asked_by: str) -> Any:

@@ -115,7 +115,7 @@ def strata(values: npt.NDArray[Any], bin_size: float | None, least: int, what: s
 
 def _missing(values: Floats) -> str:
     rows = np.flatnonzero(~np.isfinite(values))
-    return f"{count(len(rows), 'sample')} have no value there (the first is sample {rows[0]})"
+    return f"{count(len(rows), 'sample')} without a value there, the first is sample {rows[0]}"
 
 
 def _bins(values: npt.NDArray[Any], bin_size: float, least: int, what: str) -> tuple[Counts, list[str]]:

@@ -1,0 +1,77 @@
+"""Tests of batches: their size, and moving them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from dovetail.data.batch import Batch, batch_size, map_tensors, to_device
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        Batch(inputs=torch.zeros(3, 2), targets=torch.zeros(3)),
+        Batch(inputs={"ids": torch.zeros(3, 2)}),
+        Batch(targets=torch.zeros(3)),
+        Batch(inputs=torch.tensor(1.0), mask=torch.ones(3, 5)),
+        Batch(meta={"names": ["a", "b", "c"]}),
+    ],
+)
+def test_batch_size_is_read_from_whatever_tells_it(batch):
+    """Targets, inputs, a mask or meta: the first that has samples."""
+    assert batch_size(batch) == 3
+
+
+@pytest.mark.parametrize("batch", [Batch(), Batch(inputs=torch.tensor(1.0)), Batch(meta={})])
+def test_a_batch_that_tells_nothing_is_refused(batch):
+    """An error is better than a guess."""
+    with pytest.raises(ValueError, match="tells its number of samples"):
+        batch_size(batch)
+
+
+def test_to_device_moves_every_tensor_and_leaves_the_rest():
+    """Nested inputs, lists of tensors in meta, text and numbers."""
+    batch = Batch(
+        inputs={"a": torch.zeros(2), "b": torch.ones(2)},
+        targets=torch.zeros(2),
+        meta={"names": ["x", "y"], "ragged": [torch.zeros(1), torch.zeros(2)], "rpm": torch.zeros(2)},
+    )
+
+    moved = to_device(batch, "meta")
+
+    assert moved["inputs"]["a"].is_meta
+    assert moved["targets"].is_meta
+    assert [one.is_meta for one in moved["meta"]["ragged"]] == [True, True]
+    assert moved["meta"]["rpm"].is_meta
+    assert moved["meta"]["names"] == ["x", "y"]
+    assert not batch["targets"].is_meta
+
+
+def test_a_batch_that_is_there_already_keeps_its_tensors():
+    """No copy on the hot path."""
+    batch = Batch(inputs=torch.zeros(2), targets=torch.zeros(2))
+
+    moved = to_device(batch, torch.device("cpu"))
+
+    assert moved["inputs"] is batch["inputs"]
+
+
+def test_map_tensors_changes_tensors_only():
+    """The function never sees a list or a string."""
+    batch = Batch(inputs=torch.ones(2), meta={"names": ["x", "y"], "empty": []})
+
+    changed = map_tensors(batch, lambda tensor: tensor * 2)
+
+    assert changed["inputs"].tolist() == [2, 2]
+    assert changed["meta"] == {"names": ["x", "y"], "empty": []}
+
+
+def test_the_module_does_not_import_torch():
+    """Hooks and kinds name Batch, and must stay light."""
+    code = "import sys, dovetail.data.batch; sys.exit('torch' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
