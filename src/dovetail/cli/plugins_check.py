@@ -36,15 +36,15 @@ def check(
     chosen = _chosen(installed, name)
     if not chosen:
         click.echo("there is no third-party part to check; 'dovetail plugins check dovetail' tries our own", err=True)
-    results = {one: _results(one, installed, verbose=verbose, quiet=as_json) for one in chosen}
+    results = [(one, _results(one, installed, verbose=verbose, quiet=as_json)) for one in chosen]
     broken = [str(one) for one in installed.broken if name in {None, one.distribution, one.entry_point}]
-    failed = [found for found in results.values() if any(not one.ok for one in found)]
+    failed = [found for _, found in results if any(not one.ok for one in found)]
     if as_json:
-        parts = [_as_json(one, found) for one, found in results.items()]
+        parts = [_as_json(one, found) for one, found in results]
         click.echo(json.dumps({"parts": parts, "broken": broken}, ensure_ascii=False, indent=2))
     else:
         click.echo("".join(f"{line}\n" for line in broken), nl=False)
-        tried = sum(one.status != "skipped" for found in results.values() for one in found)
+        tried = sum(one.status != "skipped" for _, found in results for one in found)
         click.echo(
             f"{len(results)} parts, {tried} checks: " + (f"{len(failed)} parts failed" if failed else "all passed")
         )
