@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from typing import Final
 
 #: Other names of settings, by what they are here. Messages suggest them; the keyword arguments of ``Config`` take them.
+#: A few are our own names: those that the documents give to another ``with_…`` method than their section's.
 ALIASES: Final[Mapping[str, str]] = {
     # how long, how much
     "epochs": "training.max_epochs",
     "num_epochs": "training.max_epochs",
     "num_train_epochs": "training.max_epochs",
     "batch_size": "loader.batch_size",
+    "accumulate": "training.accumulate",
     "accumulate_grad_batches": "training.accumulate",
     "accumulation_steps": "training.accumulate",
     "gradient_accumulation_steps": "training.accumulate",
@@ -27,6 +29,7 @@ ALIASES: Final[Mapping[str, str]] = {
     "grad_clip": "training.max_grad_norm",
     "gradient_clip_norm": "training.max_grad_norm",
     "gradient_clip_val": "training.max_grad_norm",
+    "max_grad_norm": "training.max_grad_norm",
     "amp": "training.precision",
     "mixed_precision": "training.precision",
     "use_amp": "training.precision",

@@ -6,7 +6,6 @@ float, and nothing else is turned into anything else. Tables arrive as :class:`T
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import functools
 import math
@@ -27,7 +26,7 @@ from dovetail.config.notation import KeyPath, visible
 from dovetail.config.settings import limit_problem
 from dovetail.config.tree import Node
 from dovetail.config.validators import construct
-from dovetail.config.words import ARRAYS, MAPPINGS, PLAIN, accepts, choices, describe, is_enum, is_union
+from dovetail.config.words import ARRAYS, MAPPINGS, PLAIN, accepts, choices, describe, field_types, is_enum, is_union
 from dovetail.kernel.kinds import AtLeast, Between, Limit, MoreThan
 from dovetail.kernel.secret import Env
 
@@ -268,12 +267,11 @@ def _is_section(annotation: Any) -> bool:
 
 
 def _section(cls: type, converter: BaseConverter) -> Hook:
-    with contextlib.suppress(NameError):  # a name that exists only for type checkers: its annotation stays a string
-        attrs.resolve_types(cls)
+    types = field_types(cls)
     slots = {
-        one.alias or one.name: Slot(Any if isinstance(one.type, str | None) else one.type, one.default is attrs.NOTHING)
+        one.alias or one.name: Slot(types[one.name], one.default is attrs.NOTHING)
         for one in attrs.fields(cls)
-        if one.init and not one.metadata.get("internal")
+        if one.name in types
     }
 
     def structure(value: Any, _: Any) -> Any:

@@ -15,7 +15,7 @@ from dovetail.config.notation import dotted, visible
 from dovetail.config.plain import LIVE, is_plain, plain
 from dovetail.config.settings import OfKind
 from dovetail.config.tree import Node
-from dovetail.config.validators import FACTORY, construct
+from dovetail.config.validators import construct, default_value
 from dovetail.config.words import part_kind
 from dovetail.kernel.build import Part
 from dovetail.kernel.component import PluginError, load_target
@@ -127,9 +127,7 @@ class Parts:
         """
         defaults = {}
         for name, one in signature.parameters.items():
-            default = one.default
-            if isinstance(default, FACTORY) and not default.takes_self:
-                default = default.factory()
+            default = default_value(one.default)
             if one.provided or not one.settable or default is MISSING or not is_plain(plain(default)):
                 continue
             with contextlib.suppress(*FIT_ERRORS):

@@ -28,6 +28,9 @@ KEEP_LAST: Final = 5
 #: Epochs of a run whose file gives neither epochs nor steps.
 MAX_EPOCHS: Final = 10
 
+#: What values.py reads, as the JSON schema says it.
+_DURATION: Final = r"(\d+(\.\d+)?[dhms])+"
+_SIZE: Final = r"\d+(\.\d+)? ?[kKmMgGtT]?[iI]?[bB]"
 _NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 _DEVICE: Final = re.compile(r"auto|cpu|(cuda|mps|xpu|hpu|npu|mtia)(:\d{1,3})?")
 
@@ -82,7 +85,10 @@ class RunSection:
     """What the run is called and where its randomness starts."""
 
     name: str = setting(
-        "run", "names the folder under paths.output; letters, digits, '.', '_' and '-'", check=_check_name
+        "run",
+        "names the folder under paths.output; letters, digits, '.', '_' and '-'",
+        check=_check_name,
+        pattern=_NAME.pattern,
     )
     experiment: str | None = setting(None, "the experiment that the run belongs to")
     seed: int = setting(
@@ -98,7 +104,10 @@ class HardwareSection:
     """Where the run computes."""
 
     device: str = setting(
-        "auto", "'auto' (an accelerator if there is one), 'cpu', 'cuda', 'cuda:1' …", check=_check_device
+        "auto",
+        "'auto' (an accelerator if there is one), 'cpu', 'cuda', 'cuda:1' …",
+        check=_check_device,
+        pattern=_DEVICE.pattern,
     )
     devices: int = setting(1, "how many devices to train on", AtLeast(1))
     strategy: Literal["none", "ddp", "fsdp"] = setting("none", "how to train on several devices")
@@ -234,9 +243,11 @@ def _check_size(_instance: object, _attribute: object, value: str | None) -> Non
 class BudgetSection:
     """Limits at which the run stops cleanly, with a checkpoint."""
 
-    wall_clock: str | None = setting(None, 'time from start to end, such as "9h" or "1h30m"', check=_check_duration)
-    memory: str | None = setting(None, 'main memory of the process, such as "32GB"', check=_check_size)
-    gpu_memory: str | None = setting(None, 'memory on each GPU, such as "16GB"', check=_check_size)
+    wall_clock: str | None = setting(
+        None, 'time from start to end, such as "9h" or "1h30m"', check=_check_duration, pattern=_DURATION
+    )
+    memory: str | None = setting(None, 'main memory of the process, such as "32GB"', check=_check_size, pattern=_SIZE)
+    gpu_memory: str | None = setting(None, 'memory on each GPU, such as "16GB"', check=_check_size, pattern=_SIZE)
 
     @property
     def wall_clock_seconds(self) -> float | None:

@@ -38,11 +38,20 @@ def _within_limits(_instance: object, attribute: attrs.Attribute[Any], value: An
 
 
 def setting(
-    default: T, text: str, *limits: Limit, check: Callable[[Any, Any, Any], None] | None = None, **more: Any
+    default: T,
+    text: str,
+    *limits: Limit,
+    check: Callable[[Any, Any, Any], None] | None = None,
+    pattern: str | None = None,
+    **more: Any,
 ) -> T:
-    """Make one field of a section: its default, its help, its limits and a check of its own."""
+    """Make one field of a section: its default, its help, its limits, a check of its own.
+
+    ``pattern`` is what the JSON schema says of the check, if that can be said as a regular expression.
+    """
     checks = [*([_within_limits] if limits else []), *([check] if check else [])]
-    made: T = field(default=default, validator=checks or None, metadata={"help": text, "limits": limits}, **more)
+    metadata = {"help": text, "limits": limits, "pattern": pattern}
+    made: T = field(default=default, validator=checks or None, metadata=metadata, **more)
     return made
 
 

@@ -10,11 +10,12 @@ import attrs
 from dovetail.config.errors import Gathering
 from dovetail.kernel.build import Part
 from dovetail.kernel.secret import Env
+from dovetail.kernel.signature import MISSING
 
 T = TypeVar("T")
 
-#: The class of ``attrs.Factory(…)``, which attrs gives the type of what it makes.
-FACTORY: Final[Any] = attrs.Factory
+# The class of `attrs.Factory(…)`, which attrs gives the type of what it makes.
+_FACTORY: Final[Any] = attrs.Factory
 _CONVERTER: Final[Any] = attrs.Converter  # whose type says nothing of what it keeps
 
 
@@ -58,7 +59,7 @@ def construct(cls: type[T], values: Mapping[str, Any], written: Collection[str],
 def _set(instance: Any, one: attrs.Attribute[Any], values: Mapping[str, Any]) -> None:
     """Set one field as attrs' own ``__init__`` would, and check it unless that must wait."""
     value = values.get(one.alias or one.name, one.default)
-    if isinstance(value, FACTORY):
+    if isinstance(value, _FACTORY):
         value = value.factory(instance) if value.takes_self else value.factory()
     if is_pending(value):
         object.__setattr__(instance, one.name, value)
@@ -74,6 +75,15 @@ def _converted(value: Any, one: attrs.Attribute[Any], instance: Any) -> Any:
         more = [*([instance] if convert.takes_self else []), *([one] if convert.takes_field else [])]
         return convert.converter(value, *more)
     return value if convert is None else convert(value)
+
+
+def default_value(default: Any) -> Any:
+    """Return the default that a factory makes, or ``MISSING`` where there is none or it depends on the instance."""
+    if default is attrs.NOTHING:
+        return MISSING
+    if not isinstance(default, _FACTORY):
+        return default
+    return MISSING if default.takes_self else default.factory()
 
 
 def is_pending(value: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import enum
 import types
@@ -82,6 +83,20 @@ def accepts(annotation: Any) -> frozenset[str]:
     if annotation in MAPPINGS or origin in MAPPINGS or attrs.has(annotation):
         return frozenset({"table"})
     return frozenset()
+
+
+def field_types(cls: Any) -> dict[str, Any]:
+    """Return the type of each field of an attrs class that a table may set, by the field's name.
+
+    Where a name in its annotations exists only for type checkers, the annotations of that class say nothing.
+    """
+    with contextlib.suppress(NameError):
+        attrs.resolve_types(cls)
+    return {
+        one.name: Any if one.type is None or isinstance(one.type, str) else one.type
+        for one in attrs.fields(cls)
+        if one.init and not one.metadata.get("internal")
+    }
 
 
 def describe(annotation: Any) -> str:
