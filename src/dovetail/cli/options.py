@@ -81,16 +81,17 @@ def output_option(command: _Command) -> _Command:
 
 
 def compose_file(file: str, overrides: tuple[str, ...], profile: str | None, plugins: Plugins) -> Node:
-    """Compose a configuration, without importing anything that it names.
+    """Compose a configuration from a TOML or JSON file, without importing anything that it names.
 
     Raises:
         ConfigError: with every problem of its composition.
     """
     from dovetail.config.compose import compose
+    from dovetail.config.profiles import installed_profiles
 
-    installed = {one.qualified: partial(_load_profile, one) for one in plugins.components("profile")}
-    return compose(file, profile=profile, overrides=overrides, installed_profiles=installed)
+    lay = partial(compose, profile=profile, overrides=overrides, installed_profiles=installed_profiles(plugins))
+    if file.endswith(".json"):
+        from dovetail.config.files import load_json
 
-
-def _load_profile(registered: Any) -> Any:
-    return registered.component.load()()
+        return load_json(file, lambda values: lay(None, base=values))
+    return lay(file)

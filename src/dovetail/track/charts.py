@@ -20,7 +20,7 @@ from dovetail.track.words import figure
 
 WIDTH: Final = 560
 HEIGHT: Final = 320
-_LEFT, _RIGHT, _TOP, _BOTTOM = 74, 548, 64, 276
+_LEFT, _RIGHT, _TOP, _BOTTOM = 74, 534, 64, 276
 _MARGIN: Final = 8
 _MOST_POINTS: Final = 360  # a curve with more keeps the extremes of equal groups
 _MOST_MARKS: Final = 64  # more would hide the curve; they carry the hover titles

@@ -10,6 +10,7 @@ from __future__ import annotations
 import shlex
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
@@ -52,7 +53,7 @@ class Console:
         self.progress: Progress | None = None
         #: Where, figures, and whether it is the best so far: of a validation whose epoch may have more to say.
         self._pending: tuple[str, dict[str, float], bool] | None = None
-        self._spoke = threading.Event()
+        self._spoke_at = 0.0
         self._ended = threading.Event()
         self._lock = threading.Lock()
         self._panel: LivePanel | None = None
@@ -83,7 +84,7 @@ class Console:
         progress = self.progress
         if progress is None or self.mode in _NOT_WATCHING:
             return
-        progress.take(metrics)
+        progress.take(event, metrics)
         if event == "validation":
             self._flush()
             self._pending = (_where(progress), dict(metrics), progress.is_best())
@@ -134,14 +135,13 @@ class Console:
 
     def _show_life(self) -> None:
         """Run in a thread: write a line after each silence, until the end."""
-        while not self._ended.is_set():
-            if self._spoke.wait(self.silence):
-                self._spoke.clear()
-                self._ended.wait(0.2)
-            elif self.progress is not None and not self._ended.is_set():
+        wait = self.silence
+        while not self._ended.wait(wait):
+            wait = self._spoke_at + self.silence - time.monotonic()
+            if wait <= 0 and self.progress is not None:
                 self.progress.look()
                 self._say(_life(self.progress))
-                self._spoke.clear()
+                wait = self.silence
 
     def _say(self, line: str) -> None:
         with self._lock:
@@ -150,7 +150,7 @@ class Console:
             else:
                 self.stream.write(line + "\n")
                 self.stream.flush()
-        self._spoke.set()
+            self._spoke_at = time.monotonic()
 
 
 def _where(progress: Progress) -> str:

@@ -60,7 +60,7 @@ class LivePanel:
         speed = progress.speed()
         bar.add_row(
             Text(f"epoch {progress.epoch}/{progress.epochs}", style="bold"),
-            ProgressBar(total=1.0, completed=share),
+            ProgressBar(total=1.0, completed=share, complete_style="blue", finished_style="green"),
             Text.assemble(
                 f"{100 * share:3.0f} %  step {progress.step:,}/{progress.steps:,}  ",
                 (f"{rate(speed)} samples/s  " if speed else "", "cyan"),
@@ -68,28 +68,20 @@ class LivePanel:
                 (f"eta {clock(progress.left())}", "bold"),
             ),
         )
-        lines = [
-            _course("train loss", progress.figures.get("train_loss"), list(progress.train_losses), "", "blue"),
-            _course(
-                "val loss",
-                progress.figures.get("val_loss"),
-                list(progress.validation_losses),
-                progress.best(),
-                "yellow",
-            ),
-        ]
+        lines = [_course(progress, "train_loss", "blue"), _course(progress, "val_loss", "yellow", progress.best())]
         rest = rest_in_words(progress.figures)
         if rest:
             lines.append(Text(f"  {rest}", style="dim", no_wrap=True, overflow="ellipsis"))
         return Group(bar, *filter(None, lines))
 
 
-def _course(name: str, value: float | None, values: list[float], best: str, colour: str) -> Text | None:
+def _course(progress: Progress, name: str, colour: str, best: str = "") -> Text | None:
+    value = progress.figures.get(name)
     if value is None:
         return None
     return Text.assemble(
-        f"  {name:<10} {figure(value):<9} ",
-        (sparkline(values, _SPARK), colour),
+        f"  {name.replace('_', ' '):<10} {figure(value):<9} ",
+        (sparkline(progress.course(name), _SPARK), colour),
         (f"  best {best}" if best else "", "green"),
         no_wrap=True,
         overflow="ellipsis",

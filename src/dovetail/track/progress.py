@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from dovetail.track.words import figure, share
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 _WINDOW: Final = 120
 #: Values of a loss that are kept for its little picture.
 _KEPT: Final = 4096
+_COURSES: Final = {"train_loss", "val_loss"}
 #: Figures that are not shown among the metrics.
 _ASIDE: Final = ("lr", "samples_per_second", "grad_norm", "seconds")
 
@@ -30,8 +32,7 @@ class Progress:
         self._sightings: deque[tuple[float, int, int]] = deque(maxlen=_WINDOW)
         #: The newest value of each figure.
         self.figures: dict[str, float] = {}
-        self.train_losses: deque[float] = deque(maxlen=_KEPT)
-        self.validation_losses: deque[float] = deque(maxlen=_KEPT)
+        self._courses: dict[tuple[str, str], deque[float]] = defaultdict(partial(deque, maxlen=_KEPT))
         self.look()
 
     @property
@@ -62,13 +63,16 @@ class Progress:
         """Note how far the run is. This reads two counters of the run and costs the training loop nothing."""
         self._sightings.append((time.monotonic(), self.step, self._run.state.samples_seen))
 
-    def take(self, metrics: Mapping[str, float]) -> None:
-        """Note figures that the run has logged."""
+    def take(self, event: str, metrics: Mapping[str, float]) -> None:
+        """Note figures that the run has logged with ``event``."""
         self.figures.update(metrics)
-        if "train_loss" in metrics:
-            self.train_losses.append(metrics["train_loss"])
-        if "val_loss" in metrics:
-            self.validation_losses.append(metrics["val_loss"])
+        for name in _COURSES & metrics.keys():
+            self._courses[name, event].append(metrics[name])
+
+    def course(self, name: str) -> list[float]:
+        """Return the values of a loss so far, as told by the event that tells it most often."""
+        told = [list(self._courses[name, event]) for event in ("train", "validation", "epoch")]
+        return max(told, key=len)
 
     def left(self) -> float:
         """Seconds it will still take at the present speed; infinite before the first steps."""

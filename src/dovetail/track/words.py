@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 _BARS: Final = "▁▂▃▄▅▆▇█"
+_MAGNITUDE: Final = 10.0
 _MINUTE: Final = 60
 _HOUR: Final = 3600
 #: Beginnings and ends of the names of figures that are shares, and therefore read best as percentages.
@@ -69,7 +70,8 @@ def plural(count: int, word: str) -> str:
 def sparkline(values: Sequence[float], width: int = 24) -> str:
     """Return the course of ``values`` in at most ``width`` characters; what is not finite shows as a gap.
 
-    More values than characters are averaged in equal groups, so that the line spans the whole course.
+    More values than characters are averaged in equal groups, so that the line spans the whole course. Positive values
+    that span orders of magnitude are shown by their logarithms: else a falling loss would be one bar and a flat line.
     """
     if len(values) > width:
         edges = [round(i * len(values) / width) for i in range(width + 1)]
@@ -78,7 +80,13 @@ def sparkline(values: Sequence[float], width: int = 24) -> str:
     if not finite:
         return " " * len(values)
     low, high = min(finite), max(finite)
+    if low > 0 and high / low >= _MAGNITUDE:
+        values, low, high = [_log(value) for value in values], math.log(low), math.log(high)
     return "".join(_bar(value, low, high) for value in values)
+
+
+def _log(value: float) -> float:
+    return math.log(value) if math.isfinite(value) else value
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -1,0 +1,132 @@
+"""What the command imports when it starts: never torch, and for its help hardly anything."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from installed import COMMAND, install
+from run_folders import write_run
+
+EXAMPLE = str(Path(__file__).parents[1] / "examples" / "digits.toml")
+PROBE = """
+import json, sys
+from dovetail.cli import main
+code = main(sys.argv[1:])
+sys.stderr.write(json.dumps([code, sorted(sys.modules)]))
+"""
+HEAVY = {"torch", "numpy", "rich", "cattrs", "tomli", "pytest", "hypothesis", "importlib.metadata", "sqlite3"}
+
+
+def modules_after(*arguments: str, path: Path, **environment: str) -> set[str]:
+    """Return what a process has imported after it ran a command, which must succeed."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE, *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(path), **environment},
+        timeout=60,
+        check=False,
+    )
+    code, modules = json.loads(done.stderr.splitlines()[-1])
+    assert code == 0, done.stdout + done.stderr
+    return set(modules)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """Return a folder with an installed third-party plugin, and one run in runs/."""
+    install(tmp_path / "site", "yourco", cli=COMMAND, profiles="def nightly():\n    return {}\n")
+    write_run(tmp_path / "runs")
+    return tmp_path / "site"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["--help"],
+        ["--version"],
+        ["run", "--help"],
+        ["config", "--help"],
+        ["plugins", "list"],
+        ["plugins", "list", "--json"],
+        ["config", "show", EXAMPLE],
+        ["config", "show", EXAMPLE, "--origins", "--profile", "ci_fast", "training.max_epochs=3"],
+        ["runs", "list", "--output", "RUNS"],
+        ["runs", "show", "latest", "--output", "RUNS"],
+        ["runs", "diff", "latest", "latest", "--output", "RUNS"],
+        ["completion", "bash"],
+        ["fleet", "Ahab"],
+    ],
+    ids=" ".join,
+)
+def test_no_command_that_needs_no_training_imports_torch(site, command):
+    """Listing, showing and completing never import torch or NumPy, also with a third-party plugin installed."""
+    command = [str(site.parent / "runs") if one == "RUNS" else one for one in command]
+
+    assert {"torch", "numpy"}.isdisjoint(modules_after(*command, path=site))
+
+
+@pytest.mark.parametrize("word", ["", "training.", "model.type=", "loss.type=y", "training.precision="])
+def test_completion_imports_no_torch(site, word):
+    """Whatever is being completed."""
+    asked = {"_DOVETAIL_COMPLETE": "zsh_complete", "COMP_WORDS": f"dovetail run {EXAMPLE} {word}", "COMP_CWORD": "3"}
+    probe = """
+import json, os, sys
+from dovetail.cli import main
+try:
+    main([])
+finally:
+    sys.stderr.write(json.dumps(sorted(sys.modules)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", probe],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(site), **asked},
+        timeout=60,
+        check=False,
+    )
+
+    assert {"torch", "numpy"}.isdisjoint(json.loads(done.stderr.splitlines()[-1]))
+    assert bool(done.stdout) or not word
+
+
+@pytest.mark.parametrize("command", [["--help"], ["--version"], ["run", "--help"], ["plugins", "--help"]])
+def test_help_imports_hardly_anything(tmp_path, command):
+    """With nothing but Dovetail installed, help needs click and the names of the commands."""
+    modules = modules_after(*command, path=tmp_path)
+
+    assert HEAVY.isdisjoint(modules)
+    assert {one for one in modules if one.startswith("dovetail.")} <= {
+        "dovetail.cli",
+        "dovetail.cli.app",
+        "dovetail.cli.complete",
+        "dovetail.cli.failure",
+        "dovetail.cli.lazy",
+        "dovetail.cli.options",
+        "dovetail.cli.plugins",
+        "dovetail.cli.run",
+        "dovetail.cli.text",
+        "dovetail.kernel",
+        "dovetail.kernel.discovery",
+    }
+
+
+def test_a_plugin_that_drags_torch_in_is_named(tmp_path):
+    """The list says which plugin slows every command, and by what."""
+    install(tmp_path, "heavy", "import sys, types\nsys.modules['torch'] = types.ModuleType('torch')\n")
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; from dovetail.cli import main; sys.exit(main())", "plugins", "list"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        timeout=60,
+        check=True,
+    )
+
+    assert "imports torch at import, which slows every command" in done.stdout
