@@ -1,0 +1,227 @@
+"""The main path, readable top to bottom: config → folder → parts → training → outcome."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from attrs import evolve, frozen
+
+from dovetail.config.freeze import freeze, parts_of
+from dovetail.track.record import Recorder
+from dovetail.track.run_directory import RunDirectory, RunDirectoryError
+from dovetail.train.assembly import assemble, choose_device, refusal
+from dovetail.train.device import torch_settings
+from dovetail.train.errors import explained
+from dovetail.train.evaluate import evaluate
+from dovetail.train.loop import TrainingLoop
+from dovetail.train.seeds import set_random_seed
+from dovetail.train.state import Outcome
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from dovetail.config.schema import RunConfig
+    from dovetail.train.context import Run
+
+_logger: Final = logging.getLogger("dovetail.run")
+
+
+def run(config: RunConfig, *, argv: Sequence[str] | None = None, listeners: Iterable[object] = ()) -> Outcome:
+    """Train, validate, test and record what ``config`` describes.
+
+    Args:
+        config: the resolved config.
+        argv: the command line that asked for the run, for its record.
+        listeners: further objects with lifecycle hooks, such as the console.
+
+    Returns:
+        How it ended. A run that fails while training has the status ``"failed"`` and its error; ``outcome.check()`` raises it.
+
+    Raises:
+        ConfigError: a setting cannot be met here: the device is not there, the output folder cannot be written …
+        BuildError: a part cannot be built from its options.
+        PluginError: a part's plugin cannot be used.
+    """
+    device = choose_device(config)
+    with _open(config) as store, store.logging(), _settings(config):
+        store.freeze(freeze(config))
+        recorder = Recorder(store, config, device=str(device), plugins=_distributions(config), command=list(argv or ()))
+        try:
+            named = [("record", recorder), *((type(one).__name__.lower(), one) for one in listeners)]
+            ready = assemble(config, device, store, [*named, ("report", LiveReport(config, store.path))])
+            recorder.built(parameters=_trainable(ready), data=ready.data)
+            outcome = _train(ready)
+        except BaseException as error:
+            recorder.finish(_failed(error))
+            raise
+        recorder.finish(outcome)
+    _report(config, store.path)
+    return outcome
+
+
+def _train(run: Run) -> Outcome:
+    """Fit, and let every part know how it ended."""
+    try:
+        run.hooks.dovetail_run_start(run=run)
+        outcome: Outcome = run.parts.trainer.fit(run)
+    except Exception as error:
+        told = explained(error, run.config)
+        outcome = evolve(_failed(told), best_epoch=run.state.best_epoch, best_metric=run.state.best_metric)
+        _logger.exception("the run failed", exc_info=error)
+    except BaseException as error:
+        run.hooks.dovetail_run_end.call_all(run=run, outcome=_failed(error))
+        raise
+    outcome = evolve(outcome, total_time=run.elapsed())
+    for failure in run.hooks.dovetail_run_end.call_all(run=run, outcome=outcome):
+        _logger.error("%s", failure, exc_info=failure)
+        if outcome.error is None:
+            outcome = evolve(outcome, status="failed", reason=str(failure), stopped_by=failure.path, error=failure)
+    return outcome
+
+
+def _failed(error: BaseException) -> Outcome:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    interrupted = isinstance(error, KeyboardInterrupt)
+    return Outcome("interrupted" if interrupted else "failed", reason, getattr(error, "path", None), error=error)
+
+
+def _open(config: RunConfig) -> RunDirectory:
+    paths = config.paths
+    try:
+        return RunDirectory.create(paths.output, config.run.name, models=paths.models, logs=paths.logs)
+    except RunDirectoryError as error:
+        raise refusal(config, "paths.output", str(error)) from error
+
+
+def _settings(config: RunConfig) -> AbstractContextManager[None]:
+    """Set what holds for the whole process while the run goes on, and seed it."""
+    settings = torch_settings(threads=config.hardware.threads, tf32=config.training.precision == "tf32")
+    set_random_seed(config.run.seed, config.run.deterministic)
+    return settings
+
+
+def _distributions(config: RunConfig) -> dict[str, str]:
+    """Return the version of each distribution that a part of the run comes from."""
+    return {
+        part.registered.distribution: part.registered.version
+        for part in parts_of(config)
+        if part.registered is not None
+    }
+
+
+def _trainable(run: Run) -> int:
+    return sum(one.numel() for group in run.parts.optimizer.param_groups for one in group["params"])
+
+
+# --- the report ---------------------------------------------------------------------------------------------------------
+
+
+class LiveReport:
+    """Renews ``report.html`` while the run goes on, unless that would take more than a twentieth of its time."""
+
+    def __init__(self, config: RunConfig, folder: Path) -> None:
+        """Follow ``report.every``."""
+        self._config, self._folder = config, folder
+        self._next = 0.0
+
+    def dovetail_epoch_end(self, epoch: int) -> None:
+        """Write the report, if it is time."""
+        if epoch % self._config.report.every == 0 and time.monotonic() >= self._next:
+            began = time.monotonic()
+            _report(self._config, self._folder)
+            self._next = time.monotonic() + 20 * (time.monotonic() - began)
+
+
+def _report(config: RunConfig, folder: Path) -> None:
+    """Write the report. Its failure is said and does not spoil the run."""
+    if not config.report.enabled:
+        return
+    try:
+        from dovetail.track.report import write_report
+
+        write_report(folder)
+    except Exception as error:
+        _logger.warning("the report could not be written: %s: %s", type(error).__name__, error, exc_info=error)
+
+
+# --- the dry run --------------------------------------------------------------------------------------------------------
+
+
+@frozen
+class Rehearsal:
+    """What a run would be: everything built, and one batch tried forward and backward."""
+
+    device: str
+    #: Samples of each split.
+    sizes: Mapping[str, int]
+    num_classes: int | None
+    #: Shape of each tensor of one training batch.
+    batch: Mapping[str, tuple[int, ...]]
+    #: Trainable parameters of model and loss.
+    parameters: int
+    epochs: int
+    steps_per_epoch: int
+    total_steps: int
+    #: The loss of the first batch, and the seconds of its update.
+    loss: float
+    seconds_per_step: float
+    #: The names of the validation figures.
+    figures: tuple[str, ...]
+
+
+def prepare(config: RunConfig) -> Rehearsal:
+    """Build everything that ``config`` describes and try one batch; nothing is written but to a temporary folder.
+
+    Raises:
+        ConfigError, BuildError, PluginError: as :func:`run`.
+        TrainingError: the batch cannot be trained on.
+    """
+    device = choose_device(config)
+    with tempfile.TemporaryDirectory() as folder, RunDirectory(Path(folder)) as store, _settings(config):
+        ready = assemble(config, device, store)
+        try:
+            return _rehearse(ready)
+        except Exception as error:
+            told = explained(error, config)
+            if told is error:
+                raise
+            raise told from error
+
+
+def _rehearse(run: Run) -> Rehearsal:
+    trainer, loader = run.parts.trainer, run.parts.loaders.validation or run.parts.loaders.train
+    run.state.epoch = 1
+    batch = trainer.prepare_batch(run, next(iter(trainer.batches(run))))
+    loop = TrainingLoop(trainer, run)
+    began = time.monotonic()
+    loop.step([batch])
+    loop.check()
+    seconds = time.monotonic() - began
+    loss = loop.tape.start_epoch().means("train")["train_loss"]
+    figures = evaluate(trainer, run, [next(iter(loader))], "val") or {}
+    return Rehearsal(
+        device=str(run.device),
+        sizes=run.data["sizes"],
+        num_classes=run.data["num_classes"],
+        batch=dict(_shapes("", batch)),
+        parameters=_trainable(run),
+        epochs=run.plan.max_epochs,
+        steps_per_epoch=run.plan.steps_per_epoch,
+        total_steps=run.plan.total_steps,
+        loss=loss,
+        seconds_per_step=seconds,
+        figures=tuple(figures),
+    )
+
+
+def _shapes(name: str, value: Any) -> Iterable[tuple[str, tuple[int, ...]]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _shapes(f"{name}.{key}" if name else str(key), inner)
+    elif hasattr(value, "shape"):
+        yield name, tuple(value.shape)

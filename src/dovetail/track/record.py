@@ -1,0 +1,226 @@
+"""The record of a run, ``run.json``: what it was, where it ran, and what it came to; and the log of all runs, ``runs.md``."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from dovetail.config.freeze import config_hash, leaves, numeric_hash, origins
+from dovetail.config.notation import inline
+
+if TYPE_CHECKING:
+    from dovetail.checkpoint.manager import Checkpoint
+    from dovetail.config.schema import RunConfig
+    from dovetail.track.run_directory import RunDirectory
+    from dovetail.train.context import Run
+    from dovetail.train.state import Outcome
+
+_GIT_SECONDS: Final = 5.0
+_LOG_OF_RUNS: Final = "runs.md"
+_HEADING: Final = (
+    "| started (UTC) | run | status | epochs | best | test | seconds | config | changed on the command line |\n"
+)
+_RULE: Final = "|---|---|---|---|---|---|---|---|---|\n"
+
+
+class Recorder:
+    """Keeps ``run.json`` up to date: at the start, after each epoch and checkpoint, and at the end."""
+
+    def __init__(
+        self, store: RunDirectory, config: RunConfig, *, device: str, plugins: Mapping[str, str], command: Sequence[str]
+    ) -> None:
+        """Write the record of a run that starts now.
+
+        Args:
+            store: the run's folder.
+            config: the resolved config.
+            device: what the run computes on.
+            plugins: the version of each distribution that a part comes from.
+            command: the command line that started it; empty from Python.
+        """
+        self._store, self._config, self._began = store, config, time.monotonic()
+        written = [(path, value, str(origin)) for path, value, origin in leaves(config)]
+        arguments = [f"{path}={inline(value)}" for path, value, origin in written if origin.startswith("command line")]
+        self.record: dict[str, Any] = {
+            "id": store.id,
+            "name": config.run.name,
+            "experiment": config.run.experiment,
+            "notes": config.run.notes,
+            "tags": list(config.run.tags),
+            "status": "running",
+            "reason": "",
+            "stopped_by": None,
+            "started": _now(),
+            "finished": None,
+            "duration_s": 0.0,
+            "config_hash": config_hash(config),
+            "numeric_hash": numeric_hash(config),
+            "seed": config.run.seed,
+            "device": device,
+            "precision": config.training.precision,
+            "parameters": None,
+            "versions": versions(plugins),
+            "git": git_state(Path.cwd()),
+            "data": {},
+            "command": list(command),
+            "overrides": arguments,
+            "profile": _first(written, "profile "),
+            "config_file": next(
+                (origin.rsplit(":", 2)[0] for _, _, origin in reversed(written) if _in_file(origin)), None
+            ),
+            "origins": origins(config),
+            "epochs": 0,
+            "steps": 0,
+            "best": None,
+            "metrics": {},
+            "test": {},
+            "host": host(),
+        }
+        store.write_record(self.record)
+
+    def built(self, *, parameters: int, data: Mapping[str, Any]) -> None:
+        """Add what is known once the parts are built.
+
+        Args:
+            parameters: trainable parameters of model and loss.
+            data: the dataset's fingerprint, sizes of the splits, ``num_classes`` and ``class_names``.
+        """
+        self.record |= {"parameters": parameters, "data": dict(data)}
+        self._write()
+
+    def dovetail_epoch_end(self, run: Run, metrics: Mapping[str, float]) -> None:
+        """Note an epoch's figures."""
+        self.record |= {"epochs": run.state.epoch, "steps": run.state.step, "metrics": dict(metrics)}
+        self._write()
+
+    def dovetail_checkpoint_saved(self, run: Run, checkpoint: Checkpoint) -> None:
+        """Note the best checkpoint."""
+        state = run.state
+        if checkpoint.is_best:
+            folder = os.path.relpath(checkpoint.path, self._store.path)
+            metric, value = run.checkpoints.monitor, checkpoint.metrics[run.checkpoints.monitor]
+            best = {"epoch": checkpoint.epoch, "step": checkpoint.step, "metric": metric, "value": value}
+            self.record["best"] = {**best, "checkpoint": folder}
+        self.record |= {"epochs": state.epoch, "steps": state.step}
+        self._write()
+
+    def finish(self, outcome: Outcome) -> None:
+        """Write the end, and a line in the log of all runs beside the runs' folders."""
+        self.record |= {
+            "status": outcome.status,
+            "reason": outcome.reason,
+            "stopped_by": outcome.stopped_by,
+            "finished": _now(),
+            "test": dict(outcome.test_metrics),
+        }
+        if outcome.metrics:
+            self.record["metrics"] = dict(outcome.metrics)
+        self._write()
+        append_line(self._config.paths.output, self.record)
+
+    def _write(self) -> None:
+        self.record["duration_s"] = round(time.monotonic() - self._began, 3)
+        self._store.write_record(self.record)
+
+
+def _now() -> str:
+    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _in_file(origin: str) -> bool:
+    return origin.rsplit(":", 2)[-1].isdigit()
+
+
+def _first(written: Sequence[tuple[str, Any, str]], prefix: str) -> str | None:
+    found = next((origin for _, _, origin in written if origin.startswith(prefix)), None)
+    return None if found is None else found.removeprefix(prefix)
+
+
+def versions(plugins: Mapping[str, str]) -> dict[str, Any]:
+    """Return the versions that a run's numbers depend on."""
+    import numpy as np
+    import torch
+
+    import dovetail
+
+    return {
+        "python": platform.python_version(),
+        "dovetail": dovetail.__version__,
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+        "plugins": dict(sorted(plugins.items())),
+    }
+
+
+def host() -> str:
+    """Return the machine in words: name, system, processors, and the GPU if there is one."""
+    import torch
+
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return f"{platform.node()} ({platform.system()} {platform.machine()}, {os.cpu_count()} CPUs{gpu})"
+
+
+def git_state(folder: Path) -> dict[str, Any] | None:
+    """Return the commit that ``folder`` is at, and whether tracked files were changed since; None where there is no git."""
+    commit = _git(folder, "rev-parse", "HEAD")
+    if not commit:
+        return None
+    return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))}
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(  # noqa: S603 (a fixed command)
+            ["git", *arguments],  # noqa: S607 (git is where the user has it)
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=_GIT_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def append_line(output: Path, record: Mapping[str, Any]) -> None:
+    """Append one run to ``runs.md``, the log of all runs that a person can read.
+
+    One write to a file opened for appending, so that runs which end at the same moment do not mix their lines.
+    """
+    best, test = record["best"] or {}, record["test"]
+    tested = "test_accuracy" if "test_accuracy" in test else "test_loss"
+    cells = [
+        record["started"],
+        f"[{record['name']}/{record['id']}]({record['name']}/{record['id']})",
+        record["status"] + (f": {record['reason']}" if record["reason"] else ""),
+        record["epochs"],
+        f"{best['metric']} {best['value']:.6g} (epoch {best['epoch']})" if best else "",
+        f"{tested.removeprefix('test_')} {test[tested]:.6g}" if tested in test else "",
+        f"{record['duration_s']:.1f}",
+        record["config_hash"][:12],
+        " ".join(record["overrides"]),
+    ]
+    line = "| " + " | ".join(" ".join(str(cell).split()).replace("|", "\\|") for cell in cells) + " |\n"
+    path = output / _LOG_OF_RUNS
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
+        line = _HEADING + _RULE + line
+    except FileExistsError:
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
+    try:
+        os.write(descriptor, line.encode())
+    finally:
+        os.close(descriptor)
+
+
+def command_line() -> list[str]:
+    """Return the command line of this process, for a record."""
+    return [Path(sys.argv[0]).name, *sys.argv[1:]]

@@ -1,0 +1,176 @@
+"""A run on disk: its folder, the files in it, and the lock that keeps other processes out."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import fcntl
+import json
+import logging
+import math
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Final, Self
+
+from dovetail.storage.atomic import write_atomic
+from dovetail.track.runs import LOG, METRICS, RECORD, RESOLVED
+
+_LOCK: Final = ".lock"
+_FORMAT: Final = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+
+
+class RunDirectoryError(OSError):
+    """A run's folder cannot be made, or is in use."""
+
+
+class RunDirectory:
+    """The folder of one run, held by one process.
+
+    Layout: ``resolved.toml``, ``run.json``, ``metrics.jsonl``, ``log.txt``, ``report.html``, ``plots/``, ``checkpoints/``.
+    """
+
+    def __init__(self, path: Path, *, checkpoints: Path | None = None, logs: Path | None = None) -> None:
+        """Take an existing folder into use.
+
+        Args:
+            path: the run's folder.
+            checkpoints: where checkpoints go; inside the folder unless given.
+            logs: where ``log.txt`` goes; inside the folder unless given.
+
+        Raises:
+            RunDirectoryError: another process holds it, or nothing can be written there.
+        """
+        self.path = path
+        self.checkpoints = checkpoints or path / "checkpoints"
+        self.logs = logs or path
+        self._metrics: IO[str] | None = None
+        self._lock = _locked(path)
+
+    @classmethod
+    def create(cls, output: Path, name: str, *, models: Path | None = None, logs: Path | None = None) -> Self:
+        """Make the folder ``output/name/<UTC time>-<6 hex digits>`` for a new run and take it into use.
+
+        Args:
+            output: the folder of all runs.
+            name: the run's name, which the config has checked to be a plain word.
+            models: checkpoints go to ``models/name/<id>`` instead of into the folder.
+            logs: ``log.txt`` goes to ``logs/name/<id>`` instead of into the folder.
+
+        Raises:
+            RunDirectoryError: it cannot be made; the message names the folder at fault and says why.
+        """
+        now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H-%M-%S")
+        run_id = f"{now}-{secrets.token_hex(3)}"
+        path, elsewhere = output / name / run_id, [one and one / name / run_id for one in (models, logs)]
+        for one in (path, *elsewhere):
+            if one is not None:
+                _make(one)
+        return cls(path, checkpoints=elsewhere[0], logs=elsewhere[1])
+
+    @property
+    def id(self) -> str:
+        """The run's id: the name of its folder."""
+        return self.path.name
+
+    def freeze(self, resolved: str) -> None:
+        """Write the resolved config, as TOML."""
+        write_atomic(self.path / RESOLVED, resolved.encode())
+
+    def write_record(self, record: Mapping[str, Any]) -> None:
+        """Replace ``run.json``, whole or not at all."""
+        text = json.dumps(jsonable(record), indent=2, ensure_ascii=False, allow_nan=False)
+        write_atomic(self.path / RECORD, f"{text}\n".encode())
+
+    def log(self, event: str, *, epoch: int, step: int, time: float, metrics: Mapping[str, Any]) -> None:
+        """Append one event to ``metrics.jsonl``.
+
+        Args:
+            event: ``"train"``, ``"validation"``, ``"epoch"`` or ``"test"``.
+            epoch: the epoch under way, counted from 1.
+            step: optimizer updates so far.
+            time: seconds since the run's start.
+            metrics: figures by name. Lists, such as a confusion matrix, are written for the test only.
+        """
+        if event != "test":
+            metrics = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
+        line = {"event": event, "epoch": epoch, "step": step, "time": round(time, 6), "metrics": jsonable(metrics)}
+        if self._metrics is None:
+            self._metrics = (self.path / METRICS).open("a", encoding="utf-8")
+        self._metrics.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
+        self._metrics.flush()
+
+    @contextlib.contextmanager
+    def logging(self) -> Iterator[None]:
+        """Write what Dovetail and its plugins log, from INFO on, to ``log.txt``."""
+        logger = logging.getLogger("dovetail")
+        handler = logging.FileHandler(self.logs / LOG, encoding="utf-8")
+        handler.setFormatter(logging.Formatter(_FORMAT))
+        before = logger.level
+        logger.addHandler(handler)
+        logger.setLevel(min(logging.INFO, before or logging.INFO))
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+            logger.setLevel(before)
+            handler.close()
+
+    def close(self) -> None:
+        """Close the files and give up the lock."""
+        if self._metrics is not None:
+            self._metrics.close()
+            self._metrics = None
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _make(path: Path) -> None:
+    try:
+        path.mkdir(parents=True)
+    except OSError as error:
+        at_fault = next(one for one in (path, *path.parents) if one.exists())
+        reason = (error.strerror or str(error)).lower()
+        message = f"{path}: cannot make the run's folder: {reason} (in {at_fault}); paths.output says where runs go"
+        raise RunDirectoryError(message) from error
+
+
+def _locked(path: Path) -> int | None:
+    """Lock the folder for as long as this process lives, and return what holds the lock."""
+    try:
+        descriptor = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise RunDirectoryError(f"{path}: cannot write here: {(error.strerror or str(error)).lower()}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        holder = os.read(descriptor, 32).decode(errors="replace").strip()
+        os.close(descriptor)
+        raise RunDirectoryError(
+            f"{path}: another process{f' ({holder})' if holder else ''} is using this run"
+        ) from None
+    os.truncate(descriptor, 0)
+    os.write(descriptor, f"pid {os.getpid()}".encode())
+    return descriptor
+
+
+def jsonable(value: Any) -> Any:
+    """Return ``value`` as JSON can say it: what is not finite as ``"nan"``, ``"inf"``, ``"-inf"``, paths and the like as text."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, Mapping):
+        return {str(name): jsonable(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [jsonable(inner) for inner in value]
+    return value if value is None or isinstance(value, bool | int | str) else str(value)

@@ -1,0 +1,1 @@
+"""Callbacks: objects with lifecycle hooks, named in a run's config."""

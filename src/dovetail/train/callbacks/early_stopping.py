@@ -1,0 +1,84 @@
+"""Stop when a metric no longer improves."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+from dovetail.kernel.kinds import AtLeast
+from dovetail.train.errors import TrainingError
+from dovetail.train.figures import better, direction, missing_metric
+
+if TYPE_CHECKING:
+    from dovetail.train.context import Run
+
+_logger: Final = logging.getLogger("dovetail.train")
+
+
+class EarlyStopping:
+    """Asks the run to stop after ``patience`` validations in a row without improvement.
+
+    A metric that starts with ``train_`` is looked at after every epoch instead. A value that is NaN or infinite is no
+    improvement.
+
+    Args:
+        monitor: the metric.
+        patience: so many looks without improvement stop the run; 0 and 1 both stop at the first.
+        mode: whether less or more is better; ``"auto"`` goes by the metric's name, and takes less where that says nothing.
+        min_delta: how much better a value must be to count as an improvement.
+        verbose: say in the log when it improves and when it stops.
+
+    Raises:
+        TrainingError: while training: there is no such metric.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        patience: Annotated[int, AtLeast(0)] = 10,
+        mode: Literal["auto", "min", "max"] = "auto",
+        min_delta: Annotated[float, AtLeast(0)] = 0.0,
+        *,
+        verbose: bool = True,
+    ) -> None:
+        self.monitor, self.patience, self.min_delta, self.verbose = monitor, patience, min_delta, verbose
+        self.mode = direction(monitor, mode)
+        #: The best value so far, its epoch, and how many looks there were since.
+        self.best: float | None = None
+        self.best_epoch = 0
+        self.waited = 0
+
+    def dovetail_validation_end(self, run: Run, metrics: Mapping[str, float]) -> None:
+        """Look at validation metrics."""
+        if not self.monitor.startswith("train_"):
+            self._look(run, metrics)
+
+    def dovetail_epoch_end(self, run: Run, metrics: Mapping[str, float]) -> None:
+        """Look at training metrics."""
+        if self.monitor.startswith("train_"):
+            self._look(run, metrics)
+
+    def _look(self, run: Run, metrics: Mapping[str, float]) -> None:
+        if self.monitor not in metrics:
+            raise TrainingError(missing_metric("monitor", self.monitor, metrics))
+        value = metrics[self.monitor]
+        if better(value, self.best, self.mode, self.min_delta):
+            if self.verbose:
+                _logger.info("%s improved from %s to %.6g", self.monitor, self.best, value)
+            self.best, self.best_epoch, self.waited = value, run.state.epoch, 0
+            return
+        self.waited += 1
+        if self.waited >= self.patience:
+            best = (
+                "there was no finite value" if self.best is None else f"best {self.best:.6g} in epoch {self.best_epoch}"
+            )
+            run.request_stop(f"{self.monitor} has not improved for {self.waited} validations ({best})", by=self)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs."""
+        return {"best": self.best, "best_epoch": self.best_epoch, "waited": self.waited}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a saved state."""
+        self.best, self.best_epoch, self.waited = state["best"], state["best_epoch"], state["waited"]

@@ -1,0 +1,30 @@
+"""Keep the learning rates."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from dovetail.kernel.kinds import AtLeast
+
+if TYPE_CHECKING:
+    from dovetail.train.context import Run
+
+
+class LearningRateMonitor:
+    """Notes the learning rate of every parameter group at the end of epochs, for whoever reads :attr:`history`.
+
+    ``metrics.jsonl`` has the rates anyway: ``lr`` of the first group, ``lr_group1`` … of the others.
+
+    Args:
+        log_interval: look every so many epochs.
+    """
+
+    def __init__(self, log_interval: Annotated[int, AtLeast(1)] = 1) -> None:
+        self.log_interval = log_interval
+        #: (epoch, the rate of each group).
+        self.history: list[tuple[int, list[float]]] = []
+
+    def dovetail_epoch_end(self, run: Run, epoch: int) -> None:
+        """Look at the optimizer."""
+        if epoch % self.log_interval == 0:
+            self.history.append((epoch, [float(group["lr"]) for group in run.parts.optimizer.param_groups]))

@@ -1,0 +1,56 @@
+"""Time: stopping before the wall clock runs out, and how fast training is."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Final
+
+#: Share of the limit, and seconds at most, that are kept free for what nobody can time beforehand.
+_SLACK: Final = 0.02
+_MOST_SLACK: Final = 60.0
+_FACTOR: Final = 1.5
+
+
+class WallClock:
+    """Says when to stop, so that a checkpoint still fits before the limit.
+
+    What is kept free grows with what was seen: one and a half times the longest checkpoint, and 2 % of the limit (a minute
+    at most) for everything else.
+    """
+
+    def __init__(self, limit: float | None, started: float) -> None:
+        """Count from ``started`` (``time.monotonic()``); a ``limit`` of None never ends."""
+        self._end = math.inf if limit is None else started + limit
+        self._slack = 0.0 if limit is None else min(_MOST_SLACK, limit * _SLACK)
+        self._longest: dict[str, float] = {}
+        self.deadline = self._end - self._slack
+
+    def took(self, what: str, seconds: float) -> None:
+        """Note how long something took: ``"checkpoint"``, ``"validation"`` …."""
+        self._longest[what] = max(seconds, self._longest.get(what, 0.0))
+        self.deadline = self._end - self._slack - _FACTOR * self._longest.get("checkpoint", 0.0)
+
+    def over(self) -> bool:
+        """Say whether it is time to stop."""
+        return time.monotonic() >= self.deadline
+
+    def has_time_for(self, what: str) -> bool:
+        """Say whether something that was seen before still fits."""
+        return time.monotonic() + _FACTOR * self._longest.get(what, 0.0) < self.deadline
+
+
+class Stopwatch:
+    """Counts the seconds spent on something, less those spent on something else in between."""
+
+    def __init__(self) -> None:
+        """Start."""
+        self._began, self._away = time.monotonic(), 0.0
+
+    def leave_out(self, seconds: float) -> None:
+        """Do not count ``seconds`` of the time since the start."""
+        self._away += seconds
+
+    def per_second(self, number: float) -> float:
+        """Return how many of ``number`` things there were in a second."""
+        return number / max(time.monotonic() - self._began - self._away, 1e-9)

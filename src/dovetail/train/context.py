@@ -1,0 +1,164 @@
+"""What a run is to its parts: the one object that hooks and trainers are given."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from attrs import define, field, frozen
+from torch import nn
+
+from dovetail.train.figures import scalars
+from dovetail.train.hooks import Hooks
+from dovetail.train.state import Alert, Status, Stop, TrainState
+
+if TYPE_CHECKING:
+    from dovetail.checkpoint.manager import CheckpointManager
+    from dovetail.config.schema import RunConfig
+    from dovetail.data.batch import Batch
+    from dovetail.data.loader import Loader
+    from dovetail.kernel.kinds import Loss
+    from dovetail.models.output import ModelOutput
+    from dovetail.track.run_directory import RunDirectory
+    from dovetail.train.gradients import Gradients
+    from dovetail.train.schedule import Schedule
+
+
+@frozen(eq=False)
+class Loaders:
+    """The batches of each split; None where there is no such split."""
+
+    train: Loader
+    validation: Loader | None = None
+    test: Loader | None = None
+
+
+@define(eq=False)
+class Parts:
+    """The built components of a run."""
+
+    model: nn.Module
+    #: As its factory made it. What computes a loss is ``run.criterion``.
+    loss: Any
+    optimizer: torch.optim.Optimizer
+    loaders: Loaders
+    scheduler: Any = None
+    transforms: Mapping[str, Any] = field(factory=dict)
+    metrics: Mapping[str, Any] = field(factory=dict)
+    callbacks: Mapping[str, Any] = field(factory=dict)
+    trackers: Mapping[str, Any] = field(factory=dict)
+    trainer: Any = None
+    #: Scales the loss of half-precision training; None otherwise.
+    scaler: torch.amp.GradScaler | None = None
+
+    def named(self) -> Iterator[tuple[str, Any]]:
+        """Yield every part that may have hooks or state, under its config path, in the order in which hooks are called."""
+        yield "model", self.model
+        yield "loss", self.loss
+        yield "optimizer", self.optimizer
+        if self.scheduler is not None:
+            yield "scheduler", self.scheduler
+        if self.scaler is not None:
+            yield "scaler", self.scaler
+        if self.trainer is not None:
+            yield "trainer", self.trainer
+        for table in ("transforms", "metrics", "callbacks", "trackers"):
+            for name, part in getattr(self, table).items():
+                yield f"{table}.{name}", part
+
+
+@frozen
+class Plan:
+    """How long a run is meant to be."""
+
+    max_epochs: int
+    steps_per_epoch: int
+    #: Optimizer updates in the whole run.
+    total_steps: int
+
+    @classmethod
+    def make(cls, batches: int, *, accumulate: int, max_epochs: int | None, max_steps: int | None) -> Plan:
+        """Work out the length of a run from batches per epoch and its limits, of which the nearer one holds.
+
+        Raises:
+            ValueError: neither limit is given.
+        """
+        per_epoch = math.ceil(batches / accumulate)
+        limits = [max_epochs * per_epoch] if max_epochs is not None else []
+        limits += [max_steps] if max_steps is not None else []
+        if not limits:
+            raise ValueError("training never ends: give max_epochs or max_steps")
+        total = min(limits)
+        return cls(math.ceil(total / per_epoch), per_epoch, total)
+
+
+@define(eq=False)
+class Run:
+    """A run under way."""
+
+    #: Frozen.
+    config: RunConfig
+    parts: Parts
+    plan: Plan
+    #: What the data say about themselves, for the record: fingerprint, sizes, num_classes, class_names.
+    data: Mapping[str, Any]
+    device: torch.device
+    #: Calls the model with a batch.
+    forward: Callable[[Batch], ModelOutput]
+    #: Computes the loss of a batch, whatever the form of the loss.
+    criterion: Loss
+    #: Clears, clips and applies the gradients of an update.
+    gradients: Gradients
+    #: Where the run is on disk.
+    store: RunDirectory
+    checkpoints: CheckpointManager
+    schedule: Schedule | None = None
+    hooks: Hooks = field(factory=Hooks)
+    #: The only thing here that changes while training, with ``stop``.
+    state: TrainState = field(factory=TrainState)
+    stop: Stop | None = None
+    #: ``time.monotonic()`` at its start.
+    started: float = field(factory=time.monotonic)
+
+    def request_stop(self, reason: str, by: object, status: Status = "stopped_early") -> None:
+        """Ask for training to end after the update, or the validation, that is under way. The first request holds.
+
+        Args:
+            reason: why, in one sentence.
+            by: who asks: a name, or the part itself, which is then named by its config path.
+            status: how the run is then said to have ended.
+        """
+        if self.stop is None or (status == "interrupted" and not self.stop.at_once):
+            self.stop = Stop(reason, by if isinstance(by, str) else self._path_of(by), status)
+
+    def _path_of(self, part: object) -> str:
+        return next((path for path, one in self.parts.named() if one is part), type(part).__name__)
+
+    def elapsed(self) -> float:
+        """Return the seconds that the run has been going."""
+        return time.monotonic() - self.started
+
+    def log(self, event: str, metrics: Mapping[str, Any]) -> None:
+        """Write figures to ``metrics.jsonl`` and hand those that are numbers to whoever listens.
+
+        Args:
+            event: ``"train"``, ``"validation"``, ``"epoch"`` or ``"test"``.
+            metrics: figures by name.
+        """
+        self.store.log(event, epoch=self.state.epoch, step=self.state.step, time=self.elapsed(), metrics=metrics)
+        self.hooks.dovetail_log(run=self, event=event, metrics=scalars(metrics))
+
+    def alert(self, type: str, message: str, **details: Any) -> None:  # noqa: A002 (the documents' word)
+        """Tell the parts of something that went wrong without ending the run.
+
+        Args:
+            type: what it is about, for programs.
+            message: what happened, for people.
+            details: the figures behind it; ``severity`` is ``"warning"`` unless given.
+        """
+        severity = details.pop("severity", "warning")
+        alert = Alert(type, message, severity, self.state.epoch, self.state.step, details)
+        self.hooks.dovetail_alert(run=self, alert=alert)

@@ -1,0 +1,62 @@
+"""What can go wrong while training, said so that the reader knows what to change."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from dovetail.config.schema import RunConfig
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on."""
+
+
+class NonFiniteLossError(TrainingError):
+    """The loss became NaN or infinite."""
+
+
+class OutOfMemoryError(TrainingError):
+    """The device, or the machine, has not enough memory for the run's settings."""
+
+
+class LoaderWorkerError(TrainingError):
+    """A process that loads data died."""
+
+
+class PartError(TrainingError):
+    """A part of the run raised an error in one of its hooks; the part's config path comes first in the message."""
+
+    def __init__(self, path: str, hook: str, error: Exception) -> None:
+        """Say whose hook it was."""
+        self.path, self.hook = path, hook
+        super().__init__(f"{path} failed in {hook}: {type(error).__name__}: {error}")
+
+
+def explained(error: Exception, config: RunConfig) -> Exception:
+    """Return an error that says what to do about ``error``, or ``error`` itself where it speaks for itself."""
+    text = str(error)
+    if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text:
+        return OutOfMemoryError(_out_of_memory(config, text))
+    if "DataLoader worker" in text:
+        return LoaderWorkerError(
+            f"a process that loads data died ({text.splitlines()[0]}). Often the machine ran out of memory: lower "
+            f"loader.num_workers (now {config.loader.num_workers}) or loader.batch_size (now "
+            f"{config.loader.batch_size}). With loader.num_workers = 0 an error in the dataset shows itself"
+        )
+    return error
+
+
+def _out_of_memory(config: RunConfig, text: str) -> str:
+    size, groups = config.loader.batch_size, config.training.accumulate
+    advice = [f"loader.batch_size = {max(1, size // 2)} with training.accumulate = {groups * 2}, which trains alike"]
+    if config.training.precision in {"fp32", "tf32"}:
+        advice.append('training.precision = "bf16"')
+    if config.loader.eval_batch_size and config.loader.eval_batch_size > size:
+        advice.append(f"loader.eval_batch_size = {size}")
+    return (
+        f'out of memory with loader.batch_size = {size} and training.precision = "{config.training.precision}". '
+        f"What helps: {'; '.join(advice)}; a smaller model. Torch says: {text.splitlines()[0]}"
+    )

@@ -1,0 +1,66 @@
+"""Evaluation: the loss and the metrics of one split."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from dovetail.data.batch import batch_size
+from dovetail.train.precision import autocasting
+from dovetail.train.tape import LossTape
+
+if TYPE_CHECKING:
+    from dovetail.data.batch import Batch
+    from dovetail.train.context import Run
+    from dovetail.train.standard import StandardTrainer
+
+
+def evaluate(trainer: StandardTrainer, run: Run, batches: Iterable[Batch], prefix: str) -> dict[str, Any] | None:
+    """Return the mean loss, its parts and every metric over ``batches``, or None if the run shall end at once.
+
+    Args:
+        trainer: its ``evaluation_step`` computes a batch.
+        run: the run.
+        batches: the split's batches.
+        prefix: begins the names: ``"val"`` gives ``val_loss``, ``val_accuracy`` …
+    """
+    tape, metrics = LossTape(run.device), run.parts.metrics
+    step = autocasting(trainer.evaluation_step, run.config.training.precision, run.device)
+    for metric in metrics.values():
+        metric.reset()
+    with torch.no_grad(), evaluating(run.parts.model, run.parts.loss):
+        for raw in batches:
+            if run.stop is not None and run.stop.at_once:
+                return None
+            batch = trainer.prepare_batch(run, raw)
+            outputs, result = step(run, batch)
+            tape.add(result, batch_size(batch))
+            for metric in metrics.values():
+                metric.update(outputs, batch)
+    figures: dict[str, Any] = dict(tape.start_epoch().means(prefix))
+    for name, metric in metrics.items():
+        for key, value in metric.compute().items():
+            # Two metrics of one kind report under one key: the second is told apart by its name in the run file.
+            full = f"{prefix}_{key}"
+            figures[full if full not in figures else f"{prefix}_{name}_{key}"] = value
+    return figures
+
+
+@contextlib.contextmanager
+def evaluating(*objects: object) -> Iterator[None]:
+    """Put modules into evaluation mode, and afterwards each of their layers back into the mode it was in."""
+    modules = [one for one in objects if isinstance(one, nn.Module)]
+    frozen = [layer for module in modules for layer in module.modules() if not layer.training]
+    for module in modules:
+        module.eval()
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.train()
+        for layer in frozen:
+            layer.training = False

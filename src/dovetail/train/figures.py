@@ -1,0 +1,55 @@
+"""Named figures: which way is better, which are numbers, and what to say of one that is not there."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Literal
+
+#: Words in the names of metrics of which more is better.
+_MORE_IS_BETTER: Final = (
+    "acc",
+    "auc",
+    "auroc",
+    "average_precision",
+    "bleu",
+    "dice",
+    "f1",
+    "iou",
+    "precision",
+    "r2",
+    "recall",
+    "reward",
+    "score",
+    "specificity",
+)
+
+
+def direction(metric: str, mode: Literal["auto", "min", "max"] = "auto") -> Literal["min", "max"]:
+    """Return whether less or more of ``metric`` is better; ``"auto"`` goes by its name, and takes less where that says nothing."""
+    if mode != "auto":
+        return mode
+    return "max" if any(word in metric for word in _MORE_IS_BETTER) and "loss" not in metric else "min"
+
+
+def better(value: float, than: float | None, mode: Literal["min", "max"], margin: float = 0.0) -> bool:
+    """Say whether ``value`` beats ``than`` by more than ``margin``. What is not finite never does; anything beats None."""
+    if not math.isfinite(value):
+        return False
+    if than is None:
+        return True
+    return value < than - margin if mode == "min" else value > than + margin
+
+
+def scalars(figures: Mapping[str, Any]) -> dict[str, float]:
+    """Return the figures that are numbers, without lists such as a confusion matrix."""
+    return {name: float(value) for name, value in figures.items() if isinstance(value, int | float)}
+
+
+def missing_metric(asked_by: str, metric: str, known: Iterable[str]) -> str:
+    """Return a message for a metric that is not among ``known``."""
+    names = sorted(known)
+    near = difflib.get_close_matches(metric, names, 1)
+    meant = f"did you mean '{near[0]}'?" if near else f"there is {', '.join(names) or 'none'}"
+    return f"{asked_by}: there is no metric '{metric}'; {meant}"

@@ -1,0 +1,43 @@
+"""One call of a model, whatever its inputs look like."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from dovetail.models.output import ModelOutput
+
+if TYPE_CHECKING:
+    from dovetail.data.batch import Batch
+
+
+class Forward:
+    """Calls a model with a batch and reads what it returns.
+
+    Inputs that are a dict are passed as keywords. ``mask=`` is passed when the model's ``forward`` has such a parameter and
+    the batch has a mask.
+    """
+
+    def __init__(self, model: nn.Module, *, compiled: bool = False) -> None:
+        """Look at the model once, so that a step need not.
+
+        Args:
+            model: the model.
+            compiled: call it through ``torch.compile``. The module itself, and so its ``state_dict``, stays as it is.
+        """
+        self._call: Any = torch.compile(model) if compiled else model
+        self._takes_mask = "mask" in inspect.signature(model.forward).parameters
+
+    def __call__(self, batch: Batch) -> ModelOutput:
+        """Return the model's outputs for ``batch``."""
+        inputs = batch["inputs"]
+        if isinstance(inputs, dict):
+            if self._takes_mask and "mask" in batch:
+                return ModelOutput.from_raw(self._call(**inputs, mask=batch["mask"]))
+            return ModelOutput.from_raw(self._call(**inputs))
+        if self._takes_mask and "mask" in batch:
+            return ModelOutput.from_raw(self._call(inputs, mask=batch["mask"]))
+        return ModelOutput.from_raw(self._call(inputs))

@@ -1,0 +1,121 @@
+"""Optimizer updates, one after another: the innermost loop, with nothing in it that nobody asked for."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+
+from dovetail.data.batch import batch_size
+from dovetail.train.errors import NonFiniteLossError
+from dovetail.train.precision import autocasting
+from dovetail.train.tape import LossTape
+
+if TYPE_CHECKING:
+    from dovetail.data.batch import Batch
+    from dovetail.losses.result import LossResult
+    from dovetail.train.context import Run
+    from dovetail.train.standard import StandardTrainer
+
+
+class TrainingLoop:
+    """Trains on the batches of an epoch, ``training.accumulate`` of them to an update."""
+
+    def __init__(self, trainer: StandardTrainer, run: Run) -> None:
+        """Look everything up that a step need not look up."""
+        training = run.config.training
+        self._trainer, self._run = trainer, run
+        self._compute_loss = autocasting(trainer.compute_loss, training.precision, run.device)
+        self._gradients, self._schedule = run.gradients, run.schedule
+        self._accumulate = training.accumulate
+        self._last_step = training.max_steps or math.inf
+        self._batch_start, self._batch_end = run.hooks.dovetail_batch_start, run.hooks.dovetail_batch_end
+        self.tape = LossTape(run.device)
+        #: The update, and the ``time.monotonic()``, from which on ``when_due`` is to be called.
+        self.due_step, self.due_at = math.inf, math.inf
+
+    def run_epoch(self, when_due: Callable[[], None]) -> None:
+        """Train on the epoch's batches, until they end, the run shall stop, or ``training.max_steps`` is reached.
+
+        Args:
+            when_due: called between two updates of the epoch, never after its last one, once ``due_step`` or ``due_at`` has
+                come.
+        """
+        run, state = self._run, self._run.state
+        group: list[Batch] = []
+        for batch in self._trainer.batches(run):
+            if not group and (state.step >= self.due_step or time.monotonic() >= self.due_at):
+                when_due()
+                if run.stop:
+                    return
+            group.append(self._trainer.prepare_batch(run, batch))
+            if len(group) == self._accumulate:
+                self.step(group)
+                group = []
+                if run.stop or state.step >= self._last_step:
+                    return
+        if group:
+            self.step(group)
+
+    def step(self, batches: list[Batch]) -> None:
+        """Make one optimizer update from ``batches``, exactly averaged: the whole training step.
+
+        Raises:
+            NonFiniteLossError: an earlier update's loss was NaN or infinite.
+        """
+        run, state, tape = self._run, self._run.state, self.tape
+        if tape.broken():
+            self._refuse()
+        if self._batch_start:
+            self._batch_start(run=run, step=state.step)
+        first: list[LossResult] = []
+
+        def closure() -> torch.Tensor:
+            self._gradients.clear()
+            results = []
+            for batch in batches:
+                result = self._compute_loss(run, batch)
+                self._gradients.backward(result.total if len(batches) == 1 else result.total * result.weight)
+                results.append(result)
+            if not first:  # an optimizer such as L-BFGS asks again, with other weights
+                first.extend(results)
+            return results[0].total.detach() if len(batches) == 1 else self._gradients.average(results)
+
+        loss = self._trainer.update(run, closure)
+        if self._schedule is not None:
+            self._schedule.after_update()
+        for batch, result in zip(batches, first, strict=True):
+            samples = batch_size(batch)
+            tape.add(result, samples)
+            state.samples_seen += samples
+        if self._gradients.norm is not None:
+            tape.add_norm(self._gradients.norm)
+        state.batch += len(batches)
+        state.step += 1
+        if self._batch_end:
+            self._batch_end(run=run, step=state.step, loss=loss)
+
+    def check(self) -> None:
+        """Wait for the device, and refuse to go on with a loss that is not a number.
+
+        Raises:
+            NonFiniteLossError: the loss of an update of this epoch was NaN or infinite.
+        """
+        self.tape.read()
+        if not math.isfinite(self.tape.epoch.total):
+            self._refuse()
+
+    def _refuse(self) -> None:
+        config, state = self._run.config, self._run.state
+        advice = ["a lower optimizer.lr"]
+        if config.training.max_grad_norm is None:
+            advice.append("training.max_grad_norm = 1.0")
+        if config.training.precision == "fp16":
+            advice.append('training.precision = "bf16"')
+        raise NonFiniteLossError(
+            f"the loss became NaN or infinite by update {state.step} (epoch {state.epoch}); the weights are spoiled and are "
+            f"not saved. Try {', '.join(advice)}, and look for NaN or huge values in the data"
+        )

@@ -1,0 +1,48 @@
+"""When a learning-rate scheduler steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from dovetail.train.errors import TrainingError
+from dovetail.train.figures import missing_metric
+
+
+class Schedule:
+    """A scheduler, stepped once per optimizer update or once per epoch."""
+
+    def __init__(self, scheduler: Any, *, per_epoch: bool = False, monitor: str = "val_loss") -> None:
+        """Say when it steps.
+
+        Args:
+            scheduler: a torch ``LRScheduler``, or anything with ``step()``.
+            per_epoch: step at the end of an epoch and not after every update.
+            monitor: the metric that a ``ReduceLROnPlateau`` reads; it always steps per epoch.
+        """
+        self._scheduler = scheduler
+        self._plateau = isinstance(scheduler, ReduceLROnPlateau)
+        self._monitor = monitor
+        self.per_epoch = per_epoch or self._plateau
+
+    def after_update(self) -> None:
+        """Step, if this one steps per update."""
+        if not self.per_epoch:
+            self._scheduler.step()
+
+    def after_epoch(self, metrics: Mapping[str, float]) -> None:
+        """Step, if this one steps per epoch.
+
+        Raises:
+            TrainingError: a plateau scheduler's metric is not among ``metrics``.
+        """
+        if not self.per_epoch:
+            return
+        if not self._plateau:
+            self._scheduler.step()
+        elif self._monitor in metrics:
+            self._scheduler.step(metrics[self._monitor])
+        else:
+            raise TrainingError(missing_metric("scheduler.monitor", self._monitor, metrics))

@@ -1,0 +1,242 @@
+"""One call of ``fit``: epochs, validation, checkpoints, logs, stopping and the test, around the training loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from dovetail.checkpoint.format import encode
+from dovetail.train.cadence import Cadence
+from dovetail.train.clock import Stopwatch, WallClock
+from dovetail.train.errors import TrainingError
+from dovetail.train.evaluate import evaluate
+from dovetail.train.figures import better, direction, missing_metric, scalars
+from dovetail.train.interrupt import stopping_on_signals
+from dovetail.train.loop import TrainingLoop
+from dovetail.train.saving import collect_state, restore_best
+from dovetail.train.state import Outcome
+
+if TYPE_CHECKING:
+    from dovetail.train.context import Run
+    from dovetail.train.standard import StandardTrainer
+
+
+class Session:
+    """Drives one trainer through one run."""
+
+    def __init__(self, trainer: StandardTrainer, run: Run) -> None:
+        """Set the clocks; nothing is trained yet."""
+        config = run.config
+        self._trainer, self._run, self._state, self._config = trainer, run, run.state, config
+        self._loop = TrainingLoop(trainer, run)
+        self._validating = Cadence(config.training.validate_every)
+        self._saving = Cadence(config.checkpoint.every)
+        self._clock = WallClock(config.budget.wall_clock_seconds, run.started)
+        self._interval = self._epoch_time = Stopwatch()
+        #: Figures of the last finished epoch, and of the last validation in the epoch under way.
+        self._metrics: dict[str, float] = {}
+        self._validation: dict[str, float] = {}
+        #: After how many updates was last validated, saved and logged.
+        self._validated = self._saved = self._logged = 0
+        #: Whether the best so far is still to be saved, and whether it was tried that the state can be.
+        self._improved = self._tried = False
+
+    def fit(self) -> Outcome:
+        """Train, test, and say how it ended."""
+        run, state = self._run, self._state
+        with stopping_on_signals(run):
+            self._check_monitor()
+            while not self._done():
+                self._epoch()
+            self._save(self._validation if self._validated == state.step else {})
+            test = self._test()
+        stop = run.stop
+        return Outcome(
+            "completed" if stop is None else stop.status,
+            "" if stop is None else stop.reason,
+            None if stop is None else stop.by,
+            best_epoch=state.best_epoch,
+            best_metric=state.best_metric,
+            metrics=self._metrics,
+            test_metrics=test,
+            total_time=run.elapsed(),
+        )
+
+    # --- epochs -----------------------------------------------------------------------------------------------------
+
+    def _done(self) -> bool:
+        epochs, steps = self._config.training.max_epochs, self._config.training.max_steps
+        return (
+            self._run.stop is not None
+            or (epochs is not None and self._state.epoch >= epochs)
+            or (steps is not None and self._state.step >= steps)
+        )
+
+    def _at_once(self) -> bool:
+        return self._run.stop is not None and self._run.stop.at_once
+
+    def _epoch(self) -> None:
+        """Train for one epoch, and do what is due at its end."""
+        run, state = self._run, self._state
+        state.epoch, state.batch, before = state.epoch + 1, 0, state.step
+        self._validation = {}
+        for part in (run.parts.model, run.parts.loss):
+            if isinstance(part, nn.Module):
+                part.train()
+        run.hooks.dovetail_epoch_start(run=run, epoch=state.epoch)
+        self._loop.tape.start_interval()
+        self._interval, self._epoch_time = Stopwatch(), Stopwatch()
+        self._wind_up()
+        self._loop.run_epoch(self._when_due)
+        if state.step == before and run.stop is None:
+            raise TrainingError(f"epoch {state.epoch} had no batches")
+        if not self._at_once():
+            self._end_epoch()
+
+    def _wind_up(self) -> None:
+        """Tell the loop when to call next."""
+        step, every = self._state.step, self._config.logging.every
+        log = (step // every + 1) * every
+        due = min(log, self._validating.next_step(step), self._saving.next_step(step))
+        self._loop.due_step = due if self._tried else step + 1
+        self._loop.due_at = min(self._clock.deadline, self._saving.due_at)
+
+    def _when_due(self) -> None:
+        """Do what is due between two updates of an epoch."""
+        step = self._state.step
+        if not self._tried:
+            # What cannot be saved is refused now, and not after hours of training.
+            self._tried = bool(encode(collect_state(self._run, self._loop.tape)))
+        self._log_training()
+        if self._validating.due(step):
+            self._validate()
+        if self._clock.over():
+            self._out_of_time()
+        elif self._improved or self._saving.due(step):
+            self._save(self._validation if self._validated == step else {})
+        self._wind_up()
+
+    def _end_epoch(self) -> None:
+        """Do what is due after the last update of an epoch."""
+        run, state = self._run, self._state
+        self._log_training()
+        self._loop.check()
+        sums = self._loop.tape.start_epoch()
+        speed = self._epoch_time.per_second(sums.samples)
+        due = self._validating.due(state.step) or self._validating.due_after_epoch(state.epoch) or self._done()
+        if due and self._validated != state.step:
+            self._validate()
+            if self._at_once():
+                return
+        measured = sums.means("train")
+        self._metrics = {**measured, **self._validation, **self._rates(), "samples_per_second": speed}
+        if self._validated == state.step:
+            measured |= self._validation
+        if not self._config.checkpoint.monitor.startswith("val_"):
+            self._note_best(self._metrics)
+        if run.schedule is not None:
+            run.schedule.after_epoch(self._metrics)
+        run.log("epoch", self._metrics)
+        run.hooks.dovetail_epoch_end(run=run, epoch=state.epoch, metrics=self._metrics)
+        if self._improved or self._saving.due(state.step) or self._saving.due_after_epoch(state.epoch) or self._done():
+            self._save(measured)
+
+    # --- what is done now and then ------------------------------------------------------------------------------------
+
+    def _log_training(self) -> None:
+        """Log the training figures since the last time, if it is time again."""
+        step = self._state.step
+        if step % self._config.logging.every or self._logged == step:
+            return
+        self._loop.check()
+        sums = self._loop.tape.start_interval()
+        speed = self._interval.per_second(sums.samples)
+        figures = {**sums.means("train"), **self._rates(), "samples_per_second": speed}
+        if sums.gradient_norm is not None:
+            figures["grad_norm"] = sums.gradient_norm
+        self._logged, self._interval = step, Stopwatch()
+        self._run.log("train", figures)
+
+    def _rates(self) -> dict[str, float]:
+        """Return the learning rate as ``lr``, and those of further parameter groups as ``lr_group1``, and so on."""
+        groups = enumerate(self._run.parts.optimizer.param_groups)
+        return {f"lr_group{number}" if number else "lr": float(group["lr"]) for number, group in groups}
+
+    def _validate(self) -> None:
+        run, loader = self._run, self._run.parts.loaders.validation
+        if loader is None:
+            return
+        if not self._clock.has_time_for("validation"):
+            self._out_of_time()
+            return
+        began = time.monotonic()
+        figures = evaluate(self._trainer, run, loader, "val")
+        self._took("validation", began)
+        if figures is None:
+            return
+        self._validated, self._validation = self._state.step, scalars(figures)
+        if self._config.checkpoint.monitor.startswith("val_"):
+            self._note_best(self._validation)
+        run.log("validation", figures)
+        run.hooks.dovetail_validation_end(run=run, metrics=self._validation)
+
+    def _check_monitor(self) -> None:
+        """Look at one batch of validation for the monitored metric, so that a misspelt one does not cost an epoch."""
+        monitor, loader = self._config.checkpoint.monitor, self._run.parts.loaders.validation
+        if loader is not None and monitor.startswith("val_") and monitor != "val_loss":
+            figures = evaluate(self._trainer, self._run, islice(loader, 1), "val") or {monitor: 0.0}
+            if monitor not in scalars(figures):
+                raise TrainingError(missing_metric("checkpoint.monitor", monitor, scalars(figures)))
+
+    def _note_best(self, metrics: Mapping[str, float]) -> None:
+        monitor, state = self._config.checkpoint.monitor, self._state
+        if monitor not in metrics:
+            raise TrainingError(missing_metric("checkpoint.monitor", monitor, metrics))
+        if better(metrics[monitor], state.best_metric, direction(monitor, self._config.checkpoint.mode)):
+            state.best_metric, state.best_epoch, state.best_step = metrics[monitor], state.epoch, state.step
+            self._improved = True
+
+    def _save(self, measured: Mapping[str, float]) -> None:
+        """Save a checkpoint together with the figures ``measured`` of these very weights, unless that is done."""
+        run, step = self._run, self._state.step
+        if self._saved == step and not self._improved:
+            return
+        self._loop.check()
+        self._state.elapsed = run.elapsed()
+        began = time.monotonic()
+        state = collect_state(run, self._loop.tape)
+        checkpoint = run.checkpoints.save(step, self._state.epoch, measured, state)
+        self._took("checkpoint", began)
+        self._saved, self._improved = step, False
+        self._saving.done()
+        run.hooks.dovetail_checkpoint_saved(run=run, checkpoint=checkpoint)
+
+    def _took(self, what: str, began: float) -> None:
+        """Note how long something took that was not training."""
+        seconds = time.monotonic() - began
+        self._clock.took(what, seconds)
+        self._interval.leave_out(seconds)
+        self._epoch_time.leave_out(seconds)
+
+    def _out_of_time(self) -> None:
+        limit = self._config.budget.wall_clock
+        self._run.request_stop(f"the wall clock budget of {limit} is used up", "budget.wall_clock", "out_of_budget")
+
+    def _test(self) -> dict[str, Any]:
+        """Evaluate the best checkpoint on the test split, if there is one and there is time."""
+        run, loader = self._run, self._run.parts.loaders.test
+        if loader is None or not self._config.training.test or self._at_once():
+            return {}
+        if not self._clock.has_time_for("validation"):
+            self._out_of_time()
+            return {}
+        restore_best(run)
+        figures = evaluate(self._trainer, run, loader, "test")
+        if figures is None:
+            return {}
+        run.log("test", figures)
+        return figures

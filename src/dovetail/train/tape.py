@@ -1,0 +1,158 @@
+"""Losses, kept on the device until somebody reads them.
+
+A step writes its loss into memory that the host can see, without waiting for the device. One step later the value is
+looked at, so a loss that is not a number is noticed at once on the CPU, and elsewhere as soon as the copy has arrived.
+Sums are made when they are read: at the logging cadence and at the end of an epoch.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import torch
+from attrs import define, field
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dovetail.losses.result import LossResult
+
+
+@define
+class Sums:
+    """Weighted sums of a loss and of its parts, added up one batch after another in double precision."""
+
+    total: float = 0.0
+    weight: float = 0.0
+    #: By the part's name: (weighted sum, weight).
+    parts: dict[str, tuple[float, float]] = field(factory=dict)
+    #: The largest norm of the gradients before clipping; None where it was not computed.
+    gradient_norm: float | None = None
+    samples: int = 0
+
+    def means(self, prefix: str) -> dict[str, float]:
+        """Return the mean loss and its parts as ``{prefix}_loss``, ``{prefix}_{part}``; NaN where nothing was added."""
+        figures = {f"{prefix}_loss": self.total / self.weight if self.weight else math.nan}
+        for name, (total, weight) in self.parts.items():
+            figures[f"{prefix}_{name}"] = total / weight if weight else math.nan
+        return figures
+
+
+class LossTape:
+    """Takes the losses of batches, and gives their means."""
+
+    def __init__(self, device: torch.device, length: int = 64) -> None:
+        """Make room for ``length`` batches between two readings; a fuller tape reads itself."""
+        self._device = device
+        # Infinite stands for a value that has not arrived from the device.
+        self._memory = torch.full((length,), math.inf, pin_memory=device.type == "cuda")
+        self._slots = list(self._memory.unbind())
+        self._seen = self._memory.numpy().data
+        self._looked_at = 0
+        self._weights: list[Tensor | float] = []
+        self._parts: list[tuple[int, dict[str, Tensor]]] = []
+        self._norms: list[Tensor] = []
+        self._samples = 0
+        #: Since the epoch began, and since the last log.
+        self.epoch, self.interval = Sums(), Sums()
+
+    def add(self, result: LossResult, samples: int) -> None:
+        """Take the loss of one batch."""
+        place = len(self._weights)
+        if place == len(self._slots):
+            self.read()
+            place = 0
+        self._slots[place].copy_(result.total.detach(), non_blocking=True)
+        self._weights.append(result.weight)
+        self._samples += samples
+        if result.parts:
+            # Detached, because a part that is only for the log would keep its whole graph alive.
+            self._parts.append((place, {name: value.detach() for name, value in result.parts.items()}))
+
+    def add_norm(self, norm: Tensor) -> None:
+        """Take the norm of an update's gradients, a 0-d tensor on the device."""
+        self._norms.append(norm)
+
+    def broken(self) -> bool:
+        """Say whether a loss that has arrived is NaN or infinite, without waiting for those that have not."""
+        while self._looked_at < len(self._weights):
+            value = self._seen[self._looked_at]
+            if not math.isfinite(value):
+                # On the CPU everything has arrived. Elsewhere infinite may mean "not yet", and reading will tell.
+                return self._device.type == "cpu" or math.isnan(value)
+            self._looked_at += 1
+        return False
+
+    def read(self) -> None:
+        """Wait for the device and add what is on the tape to the sums."""
+        if not self._weights:
+            return
+        if self._device.type != "cpu":
+            torch.accelerator.synchronize(self._device)
+        totals, weights = self._memory.tolist(), _values(self._weights)
+        parts = _by_name(self._parts)
+        norm = max(_values(self._norms), default=None)
+        for sums in (self.epoch, self.interval):
+            sums.samples += self._samples
+            if norm is not None:
+                sums.gradient_norm = max(norm, sums.gradient_norm or 0.0)
+            # One after another and not as one sum, so that it makes no difference when the tape is read.
+            for place, weight in enumerate(weights):
+                sums.total += totals[place] * weight
+                sums.weight += weight
+            for name, values in parts.items():
+                total, of = sums.parts.get(name, (0.0, 0.0))
+                for place, value in values:
+                    total, of = total + value * weights[place], of + weights[place]
+                sums.parts[name] = total, of
+        self._clear()
+
+    def start_interval(self) -> Sums:
+        """Return the sums since the last log, and begin anew."""
+        self.read()
+        done, self.interval = self.interval, Sums()
+        return done
+
+    def start_epoch(self) -> Sums:
+        """Return the sums of the epoch, and begin anew."""
+        self.read()
+        done, self.epoch = self.epoch, Sums()
+        return done
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the sums of the epoch and the interval under way."""
+        self.read()
+        return {"epoch": attrs.asdict(self.epoch), "interval": attrs.asdict(self.interval)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from sums that :meth:`state_dict` gave."""
+        self._clear()
+        self.epoch, self.interval = Sums(**state["epoch"]), Sums(**state["interval"])
+
+    def _clear(self) -> None:
+        self._weights, self._parts, self._norms = [], [], []
+        self._samples = self._looked_at = 0
+        self._memory.fill_(math.inf)
+
+
+def _values(values: list[Any]) -> list[float]:
+    """Return numbers and 0-d tensors as floats, the tensors in one transfer."""
+    places = [place for place, value in enumerate(values) if isinstance(value, Tensor)]
+    if not places:
+        return [float(value) for value in values]
+    read = torch.stack([values[place].detach().double() for place in places]).tolist()
+    found = dict(zip(places, read, strict=True))
+    return [found[place] if place in found else float(value) for place, value in enumerate(values)]
+
+
+def _by_name(parts: list[tuple[int, dict[str, Tensor]]]) -> dict[str, list[tuple[int, float]]]:
+    """Return each part's values with the places of their batches, all in one transfer."""
+    entries = [(name, place) for place, named in parts for name in named]
+    values = _values([value for _, named in parts for value in named.values()])
+    found: dict[str, list[tuple[int, float]]] = {}
+    for (name, place), value in zip(entries, values, strict=True):
+        found.setdefault(name, []).append((place, value))
+    return found
