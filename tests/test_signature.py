@@ -192,6 +192,14 @@ def test_classes_are_read_by_their_constructor(name):
     assert {"size": int, "scale": float} == annotations(name)
 
 
+def test_inherited_constructor_from_another_module():
+    """Annotations of an inherited constructor are read with the names of the module that wrote them."""
+    parameters = read("dovetail.metrics.confusion_matrix:ConfusionMatrix", kind="metric").parameters
+
+    assert parameters["num_classes"].provided
+    assert parameters["num_classes"].checked
+
+
 def starred(*args: int):
     """Say too little."""
 

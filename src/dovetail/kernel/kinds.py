@@ -293,8 +293,8 @@ _KINDS: Final = (
         "a torch LRScheduler; steps once per update, or per epoch where it has the trait per_epoch",
         provides={
             "optimizer": "the built optimizer",
-            "total_steps": "optimizer updates in the whole run",
-            "steps_per_epoch": "optimizer updates per epoch",
+            "total_steps": "how often it steps in the whole run: updates, or epochs where it steps per epoch",
+            "steps_per_epoch": "how often it steps in an epoch: updates, or 1",
             "max_epochs": "epochs in the whole run",
         },
         objects=frozenset({"optimizer"}),

@@ -150,7 +150,9 @@ def _annotated_parameters(factory: Callable[..., Any]) -> Iterator[tuple[str, in
         signature = inspect.signature(factory, annotation_format=annotationlib.Format.FORWARDREF)
     else:
         signature = inspect.signature(factory)
-    function = inspect.unwrap(vars(factory).get("__init__", factory) if isinstance(factory, type) else factory)
+    # A constructor's annotations mean what they mean in the module that wrote it, which may be a base class's.
+    written = inspect.getattr_static(factory, "__init__") if isinstance(factory, type) else factory
+    function = inspect.unwrap(written)
     module = sys.modules.get(getattr(factory, "__module__", ""), types.ModuleType(""))
     namespace = {**vars(module), **getattr(function, "__globals__", {})}
     for name, parameter in signature.parameters.items():
