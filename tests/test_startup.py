@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from installed import COMMAND, install
 from run_folders import write_run
 

@@ -6,6 +6,7 @@ Completion must not disturb: whatever goes wrong in here, there are simply no su
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterable
 from functools import wraps
 from pathlib import Path
@@ -48,15 +49,17 @@ def run_files(_ctx: click.Context, _parameter: click.Parameter, incomplete: str)
 
 
 @_quietly
-def profiles(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def profiles(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete the profiles of the run file that is already there, and the installed ones."""
     from dovetail.kernel.plugins import Plugins
 
     found: dict[str, str] = {}
+    # Click has not parsed the arguments while an option still lacks its value: the shell's own words are there.
+    file = next((word for word in os.environ.get("COMP_WORDS", "").split() if word.endswith(".toml")), None)
     with contextlib.suppress(Exception):
         from dovetail.config.document import load_document
 
-        found = dict.fromkeys(load_document(ctx.params["file"]).data.get("profile", {}), "in the run file")
+        found = dict.fromkeys(load_document(file or "").data.get("profile", {}), "in the run file")
     found |= {one.name: one.component.summary for one in Plugins.discover().components("profile")}
     return _items(found.items(), incomplete)
 

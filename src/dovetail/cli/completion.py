@@ -68,11 +68,12 @@ complete --no-files --command dovetail --arguments "(_dovetail_completion)"
 
 
 @click.command(
+    short_help="Print the completion script for a shell.",
     epilog=examples(
         "dovetail completion bash >> ~/.bashrc",
         "dovetail completion zsh >> ~/.zshrc",
         "dovetail completion fish > ~/.config/fish/completions/dovetail.fish",
-    )
+    ),
 )
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:

@@ -37,7 +37,11 @@ class Finding:
     message: str
 
 
-@click.command(cls=CommandWithPlugins, epilog=examples("dovetail doctor"))
+@click.command(
+    cls=CommandWithPlugins,
+    short_help="Say what is installed here and whether it works.",
+    epilog=examples("dovetail doctor"),
+)
 @output_option
 @json_option
 @plugin_options

@@ -9,7 +9,10 @@ import click
 from dovetail.cli.text import examples
 
 
-@click.command(epilog=examples("dovetail init", "dovetail init first.toml && dovetail run first.toml"))
+@click.command(
+    short_help="Write a run file that trains in under a minute, offline.",
+    epilog=examples("dovetail init", "dovetail init first.toml && dovetail run first.toml"),
+)
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path), default=Path("digits.toml"))
 @click.option("--force", is_flag=True, help="Replace FILE if it is there.")
 def init(file: Path, *, force: bool) -> None:

@@ -30,6 +30,7 @@ _CODES = {"failed": FAILED, "out_of_budget": OUT_OF_BUDGET, "interrupted": INTER
 
 @click.command(
     cls=CommandWithPlugins,
+    short_help="Train what a run file describes.",
     epilog=examples(
         "dovetail run digits.toml",
         "dovetail run digits.toml training.max_epochs=30 optimizer.lr=3e-3",

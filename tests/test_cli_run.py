@@ -1,0 +1,220 @@
+"""`dovetail run` itself: real runs, small ones, with what they print, leave behind and return."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dovetail.cli import main
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+RUN_FILE = """\
+[run]
+name = "small"
+
+[data]
+type = "csv"
+path = "points.csv"
+target = "side"
+split = { train = 0.6, validation = 0.2, test = 0.2 }
+
+[model]
+type = "mlp"
+hidden_dims = [8]
+
+[loss]
+type = "cross_entropy"
+
+[metrics.accuracy]
+type = "accuracy"
+
+[metrics.confusion]
+type = "confusion_matrix"
+
+[training]
+max_epochs = 3
+
+[hardware]
+threads = 1
+"""
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch) -> Path:
+    """Return a run file over a table of sixty points, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    rows = [f"{x},{60 - x},{'right' if x > 30 else 'left'}" for x in range(60)]
+    Path("points.csv").write_text("x,y,side\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    Path("small.toml").write_text(RUN_FILE, encoding="utf-8")
+    return Path("small.toml")
+
+
+def the_run() -> Path:
+    """Return the folder of the only run there is."""
+    (folder,) = Path("runs/small").iterdir()
+    return folder
+
+
+def test_a_run_says_how_it_went_and_leaves_its_records(small, capsys):
+    """Lines for each epoch, a summary with paths and the command; record, metrics, report and plots on disk."""
+    assert main(["run", "small.toml", "optimizer.lr=0.01"]) == 0
+    said = capsys.readouterr()
+    folder = the_run()
+    lines = said.out.splitlines()
+
+    assert said.err == ""
+    assert lines[0].startswith("small · cpu · fp32 · ")
+    assert len([line for line in lines if re.match(r"epoch \d/3  step \d+/\d+  train_loss .* val_loss ", line)]) == 3
+    assert "  run      " + str(folder) in lines
+    assert "  report   " + str(folder / "report.html") in lines
+    assert lines[-1] == "  again    dovetail run small.toml optimizer.lr=0.01"
+    record = json.loads((folder / "run.json").read_text())
+    assert record["command"] == ["dovetail", "run", "small.toml", "optimizer.lr=0.01"]
+    report = (folder / "report.html").read_text()
+    assert "left taken for right" in report
+    assert "command line, argument 1" in report
+    assert (folder / "plots" / "loss.svg").is_file()
+
+
+def test_its_own_record_repeats_it(small, capsys):
+    """Running resolved.toml gives the same figures."""
+    main(["run", "small.toml", "training.max_epochs=2", "paths.output=one", "--quiet"])
+    (first,) = Path("one/small").iterdir()
+    assert main(["run", str(first / "resolved.toml"), "paths.output=two", "--quiet"]) == 0
+    (second,) = Path("two/small").iterdir()
+    one, two = (json.loads((folder / "run.json").read_text()) for folder in (first, second))
+
+    assert one["test"] == two["test"]
+    assert one["numeric_hash"] == two["numeric_hash"]
+    assert one["metrics"]["train_loss"] == two["metrics"]["train_loss"]
+
+
+def test_json_is_one_document_on_standard_output(small, capsys):
+    """The record with the run's folder; what a person reads goes to standard error."""
+    assert main(["run", "small.toml", "--json"]) == 0
+    said = capsys.readouterr()
+    document = json.loads(said.out)
+
+    assert document["status"] == "completed"
+    assert Path(document["report"]).is_file()
+    assert Path(document["folder"]) == the_run()
+    assert 0 <= document["test"]["test_accuracy"] <= 1
+    assert "epoch 3/3" in said.err
+
+
+@pytest.mark.parametrize(
+    "arguments,watched,summed_up", [(["--quiet"], False, False), (["logging.console=false"], False, True)]
+)
+def test_a_run_can_be_quieter(small, capsys, arguments, watched, summed_up):
+    """--quiet says nothing at all, logging.console = false only how it ended."""
+    assert main(["run", "small.toml", *arguments]) == 0
+    said = capsys.readouterr().out
+
+    assert ("epoch 1/3" in said) == watched
+    assert ("✓ completed" in said) == summed_up
+
+
+def test_a_dry_run_tries_one_batch_and_writes_nothing(small, capsys):
+    """Shapes, sizes, length and the first loss; no run folder."""
+    assert main(["run", "small.toml", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+
+    assert said.startswith("small.toml: ready to run\n")
+    assert re.search(r"samples +36 train · 12 validation · 12 test", said)
+    assert re.search(r"batch +inputs 32 × 2, targets 32", said)
+    assert not Path("runs").exists()
+
+    assert main(["run", "small.toml", "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["sizes"] == {"train": 36, "validation": 12, "test": 12}
+
+
+@pytest.mark.parametrize(
+    "override,expected",
+    [
+        ("data.path=nothing.csv", "data: "),
+        ("data.target=nothing", "data"),
+        ("hardware.device=cuda:7", "command line, argument 1: hardware.device: "),
+        ("model.hidden_dims=[0]", "model"),
+        ("checkpoint.monitor=val_accuracyy", "val_accuracy"),
+    ],
+)
+def test_what_cannot_be_built_is_bad_input(small, capsys, override, expected):
+    """A line or two on standard error, no traceback, nothing on standard output."""
+    code = main(["run", "small.toml", override, "--quiet"])
+    said = capsys.readouterr()
+
+    assert code == (1 if "monitor" in override else 2)
+    assert expected in said.err
+    assert said.out == ""
+    assert "Traceback" not in said.err
+    assert len(said.err.splitlines()) <= 2
+
+
+def test_a_run_that_fails_says_where_its_traceback_is(small, capsys):
+    """Exit code 1, a line about what happened, and the traceback in log.txt only; the report shows the failure."""
+    assert main(["run", "small.toml", "optimizer.lr=1e30", "training.max_grad_norm=@none"]) == 1
+    said = capsys.readouterr()
+    folder = the_run()
+
+    assert "dovetail: the run failed: the loss became NaN or infinite" in said.err
+    assert f"The traceback is in {folder / 'log.txt'}" in said.err
+    assert "Traceback" not in said.out + said.err
+    assert "Traceback" in (folder / "log.txt").read_text()
+    assert "✗ failed" in said.out
+    assert "✗ failed" in (folder / "report.html").read_text()
+
+    assert main(["run", "small.toml", "optimizer.lr=1e30", "training.max_grad_norm=@none", "--json"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert document["status"] == "failed"
+    assert "the loss became NaN" in document["error"]
+    assert document["problems"] == []
+
+
+def test_a_run_out_of_budget_has_an_exit_code_of_its_own(small, capsys):
+    """Stopped cleanly, exit code 3."""
+    assert (
+        main(["run", "small.toml", "budget.wall_clock=1s", "training.max_epochs=1000000", "report.enabled=false"]) == 3
+    )
+    assert "out of budget" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_a_checkpoint_and_exit_code_130(small):
+    """The first interrupt stops with a checkpoint and a summary."""
+    code = "import sys; from dovetail.cli import main; sys.exit(main())"
+    settings = ["training.max_epochs=1000000", "report.enabled=false", "checkpoint.every={minutes=60}"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "run", "small.toml", *settings],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not list(Path("runs").glob("small/*/metrics.jsonl")):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+
+    assert process.returncode == 130, err
+    assert "interrupted" in out
+    assert "Traceback" not in err
+    assert list(the_run().glob("checkpoints/step-*/manifest.json"))
+
+
+@pytest.mark.slow
+def test_the_first_example_learns_to_read_digits(tmp_path, monkeypatch, capsys):
+    """At least 97 % on the test split, in less than a minute of training on two cores."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", str(EXAMPLES / "digits.toml"), "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+
+    assert record["test"]["test_accuracy"] >= 0.97
+    assert record["duration_s"] < 60
+    assert Path(record["report"]).is_file()
