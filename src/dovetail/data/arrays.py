@@ -159,11 +159,11 @@ def as_inputs(
     if values.dtype.kind not in "biuf":
         raise DataError.at(path, f"{_the(name)} has dtype {values.dtype}; inputs are real numbers")
     with np.errstate(over="ignore", invalid="ignore"):
-        made = values.astype(dtype)
+        made = values.astype(dtype, order="C")
     right = np.isfinite(made) if dtype == "float32" else made == values
     if not right.all():
         place = tuple(int(index) for index in np.argwhere(~right)[0])
         shown = place[0] if len(place) == 1 else place
         wanted = "finite float32" if dtype == "float32" else "int64"
         raise DataError.at(path, f"{_the(name)} has {values[place]} at {shown}, which is no {wanted} number")
-    return torch.from_numpy(np.ascontiguousarray(made))
+    return torch.from_numpy(made)

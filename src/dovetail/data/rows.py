@@ -21,7 +21,8 @@ from dovetail.data.strata import label
 
 Array = npt.NDArray[Any]
 #: Where a row begins, and its cells: text or a number as the file has it, None where there is nothing.
-Row = tuple[int, Sequence[str | float | None]]
+Cell = str | float | None
+Row = tuple[int, Sequence[Cell]]
 
 #: What stands for a missing value in a column of numbers; in a column of text it is text.
 MISSING: Final = frozenset({"na", "n/a", "nan", "null", "none", "?"})
@@ -89,7 +90,7 @@ def read_csv(path: Path, *, delimiter: str = ",") -> Table:
                 raise DataError.at(path, found, line=number)
             yield number, [cell.strip() or None for cell in cells]
 
-    return _table(path, digest, names, body)
+    return _table(path, digest, names, body, number_of=number, missing=MISSING)
 
 
 def _csv_rows(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
@@ -132,7 +133,12 @@ def read_jsonl(path: Path) -> Table:
             found = _json_object(path, number, line)
             yield number, [_json_cell(found.get(name)) for name in names]
 
-    return _table(path, digest, names, body)
+    # Text in quotes is text, whatever it looks like.
+    return _table(path, digest, names, body, number_of=_not_text, missing=frozenset())
+
+
+def _not_text(cell: Cell) -> float | None:
+    return None if isinstance(cell, str) else cell
 
 
 def _json_object(path: Path, number: int, line: str) -> dict[str, Any]:
@@ -160,7 +166,7 @@ def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is no JSON number; write null for a missing value")
 
 
-def _json_cell(value: Any) -> str | float | None:
+def _json_cell(value: Any) -> Cell:
     if value is None or isinstance(value, str):
         return value or None
     try:
@@ -230,22 +236,29 @@ class _Kind:
     def numeric(self) -> bool:
         return self.numbers and self.text is None
 
-    def see(self, line: int, cell: str | float | None) -> None:
-        if cell is not None:
-            if number(cell) is not None:
-                self.numbers = True
-            elif self.text is None and str(cell).lower() not in MISSING:
-                self.text = (line, str(cell))
+    def see(self, line: int, cell: Cell, value: float | None, missing: frozenset[str]) -> None:
+        if value is not None:
+            self.numbers = True
+        elif cell is not None and self.text is None and str(cell).lower() not in missing:
+            self.text = (line, str(cell))
 
 
-def _table(path: Path, digest: str, names: list[str], rows: Callable[[], Iterable[Row]]) -> Table:
+def _table(
+    path: Path,
+    digest: str,
+    names: list[str],
+    rows: Callable[[], Iterable[Row]],
+    *,
+    number_of: Callable[[Cell], float | None],
+    missing: frozenset[str],
+) -> Table:
     """Go over the rows twice: to see which columns hold numbers, and to take each into an array of its kind."""
     kinds = [_Kind() for _ in names]
     lines: list[int] = []
     for line, cells in rows():
         lines.append(line)
         for kind, cell in zip(kinds, cells, strict=True):
-            kind.see(line, cell)
+            kind.see(line, cell, number_of(cell), missing)
     if not lines:
         raise DataError.at(path, "there are no rows below the header")
     arrays: list[Array] = [
@@ -255,7 +268,7 @@ def _table(path: Path, digest: str, names: list[str], rows: Callable[[], Iterabl
     for row, (_, cells) in enumerate(rows()):
         for array, cell in zip(arrays, cells, strict=True):
             if array.dtype != object:
-                value = number(cell)
+                value = number_of(cell)
                 array[row] = math.nan if value is None else value
             elif cell is not None:
                 # A label is in thousands of rows: one string for all of them.
@@ -265,7 +278,7 @@ def _table(path: Path, digest: str, names: list[str], rows: Callable[[], Iterabl
     return Table(path, digest, np.asarray(lines), dict(zip(names, arrays, strict=True)), mixed)
 
 
-def number(cell: str | float | None) -> float | None:
+def number(cell: Cell) -> float | None:
     """Return a cell's number, or None. Infinity is one, so that it is refused as such; "1_000" and "nan" are none."""
     if not isinstance(cell, str):
         return cell

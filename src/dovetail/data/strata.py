@@ -152,5 +152,7 @@ def label(value: Any) -> str:
 
 def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
     """Return a key that sorts numbers inside text as numbers: ``class2`` before ``class10``."""
+    if re.fullmatch(r"-\d{1,18}", text):
+        return ((0, int(text), ""),)
     parts = re.findall(r"(\d{1,18})|(\D+|\d+)", text)
     return tuple((0, int(digits), "") if digits else (1, 0, other) for digits, other in parts)
