@@ -52,6 +52,11 @@ class Live:
     path: KeyPath = ()
 
 
+def seen(value: Any) -> str:
+    """Return what a value is, for "expected …, got …"."""
+    return found(value.value if isinstance(value, Live) else value)
+
+
 @frozen
 class Slot:
     """What one key of a table takes."""
@@ -139,12 +144,12 @@ def _scalar(value: Any, annotation: Any) -> Any:
     if is_enum(annotation):  # singledispatch finds str before Enum in the ancestors of a class that is both
         return _choice(value, annotation)
     if toml_type(value) not in accepts(annotation):
-        raise MisfitError(f"expected {describe(annotation)}, got {found(value)}{_without_quotes(value, annotation)}")
+        raise MisfitError(f"expected {describe(annotation)}, got {seen(value)}{_without_quotes(value, annotation)}")
     if annotation is float:
         return _as_float(value)
     if annotation is Path:
         if "\0" in value:
-            raise MisfitError(f"expected a path, got {found(value)}, which holds a NUL")
+            raise MisfitError(f"expected a path, got {seen(value)}, which holds a NUL")
         return Path(value)
     return value
 
@@ -199,8 +204,8 @@ def _choice(value: Any, annotation: Any) -> Any:
     for one in allowed:
         if type(one) is type(value) and one == value:
             return annotation(value) if is_enum(annotation) else value
-    shown = visible(repr(value)) if isinstance(value, str) else found(value)
-    meant = suggest(value, [one for one in allowed if isinstance(one, str)]) if isinstance(value, str) else ""
+    shown = visible(repr(value)) if isinstance(value, str) else seen(value)
+    meant = suggest(value, _words([annotation])) if isinstance(value, str) else ""
     raise MisfitError(f"{shown} is not one of {', '.join(map(repr, allowed))}{meant}")
 
 
@@ -218,7 +223,7 @@ def _array(annotation: Any, converter: BaseConverter) -> Hook:
 
     def structure(value: Any, _: Any) -> Any:
         if not isinstance(value, list) or exact not in {None, len(value)}:
-            raise MisfitError(f"expected {describe(annotation)}, got {found(value)}")
+            raise MisfitError(f"expected {describe(annotation)}, got {seen(value)}")
         if inner is not None:
             return make(inner(value, every))
         gathering, fitted = Gathering(origin), []
@@ -241,7 +246,7 @@ def mapping_hook(annotation: Any, converter: BaseConverter) -> Hook:
 
     def structure(value: Any, _: Any) -> Any:
         if not isinstance(value, dict):
-            raise MisfitError(f"expected {describe(annotation)}, got {found(value)}")
+            raise MisfitError(f"expected {describe(annotation)}, got {seen(value)}")
         gathering, fitted = Gathering(dict), {}
         for name, one in value.items():
             with gathering.at(name):
@@ -277,7 +282,7 @@ def _section(cls: type, converter: BaseConverter) -> Hook:
     def structure(value: Any, _: Any) -> Any:
         if not isinstance(value, Table):
             shown = f"a table with the keys {', '.join(slots)}" if len(slots) <= 4 else "a table"  # noqa: PLR2004 (as many as read well)
-            raise MisfitError(f"expected {shown}, got {found(value)}")
+            raise MisfitError(f"expected {shown}, got {seen(value)}")
         gathering = Gathering(cls)
         fitted = fit_table(converter, value, slots, "a run file" if not value.path else "this table", gathering)
         made: Any = construct(cls, fitted, value, gathering)
@@ -289,25 +294,32 @@ def _section(cls: type, converter: BaseConverter) -> Hook:
 
 def _union(annotation: Any, converter: BaseConverter) -> Hook:
     members = [one for one in get_args(annotation) if accepts(one)]
+    something = [one for one in members if one is not type(None)]
 
     def structure(value: Any, _: Any) -> Any:
+        if value is None and type(None) in members:
+            return None
+        if len(something) == 1:
+            return fit(converter, value, Slot(something[0]))
         # An integer for `float | int` stays one: members that take the value as it is come first.
-        taking = [one for one in members if _takes(one, value)]
-        taking.sort(key=lambda one: one is float and not isinstance(value, float))
+        taking = sorted((one for one in something if _takes(one, value)), key=lambda one: one is float)
         errors: list[Exception] = []
         for one in taking:
             try:
                 return fit(converter, value, Slot(one))
             except FIT_ERRORS as error:
                 errors.append(error)
-        only_choices = errors and all(get_origin(one) is Literal or is_enum(one) for one in taking)
-        if errors and not (only_choices and len(members) > len(taking)):
+        if errors and not all(map(_is_choice, taking)):
             raise errors[0]
-        words = [str(one) for member in taking for one in choices(member)] if only_choices else []
-        meant = suggest(value, words) if isinstance(value, str) else ""
-        raise MisfitError(f"expected {describe(annotation)}, got {found(value)}{meant}")
+        meant = suggest(value, _words(taking)) if isinstance(value, str) else ""
+        raise MisfitError(f"expected {describe(annotation)}, got {seen(value)}{meant}")
 
     return structure
+
+
+def _words(annotations: list[Any]) -> list[str]:
+    """Return the strings that enumerations and Literals allow."""
+    return [one for annotation in annotations for one in choices(annotation) if isinstance(one, str)]
 
 
 def _takes(annotation: Any, value: Any) -> bool:

@@ -8,14 +8,14 @@ from typing import Annotated, Any, NoReturn, get_args, get_origin
 
 from cattrs import Converter
 
-from dovetail.config.converter import Live, Slot, Table, fit, fit_table, make_converter, mapping_hook, tables
+from dovetail.config.converter import Live, Slot, Table, fit, fit_table, make_converter, mapping_hook, seen, tables
 from dovetail.config.diagnostics import found, nearest
 from dovetail.config.errors import FIT_ERRORS, Gathering, MisfitError
 from dovetail.config.notation import dotted, visible
 from dovetail.config.plain import LIVE, is_plain, plain
 from dovetail.config.settings import OfKind
 from dovetail.config.tree import Node
-from dovetail.config.validators import construct, default_value
+from dovetail.config.validators import construct, default_value, message_of
 from dovetail.config.words import part_kind
 from dovetail.kernel.build import Part
 from dovetail.kernel.component import PluginError, load_target
@@ -53,7 +53,7 @@ class Parts:
         table = Table({"type": value}, value.path) if isinstance(value, Live) else value
         if not isinstance(table, Table):
             name = visible(value) if isinstance(value, str) else "…"
-            raise MisfitError(f'expected a table such as {{ type = "{name}" }}, got {found(value)}')
+            raise MisfitError(f'expected a table such as {{ type = "{name}" }}, got {seen(value)}')
         chosen = table.get("type", wanted.default_type)
         if chosen is None:
             self._refuse_without_type(table, wanted.name)
@@ -79,14 +79,14 @@ class Parts:
 
     def _find(self, kind: str, name: Any) -> Registered:
         if not isinstance(name, str):
-            raise MisfitError(f"expected the name of a {kind}, got {found(name)}")
+            raise MisfitError(f"expected the name of a {kind}, got {seen(name)}")
         if name.startswith(LIVE):
             what = visible(name.removeprefix(LIVE))
             raise MisfitError(f"was a live object of Python ({what}) when this was written; pass it again from Python")
         try:
             return self.plugins.find(kind, name)
         except PluginError as error:
-            raise MisfitError(str(error)) from error
+            raise MisfitError(message_of(error)) from error
 
     def _live(self, table: Table, kind: str, live: Any) -> Part:
         """Return the part of an object from Python; its table may hold what the kind keeps for itself, nothing else."""
@@ -151,7 +151,7 @@ def _named(annotation: Any, converter: Converter) -> Callable[[Any, Any], Any]:
     def structure_named(value: Any, _: Any) -> Any:
         how = f"each {wanted.name} has a name: write [{wanted.name}s.NAME]"
         if not isinstance(value, Table):
-            raise MisfitError(f"{how}, got {found(value)}")
+            raise MisfitError(f"{how}, got {seen(value)}")
         if isinstance(value.get("type"), str):
             raise MisfitError(f'{how} with type = "{visible(value["type"])}"')
         return structure(value, annotation)
@@ -172,7 +172,7 @@ def _read(registered: Registered) -> Signature:
     try:
         return read_signature(registered)
     except PluginError as error:
-        raise MisfitError(str(error)) from error
+        raise MisfitError(message_of(error)) from error
 
 
 def reserved_type(reserved: Reserved) -> Any:

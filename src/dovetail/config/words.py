@@ -19,8 +19,20 @@ from dovetail.kernel.kinds import component_kind
 
 ARRAYS: Final = (list, tuple, set, frozenset, Sequence, Collection, Iterable)
 MAPPINGS: Final = (dict, Mapping)
-#: What TOML writes, by its own name for it.
-PLAIN: Final = ("boolean", "integer", "float", "string", "date and time", "date", "time", "array", "table", "none")
+#: What a run file can say, by TOML's name for it.
+PLAIN: Final = (
+    "boolean",
+    "integer",
+    "float",
+    "string",
+    "date and time",
+    "date",
+    "time",
+    "array",
+    "table",
+    "none",
+    "secret",
+)
 
 _SCALARS: Final[dict[Any, tuple[tuple[str, ...], str, str]]] = {  # the values taken, one in words, several in words
     Any: (PLAIN, "a value", "values"),
@@ -110,7 +122,7 @@ def describe(annotation: Any) -> str:
         return describe(get_args(annotation)[0])
     if is_union(annotation):
         members = [one for one in get_args(annotation) if one is not type(None) and accepts(one)]
-        return either(dict.fromkeys(map(describe, members)))
+        return either(dict.fromkeys(word for one in members for word in _alternatives(one)))
     if origin is Literal or is_enum(annotation):
         return either(map(repr, choices(annotation)))
     if annotation in ARRAYS or origin in ARRAYS:
@@ -122,6 +134,12 @@ def either(words: Iterable[str]) -> str:
     """Join alternatives: "a", "a or b", "a, b or c"."""
     *most, last = words
     return f"{', '.join(most)} or {last}" if most else last
+
+
+def _alternatives(annotation: Any) -> list[str]:
+    if get_origin(annotation) is Literal or is_enum(annotation):
+        return list(map(repr, choices(annotation)))
+    return [describe(annotation)]
 
 
 def _array(annotation: Any) -> str:
