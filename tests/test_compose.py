@@ -223,16 +223,28 @@ def test_circles_are_named(write: Write) -> None:
 def test_chains_and_crowds_have_a_limit(write: Write) -> None:
     """Neither a long chain of files nor a great many of them keeps a run waiting."""
     chain = {f"f{number}": f'extends = ["f{number + 1}.toml"]\n' for number in range(MAX_CHAIN + 5)}
-    many = {f"g{number}": "" for number in range(MAX_FILES)}
+    many = {f"g{number}": "" for number in range(MAX_FILES + 5)}
 
     assert refusals(write(**chain)) == [
         f"f{MAX_CHAIN - 1}.toml:1:12: extends: more than {MAX_CHAIN} files extend one another in a row"
     ]
     [said] = refusals(write(run="extends = [\n" + "\n".join(f"'{name}.toml'," for name in many) + "\n]", **many))
-    assert said == f"run.toml:{MAX_FILES + 1}:1: extends: more than {MAX_FILES} files make up this configuration"
+    assert (
+        said == f"run.toml:{MAX_FILES + 1}:1: extends: more than {MAX_FILES} files or 2 MB make up this configuration"
+    )
 
 
 EXAMPLE = 'for example extends = ["base.toml"]'
+
+
+def test_many_large_files_have_a_limit(write: Write) -> None:
+    """Files that are large, though each within its limit, are refused before they fill the memory."""
+    names = [f"large{number}" for number in range(8)]
+    large = dict.fromkeys(names, "#" * 900_000)
+
+    [said] = refusals(write(run="extends = [\n" + "".join(f"'{name}.toml',\n" for name in names) + "]", **large))
+
+    assert said == "run.toml:5:1: extends: more than 64 files or 2 MB make up this configuration"
 
 
 @pytest.mark.parametrize(

@@ -244,10 +244,10 @@ def _check_refusal(text: str) -> None:
 )
 def test_hostile_texts_end_in_one_line(text: str, said: str) -> None:
     """What no run file needs is refused at its place, in moments."""
-    started = time.perf_counter()
+    started = time.process_time()
 
     assert said == refusal(text)
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
 
 
 def test_long_but_honest_texts_are_read() -> None:

@@ -186,10 +186,10 @@ def test_mistakes_are_named_with_the_argument(argument: str, said: str) -> None:
 )
 def test_hostile_arguments_end_in_one_line(argument: str, said: str) -> None:
     """What no run needs is refused in moments, without repeating all of it."""
-    started = time.perf_counter()
+    started = time.process_time()
 
     assert refusals(argument) == [f"command line, argument 1: {said}"]
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
 
 
 def test_the_same_key_twice() -> None:

@@ -19,6 +19,8 @@ COMPOSITION: Final = ("extends", "profile")
 MAX_CHAIN: Final = 16
 #: How many files may make up one configuration.
 MAX_FILES: Final = 64
+#: How many characters these files may have together, but for the last.
+MAX_SIZE: Final = 2_000_000
 _EXAMPLE: Final = 'for example extends = ["base.toml"]'
 
 
@@ -38,6 +40,9 @@ class Files:
     read: list[File] = field(factory=list)
     #: The files met so far, by their real path; also those that could not be read.
     _met: set[str] = field(factory=set)
+    _size: int = 0
+    #: Whether it has been said that there is too much; once is enough.
+    _full: bool = False
 
     def add(self, name: str) -> None:
         """Read a file and, before it, the files it extends; what is wrong with them is added to ``problems``."""
@@ -47,13 +52,15 @@ class Files:
         real = _real(name)
         if asked is not None and (refusal := self._refusal(real, name, chain)):
             self.problems.append(Problem(asked, "extends", refusal))
-        elif real not in self._met:
+        elif real not in self._met and (asked is None or self._has_room(asked)):
             self._met.add(real)
             try:
-                tree = load_document(name).tree()
+                document = load_document(name)
             except ConfigError as error:
                 self.problems.extend(_as_asked(problem, asked) for problem in error.problems)
             else:
+                self._size += len(document.text)
+                tree = document.tree()
                 for entry, origin in self._extended(tree):
                     self._add(_beside(name, entry), origin, {**chain, real: name})
                 self.read.append(self._file(tree))
@@ -64,9 +71,17 @@ class Files:
             return f"files extend one another in a circle: {' → '.join(visible(way) for way in [*names, name])}"
         if len(chain) >= MAX_CHAIN:
             return f"more than {MAX_CHAIN} files extend one another in a row"
-        if len(self._met) >= MAX_FILES and real not in self._met:
-            return f"more than {MAX_FILES} files make up this configuration"
         return None
+
+    def _has_room(self, asked: Origin) -> bool:
+        """Tell whether one more file may be read; of those that may not, the first is a problem."""
+        if len(self._met) < MAX_FILES and self._size <= MAX_SIZE:
+            return True
+        if not self._full:
+            self._full = True
+            message = f"more than {MAX_FILES} files or {MAX_SIZE // 1_000_000} MB make up this configuration"
+            self.problems.append(Problem(asked, "extends", message))
+        return False
 
     def _extended(self, tree: Node) -> list[tuple[str, Origin]]:
         node = tree.table.get("extends")
