@@ -67,8 +67,8 @@ def list_(*, output: str, name: str | None, status: str | None, limit: int | Non
 def show(run: str, *, output: str, as_json: bool) -> None:
     """Show one run: its outcome, figures and settings.
 
-    RUN is an id or the beginning of one (or of its last six digits), a run's name for its newest run, "latest", or the
-    path of a run folder.
+    RUN is an id or the beginning of one (or of its last six digits), a run's name for its newest run, "latest" (or
+    "latest~1" for the one before), or the path of a run folder.
     """
     from dovetail.track.runs import find_run
 

@@ -59,9 +59,10 @@ def settle(node: Node, problems: list[Problem], path: KeyPath = ()) -> Node:
 
 def _changes_type(lower: Node, upper: Node) -> bool:
     old, new = lower.table.get("type"), upper.table.get("type")
-    if old is None or new is None or not isinstance(old.value, str) or not isinstance(new.value, str):
+    if old is None or new is None or new.says(UNSET):
         return False
-    return new.value not in {old.value, UNSET}
+    # An object passed from Python, on either side, is a type of its own: options belong to what they were written for.
+    return not (isinstance(old.value, str) and isinstance(new.value, str) and old.value == new.value)
 
 
 def _emptied(node: Node) -> Node:

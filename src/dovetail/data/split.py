@@ -209,18 +209,22 @@ def _equal(values: Any, value: str | float) -> Any:
 
 
 def column(dataset: Any, name: str, asked_by: str) -> Any:
-    """Return a column of ``dataset`` as a 1-d array.
+    """Return a column of ``dataset`` as a 1-d array; ``targets`` is there wherever the dataset has targets.
 
     Raises:
         DataError: there is none of that name; the message says who asked.
     """
     own = getattr(dataset, "column", None)
-    if own is None:
-        raise DataError(f"{asked_by} = '{name}': this dataset has no columns")
+    targets = getattr(dataset, "targets", None)
     try:
+        if own is None:
+            raise KeyError(f"this dataset has no column '{name}'")  # noqa: TRY301 (answered below, with the others)
         values = np.asarray(own(name))
     except KeyError as error:
-        raise DataError(f"{asked_by}: {error.args[0]}") from None
+        # Every dataset with targets answers to that name, whatever its own column is called.
+        if name != "targets" or targets is None:
+            raise DataError(f"{asked_by}: {error.args[0]}") from None
+        values = np.asarray(targets)
     if values.shape != (len(dataset),):
         raise DataError(f"{asked_by}: column '{name}' has shape {values.shape} for {count(len(dataset), 'sample')}")
     return values

@@ -143,7 +143,7 @@ def find_run(reference: str, output: Path) -> RunRecord:
     """Return the run that ``reference`` means.
 
     Args:
-        reference: ``latest``; a run's name, for its newest run; an id, or the beginning of one or of its last six
+        reference: ``latest``, or ``latest~1`` for the one before; a run's name, for its newest run; an id, or the beginning of one or of its last six
             digits; ``name/id``; or the path of a run folder.
         output: the folder that runs are looked up in, unless ``reference`` is a path.
 
@@ -156,8 +156,13 @@ def find_run(reference: str, output: Path) -> RunRecord:
     if not runs:
         msg = f"there are no runs in {output}"
         raise RunLookupError(msg)
-    if reference == "latest":
-        return runs[-1]
+    latest = re.fullmatch(r"latest(?:~(\d{1,6}))?", reference)
+    if latest:
+        back = int(latest[1] or 0)
+        if back >= len(runs):
+            msg = f"'{reference}': there are only {len(runs)} runs in {output}"
+            raise RunLookupError(msg)
+        return runs[-1 - back]
     of_name = [run for run in runs if run.name == reference]
     if of_name:
         return of_name[-1]
