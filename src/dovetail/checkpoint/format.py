@@ -216,14 +216,13 @@ def _no_tensors(reference: Any) -> torch.Tensor:
 def _read(path: Path, largest: int) -> bytes:
     try:
         with path.open("rb") as file:
-            raw = file.read(largest + 1)
+            if os.fstat(file.fileno()).st_size > largest:
+                raise CheckpointError(path, f"this file is larger than {size(largest)}, which no checkpoint of ours is")
+            return file.read()
     except FileNotFoundError:
         raise
     except OSError as error:
         raise CheckpointError(path, f"this file cannot be read ({error.strerror})") from error
-    if len(raw) > largest:
-        raise CheckpointError(path, f"this file is larger than {size(largest)}, which no checkpoint of ours is")
-    return raw
 
 
 def verify(directory: Path, names: tuple[str, ...] = FILES) -> Manifest:
