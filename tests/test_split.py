@@ -254,7 +254,7 @@ def test_columns_and_values_that_are_not_there_are_named(options, message):
 
 def test_a_dataset_without_columns_says_so():
     """A plain dataset cannot be split by one."""
-    with pytest.raises(DataError, match="has no columns"):
+    with pytest.raises(DataError, match=r"has no column .x."):
         split(Plain(10), SplitOptions(by="x", test=[1]), 0)
 
 
@@ -353,3 +353,13 @@ def test_a_subset_tells_what_its_dataset_tells():
     assert not hasattr(Subset(Plain(3), np.arange(2)), "num_classes")
     with pytest.raises(KeyError, match="has no columns"):
         Subset(Plain(3), np.arange(2)).column("x")
+
+
+def test_targets_can_be_named_whatever_their_column():
+    """``stratify = "targets"`` works for every dataset that has targets, also for one without columns."""
+    dataset = samples([0] * 20 + [1] * 20)
+    plain = Plain(40)
+    plain.targets = [0] * 20 + [1] * 20
+    for one in (dataset, plain):
+        made = split(one, SplitOptions(test=0.5, stratify="targets"), 0)
+        assert len(made.test) == 20
