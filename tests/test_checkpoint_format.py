@@ -9,10 +9,8 @@ import math
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
-import time
 import tracemalloc
 from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
 from pathlib import Path
@@ -722,38 +720,3 @@ def test_a_full_disk_names_what_was_needed(tmp_path):
         read_checkpoint(disk / "first")
     finally:
         subprocess.run(["umount", disk], check=True)
-
-
-SAVER = """
-import sys
-from pathlib import Path
-import torch
-from dovetail.checkpoint.format import write_checkpoint
-torch.set_num_threads(1)
-number = 0
-while True:
-    number += 1
-    state = {"model": {"w": torch.full((100_000,), float(number))}}
-    write_checkpoint(Path(sys.argv[1]) / f"{sys.argv[2]}-{number:08d}", state)
-    print(number, flush=True)
-"""
-
-
-@pytest.mark.slow
-def test_a_killed_save_leaves_whole_checkpoints_only(tmp_path):
-    """Reliability 1: every folder that is there verifies, and the newest one that was reported is there."""
-    draw = random.Random(2)  # noqa: S311 (instants to kill at)
-    for round_number in range(2):
-        saver = subprocess.Popen(
-            [sys.executable, "-c", SAVER, tmp_path, str(round_number)], stdout=subprocess.PIPE, text=True
-        )
-        last = int(saver.stdout.readline())
-        time.sleep(draw.uniform(0.01, 0.3))
-        saver.send_signal(signal.SIGKILL)
-        last = max([last, *map(int, saver.stdout.read().split())])
-        saver.wait()
-        saver.stdout.close()
-        paths = sorted(path for path in tmp_path.iterdir() if not path.name.startswith(PREFIX))
-        for path in paths:
-            verify(path)
-        assert f"{round_number}-{last:08d}" in {path.name for path in paths}
