@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -206,6 +207,29 @@ def test_ctrl_c_leaves_a_checkpoint_and_exit_code_130(small):
     assert "interrupted" in out
     assert "Traceback" not in err
     assert list(the_run().glob("checkpoints/step-*/manifest.json"))
+
+
+@pytest.mark.parametrize("profile", [[], ["--profile", "ci_fast"]], ids=["", "ci_fast"])
+@pytest.mark.parametrize("example", sorted(path.name for path in EXAMPLES.glob("*.toml")))
+def test_every_example_is_ready_to_run(example, profile, monkeypatch, capsys):
+    """From the folder of the repository, without a download, also for a smoke test."""
+    monkeypatch.chdir(EXAMPLES.parent)
+
+    assert main(["run", f"examples/{example}", "--dry-run", *profile]) == 0, capsys.readouterr().err
+    assert "ready to run" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "example,name",
+    [
+        (path.name, name)
+        for path in sorted(EXAMPLES.glob("*.toml"))
+        for name in tomllib.loads(path.read_text(encoding="utf-8")).get("profile", {})
+    ],
+)
+def test_every_profile_of_an_example_is_sound(example, name, capsys):
+    """Also those that a small machine cannot run."""
+    assert main(["config", "check", str(EXAMPLES / example), "--profile", name]) == 0, capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -71,12 +71,12 @@ def test_an_epoch_is_one_line(tmp_path):
 
 
 def test_an_epoch_without_validation_has_its_line(tmp_path):
-    """The figures of the epoch alone are shown."""
+    """The figures of the epoch alone are shown, not those of a validation that was before its end."""
     stream = io.StringIO()
     console, run = Console(stream), a_run(tmp_path)
     console.dovetail_run_start(run)
     run.state.step = 10
-    console.dovetail_log("epoch", {"train_loss": 1.1, "lr": 0.1})
+    console.dovetail_log("epoch", {"train_loss": 1.1, "lr": 0.1, "val_loss": 3.0})
     console.dovetail_run_end()
 
     assert stream.getvalue().splitlines()[1:] == ["epoch 1/3  step 10/30  train_loss 1.1"]

@@ -41,6 +41,8 @@ def test_runs_are_listed_oldest_first(output):
     "reference,expected",
     [
         ("latest", OTHER),
+        ("latest~1", SECOND),
+        ("latest~2", FIRST),
         ("digits", SECOND),
         ("signals", OTHER),
         (FIRST, FIRST),
@@ -65,6 +67,7 @@ def test_a_run_is_found_by_its_path(output, tmp_path):
     [
         ("2026", "'2026' could be digits/2026-11-20T15-36-00-3f9c1a, digits/2026"),
         ("nothing", "there is no run 'nothing'"),
+        ("latest~3", "there are only 3 runs"),
         ("", "there is no run ''"),
     ],
 )

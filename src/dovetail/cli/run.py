@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -85,9 +86,29 @@ def _train(config: RunConfig, command: Sequence[str], *, quiet: bool, as_json: b
 
     stream = sys.stderr if as_json else sys.stdout
     console = Console(stream, mode="silent" if quiet else None if config.logging.console else "summary")
-    outcome = start(config, argv=command, listeners=[console])
+    with _placed(config):
+        outcome = start(config, argv=command, listeners=[console])
     console.summarise(outcome, command)
     return outcome, console
+
+
+@contextlib.contextmanager
+def _placed(config: RunConfig) -> Iterator[None]:
+    """Give what a factory refuses the place of its table in the run file.
+
+    Raises:
+        ConfigError: in the place of a BuildError.
+    """
+    from dovetail.kernel.build import BuildError
+
+    try:
+        yield
+    except BuildError as error:
+        from dovetail.config.diagnostics import ConfigError, Problem
+        from dovetail.config.structure import origin_of
+
+        origin = origin_of(config.tree, tuple(error.path.split(".")), key=True)
+        raise ConfigError([Problem(origin, error.path, error.message)]) from error
 
 
 def _fail(outcome: Outcome, console: Console, *, as_json: bool) -> NoReturn:
@@ -122,8 +143,14 @@ def _rehearse(file: str, config: RunConfig, *, as_json: bool, quiet: bool) -> No
 
     from dovetail.run import prepare
     from dovetail.track.words import duration, figure, plural
+    from dovetail.train.errors import TrainingError
 
-    found = prepare(config)
+    try:
+        with _placed(config):
+            found = prepare(config)
+    except TrainingError as error:
+        msg = f"dovetail: {error}"
+        raise RunFailedError(msg, {}) from error
     if as_json:
         click.echo(json.dumps({"file": file, **asdict(found)}, ensure_ascii=False, indent=2))
     elif not quiet:

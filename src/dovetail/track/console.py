@@ -89,15 +89,13 @@ class Console:
             self._flush()
             self._pending = (_where(progress), dict(metrics), progress.is_best())
         elif event == "epoch":
-            where, measured, best = self._pending or (_where(progress), {}, False)
-            ends_epoch = where == _where(progress)
-            if not ends_epoch:
+            where = _where(progress)
+            if self._pending and self._pending[0] != where:
                 self._flush()
-            self._pending = (
-                _where(progress),
-                {**metrics, **measured} if ends_epoch else dict(metrics),
-                best and ends_epoch,
-            )
+            _, validated, best = self._pending or (where, {}, False)
+            # Of an earlier validation the epoch tells again what has had its line.
+            own = {name: value for name, value in metrics.items() if not name.startswith("val_")}
+            self._pending = (where, {**own, **validated}, best)
             self._flush()
         elif self._pending:
             self._flush()

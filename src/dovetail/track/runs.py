@@ -143,8 +143,8 @@ def find_run(reference: str, output: Path) -> RunRecord:
     """Return the run that ``reference`` means.
 
     Args:
-        reference: ``latest``, or ``latest~1`` for the one before; a run's name, for its newest run; an id, or the beginning of one or of its last six
-            digits; ``name/id``; or the path of a run folder.
+        reference: ``latest``, or ``latest~1`` for the one before; a run's name, for its newest run; an id, or the
+            beginning of one or of its last six digits; ``name/id``; or the path of a run folder.
         output: the folder that runs are looked up in, unless ``reference`` is a path.
 
     Raises:
