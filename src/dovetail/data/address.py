@@ -1,4 +1,4 @@
-"""Addressed randomness for the loader: a value depends only on the words that name it, never on what was drawn before.
+"""Random orders that depend on what names them only, and keys that depend on the content of rows only.
 
 The mixing is SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): integer arithmetic, hence the same on every machine and
 with every version of every library, which the permutations of torch and NumPy do not promise.
@@ -13,27 +13,17 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from dovetail.random import derive_seed
+
 _GOLDEN: Final = 0x9E3779B97F4A7C15
 _FIRST: Final = 0xBF58476D1CE4E5B9
 _SECOND: Final = 0x94D049BB133111EB
-_MASK: Final = (1 << 64) - 1
 
 Keys = npt.NDArray[np.uint64]
 
 
-def mix(*words: int) -> int:
-    """Return 64 bits that depend on all of ``words`` and their order."""
-    state = 0
-    for word in words:
-        state = (state ^ (word & _MASK)) + _GOLDEN & _MASK
-        state = (state ^ (state >> 30)) * _FIRST & _MASK
-        state = (state ^ (state >> 27)) * _SECOND & _MASK
-        state ^= state >> 31
-    return state
-
-
 def mix_array(state: Keys | int, words: npt.NDArray[Any]) -> Keys:
-    """Do one round of :func:`mix` for every word of an integer array, from one state or from one state each."""
+    """Return 64 bits for every word of an integer array that depend on it and on the state, one for all or one each."""
     mixed = words.astype(np.uint64) ^ np.asarray(state, dtype=np.uint64)
     mixed += np.uint64(_GOLDEN)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(_FIRST)
@@ -41,9 +31,9 @@ def mix_array(state: Keys | int, words: npt.NDArray[Any]) -> Keys:
     return mixed ^ (mixed >> np.uint64(31))
 
 
-def permutation(length: int, *words: int) -> npt.NDArray[np.int64]:
-    """Return an order of ``0 … length - 1`` that depends only on ``length`` and ``words``."""
-    keys = mix_array(mix(*words), np.arange(length, dtype=np.uint64))
+def permutation(length: int, seed: int, *parts: int | str) -> npt.NDArray[np.int64]:
+    """Return an order of ``0 … length - 1`` that depends only on ``length`` and on what is named."""
+    keys = mix_array(derive_seed(seed, *parts), np.arange(length, dtype=np.uint64))
     return np.argsort(keys, kind="stable").astype(np.int64, copy=False)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from typing import Any, Final, cast, final
+from typing import Any, cast, final
 
 import torch
 from attrs import define, field, frozen
@@ -15,9 +15,6 @@ from dovetail.data.collators import DefaultCollator
 from dovetail.data.errors import DataError
 from dovetail.data.sampler import Address, AddressedSampler
 from dovetail.data.seeding import KeptGlobals, seed_globals
-
-_SAMPLE: Final = 1  # the streams of random numbers drawn with one seed
-_BATCH: Final = 2
 
 
 @final
@@ -60,12 +57,12 @@ class Fetcher:
         with KeptGlobals() if draws and get_worker_info() is None else nullcontext():
             samples = [self._sample(epoch, int(index)) for index in indices]
             if self._collating:
-                seed_globals(self.seed, _BATCH, epoch, int(indices[0]))
+                seed_globals(self.seed, "batch", epoch, int(indices[0]))
             return self.collator(samples)
 
     def _sample(self, epoch: int, index: int) -> Any:
         if self._sampling:
-            seed_globals(self.seed, _SAMPLE, epoch, index)
+            seed_globals(self.seed, "sample", epoch, index)
         sample = self.dataset[index]
         for transform in self.transforms:
             sample = transform(sample)

@@ -10,8 +10,6 @@ from attrs import field, frozen
 from dovetail.data.address import permutation
 from dovetail.data.samples import Indices
 
-_STREAM = 0x5A3B  # sets the order's numbers apart from others drawn with the same seed
-
 #: The epoch, and the indices of a batch's samples.
 Address = tuple[int, Indices]
 
@@ -38,7 +36,7 @@ class AddressedSampler:
             # Only the latest is kept: an epoch is asked for batch by batch, and a finished one not again.
             self._orders.clear()
             self._orders[epoch] = (
-                permutation(self.length, self.seed, _STREAM, epoch) if self.shuffle else np.arange(self.length)
+                permutation(self.length, self.seed, "order", epoch) if self.shuffle else np.arange(self.length)
             )
         return self._orders[epoch]
 

@@ -9,16 +9,16 @@ from typing import Any, final
 import numpy as np
 import torch
 
-from dovetail.data.address import mix
+from dovetail.random import derive_seed
 
 
-def seed_globals(*words: int) -> None:
-    """Seed the global generators of Python, NumPy and torch on the CPU with what ``words`` name."""
-    seed = mix(*words)
+def seed_globals(seed: int, *parts: int | str) -> None:
+    """Seed the global generators of Python, NumPy and torch on the CPU with what is named."""
+    seed = derive_seed(seed, *parts)
     random.seed(seed)
     np.random.seed(seed & 0xFFFF_FFFF)  # noqa: NPY002 (the global generator is what third-party transforms draw from)
     # Not torch.manual_seed, which would also reset every GPU's generator, and with it the model's dropout.
-    torch.default_generator.manual_seed(seed >> 1)
+    torch.default_generator.manual_seed(seed)
 
 
 @final

@@ -10,17 +10,17 @@ import attrs
 import numpy as np
 from attrs import frozen
 
-from dovetail.data.address import Keys, mix, mix_array
+from dovetail.data.address import Keys, mix_array
 from dovetail.data.errors import DataError, count, listing
 from dovetail.data.samples import Indices, subset
 from dovetail.data.strata import apportion, distinct, label, strata
+from dovetail.random import derive_seed
 
 SplitName = Literal["train", "validation", "test"]
 NAMES: Final[tuple[SplitName, ...]] = ("train", "validation", "test")
 
 _DEFAULT: Final = 0.1  # of the samples, for validation and for test, where nothing is said
 _SLACK: Final = 1e-6  # fractions written in decimals do not add up to 1 exactly
-_STREAM: Final = 0x5911  # sets the numbers drawn here apart from the loader's
 
 Share = float | list[str | int | float] | None
 
@@ -169,7 +169,7 @@ def _keys(dataset: Any, seed: int) -> Keys:
     """Return a random number for each sample: drawn for its content where the dataset tells it, else for its index."""
     own = getattr(dataset, "row_keys", None)
     words = own() if own is not None else np.arange(len(dataset), dtype=np.uint64)
-    return mix_array(mix(seed, _STREAM), words)
+    return mix_array(derive_seed(seed, "split"), words)
 
 
 def _by_value(dataset: Any, options: SplitOptions) -> dict[SplitName, Indices]:
@@ -270,5 +270,5 @@ def _named(targets: Any, dataset: Any) -> Any:
 def _limited(dataset: Any, rows: Indices, options: SplitOptions, seed: int) -> Any:
     if options.limit is None or len(rows) <= options.limit:
         return dataset if len(rows) == len(dataset) else subset(dataset, rows)
-    kept = rows[np.argsort(mix_array(mix(seed, _STREAM, 1), rows), kind="stable")[: options.limit]]
+    kept = rows[np.argsort(mix_array(derive_seed(seed, "limit"), rows), kind="stable")[: options.limit]]
     return subset(dataset, np.sort(kept))
