@@ -21,6 +21,7 @@ from torch import Tensor
 
 from dovetail import ops
 from dovetail.ops import _loader
+from dovetail.ops._grad_norms import _joined
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -30,11 +31,12 @@ needs_native = pytest.mark.skipif(os.environ.get("DOVETAIL_NATIVE") == "0", reas
 
 
 def assert_same(got: ops.GradNorms, expected: ops.GradNorms) -> None:
-    """Norms to float64's rounding; magnitudes and counts exactly."""
-    torch.testing.assert_close(got.norms, expected.norms, rtol=1e-12, atol=0, equal_nan=True)
-    torch.testing.assert_close(got.max_abs, expected.max_abs, rtol=0, atol=0, equal_nan=True)
-    torch.testing.assert_close(got.nonfinite, expected.nonfinite, rtol=0, atol=0)
-    torch.testing.assert_close(got.total, expected.total, rtol=1e-12, atol=0, equal_nan=True)
+    """Norms to a few roundings of float32; magnitudes and counts exactly."""
+    close = {"rtol": 4e-6, "atol": 0, "equal_nan": True}
+    for name in ("norms", "total", "clip_coef", "minimum", "mean", "maximum"):
+        torch.testing.assert_close(getattr(got, name), getattr(expected, name), **close, msg=name)
+    for name in ("max_abs", "zeros", "nans", "infs", "histogram"):
+        torch.testing.assert_close(getattr(got, name), getattr(expected, name), rtol=0, atol=0, equal_nan=True)
 
 
 def strided(tensor: Tensor, layout: str) -> Tensor:
@@ -58,7 +60,7 @@ def gradients(draw: st.DrawFn) -> Tensor:
     """A tensor of any dtype, shape and layout, with large, tiny, NaN and infinite values in it."""
     dtype = draw(st.sampled_from(DTYPES))
     shape = draw(st.lists(st.integers(0, 70), max_size=3))
-    scale = draw(st.sampled_from([1.0, 1e-7, 1e4, 0.0]))
+    scale = draw(st.sampled_from([1.0, 1e-7, 1e4, 0.0, 1e-30, 1e-42, 1e25]))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
     tensor = (torch.randn(shape, generator=generator, dtype=torch.float64) * scale).to(dtype)
     specials = draw(st.lists(st.sampled_from([float("nan"), float("inf"), -float("inf"), -0.0, 5e-8]), max_size=3))
@@ -71,17 +73,18 @@ def gradients(draw: st.DrawFn) -> Tensor:
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@given(grads=st.lists(gradients(), max_size=6))
-@example(grads=[torch.zeros(0), torch.zeros(3, 0), torch.ones(())])
-def test_grad_norms_agrees_with_its_reference(device: str, grads: list[Tensor]) -> None:
+@given(grads=st.lists(gradients(), max_size=6), max_norm=st.sampled_from([float("inf"), 1.0, 1e-3, 1e4]))
+@example(grads=[torch.zeros(0), torch.zeros(3, 0), torch.ones(())], max_norm=1.0)
+def test_grad_norms_agrees_with_its_reference(device: str, grads: list[Tensor], max_norm: float) -> None:
     """Any mixture of dtypes, shapes, strides, empties, NaN and infinities."""
     grads = [grad.to(device) for grad in grads]
 
-    got = ops.grad_norms(grads)
+    got = ops.grad_norms(grads, max_norm)
 
-    assert_same(got, ops.grad_norms_reference(grads))
-    assert got.norms.shape == got.max_abs.shape == got.nonfinite.shape == (len(grads),)
-    assert all(field.device.type == device for field in got if grads)
+    assert_same(got, ops.grad_norms_reference(grads, max_norm))
+    assert len(got) == len(grads)
+    assert got.histogram.sum() == len(grads)
+    assert {got.values.device.type, got.counts.device.type} == {device} or not grads
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -140,24 +143,78 @@ def test_grad_norms_is_the_same_with_any_number_of_threads() -> None:
         torch.set_num_threads(threads)
 
     for result in results[1:]:
-        assert all(torch.equal(one, other) for one, other in zip(result, results[0], strict=True))
+        assert torch.equal(result.values, results[0].values)
+        assert torch.equal(result.counts, results[0].counts)
 
 
 def test_grad_norms_of_nothing() -> None:
     """No gradients: empty statistics and a total of zero."""
-    got = ops.grad_norms([])
+    for got in (ops.grad_norms([]), ops.grad_norms([None, None])):
+        assert len(got) == 0
+        assert got.values.tolist() == [0.0, 1.0, 0.0, 0.0, 0.0]
+        assert got.counts.tolist() == [0] * 26
 
-    assert [field.tolist() for field in got] == [[], [], [], 0.0]
+
+def test_grad_norms_by_hand() -> None:
+    """Every field of a small case; None is skipped."""
+    got = ops.grad_norms([torch.tensor([3.0, -4.0, 0.0]), None, torch.tensor([[0.0, -0.0], [0.0, 12.0]])], max_norm=6.5)
+
+    assert got.norms.tolist() == [5.0, 12.0]
+    assert got.max_abs.tolist() == [4.0, 12.0]
+    assert got.zeros.tolist() == [1, 3]
+    assert got.nans.tolist() == got.infs.tolist() == [0, 0]
+    assert got.total.item() == 13.0
+    assert got.clip_coef.item() == 6.5 / (13.0 + 1e-6)
+    assert (got.minimum.item(), got.mean.item(), got.maximum.item()) == (5.0, 8.5, 12.0)
+    assert got.to_host() is got
+    occupied = [ops.HISTOGRAM_EDGES[place - 1] for place in got.histogram.nonzero().flatten().tolist()]
+    assert occupied == [3.0, 10.0]
 
 
-def test_grad_norms_reads_sparse_gradients() -> None:
-    """A sparse gradient counts like the dense one it stands for, repeated indices summed."""
+@given(norm=st.floats(1e-3, 1e3), max_norm=st.floats(1e-3, 1e3))
+def test_grad_norms_clips_as_torch_does(norm: float, max_norm: float) -> None:
+    """Gradients times `clip_coef` are what torch.nn.utils.clip_grad_norm_ leaves."""
+    parameter = torch.nn.Parameter(torch.zeros(7))
+    parameter.grad = torch.randn(7) * norm
+    clipped = parameter.grad * ops.grad_norms([parameter.grad], max_norm).clip_coef.float()
+
+    torch.nn.utils.clip_grad_norm_([parameter], max_norm)
+
+    torch.testing.assert_close(clipped, parameter.grad)
+
+
+def test_grad_norms_counts_edges_of_the_histogram_as_torch_does() -> None:
+    """A norm on an edge belongs to the bin above it; zero to the first bin, NaN and Inf to the last."""
+    norms = [0.0, *ops.HISTOGRAM_EDGES, float("inf"), float("nan")]
+
+    got = ops.grad_norms([torch.tensor([norm], dtype=torch.float64) for norm in norms])
+
+    assert got.histogram.tolist() == [1] * 25 + [3]
+    assert_same(got, ops.grad_norms_reference([torch.tensor([norm], dtype=torch.float64) for norm in norms]))
+
+
+def test_grad_norms_makes_sparse_gradients_dense() -> None:
+    """A sparse gradient counts like the dense one it stands for, repeated indices summed; one warning says so."""
     sparse = torch.sparse_coo_tensor([[1, 3, 1]], [3.0, 8.0, 3.0], (5,), check_invariants=True)
+    _loader.warn_once.cache_clear()
 
-    got = ops.grad_norms([sparse])
+    with pytest.warns(RuntimeWarning, match="makes sparse gradients dense") as caught:
+        results = [ops.grad_norms([sparse, sparse]) for _ in range(2)]
 
-    assert got.norms.item() == 10.0
-    assert got.max_abs.item() == 8.0
+    assert len(caught) == 1
+    assert Path(caught[0].filename).name == Path(__file__).name
+    assert results[1].norms.tolist() == [10.0, 10.0]
+    assert results[1].max_abs.tolist() == [8.0, 8.0]
+    assert results[1].zeros.tolist() == [3, 3]
+
+
+def test_grad_norms_joins_several_devices() -> None:
+    """Each gradient is read where it is; rows stay in order. The second device here is a CUDA one or none at all."""
+    grads = [torch.randn(3), torch.randn(4), torch.randn(5)]
+    places = {torch.device("cpu"): [0, 2], torch.device(DEVICES[-1], 0): [1]}
+    on_places = [grad.to(place) for grad, place in zip(grads, ["cpu", DEVICES[-1], "cpu"], strict=True)]
+
+    assert_same(_joined(on_places, places, 1.0), ops.grad_norms(grads, 1.0))
 
 
 def test_grad_norms_leaves_its_input_alone() -> None:
@@ -169,7 +226,7 @@ def test_grad_norms_leaves_its_input_alone() -> None:
 
     assert torch.equal(grad, before)
     assert grad._version == version
-    assert not any(field.requires_grad for field in got)
+    assert not got.values.requires_grad
 
 
 def test_grad_norms_refuses_other_dtypes() -> None:
@@ -178,10 +235,11 @@ def test_grad_norms_refuses_other_dtypes() -> None:
         ops.grad_norms([torch.ones(1), torch.ones(1, dtype=torch.complex64)])
 
 
-def test_grad_norms_refuses_several_devices() -> None:
-    """All gradients must be where the first one is."""
-    with pytest.raises(ValueError, match="0 is on cpu, 1 on meta"):
-        ops.grad_norms([torch.ones(1), torch.ones(1, device="meta")])
+@pytest.mark.parametrize("max_norm", [0, -1.0, float("nan")])
+def test_grad_norms_refuses_a_max_norm_that_clips_all(max_norm: float) -> None:
+    """It must be above zero."""
+    with pytest.raises(ValueError, match="max_norm must be above 0"):
+        ops.grad_norms([torch.ones(1)], max_norm)
 
 
 @needs_native
@@ -191,7 +249,7 @@ def test_opcheck(device: str) -> None:
     assert ops.grad_norms([torch.ones(1, device=device)]).total.item() == 1.0  # loads the object
     for dtype in DTYPES:
         grads = [torch.randn(3, 4, device=device).to(dtype).t(), torch.zeros(0, device=device, dtype=dtype)]
-        torch.library.opcheck(torch.ops.dovetail.grad_norms.default, (grads,))
+        torch.library.opcheck(torch.ops.dovetail.grad_norms.default, (grads, 1.0))
 
 
 @needs_native
@@ -200,7 +258,7 @@ def test_the_op_itself_refuses_what_its_face_does() -> None:
     ops.grad_norms([torch.ones(1)])
 
     with pytest.raises(RuntimeError, match="float32, bfloat16, float16 and float64 only"):
-        torch.ops.dovetail.grad_norms([torch.ones(1, dtype=torch.int32)])
+        torch.ops.dovetail.grad_norms([torch.ones(1, dtype=torch.int32)], 1.0)
 
 
 @needs_native
@@ -281,7 +339,7 @@ def test_an_object_of_an_older_checkout_is_said_once(folder: Path) -> None:
     source = 'const char* dovetail_build_info(void) { return "{\\"revision\\": 0}"; }'
     compile_c(source, folder / "libdovetail_cpu.so")
 
-    falls_back("has revision 0 of the ops, this version needs 1")
+    falls_back(f"has revision 0 of the ops, this version needs {_loader.REVISION}")
 
 
 def test_a_strange_object_is_said_once(folder: Path) -> None:

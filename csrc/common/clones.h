@@ -7,3 +7,14 @@
 #else
 #define DOVETAIL_CLONES
 #endif
+
+// The same by hand, for code that target_clones cannot serve: 4 (AVX-512), 3 (AVX2) or 1.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12
+#define DOVETAIL_LEVELS
+namespace dovetail {
+inline int level() {
+  static const int found = __builtin_cpu_supports("x86-64-v4") ? 4 : __builtin_cpu_supports("x86-64-v3") ? 3 : 1;
+  return found;
+}
+}  // namespace dovetail
+#endif

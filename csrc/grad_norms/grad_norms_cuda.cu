@@ -1,6 +1,7 @@
-// grad_norms on CUDA: two launches per 1,024 tensors, no host synchronisation, no atomics.
+// grad_norms on CUDA: two launches per 1,024 tensors, no host synchronisation, no atomics on device memory.
 //
-// The first kernel reduces chunks of a fixed size, one block each, in float64 and in a fixed order; the second, a
+// The first kernel reduces chunks of a fixed size, one block each, in a fixed order: a thread adds up its few squares
+// in float32 if their magnitudes allow it (else in float64), and everything beyond a thread is float64. The second, a
 // single block, folds the chunks of each tensor and then the tensors. The table of pointers travels in the launch's
 // parameters, so nothing is copied to the device beforehand and a CUDA graph can hold the launches.
 
@@ -22,7 +23,6 @@ constexpr int max_tensors = 1024;    // whose table fits the 32,764 bytes of a l
 constexpr int block_size = 512;
 constexpr int warp_size = 32;
 constexpr int warps = block_size / warp_size;
-constexpr std::int64_t chunk_size = 1 << 15;
 constexpr std::uintptr_t vector_bytes = 16;
 
 enum class Format : std::uint8_t { f32, f64, bf16, f16 };
@@ -34,32 +34,32 @@ struct Table {
   Format format[max_tensors];
   int count;
 };
-static_assert(sizeof(Table) + 64 <= 32764, "the table of tensors must fit the parameters of a launch");
+static_assert(sizeof(Table) + sizeof(Layout) + 64 <= 32764, "the table of tensors must fit the parameters of a launch");
 
 struct Partial {
-  double sum;               // of squares
-  double max_abs;           // NaN if there is one
-  long long nonfinite;      // NaN and ±Inf
+  double sum;         // of squares
+  double max_abs;     // NaN if there is one
+  long long zeros;
+  long long nans;
+  long long infs;
 };
 
-__device__ inline double as_double(float value) { return static_cast<double>(value); }
+__device__ inline float as_float(float value) { return value; }
+__device__ inline float as_float(__nv_bfloat16 value) { return __bfloat162float(value); }
+__device__ inline float as_float(__half value) { return __half2float(value); }
 __device__ inline double as_double(double value) { return value; }
-__device__ inline double as_double(__nv_bfloat16 value) { return static_cast<double>(__bfloat162float(value)); }
-__device__ inline double as_double(__half value) { return static_cast<double>(__half2float(value)); }
+template <class Scalar>
+__device__ inline double as_double(Scalar value) {
+  return static_cast<double>(as_float(value));
+}
 
 __device__ inline double larger(double left, double right) {
   return (right > left || isnan(right)) ? right : left;    // a NaN on the left stays: no comparison with it is true
 }
 
-__device__ inline void add(Partial& partial, double value) {
-  const double magnitude = fabs(value);
-  partial.sum += magnitude * magnitude;
-  partial.max_abs = larger(partial.max_abs, magnitude);
-  partial.nonfinite += isfinite(magnitude) ? 0 : 1;
-}
-
 __device__ inline Partial merge(const Partial& left, const Partial& right) {
-  return {left.sum + right.sum, larger(left.max_abs, right.max_abs), left.nonfinite + right.nonfinite};
+  return {left.sum + right.sum, larger(left.max_abs, right.max_abs), left.zeros + right.zeros, left.nans + right.nans,
+          left.infs + right.infs};
 }
 
 // The sum over a warp, in lane 0, always in the same order.
@@ -67,7 +67,9 @@ __device__ inline Partial reduce_warp(Partial partial) {
   for (int offset = warp_size / 2; offset > 0; offset /= 2) {
     const Partial other{__shfl_down_sync(0xffffffffU, partial.sum, offset),
                         __shfl_down_sync(0xffffffffU, partial.max_abs, offset),
-                        __shfl_down_sync(0xffffffffU, partial.nonfinite, offset)};
+                        __shfl_down_sync(0xffffffffU, partial.zeros, offset),
+                        __shfl_down_sync(0xffffffffU, partial.nans, offset),
+                        __shfl_down_sync(0xffffffffU, partial.infs, offset)};
     partial = merge(partial, other);
   }
   return partial;
@@ -84,35 +86,75 @@ __device__ inline Partial reduce_block(Partial partial) {
   }
   __syncthreads();
   if (warp == 0) {
-    partial = reduce_warp(lane < warps ? of_warp[lane] : Partial{0.0, 0.0, 0});
+    partial = reduce_warp(lane < warps ? of_warp[lane] : Partial{});
   }
   return partial;
 }
 
-// This thread's share of a chunk. A thread takes the same elements whether or not the pointer allows vector loads.
-template <class Scalar>
-__device__ Partial scan(const Scalar* data, std::int64_t count) {
+// This thread's share of a chunk, element by element. A thread takes the same elements whether or not the pointer allows
+// vector loads.
+template <class Scalar, class Take>
+__device__ inline void visit(const Scalar* data, std::int64_t count, Take take) {
   constexpr int width = vector_bytes / sizeof(Scalar);
   struct alignas(vector_bytes) Vector {
     Scalar items[width];
   };
-  Partial partial{0.0, 0.0, 0};
   const bool aligned = reinterpret_cast<std::uintptr_t>(data) % vector_bytes == 0;
+#pragma unroll 4
   for (std::int64_t start = static_cast<std::int64_t>(threadIdx.x) * width; start < count;
        start += static_cast<std::int64_t>(block_size) * width) {
     if (aligned && start + width <= count) {
       const Vector vector = *reinterpret_cast<const Vector*>(data + start);
 #pragma unroll
       for (int item = 0; item < width; ++item) {
-        add(partial, as_double(vector.items[item]));
+        take(vector.items[item]);
       }
     } else {
       for (int item = 0; item < width && start + item < count; ++item) {
-        add(partial, as_double(data[start + item]));
+        take(data[start + item]);
       }
     }
   }
+}
+
+// Any values, in float64.
+template <class Scalar>
+__device__ Partial scan_slowly(const Scalar* data, std::int64_t count) {
+  Partial partial{};
+  visit(data, count, [&](Scalar item) {
+    const double magnitude = fabs(as_double(item));
+    partial.sum += magnitude * magnitude;
+    partial.max_abs = larger(partial.max_abs, magnitude);
+    partial.zeros += magnitude == 0.0 ? 1 : 0;
+    partial.nans += isnan(magnitude) ? 1 : 0;
+    partial.infs += isinf(magnitude) ? 1 : 0;
+  });
   return partial;
+}
+
+// At most chunk_size / block_size = 64 squares: float32 rounds them by 4e-6 at worst. As integers, the bits of
+// magnitudes are ordered as the magnitudes are, with NaN above infinity.
+template <class Scalar>
+__device__ Partial scan(const Scalar* data, std::int64_t count) {
+  float sum = 0.0F;
+  unsigned top = 0;
+  int zeros = 0;
+  visit(data, count, [&](Scalar item) {
+    const float magnitude = fabsf(as_float(item));
+    const unsigned bits = __float_as_uint(magnitude);
+    sum += magnitude * magnitude;
+    top = bits > top ? bits : top;
+    zeros += bits == 0 ? 1 : 0;
+  });
+  if (top != 0 && (top < smallest_fast || top > largest_fast)) {
+    return scan_slowly(data, count);
+  }
+  return {static_cast<double>(sum), static_cast<double>(__uint_as_float(top)), zeros, 0, 0};
+}
+
+template <>
+__device__ Partial scan<double>(const double* data, std::int64_t count) {
+  return scan_slowly(data, count);
 }
 
 __device__ inline int tensor_of_chunk(const Table& table, std::uint32_t chunk) {
@@ -136,7 +178,7 @@ __global__ void __launch_bounds__(block_size) reduce_chunks(const __grid_constan
   const std::int64_t left = table.numel[tensor] - start;
   const std::int64_t count = left < chunk_size ? left : chunk_size;
   const void* data = table.data[tensor];
-  Partial partial{0.0, 0.0, 0};
+  Partial partial{};
   switch (table.format[tensor]) {
     case Format::f32:
       partial = scan(static_cast<const float*>(data) + start, count);
@@ -157,15 +199,60 @@ __global__ void __launch_bounds__(block_size) reduce_chunks(const __grid_constan
   }
 }
 
-// One warp per tensor in turn, then warp 0 adds up the squared norms of all; `running` carries the sum of squares from
-// one table to the next, which stream order makes safe.
+__device__ inline double smaller(double left, double right) { return (right < left || isnan(right)) ? right : left; }
+
+// Statistics over all tensors, from what all tables left in memory: warp 0 adds up, in a fixed order.
+__device__ void summarise(const Layout& out, const double* squares, int count, double max_norm) {
+  __shared__ unsigned bins[bin_count];
+  for (int bin = static_cast<int>(threadIdx.x); bin < bin_count; bin += block_size) {
+    bins[bin] = 0;
+  }
+  __syncthreads();
+  for (int tensor = static_cast<int>(threadIdx.x); tensor < count; tensor += block_size) {
+    atomicAdd(&bins[bin_of(out.norms[tensor])], 1U);    // integers: in any order the same
+  }
+  __syncthreads();
+  for (int bin = static_cast<int>(threadIdx.x); bin < bin_count; bin += block_size) {
+    out.histogram[bin] = static_cast<long long>(bins[bin]);
+  }
+  if (threadIdx.x < warp_size) {
+    double square = 0.0;
+    double sum = 0.0;
+    double minimum = INFINITY;
+    double maximum = 0.0;
+    for (int tensor = static_cast<int>(threadIdx.x); tensor < count; tensor += warp_size) {
+      const double norm = out.norms[tensor];
+      square += squares[tensor];
+      sum += norm;
+      minimum = smaller(minimum, norm);
+      maximum = larger(maximum, norm);
+    }
+    for (int offset = warp_size / 2; offset > 0; offset /= 2) {
+      square += __shfl_down_sync(0xffffffffU, square, offset);
+      sum += __shfl_down_sync(0xffffffffU, sum, offset);
+      minimum = smaller(minimum, __shfl_down_sync(0xffffffffU, minimum, offset));
+      maximum = larger(maximum, __shfl_down_sync(0xffffffffU, maximum, offset));
+    }
+    if (threadIdx.x == 0) {
+      const double total = sqrt(square);
+      out.summary[0] = total;
+      out.summary[1] = clip_coefficient(total, max_norm);
+      out.summary[2] = minimum;
+      out.summary[3] = sum / count;
+      out.summary[4] = maximum;
+    }
+  }
+}
+
+// One warp per tensor in turn. `begin` is this table's first tensor; the last table's launch also summarises all, which
+// stream order makes safe.
 __global__ void __launch_bounds__(block_size)
-    fold_tensors(const __grid_constant__ Table table, const Partial* partials, double* norms, double* max_abs,
-                 long long* nonfinite, double* squares, double* running, double* total, bool first) {
+    fold_tensors(const __grid_constant__ Table table, const Partial* partials, const __grid_constant__ Layout out,
+                 double* squares, int begin, int count, double max_norm) {
   const int lane = static_cast<int>(threadIdx.x) % warp_size;
   const int warp = static_cast<int>(threadIdx.x) / warp_size;
   for (int tensor = warp; tensor < table.count; tensor += warps) {
-    Partial partial{0.0, 0.0, 0};
+    Partial partial{};
     const std::uint32_t end = table.first_chunk[tensor + 1];
     for (std::uint32_t chunk = table.first_chunk[tensor] + static_cast<std::uint32_t>(lane); chunk < end;
          chunk += warp_size) {
@@ -173,24 +260,17 @@ __global__ void __launch_bounds__(block_size)
     }
     partial = reduce_warp(partial);
     if (lane == 0) {
-      norms[tensor] = sqrt(partial.sum);
-      max_abs[tensor] = partial.max_abs;
-      nonfinite[tensor] = partial.nonfinite;
-      squares[tensor] = partial.sum;
+      out.norms[begin + tensor] = sqrt(partial.sum);
+      out.max_abs[begin + tensor] = partial.max_abs;
+      out.zeros[begin + tensor] = partial.zeros;
+      out.nans[begin + tensor] = partial.nans;
+      out.infs[begin + tensor] = partial.infs;
+      squares[begin + tensor] = partial.sum;
     }
   }
-  __syncthreads();
-  if (warp == 0) {
-    Partial partial{0.0, 0.0, 0};
-    for (int tensor = lane; tensor < table.count; tensor += warp_size) {
-      partial.sum += squares[tensor];
-    }
-    partial = reduce_warp(partial);
-    if (lane == 0) {
-      const double sum = first ? partial.sum : *running + partial.sum;
-      *running = sum;
-      *total = sqrt(sum);
-    }
+  if (begin + table.count == count) {
+    __syncthreads();
+    summarise(out, squares, count, max_norm);
   }
 }
 
@@ -213,7 +293,7 @@ void check_launch(const char* kernel) {
                   cudaGetErrorString(error));
 }
 
-Result grad_norms(std::vector<Tensor> grads) {
+Result grad_norms(std::vector<Tensor> grads, double max_norm) {
   const std::vector<Flat> flats = flatten(grads);
   const auto device = grads.front().get_device_index();
   const torch::stable::accelerator::DeviceGuard guard(device);
@@ -223,10 +303,7 @@ Result grad_norms(std::vector<Tensor> grads) {
 
   const auto count = static_cast<std::int64_t>(flats.size());
   Result result = new_result(grads.front(), count);
-  auto* norms = static_cast<double*>(std::get<0>(result).mutable_data_ptr());
-  auto* max_abs = static_cast<double*>(std::get<1>(result).mutable_data_ptr());
-  auto* nonfinite = static_cast<long long*>(std::get<2>(result).mutable_data_ptr());
-  auto* total = static_cast<double*>(std::get<3>(result).mutable_data_ptr());
+  const Layout out = layout_of(result, count);
 
   std::int64_t most_chunks = 0;    // of any one table: tables run one after the other and share the scratch memory
   for (std::int64_t begin = 0; begin < count; begin += max_tensors) {
@@ -237,11 +314,10 @@ Result grad_norms(std::vector<Tensor> grads) {
     most_chunks = std::max(most_chunks, chunks);
   }
   constexpr std::int64_t words = sizeof(Partial) / sizeof(double);
-  const std::vector<std::int64_t> scratch_shape{most_chunks * words + max_tensors + 1};
+  const std::vector<std::int64_t> scratch_shape{most_chunks * words + count};
   const Tensor scratch = torch::stable::new_empty(grads.front(), scratch_shape, ScalarType::Double);
   auto* partials = static_cast<Partial*>(scratch.mutable_data_ptr());
   auto* squares = static_cast<double*>(scratch.mutable_data_ptr()) + most_chunks * words;
-  auto* running = squares + max_tensors;
 
   for (std::int64_t begin = 0; begin < count; begin += max_tensors) {
     Table table{};
@@ -260,8 +336,8 @@ Result grad_norms(std::vector<Tensor> grads) {
       reduce_chunks<<<chunks, block_size, 0, stream>>>(table, partials);
       check_launch("reduce_chunks");
     }
-    fold_tensors<<<1, block_size, 0, stream>>>(table, partials, norms + begin, max_abs + begin, nonfinite + begin,
-                                               squares, running, total, begin == 0);
+    fold_tensors<<<1, block_size, 0, stream>>>(table, partials, out, squares, static_cast<int>(begin),
+                                               static_cast<int>(count), max_norm);
     check_launch("fold_tensors");
   }
   return result;

@@ -6,7 +6,7 @@ DOVETAIL_NATIVE=0, the references do the work.
 
 from __future__ import annotations
 
-from dovetail.ops._grad_norms import GradNorms, grad_norms, grad_norms_reference
+from dovetail.ops._grad_norms import HISTOGRAM_EDGES, GradNorms, grad_norms, grad_norms_reference
 from dovetail.ops._loader import Native, status
 
-__all__ = ["GradNorms", "Native", "grad_norms", "grad_norms_reference", "status"]
+__all__ = ["HISTOGRAM_EDGES", "GradNorms", "Native", "grad_norms", "grad_norms_reference", "status"]

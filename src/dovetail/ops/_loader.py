@@ -11,13 +11,15 @@ import ctypes
 import functools
 import json
 import os
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar, cast
 
 import torch
 from attrs import field, frozen
+from torch import Tensor
 
 Device = Literal["cpu", "cuda"]
 _Fake = TypeVar("_Fake", bound=Callable[..., Any])
@@ -26,10 +28,12 @@ _Fake = TypeVar("_Fake", bound=Callable[..., Any])
 SWITCH: Final = "DOVETAIL_NATIVE"
 
 #: Raised when a schema or the meaning of a result changes, in step with csrc/common/build_info.cpp.
-REVISION: Final = 1
+REVISION: Final = 2
 
 #: Where setup.py puts the objects.
 FOLDER: Final = Path(__file__).parent
+
+FOLDER_OF_CODE: Final = Path(__file__).parent
 
 # Fake implementations wait here until the object that defines their schemas is loaded.
 _FAKES: Final[dict[str, Callable[..., Any]]] = {}
@@ -85,8 +89,25 @@ def load(device: Device) -> Native:
     if not native.live and not _expected_absence(device):
         instead = "Plain torch does their work, slower."
         message = f"dovetail's native {device} ops are not in use: {native.why_not}. {instead}"
-        warnings.warn(message, RuntimeWarning, stacklevel=4)
+        warnings.warn(message, RuntimeWarning, stacklevel=_callers_level())
     return native
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # torch leaves it without types
+def _live(device_type: str) -> bool:
+    """Whether there are kernels for this type of device, as torch.compile may take for settled."""
+    return device_type in {"cpu", "cuda"} and load(cast("Device", device_type)).live
+
+
+def native(tensor: Tensor) -> bool:
+    """Whether a kernel does the work for this tensor; loads the object of its device if need be."""
+    return bool(_live(tensor.device.type))
+
+
+@functools.cache
+def warn_once(message: str) -> None:
+    """Warn the caller of an op's Python face, the first time in this process."""
+    warnings.warn(message, RuntimeWarning, stacklevel=_callers_level())
 
 
 def status() -> tuple[Native, ...]:
@@ -98,6 +119,15 @@ def status() -> tuple[Native, ...]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         return load("cpu"), load("cuda")
+
+
+def _callers_level() -> int:
+    """The stack level, seen from the function that asks, of the first frame outside of this package and of torch."""
+    inside = (str(FOLDER_OF_CODE), str(Path(torch.__file__).parent))
+    level, frame = 1, sys._getframe(1)  # noqa: SLF001  # the documented way to a caller's frame
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(inside):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _expected_absence(device: Device) -> bool:
