@@ -38,7 +38,7 @@ def environment(folder: Path, distributions: int, plugins: int) -> dict[str, str
                 "from dovetail import Component, hookimpl\n\n@hookimpl\ndef dovetail_losses():\n"
                 f"    yield Component('pkg{number}.loss', 'pkg{number}.losses:Loss', summary='A loss.')\n\n"
                 "@hookimpl\ndef dovetail_schedulers():\n"
-                f"    yield Component('pkg{number}.schedule', 'pkg{number}.schedulers:Schedule', summary='A schedule.')\n"
+                f"    yield Component('pkg{number}.rate', 'pkg{number}.schedulers:Rate', summary='A schedule.')\n"
             )
         elif number % 3 == 0:
             (info / "entry_points.txt").write_text(f"[console_scripts]\npkg{number} = pkg{number}:main\n")
@@ -68,7 +68,8 @@ def commands() -> None:
         for name, values in figures.items()
     ]
     body = table(["whole process", "median ms", "fastest ms", "ratio to importing click"], rows)
-    body += f"\n\nMedians of {ROUNDS} alternating rounds. {versions('dovetail', 'click', 'accelerate', 'lightning', 'torch')}"
+    named = versions("dovetail", "click", "accelerate", "lightning", "torch")
+    body += f"\n\nMedians of {ROUNDS} alternating rounds. {named}"
     record("Start-up: `--help` beside other tools", "python benchmarks/startup.py", body)
 
 
@@ -90,7 +91,9 @@ def discovery() -> None:
         (name, f"{1000 * statistics.median(values):.0f}", f"{1000 * (statistics.median(values) - base):+.0f}")
         for name, values in figures.items()
     ]
-    body = table(["`dovetail --help` with, besides this environment's own", "median ms", "ms more than the first"], rows)
+    body = table(
+        ["`dovetail --help` with, besides this environment's own", "median ms", "ms more than the first"], rows
+    )
     body += f"\n\nMedians of {ROUNDS} alternating rounds. {versions('dovetail', 'pluggy', 'attrs')}"
     record("Discovery: distributions and plugins", "python benchmarks/startup.py", body)
 
