@@ -93,11 +93,12 @@ def test_small_strata_do_not_all_round_the_same_way():
     assert (len(splits.train), len(splits.validation), len(splits.test)) == (80, 10, 10)
 
 
-def test_stratified_classes_keep_their_proportions():
+@pytest.mark.parametrize("stratify", [True, "targets"])
+def test_stratified_classes_keep_their_proportions(stratify):
     """Ninety to ten stays nine to one everywhere."""
     targets = [0] * 90 + [1] * 10
 
-    splits = split(samples(targets), SplitOptions(train=0.6, validation=0.2, test=0.2, stratify=True), 3)
+    splits = split(samples(targets), SplitOptions(train=0.6, validation=0.2, test=0.2, stratify=stratify), 3)
 
     assert [np.bincount(part.targets).tolist() for _, part in splits] == [[54, 6], [18, 2], [18, 2]]
 

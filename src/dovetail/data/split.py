@@ -63,7 +63,7 @@ class SplitOptions:
     #: A column whose listed values make up a split. Rows with other values go to train, unless train has a list too.
     #: A fraction beside it is taken at random from what is left for train.
     by: str | None = None
-    #: Give every split the same proportions of the classes (true), or of a column's values (its name).
+    #: Give every split the same proportions of the classes (true, or "targets"), or of a column's values (its name).
     stratify: bool | str = False
     #: Width of the bins into which a numeric column is cut before stratifying, e.g. 10 for ages by decade.
     bin_size: float | None = None
@@ -215,16 +215,17 @@ def column(dataset: Any, name: str, asked_by: str) -> Any:
         DataError: there is none of that name; the message says who asked.
     """
     own = getattr(dataset, "column", None)
-    targets = getattr(dataset, "targets", None)
-    try:
-        if own is None:
-            raise KeyError(f"this dataset has no column '{name}'")  # noqa: TRY301 (answered below, with the others)
-        values = np.asarray(own(name))
-    except KeyError as error:
-        # Every dataset with targets answers to that name, whatever its own column is called.
-        if name != "targets" or targets is None:
-            raise DataError(f"{asked_by}: {error.args[0]}") from None
-        values = np.asarray(targets)
+    values, missing = None, f"this dataset has no column '{name}'"
+    if own is not None:
+        try:
+            values = own(name)
+        except KeyError as error:
+            missing = error.args[0]
+    if values is None and name == "targets":
+        values = getattr(dataset, "targets", None)
+    if values is None:
+        raise DataError(f"{asked_by}: {missing}")
+    values = np.asarray(values)
     if values.shape != (len(dataset),):
         raise DataError(f"{asked_by}: column '{name}' has shape {values.shape} for {count(len(dataset), 'sample')}")
     return values
@@ -256,7 +257,7 @@ def _strata(dataset: Any, pool: Indices, least: int, options: SplitOptions) -> t
         targets = getattr(dataset, "targets", None)
         if targets is None:
             raise DataError("split.stratify = true: this dataset does not tell its targets; name a column instead")
-        if getattr(dataset, "num_classes", None) is None and options.bin_size is None:
+        if options.bin_size is None and np.asarray(targets).dtype.kind == "f":
             raise DataError("split.stratify = true: the targets are no classes; cut them into bins (split.bin_size)")
         values, what = _named(np.asarray(targets), dataset), "class"
     return strata(values[pool], options.bin_size, least, what)
