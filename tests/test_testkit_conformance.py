@@ -189,6 +189,15 @@ def test_files_lie_in_the_folder_of_each_check():
     assert sorted(Path.cwd().iterdir()) == before
 
 
+def test_a_dataset_without_its_files_is_left_out_with_a_reason():
+    """Where the example names a file and none is given, nothing fails, and the result says what to give."""
+    results = {one.check: one for one in run_checks("csv", kind="dataset")}
+
+    assert results["plugin.builds"].status == "skipped"
+    assert "takes files=" in results["plugin.builds"].message
+    assert all(one.ok for one in results.values())
+
+
 def test_every_check_says_what_holds():
     """Every check of every kind has a name of its own and a sentence."""
     for kind in ("loss", "collator", "scheduler", "storage", "model", "optimizer", "metric", "transform", "dataset"):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from dovetail.train.standard import StandardTrainer
+
 
 class MeanOfMeans:
     """Accuracy averaged over batches, as if all were of one size."""
@@ -39,6 +41,61 @@ class SilentCallback:
         """Belong to another framework."""
 
 
+class BreakingCallback:
+    """Fails at the end of the first epoch."""
+
+    def dovetail_epoch_end(self, metrics):
+        """Read a figure that is not there."""
+        return metrics["val_severity"]
+
+
+class ForgetfulCallback:
+    """Counts epochs, and saves nothing of it."""
+
+    def __init__(self):
+        self.epochs = 7
+
+    def dovetail_epoch_end(self, epoch):
+        """Count."""
+        self.epochs += 1
+
+    def state_dict(self):
+        """Return the count."""
+        return {"epochs": self.epochs}
+
+
+class NoisyTrainer(StandardTrainer):
+    """Adds noise that nobody seeds."""
+
+    def prepare_batch(self, run, batch):
+        """Return the batch, noisy."""
+        batch = super().prepare_batch(run, batch)
+        generator = torch.Generator()
+        generator.seed()
+        return {**batch, "inputs": batch["inputs"] + torch.randn(batch["inputs"].shape, generator=generator)}
+
+
+class ChangingDataset:
+    """Gives a sample that depends on how often it was asked."""
+
+    def __init__(self):
+        self.asked = 0
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        if index >= len(self):
+            raise IndexError(index)
+        self.asked += 1
+        return torch.full((3,), float(self.asked)), index % 2
+
+
+def typo():
+    """Return a layer with a key that is none."""
+    return {"training": {"max_epoch": 3}}
+
+
 class OwnGenerator:
     """Adds noise from a generator of its own."""
 
@@ -49,6 +106,15 @@ class OwnGenerator:
         """Return the noisy sample."""
         inputs, target = sample
         return inputs + torch.randn(inputs.shape, generator=self.generator), target
+
+
+class Noise:
+    """Adds noise from the global generator, as it may."""
+
+    def __call__(self, sample):
+        """Return the noisy sample."""
+        inputs, target = sample
+        return inputs + torch.randn(inputs.shape), target
 
 
 class LeakyModel(nn.Module):

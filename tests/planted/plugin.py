@@ -27,6 +27,11 @@ def dovetail_losses():
     ):
         yield Component(name, f"planted.losses:{attribute}", summary="Planted.", traits=traits)
     yield Component("bare", "planted.losses:SoundLoss", traits=_CLASSIFICATION)
+    yield Component("planted.one_trait", "planted.losses:SoundLoss", summary="Planted.", traits="additive")
+    yield Component("planted.near_trait", "planted.losses:SoundLoss", summary="Planted.", traits=("aditive",))
+    yield Component(
+        "planted.every_option", "planted.options:LossOfEveryOption", summary="Planted.", traits=_CLASSIFICATION
+    )
     yield Component("planted.required", "planted.losses:NeedsAnOption", summary="Needs an option, without an example.")
     yield Component("planted.absent", "planted.losses:NoSuchLoss", summary="Its target is not there.")
     yield Component("planted.reserved", "planted.losses:ReservedName", summary="Takes a key that its kind keeps.")
@@ -64,6 +69,7 @@ def dovetail_storage_backends():
     for name, attribute in (
         ("planted.sound_store", "SoundStore"),
         ("planted.half", "HalfStore"),
+        ("planted.copies", "CopyingStore"),
         ("planted.shows_work", "StoreThatShowsItsWork"),
         ("planted.trusting", "TrustingStore"),
         ("planted.lists_folders", "StoreThatListsFolders"),
@@ -82,12 +88,33 @@ def dovetail_callbacks():
     """Offer callbacks with a defect."""
     yield Component("planted.misspelt", "planted.others:MisspeltCallback", summary="Planted.")
     yield Component("planted.silent", "planted.others:SilentCallback", summary="Planted.")
+    yield Component("planted.breaks", "planted.others:BreakingCallback", summary="Planted.")
+    yield Component("planted.forgets", "planted.others:ForgetfulCallback", summary="Planted.")
+
+
+@hookimpl
+def dovetail_trainers():
+    """Offer trainers with a defect."""
+    yield Component("planted.noisy", "planted.others:NoisyTrainer", summary="Planted.")
+
+
+@hookimpl
+def dovetail_profiles():
+    """Offer profiles with a defect."""
+    yield Component("planted.typo", "planted.others:typo", summary="Planted.")
+
+
+@hookimpl
+def dovetail_datasets():
+    """Offer datasets with a defect."""
+    yield Component("planted.changing", "planted.others:ChangingDataset", summary="Planted.")
 
 
 @hookimpl
 def dovetail_transforms():
     """Offer transforms with a defect."""
     yield Component("planted.own_generator", "planted.others:OwnGenerator", summary="Planted.")
+    yield Component("planted.claims_calm", "planted.others:Noise", summary="Planted.", traits=("deterministic",))
 
 
 @hookimpl

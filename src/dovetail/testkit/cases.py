@@ -12,9 +12,8 @@ from torch import Tensor
 
 from dovetail.data.batch import Batch, batch_size
 from dovetail.models.output import ModelOutput
+from dovetail.testkit.provide import NUM_CLASSES
 
-#: How many classes, and tokens, there are in every case that the kit draws.
-NUM_CLASSES: Final = 5
 #: Shape of one sample's input in the cases that the kit draws: one channel, 32 values.
 INPUT_SHAPE: Final = (1, 32)
 _HIDDEN: Final = 8

@@ -102,15 +102,20 @@ def _class(annotation: Any, plugins: Plugins) -> st.SearchStrategy[Any] | None:
     if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
         return st.sampled_from([one.value for one in annotation])
     if isinstance(annotation, type) and attrs.has(annotation):
-        hints = typing.get_type_hints(annotation, include_extras=True)
-        required: dict[str, st.SearchStrategy[Any]] = {}
-        optional: dict[str, st.SearchStrategy[Any]] = {}
-        for one in attrs.fields(annotation):
-            drawn = _value(hints.get(one.name, Any), plugins) if one.init else None
-            if drawn is not None:
-                (required if one.default is attrs.NOTHING else optional)[one.alias] = drawn
-        return st.fixed_dictionaries(required, optional=optional)
+        # Deferred, as a class may have itself in a field.
+        return st.deferred(lambda: _fields(annotation, plugins))
     return None
+
+
+def _fields(options: type[attrs.AttrsInstance], plugins: Plugins) -> st.SearchStrategy[dict[str, Any]]:
+    hints = typing.get_type_hints(options, include_extras=True)
+    required: dict[str, st.SearchStrategy[Any]] = {}
+    optional: dict[str, st.SearchStrategy[Any]] = {}
+    for one in attrs.fields(options):
+        drawn = _value(hints.get(one.name, Any), plugins) if one.init else None
+        if drawn is not None:
+            (required if one.default is attrs.NOTHING else optional)[one.alias] = drawn
+    return st.fixed_dictionaries(required, optional=optional)
 
 
 def _integer_range(limits: tuple[Any, ...]) -> tuple[int | None, int | None]:

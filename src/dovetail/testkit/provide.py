@@ -8,13 +8,15 @@ from typing import Any, Final
 #: Shapes of one sample's input that a model is tried with, in this order.
 INPUT_SHAPES: Final = ((32,), (1, 32), (1, 8, 8), (3, 16, 16))
 
+#: How many classes, and tokens, there are in everything that the kit draws.
+NUM_CLASSES: Final = 5
 TOTAL_STEPS: Final = 24
 STEPS_PER_EPOCH: Final = 4
 _EVERY_KIND: Final = {
     "seed": 42,
-    "num_classes": 5,
+    "num_classes": NUM_CLASSES,
     "class_counts": [40, 25, 10, 20, 5],
-    "vocab_size": 5,
+    "vocab_size": NUM_CLASSES,
     "total_steps": TOTAL_STEPS,
     "steps_per_epoch": STEPS_PER_EPOCH,
     "max_epochs": TOTAL_STEPS // STEPS_PER_EPOCH,

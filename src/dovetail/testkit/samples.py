@@ -9,7 +9,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dovetail.testkit.cases import NUM_CLASSES
+from dovetail.testkit.provide import NUM_CLASSES
 
 #: Shapes of one sample's input that collators and transforms are tried with.
 SHAPES: Final = ((1, 32), (8,), (3, 8, 8))

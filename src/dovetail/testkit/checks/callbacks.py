@@ -8,6 +8,7 @@ from dovetail.kernel.hooks import LifecycleHooks
 from dovetail.testkit.registry import NotApplicable, check, expect
 from dovetail.testkit.samples import same
 from dovetail.testkit.subject import Subject
+from dovetail.testkit.tiny import tiny_run
 
 
 @check("callback")
@@ -20,6 +21,12 @@ def has_a_hook(subject: Subject) -> None:
         f"{type(built).__name__} has none of the lifecycle hooks, so nothing ever calls it; there is "
         f"{', '.join(known)}",
     )
+
+
+@check("callback")
+def takes_part_in_a_run(subject: Subject) -> None:
+    """A tiny run in which it is called at every turn does not fail."""
+    tiny_run(subject)
 
 
 @check("callback")

@@ -121,7 +121,7 @@ def gradient_is_that_of_the_value(subject: Subject) -> None:
                 f"'surrogate_gradient'.\n{error}"
             )
 
-    for_all(agrees, case=fitting_cases(subject, max_size=3), share=0.1)
+    for_all(agrees, case=fitting_cases(subject, max_size=2), share=0.05)
 
 
 @check("loss", needs="signal_gradient")

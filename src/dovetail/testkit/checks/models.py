@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dovetail.models.output import ModelOutput
 from dovetail.testkit.properties import for_all
-from dovetail.testkit.provide import INPUT_SHAPES
+from dovetail.testkit.provide import INPUT_SHAPES, NUM_CLASSES
 from dovetail.testkit.registry import NotApplicable, check, expect
 from dovetail.testkit.subject import Subject
 
@@ -43,7 +43,7 @@ def _floats(shape: tuple[int, ...]) -> st.SearchStrategy[Tensor]:
 
 def _tokens() -> st.SearchStrategy[Tensor]:
     return st.integers(0, 1000).map(
-        lambda seed: torch.randint(5, (_SAMPLES, _TOKENS), generator=torch.Generator().manual_seed(seed))
+        lambda seed: torch.randint(NUM_CLASSES, (_SAMPLES, _TOKENS), generator=torch.Generator().manual_seed(seed))
     )
 
 

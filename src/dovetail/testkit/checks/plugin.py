@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import os
 import re
@@ -21,6 +22,7 @@ from dovetail.kernel.manager import lifecycle_manager
 from dovetail.kernel.signature import read_signature
 from dovetail.testkit.registry import NotApplicable, check, expect, fail
 from dovetail.testkit.subject import Subject
+from dovetail.testkit.traits import TRAITS
 
 _LONGEST_SUMMARY: Final = 160
 #: Imports a module in a fresh interpreter and leaves word of who asked for torch.
@@ -128,14 +130,16 @@ def summary_is_one_sentence(subject: Subject) -> None:
 
 
 @check("plugin")
-def traits_are_words(subject: Subject) -> None:
-    """Traits are written alike by everybody: lower case, with underscores."""
-    wrong = sorted(trait for trait in subject.traits if not re.fullmatch(r"[a-z][a-z0-9_]+", trait))
-    expect(
-        not wrong,
-        f"the trait {wrong[:1]} means nothing to anybody; traits are words like 'signal_gradient', "
-        "and a tuple of one is written ('additive',) with its comma.",
-    )
+def traits_are_spelt_right(subject: Subject) -> None:
+    """No trait is a slip of the pen, which would leave its claim untried."""
+    for trait in sorted(subject.traits - TRAITS.keys()):
+        expect(
+            re.fullmatch(r"[a-z][a-z0-9_]+", trait),
+            f"the trait '{trait}' means nothing to anybody; traits are words like 'signal_gradient', and a tuple of "
+            "one is written ('additive',) with its comma.",
+        )
+        near = difflib.get_close_matches(trait, TRAITS, 1, cutoff=0.8)
+        expect(not near, f"the trait '{trait}' means nothing to anybody; did you mean {near}?")
 
 
 @check("plugin")
@@ -162,6 +166,8 @@ def builds(subject: Subject) -> None:
     try:
         subject.build_or_raise()
     except (BuildError, ConfigError, PluginError) as error:
+        if isinstance(error.__cause__, FileNotFoundError) and not subject.files:
+            raise NotApplicable(f"its example names a file ({error.__cause__}): conformance() takes files=") from error
         fail(f"{error}. {_advice(subject)}")
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import io
 import os
 import pickle
 import random
@@ -89,6 +92,51 @@ def a_failed_put_changes_nothing(subject: Subject) -> None:
     if process.returncode != 3:  # noqa: PLR2004 (what the writer exits with)
         fail(f"a put that ran out of space must raise OSError; it ended with\n{said}")
     _expect_whole(store, "after a put that ran out of space", (b"old",))
+
+
+class _TornSource(type(Path())):  # type: ignore[misc] # the class of paths depends on the system
+    """A file that goes away while it is read."""
+
+    def open(self, *_: Any, **__: Any) -> Any:
+        """Open it for reading; halfway through, reading fails."""
+        return _TornFile(self)
+
+    def read_bytes(self) -> bytes:
+        """Read all of it, which fails."""
+        with _TornFile(self) as file:
+            return file.read()
+
+
+class _TornFile(io.FileIO):
+    """Reads half, in pieces, then fails as a file on a network does."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        half = len(_CONTENTS[0]) // 2
+        if self.tell() >= half:
+            raise OSError(errno.EIO, "the source went away")
+        found = super().read(half if size is None or size < 0 else min(size, half))
+        return found or b""
+
+    def readall(self) -> bytes:
+        self.read()
+        return self.read()
+
+    def readinto(self, buffer: Any) -> int:
+        found = self.read(len(memoryview(buffer).cast("B")))
+        memoryview(buffer).cast("B")[: len(found)] = found
+        return len(found)
+
+
+@check("storage")
+def a_source_that_fails_changes_nothing(subject: Subject) -> None:
+    """Where the source cannot be read to its end, what was there before is still there, whole."""
+    store = empty_store(subject)
+    store.put(_KEY, b"old")
+    Path("source").write_bytes(_CONTENTS[0])
+    # A store that reads the file by other means than its Path gets all of it, and may put it: that is whole, too.
+    with contextlib.suppress(OSError):
+        store.put(_KEY, _TornSource("source"))
+    _expect_whole(store, "after a put whose source failed midway", (b"old", _CONTENTS[0]))
 
 
 @check("storage")

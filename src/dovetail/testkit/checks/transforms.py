@@ -114,6 +114,21 @@ def seeds_decide(subject: Subject) -> None:
     for_all(repeats_itself, sample=samples, other=samples, seed=st.integers(0, 1000), share=0.2)
 
 
+@check("transform", needs="deterministic")
+def needs_no_randomness(subject: Subject) -> None:
+    """Whatever the seeds, the same sample gives the same result (claimed: 'deterministic')."""
+    transform = _built(subject)
+
+    def draws_nothing(sample: Any, seed: int) -> None:
+        with torch.random.fork_rng(devices=[]):
+            first, second = _seeded(transform, sample, seed), _seeded(transform, sample, seed + 1)
+        expect(
+            same(first, second), "the result depends on the seeds, though the trait 'deterministic' claims otherwise"
+        )
+
+    for_all(draws_nothing, sample=_samples(subject), seed=st.integers(0, 1000), share=0.1)
+
+
 def _seeded(transform: Callable[[Any], Any], sample: Any, seed: int) -> Any:
     torch.manual_seed(seed)
     random.seed(seed)

@@ -1,0 +1,1 @@
+"""A stranger's plugin. Light: every command imports it."""
