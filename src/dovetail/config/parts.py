@@ -103,8 +103,9 @@ class Parts:
         if signature.options_class is not None:
             construct(signature.options_class, options, table, gathering)
         gathering.finish()
-        defaults = {name: one for name, one in self._defaults(signature).items() if name not in options}
-        return Part(registered, kind, dotted(table.path), {**options, **defaults}, reserved)
+        options = {**self._defaults(signature), **options}
+        ordered = {name: options[name] for name in signature.parameters if name in options}
+        return Part(registered, kind, dotted(table.path), ordered, reserved)
 
     def _reserved(
         self, table: Table, kind: str, slots: Mapping[str, Slot], whose: str, gathering: Gathering

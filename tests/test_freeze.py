@@ -1,0 +1,282 @@
+"""Tests of dovetail.config.freeze and .plain: what a run is recorded with."""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+import json
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from config_parts import Colour, Range, make_plugins
+from config_strategies import configurations
+from dovetail.config.compose import compose
+from dovetail.config.diagnostics import ConfigError
+from dovetail.config.document import parse_document
+from dovetail.config.freeze import (
+    NON_NUMERIC_KEYS,
+    canonical_json,
+    config_hash,
+    freeze,
+    leaves,
+    live_parts,
+    numeric_hash,
+    origins,
+    parts_of,
+    writable,
+)
+from dovetail.config.merge import settle
+from dovetail.config.plain import is_plain, plain
+from dovetail.config.schema import RunConfig, sections
+from dovetail.config.structure import structure
+from dovetail.config.tree import Node
+from dovetail.kernel.secret import Env
+
+PLUGINS = make_plugins()
+WHOLE: dict[str, Any] = {"data": {"type": "digits"}, "model": {"type": "net", "hidden": [8]}, "loss": {"type": "mse"}}
+
+
+def structured(**tables: Any) -> RunConfig:
+    """Structure plain tables."""
+    return structure(Node.from_python({**WHOLE, **tables}), PLUGINS)
+
+
+def thawed(text: str) -> RunConfig:
+    """Load a resolved file."""
+    return structure(settle(parse_document(text, "resolved.toml").tree(), []), PLUGINS)
+
+
+def test_a_resolved_file() -> None:
+    """It says everything: each part with its distribution, every default, none where nothing is set."""
+    text = freeze(structured(optimizer={"lr": 1}, callbacks={"stop": {"type": "early_stopping"}}))
+
+    assert '[loss]\ntype = "test-parts:mse"\nreduction = "mean"\n' in text
+    assert '[callbacks.stop]\ntype = "test-parts:early_stopping"\nmonitor = "val_loss"\npatience = 10\n' in text
+    assert "lr = 1.0\n" in text
+    assert 'max_steps = "@none"\nmax_epochs = 10\n' in text
+    assert "[training.validate_every]\nepochs = 1\n" in text
+    assert text.startswith("# A run as it was resolved")
+
+
+def test_the_resolved_file_gives_the_same_run() -> None:
+    """Loading it is the identity, by value and by hash."""
+    config = structured(
+        model={
+            "type": "net",
+            "hidden": [8],
+            "tags": ["b", "a"],
+            "band": {"low": 0},
+            "colour": "green",
+            "weights": None,
+        },
+        loss={"type": "combined", "classification": {"type": "mse"}, "terms": [{"type": "mse", "reduction": "sum"}]},
+        checkpoint={"best_only": True, "copy_to": {"type": "vault", "path": "x", "token": Env("TOKEN")}},
+        training={"max_steps": 5},
+        budget={"wall_clock": "9h"},
+    )
+
+    again = thawed(freeze(config))
+
+    assert again == config
+    assert freeze(again) == freeze(config)
+    assert (config_hash(again), numeric_hash(again)) == (config_hash(config), numeric_hash(config))
+
+
+@pytest.mark.slow
+@settings(max_examples=60)
+@given(configurations(PLUGINS))
+def test_any_resolved_file_gives_the_same_run(tables: dict[str, Any]) -> None:
+    """The identity holds for whatever can be configured."""
+    try:
+        config = structure(Node.from_python(tables), PLUGINS)
+    except ConfigError:
+        assume(False)  # noqa: FBT003 (rules across settings were broken)
+    text = freeze(config)
+
+    again = thawed(text)
+
+    assert again == config
+    assert freeze(again) == text
+    assert config_hash(again) == config_hash(config)
+
+
+def test_secrets_are_never_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The record has the variable's name; its value is in no text and moves no hash."""
+    tables = {"checkpoint": {"copy_to": {"type": "vault", "path": "x", "token": Env("TOKEN")}}}
+    monkeypatch.setenv("TOKEN", "hunter2")
+    config = structured(**tables)
+    before = config_hash(config)
+    monkeypatch.setenv("TOKEN", "other")
+
+    assert 'env = "TOKEN"' in freeze(config)
+    assert config_hash(structured(**tables)) == before
+    assert "hunter2" not in freeze(config) + json.dumps(config.to_dict()) + repr(config)
+    assert config.to_dict()["checkpoint"]["copy_to"]["token"] == {"env": "TOKEN"}
+
+
+class Net:
+    """A model."""
+
+    def __call__(self) -> None:
+        """Do nothing."""
+
+    def state_dict(self) -> None:
+        """Have nothing."""
+
+
+def test_objects_from_python_are_described() -> None:
+    """A part that no file can hold is named by its class, the file says so, and loading it says what is missing."""
+    config = structured(model=Net())
+    text = freeze(config)
+
+    assert f'type = "python:{__name__}.Net"' in text
+    assert f"# - model: {__name__}.Net\n" in text
+    assert [path for path, _ in live_parts(config)] == ["model"]
+    with pytest.raises(ConfigError, match=r"model.type: was a live object of Python .* pass it again from Python"):
+        thawed(text)
+
+
+def test_hashes_tell_runs_apart() -> None:
+    """Anything that differs changes the hash; what moves no numbers leaves the numeric one alone."""
+    base = structured()
+    renamed, reseeded = structured(run={"name": "other"}), structured(run={"seed": 1})
+
+    assert len({config_hash(one) for one in (base, renamed, reseeded)}) == 3
+    assert numeric_hash(base) == numeric_hash(renamed) != numeric_hash(reseeded)
+    assert len(config_hash(base)) == 64
+
+
+@pytest.mark.parametrize(
+    "tables",
+    [
+        {"loader": {"num_workers": 4, "pin_memory": True}},
+        {"paths": {"output": "elsewhere"}},
+        {"logging": {"every": 1, "console": False}},
+        {"report": {"enabled": False}},
+        {"budget": {"wall_clock": "1h"}},
+        {"checkpoint": {"every": {"steps": 5}, "keep_best": 1, "copy_to": {"type": "vault", "path": "x"}}},
+        {"trackers": {"a": {"type": "board"}}},
+        {"data": {"type": "digits", "path": "/elsewhere"}},
+        {"plugins": {"require": ["test-parts"]}},
+        {"training": {"test": False}},
+    ],
+)
+def test_what_may_change_on_resume(tables: dict[str, Any]) -> None:
+    """Workers, paths, names, reports, budgets, cadences: the published list, and each entry works."""
+    assert numeric_hash(structured(**tables)) == numeric_hash(structured())
+    assert config_hash(structured(**tables)) != config_hash(structured())
+
+
+@pytest.mark.parametrize(
+    "tables",
+    [
+        {"loader": {"batch_size": 4}},
+        {"checkpoint": {"monitor": "val_f1"}},
+        {"training": {"precision": "bf16"}},
+        {"data": {"type": "digits", "seed": 3}},
+        {"hardware": {"threads": 1}},
+        {"callbacks": {"a": {"type": "early_stopping"}}},
+    ],
+)
+def test_what_may_not_change_on_resume(tables: dict[str, Any]) -> None:
+    """Everything that may move a number is in the numeric hash."""
+    assert numeric_hash(structured(**tables)) != numeric_hash(structured())
+
+
+def test_the_published_list_names_settings_that_exist() -> None:
+    """A renamed setting must not fall out of the list unseen."""
+    whole = structured(data={"type": "digits", "path": "x"}).to_dict()
+    for key in NON_NUMERIC_KEYS:
+        value: Any = whole
+        for name in key.split("."):
+            assert name in value, key
+            value = value[name]
+
+
+def test_the_hash_is_that_of_canonical_json() -> None:
+    """Order of keys does not count; odd values have one notation each."""
+    assert canonical_json({"b": 1, "a": {"z": None, "y": [True, 1.5]}}) == '{"a":{"y":[true,1.5],"z":null},"b":1}'
+    assert canonical_json({"a": float("inf"), "b": float("nan"), "c": dt.date(2024, 1, 2), "d": dt.time(1)}) == (
+        '{"a":{"@float":"inf"},"b":{"@float":"nan"},"c":{"@date":"2024-01-02"},"d":{"@time":"01:00:00"}}'
+    )
+
+
+@given(st.permutations(list(WHOLE)))
+def test_the_order_of_sections_does_not_count(names: list[str]) -> None:
+    """Two files that say the same in another order are the same run."""
+    config = structure(Node.from_python({name: WHOLE[name] for name in names}), PLUGINS)
+
+    assert config_hash(config) == config_hash(structured())
+
+
+def test_origins_of_every_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nobody wrote is from the defaults; what a short form says comes from where it stands."""
+    monkeypatch.chdir(tmp_path)
+    Path("run.toml").write_text(
+        '[data]\ntype = "digits"\n[model]\ntype = "net"\nhidden = [8]\n[loss]\ntype = "mse"\n'
+        '[checkpoint]\ncopy_to = { type = "vault", path = "x", token = { env = "T" } }\n'
+    )
+    config = structure(compose("run.toml", overrides=["training.validate_every=2"]), PLUGINS)
+    told = origins(config)
+
+    assert told["model.hidden"] == "run.toml:5:10"
+    assert told["model.dropout"] == "default"
+    assert told["training.validate_every.epochs"] == "command line, argument 1"
+    assert told["checkpoint.copy_to.token"] == "run.toml:9:49"
+    assert told["callbacks"] == "default"
+    assert {path.partition(".")[0] for path in told} == {one.name for one in sections()}
+    assert ("model.hidden", [8]) in [(path, value) for path, value, _ in leaves(config)]
+
+
+def test_parts_of_a_configuration() -> None:
+    """Nested parts come after the part they are in, also out of lists, tables and sections."""
+    config = structured(
+        loss={"type": "combined", "classification": {"type": "mse"}, "named": {"a": {"type": "mse"}}},
+        checkpoint={"copy_to": {"type": "vault", "path": "x"}},
+    )
+
+    assert [part.path for part in parts_of(config)] == [
+        "data",
+        "collator",
+        "model",
+        "loss",
+        "loss.classification",
+        "loss.named.a",
+        "optimizer",
+        "trainer",
+        "checkpoint.copy_to",
+    ]
+
+
+class Odd(enum.Enum):
+    """An enumeration."""
+
+    A = ("x", 1)
+
+
+def test_plain_values() -> None:
+    """Everything that a configuration holds has a plain form."""
+    assert plain({"a": (1, 2), "b": {3, 1, 2}, "c": Path("x"), "d": Colour.RED, "e": Odd.A}) == {
+        "a": [1, 2],
+        "b": [1, 2, 3],
+        "c": "x",
+        "d": "red",
+        "e": ["x", 1],
+    }
+    assert plain(Range(0.0)) == {"low": 0.0, "high": 1.0, "unit": "Hz"}
+    assert plain(Range) == f"python:{Range.__module__}.Range"
+    assert plain(len) == "python:builtins.len"
+    assert attrs.has(Range)
+
+
+def test_what_is_plain() -> None:
+    """TOML has a notation for it, none being written @none."""
+    assert is_plain({"a": [1, None, {"b": dt.date(2024, 1, 1)}]})
+    assert not is_plain({1: 2})
+    assert not is_plain([object()])
+    assert writable({"a": [None, Env("X")], "b": 1}) == {"a": ["@none", {"env": "X"}], "b": 1}
