@@ -150,7 +150,7 @@ def test_a_summary_needs_neither_a_run_nor_a_test():
     """A run that failed before its first batch is summed up, too."""
     lines = summary(an_outcome(status="failed", reason="no", test_metrics={}), None, None, ["dovetail"])
 
-    assert lines == ["✗ failed after 1 min 05 s: no", "  again    dovetail"]
+    assert lines == ["✗ failed after 1 min 05 s", "  again    dovetail"]
 
 
 @pytest.mark.parametrize("colour", [True, False])

@@ -110,7 +110,7 @@ def test_a_run_of_any_status_has_a_report(tmp_path, status):
     _, tree = read(write_report(folder))
 
     assert status.replace("_", " ") in words(tree)
-    assert "the disk is full" in words(tree)
+    assert "The disk is full." in words(tree)
     assert ("log.txt" in words(tree)) == (status == "failed")
 
 
@@ -129,6 +129,20 @@ def test_a_folder_without_a_record_has_no_report(tmp_path):
         write_report(tmp_path)
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_learning_rates_of_several_groups_share_a_chart(tmp_path):
+    """A group with a rate of its own is a curve beside the first; one that has the same is not drawn twice."""
+    folder = write_run(tmp_path)
+    with (folder / "metrics.jsonl").open("w") as file:
+        for step in (1, 2):
+            metrics = {"lr": 0.1 / step, "lr_group1": 0.1 / step, "lr_group2": 0.3}
+            file.write(json.dumps({"event": "train", "epoch": 1, "step": step, "metrics": metrics}) + "\n")
+    _, tree = read(write_report(folder))
+    (chart,) = [one for one in tree.iter("{http://www.w3.org/2000/svg}svg") if one.get("aria-label") == "learning rate"]
+
+    assert "group2 0.3" in words(chart)
+    assert "group1" not in words(chart)
 
 
 def test_plots_are_files_of_their_own(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -23,6 +23,7 @@ from dovetail.cli.text import columns, examples
 
 if TYPE_CHECKING:
     from dovetail.config.schema import RunConfig
+    from dovetail.run import Rehearsal
     from dovetail.track.console import Console
     from dovetail.train.state import Outcome
 
@@ -65,50 +66,31 @@ def run(
     """
     from dovetail.config.structure import structure
 
-    plugins = discover(no_plugins, strict_plugins=strict_plugins)
-    config = structure(compose_file(file, overrides, profile, plugins), plugins)
-    if dry_run:
-        _rehearse(file, config, as_json=as_json, quiet=quiet)
-        return
-    command = ["dovetail", *ctx.obj] if isinstance(ctx.obj, list) else ["dovetail", "run", file, *overrides]
-    outcome, console = _train(config, command, quiet=quiet, as_json=as_json)
-    if outcome.status == "failed":
-        _fail(outcome, console, as_json=as_json)
-    if as_json:
-        click.echo(json.dumps(_document(console), ensure_ascii=False, indent=2))
-    ctx.exit(_CODES.get(outcome.status, 0))
+    # With --json, standard output is for the one document: what parts and console print goes to standard error.
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        plugins = discover(no_plugins, strict_plugins=strict_plugins)
+        config = structure(compose_file(file, overrides, profile, plugins), plugins)
+        rehearsal = _rehearse(config) if dry_run else None
+        outcome, console = (None, None) if rehearsal else _train(config, ["dovetail", *ctx.obj], quiet=quiet)
+    if rehearsal:
+        _show(file, rehearsal, as_json=as_json, quiet=quiet)
+    elif outcome and console:
+        if outcome.status == "failed":
+            _fail(outcome, console, as_json=as_json)
+        if as_json:
+            click.echo(json.dumps(_document(console), ensure_ascii=False, indent=2))
+        ctx.exit(_CODES.get(outcome.status, 0))
 
 
-def _train(config: RunConfig, command: Sequence[str], *, quiet: bool, as_json: bool) -> tuple[Outcome, Console]:
-    """Run it, with a console that leaves standard output alone where a document is going to it."""
+def _train(config: RunConfig, command: Sequence[str], *, quiet: bool) -> tuple[Outcome, Console]:
+    """Run it, watched by a console."""
     from dovetail.run import run as start
     from dovetail.track.console import Console
 
-    stream = sys.stderr if as_json else sys.stdout
-    console = Console(stream, mode="silent" if quiet else None if config.logging.console else "summary")
-    with _placed(config):
-        outcome = start(config, argv=command, listeners=[console])
+    console = Console(mode="silent" if quiet else None if config.logging.console else "summary")
+    outcome = start(config, argv=command, listeners=[console])
     console.summarise(outcome, command)
     return outcome, console
-
-
-@contextlib.contextmanager
-def _placed(config: RunConfig) -> Iterator[None]:
-    """Give what a factory refuses the place of its table in the run file.
-
-    Raises:
-        ConfigError: in the place of a BuildError.
-    """
-    from dovetail.kernel.build import BuildError
-
-    try:
-        yield
-    except BuildError as error:
-        from dovetail.config.diagnostics import ConfigError, Problem
-        from dovetail.config.structure import origin_of
-
-        origin = origin_of(config.tree, tuple(error.path.split(".")), key=True)
-        raise ConfigError([Problem(origin, error.path, error.message)]) from error
 
 
 def _fail(outcome: Outcome, console: Console, *, as_json: bool) -> NoReturn:
@@ -137,22 +119,31 @@ def _document(console: Console) -> dict[str, Any]:
     }
 
 
-def _rehearse(file: str, config: RunConfig, *, as_json: bool, quiet: bool) -> None:
-    """Build everything, try one batch, and say what the run would be."""
-    from attrs import asdict
+def _rehearse(config: RunConfig) -> Rehearsal:
+    """Build everything and try one batch.
 
+    Raises:
+        RunFailedError: the batch cannot be trained on.
+    """
     from dovetail.run import prepare
-    from dovetail.track.words import duration, figure, plural
     from dovetail.train.errors import TrainingError
 
     try:
-        with _placed(config):
-            found = prepare(config)
+        return prepare(config)
     except TrainingError as error:
         msg = f"dovetail: {error}"
         raise RunFailedError(msg, {}) from error
+
+
+def _show(file: str, found: Rehearsal, *, as_json: bool, quiet: bool) -> None:
+    """Say what the run would be."""
+    from attrs import asdict
+
+    from dovetail.track.run_directory import jsonable
+    from dovetail.track.words import duration, figure, plural
+
     if as_json:
-        click.echo(json.dumps({"file": file, **asdict(found)}, ensure_ascii=False, indent=2))
+        click.echo(json.dumps(jsonable({"file": file, **asdict(found)}), ensure_ascii=False, indent=2))
     elif not quiet:
         shapes = ", ".join(f"{name} {' × '.join(map(str, shape)) or 'scalar'}" for name, shape in found.batch.items())
         epochs, steps = plural(found.epochs, "epoch"), plural(found.steps_per_epoch, "step")

@@ -169,7 +169,8 @@ def summary(outcome: Outcome, progress: Progress | None, folder: Path | None, co
     """Return the last lines of a run: status, best, test, folder, report, and the command that repeats it."""
     signs = {"completed": "✓", "stopped_early": "✓", "failed": "✗"}
     words = outcome.status.replace("_", " ")
-    why = f": {outcome.reason}" if outcome.reason else ""
+    # Why a run failed is said on standard error, by whoever started it.
+    why = f": {outcome.reason}" if outcome.reason and outcome.status != "failed" else ""
     lines = [f"{signs.get(outcome.status, '■')} {words} after {duration(outcome.total_time)}{why}"]
     rows: list[tuple[str, str]] = []
     if progress is not None:

@@ -37,11 +37,12 @@ def header(run: RunRecord) -> str:
         f'<header><div class="top"><h1>{escape(run.name)}</h1>',
         f'<span class="status {colour}">{sign} {escape(word)}</span></div>',
         f'<p class="id">{escape(_identity(run))}</p><p class="said">{escape(sentence(run))}</p>',
-        f'<p class="reason">{escape(run.data["reason"])}</p>' if run.data.get("reason") else "",
-        f'<p class="reason">{escape(notes)}</p>' if notes else "",
+        f'<p class="reason">{escape(_sentence(run.data["reason"]))}</p>' if run.data.get("reason") else "",
     ]
     if run.status == "failed":
-        parts.append('<p class="reason">The traceback is in <code>log.txt</code>, beside this file.</p>')
+        parts.append('<p class="aside">The traceback is in <code>log.txt</code>.</p>')
+    if notes:
+        parts.append(f'<p class="aside">Notes: {escape(notes)}</p>')
     return "".join([*parts, "</header>"])
 
 
@@ -49,6 +50,11 @@ def _identity(run: RunRecord) -> str:
     experiment = f"experiment {run.data['experiment']}" if run.data.get("experiment") else ""
     started = f"started {run.started[:19].replace('T', ' ')} UTC" if run.started else ""
     return " · ".join(filter(None, [run.id, experiment, started]))
+
+
+def _sentence(reason: object) -> str:
+    text = str(reason)
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '!', '?')) else '.'}"
 
 
 def sentence(run: RunRecord) -> str:
@@ -61,13 +67,11 @@ def sentence(run: RunRecord) -> str:
         "failed": "Failed",
         "running": "Still running",
     }.get(run.status, "Ended")
-    length = _length(run)
-    took = f" in {duration(run.duration)}" if run.duration is not None else ""
-    said = (
-        f"{ran}{' after ' + length if length else ''}{took}."
-        if run.status != "completed"
-        else f"Trained {length}{took}."
-    )
+    length, took = _length(run), duration(run.duration or 0.0)
+    if run.status == "completed":
+        said = f"{ran} {length or 'nothing'} in {took}."
+    else:
+        said = f"{ran} after {took}{f' ({length})' if length else ''}."
     if run.best:
         where = number(table(run.data.get("best")).get("epoch"))
         at = f" in epoch {int(where)}" if where is not None else ""
@@ -80,8 +84,7 @@ def sentence(run: RunRecord) -> str:
 
 def _length(run: RunRecord) -> str:
     epochs, steps = number(run.data.get("epochs")), number(run.data.get("steps"))
-    said = [plural(int(epochs), "epoch")] if epochs is not None else []
-    said += [plural(int(steps), "step")] if steps is not None else []
+    said = [plural(int(count), word) for count, word in ((epochs, "epoch"), (steps, "step")) if count]
     return " and ".join(said)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from dovetail.storage.atomic import write_atomic
-from dovetail.track.charts import Curve, line_chart
+from dovetail.track.charts import Curve, Role, line_chart
 from dovetail.track.confusion import find_matrix
 from dovetail.track.markup import escape
 from dovetail.track.page import (
@@ -30,6 +30,7 @@ from dovetail.track.page import (
 from dovetail.track.runs import REPORT, Point, RunRecord, load_run, named, number, read_config, read_series, table
 
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
+_GROUPS: Final[tuple[Role, ...]] = ("other", "train", "validation", "test")  # colours of further learning rates
 _LAST: Final = ("grad_norm", "lr", "learning_rate", "samples_per_second")  # after every metric, in this order
 
 
@@ -99,6 +100,10 @@ def draw_charts(run: RunRecord, series: Mapping[str, Sequence[Point]]) -> dict[s
         elif name.startswith("val_"):
             ringed = next((point for point in points if point.step == best.get("step")), None)
             curve = Curve("validation", "validation", points, ringed if best.get("metric") == name else None)
+        elif _base(name) == "lr" and name != "lr":
+            if points == series.get("lr"):
+                continue
+            curve = Curve(name.removeprefix("lr_"), _GROUPS[len(figures.get("lr", [])) % len(_GROUPS)], points)
         else:
             curve = Curve("last", "other", points)
         figures.setdefault(_base(name), []).append(curve)
@@ -117,7 +122,8 @@ def draw_charts(run: RunRecord, series: Mapping[str, Sequence[Point]]) -> dict[s
 
 
 def _base(name: str) -> str:
-    return name.removeprefix("train_").removeprefix("val_")
+    """Return the figure's own name; the learning rates of all parameter groups are one figure."""
+    return "lr" if name.startswith("lr_") else name.removeprefix("train_").removeprefix("val_")
 
 
 def _spoken(base: str) -> str:
