@@ -178,11 +178,10 @@ def kinds_page() -> str:
 
 def parts_page() -> str:
     """Return the page of Dovetail's own parts and their options."""
+    import dovetail.builtin
     from dovetail.kernel.kinds import KINDS
     from dovetail.kernel.plugins import Plugins
     from dovetail.kernel.signature import MISSING, read_signature
-
-    import dovetail.builtin
 
     plugins = Plugins()
     plugins.register(dovetail.builtin, distribution="dovetail", entry_point="builtin")
@@ -238,12 +237,67 @@ def commands_page() -> str:
     return text
 
 
+def testkit_page() -> str:
+    """Return the page of the conformance kit's checks."""
+    from dovetail.kernel.kinds import KINDS
+    from dovetail.testkit import registry
+
+    text = MADE + "# The conformance kit\n\n"
+    text += (
+        "`pip install 'dovetail[testkit]'`, then a test module of five lines "
+        "([how to](../howto/own-part.md)) or `dovetail plugins check NAME`.\n"
+        "A trait is what a component claims in its descriptor; a check that needs a trait is tried only where it is "
+        "claimed.\n\n"
+    )
+    shown: set[str] = set()
+    for kind in KINDS:
+        registry.checks_for(kind, ())
+    for checks in registry._REGISTERED.values():  # noqa: SLF001 (the page lists every check, also those behind traits)
+        group = checks[0].name.partition(".")[0]
+        if group not in shown:
+            text += f"## {'Every kind: ' if group in {'plugin', 'config'} else ''}{group}\n\n"
+            shown.add(group)
+        for one in checks:
+            where = (
+                f" (trait `{one.needs}`)" if one.needs else f" (not with trait `{one.unless}`)" if one.unless else ""
+            )
+            text += f"- `{one.name}`{where}: {one.summary}\n"
+        text += "\n"
+    return text
+
+
+def parity_page() -> str:
+    """Return the page that maps the names of the source documents to ours."""
+    import tomli
+
+    text = MADE + "# Where documented names went\n\n"
+    text += "What the documents behind Dovetail call a setting or method, and where it is here. A test holds it.\n\n"
+    for path in sorted((Path(__file__).parent.parent / "tests" / "parity").glob("*.toml")):
+        rows = []
+        for table in tomli.loads(path.read_text(encoding="utf-8")).values():
+            for one in table:
+                ours = one.get("ours") or one.get("later") or one.get("method", "")
+                ours = ours.replace("`", "")
+                rows.append(
+                    [
+                        one.get("id", ""),
+                        f"`{one['name']}`",
+                        f"`{ours}`" if "ours" in one else ours,
+                        one.get("difference", ""),
+                    ]
+                )
+        text += f"## {path.stem.capitalize()}\n\n" + _table(["id", "documented", "here", "difference"], rows) + "\n"
+    return text
+
+
 PAGES = {
     "config.md": config_page,
     "hooks.md": hooks_page,
     "kinds.md": kinds_page,
     "parts.md": parts_page,
     "commands.md": commands_page,
+    "testkit.md": testkit_page,
+    "parity.md": parity_page,
 }
 
 

@@ -1,8 +1,8 @@
 """The documentation is run: its files are written, its Python executed, its commands typed, its output compared.
 
-On a page, a block that begins with ``# file: NAME`` is written to the page's folder. Other Python blocks are executed one
-after the other in one namespace. In ``console`` blocks each ``$ command`` is run; ``# exit N`` at its end names an exit
-status other than 0; the lines below it must appear in its output in that order, ``…`` standing for anything.
+On a page, a block that begins with ``# file: NAME`` is written to the page's folder. Other Python blocks are executed
+one after the other in one namespace. In ``console`` blocks each ``$ command`` is run; ``# exit N`` at its end names an
+exit status other than 0; the lines below it must appear in its output in that order, ``…`` standing for anything.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def commands(text):
 
 
 def environment(folder):
-    """Make a virtual environment that sees everything installed here, so that a page may install packages of its own."""
+    """Make a virtual environment that sees everything installed here, so that a page may install packages."""
     home = folder / ".page-environment"
     venv.create(home, with_pip=False, symlinks=True)
     site = Path(sysconfig.get_path("purelib", vars={"base": str(home)}))
@@ -106,6 +106,18 @@ def test_page(page, tmp_path):
                     assert matches(expected, output), f"$ {command}\n{output}\n--- expected\n" + "\n".join(expected)
     finally:
         os.chdir(before)
+
+
+@pytest.mark.slow
+def test_generated_pages_are_up_to_date(tmp_path):
+    """What ``docs/generate.py`` would write is what lies in the reference."""
+    made = tmp_path / "reference"
+    code = f"import generate; from pathlib import Path; generate.REFERENCE = Path({str(made)!r}); generate.main()"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT / "docs", check=True)
+
+    for page in made.iterdir():
+        text = (ROOT / "docs" / "reference" / page.name).read_text(encoding="utf-8")
+        assert page.read_text(encoding="utf-8") == text, f"{page.name} is stale; run python docs/generate.py"
 
 
 def test_every_page_is_reached():
