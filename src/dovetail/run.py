@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from attrs import evolve, frozen
 
 from dovetail.config.freeze import freeze, parts_of
+from dovetail.kernel.build import BuildError
 from dovetail.track.record import Recorder
 from dovetail.track.run_directory import RunDirectory, RunDirectoryError
 from dovetail.train.assembly import assemble, choose_device, refusal
@@ -20,6 +21,7 @@ from dovetail.train.errors import explained
 from dovetail.train.evaluate import evaluate
 from dovetail.train.loop import TrainingLoop
 from dovetail.train.seeds import set_random_seed
+from dovetail.train.standard import StandardTrainer
 from dovetail.train.state import Outcome
 
 if TYPE_CHECKING:
@@ -40,11 +42,12 @@ def run(config: RunConfig, *, argv: Sequence[str] | None = None, listeners: Iter
         listeners: further objects with lifecycle hooks, such as the console.
 
     Returns:
-        How it ended. A run that fails while training has the status ``"failed"`` and its error; ``outcome.check()`` raises it.
+        How it ended. A run that fails while training has the status ``"failed"`` and its error, which
+        ``outcome.check()`` raises.
 
     Raises:
-        ConfigError: a setting cannot be met here: the device is not there, the output folder cannot be written …
-        BuildError: a part cannot be built from its options.
+        ConfigError: a setting cannot be met here: the device is not there, the output folder cannot be written, a part
+            cannot be built from its options.
         PluginError: a part's plugin cannot be used.
     """
     device = choose_device(config)
@@ -58,6 +61,8 @@ def run(config: RunConfig, *, argv: Sequence[str] | None = None, listeners: Iter
             outcome = _train(ready)
         except BaseException as error:
             recorder.finish(_failed(error))
+            if isinstance(error, BuildError):
+                raise refusal(config, error.path, error.message) from error
             raise
         recorder.finish(outcome)
     _report(config, store.path)
@@ -118,7 +123,7 @@ def _trainable(run: Run) -> int:
     return sum(one.numel() for group in run.parts.optimizer.param_groups for one in group["params"])
 
 
-# --- the report ---------------------------------------------------------------------------------------------------------
+# --- the report ------------------------------------------------------------------------------------------------------
 
 
 class LiveReport:
@@ -144,12 +149,12 @@ def _report(config: RunConfig, folder: Path) -> None:
     try:
         from dovetail.track.report import write_report
 
-        write_report(folder)
+        write_report(folder, plots=config.report.plots)
     except Exception as error:
         _logger.warning("the report could not be written: %s: %s", type(error).__name__, error, exc_info=error)
 
 
-# --- the dry run --------------------------------------------------------------------------------------------------------
+# --- the dry run -----------------------------------------------------------------------------------------------------
 
 
 @frozen
@@ -178,14 +183,15 @@ def prepare(config: RunConfig) -> Rehearsal:
     """Build everything that ``config`` describes and try one batch; nothing is written but to a temporary folder.
 
     Raises:
-        ConfigError, BuildError, PluginError: as :func:`run`.
+        ConfigError, PluginError: as :func:`run`.
         TrainingError: the batch cannot be trained on.
     """
     device = choose_device(config)
     with tempfile.TemporaryDirectory() as folder, RunDirectory(Path(folder)) as store, _settings(config):
-        ready = assemble(config, device, store)
         try:
-            return _rehearse(ready)
+            return _rehearse(assemble(config, device, store))
+        except BuildError as error:
+            raise refusal(config, error.path, error.message) from error
         except Exception as error:
             told = explained(error, config)
             if told is error:
@@ -194,7 +200,8 @@ def prepare(config: RunConfig) -> Rehearsal:
 
 
 def _rehearse(run: Run) -> Rehearsal:
-    trainer, loader = run.parts.trainer, run.parts.loaders.validation or run.parts.loaders.train
+    own, loader = run.parts.trainer, run.parts.loaders.validation or run.parts.loaders.train
+    trainer = own if isinstance(own, StandardTrainer) else StandardTrainer()
     run.state.epoch = 1
     batch = trainer.prepare_batch(run, next(iter(trainer.batches(run))))
     loop = TrainingLoop(trainer, run)

@@ -1,4 +1,4 @@
-"""The record of a run, ``run.json``: what it was, where it ran, and what it came to; and the log of all runs, ``runs.md``."""
+"""The record of a run, ``run.json``: what it was and what it came to; and the log of all runs, ``runs.md``."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def host() -> str:
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:
-    """Return the commit that ``folder`` is at, and whether tracked files were changed since; None where there is no git."""
+    """Return the commit that ``folder`` is at, and whether tracked files differ from it; None without git."""
     commit = _git(folder, "rev-parse", "HEAD")
     if not commit:
         return None

@@ -29,7 +29,8 @@ class RunDirectoryError(OSError):
 class RunDirectory:
     """The folder of one run, held by one process.
 
-    Layout: ``resolved.toml``, ``run.json``, ``metrics.jsonl``, ``log.txt``, ``report.html``, ``plots/``, ``checkpoints/``.
+    In it are ``resolved.toml``, ``run.json``, ``metrics.jsonl``, ``log.txt``, ``report.html``, ``plots/`` and
+    ``checkpoints/``.
     """
 
     def __init__(self, path: Path, *, checkpoints: Path | None = None, logs: Path | None = None) -> None:
@@ -166,7 +167,10 @@ def _locked(path: Path) -> int | None:
 
 
 def jsonable(value: Any) -> Any:
-    """Return ``value`` as JSON can say it: what is not finite as ``"nan"``, ``"inf"``, ``"-inf"``, paths and the like as text."""
+    """Return ``value`` as JSON can say it.
+
+    What is not finite becomes ``"nan"``, ``"inf"`` or ``"-inf"``; what JSON does not know, such as paths, becomes text.
+    """
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     if isinstance(value, Mapping):

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from dovetail.config.schema import Every
+from dovetail.config.schema import Every
 
 _MINUTE: Final = 60.0
 
@@ -15,9 +14,9 @@ _MINUTE: Final = 60.0
 class Cadence:
     """Says when something is due."""
 
-    def __init__(self, every: Every) -> None:
-        """Follow ``every``; minutes count from now."""
-        self._every = every
+    def __init__(self, every: int | Every) -> None:
+        """Follow ``every``, an integer meaning epochs; minutes count from now."""
+        self._every = every = Every(epochs=every) if isinstance(every, int) else every
         self._wait = math.inf if every.minutes is None else every.minutes * _MINUTE
         #: ``time.monotonic()`` from which on it is due by the clock; never for one that counts.
         self.due_at = time.monotonic() + self._wait

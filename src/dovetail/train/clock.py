@@ -15,8 +15,8 @@ _FACTOR: Final = 1.5
 class WallClock:
     """Says when to stop, so that a checkpoint still fits before the limit.
 
-    What is kept free grows with what was seen: one and a half times the longest checkpoint, and 2 % of the limit (a minute
-    at most) for everything else.
+    What is kept free grows with what was seen: one and a half times the longest checkpoint, and for everything else 2 %
+    of the limit, a minute at most.
     """
 
     def __init__(self, limit: float | None, started: float) -> None:

@@ -55,7 +55,7 @@ class Parts:
     scaler: torch.amp.GradScaler | None = None
 
     def named(self) -> Iterator[tuple[str, Any]]:
-        """Yield every part that may have hooks or state, under its config path, in the order in which hooks are called."""
+        """Yield every part that may have hooks or state, with its config path, in the order of hook calls."""
         yield "model", self.model
         yield "loss", self.loss
         yield "optimizer", self.optimizer

@@ -16,7 +16,7 @@ _logger: Final = logging.getLogger("dovetail.train")
 
 
 class CheckpointCopier:
-    """Copies each checkpoint as soon as it is committed, its manifest last, so that a copy too is there whole or not at all.
+    """Copies each checkpoint when it is committed, its manifest last, so that a copy too is whole or no checkpoint.
 
     A store that fails costs the copy and not the run: it is an alert.
     """

@@ -27,14 +27,17 @@ _MORE_IS_BETTER: Final = (
 
 
 def direction(metric: str, mode: Literal["auto", "min", "max"] = "auto") -> Literal["min", "max"]:
-    """Return whether less or more of ``metric`` is better; ``"auto"`` goes by its name, and takes less where that says nothing."""
+    """Return whether less or more of ``metric`` is better.
+
+    ``"auto"`` goes by its name, and takes less where that does not tell.
+    """
     if mode != "auto":
         return mode
     return "max" if any(word in metric for word in _MORE_IS_BETTER) and "loss" not in metric else "min"
 
 
 def better(value: float, than: float | None, mode: Literal["min", "max"], margin: float = 0.0) -> bool:
-    """Say whether ``value`` beats ``than`` by more than ``margin``. What is not finite never does; anything beats None."""
+    """Say whether ``value`` beats ``than`` by more than ``margin``; NaN and infinity never do. None always loses."""
     if not math.isfinite(value):
         return False
     if than is None:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class Forward:
     """Calls a model with a batch and reads what it returns.
 
-    Inputs that are a dict are passed as keywords. ``mask=`` is passed when the model's ``forward`` has such a parameter and
-    the batch has a mask.
+    Inputs that are a dict are passed as keywords. ``mask=`` is passed when the model's ``forward`` has such a parameter
+    and the batch has a mask.
     """
 
     def __init__(self, model: nn.Module, *, compiled: bool = False) -> None:

@@ -51,7 +51,7 @@ class Gradients:
     def average(self, results: Sequence[LossResult]) -> Tensor:
         """Divide gradients of ``Σ total·weight`` by ``Σ weight``, and return the mean loss of the batches together."""
         weight: Any = sum(result.weight for result in results)
-        total: Any = sum(result.total.detach() * result.weight for result in results)
+        total: Any = sum(result.total * result.weight for result in results)
         # Batches in which nothing counts weigh nothing: their gradients are zero, and stay so.
         weight = weight.clamp(min=_TINY) if isinstance(weight, Tensor) else max(weight, _TINY)
         grads = self._present()
@@ -68,7 +68,8 @@ class Gradients:
             self._scaler.unscale_(self._optimizer)
         grads = self._present()
         if grads:
-            self.norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
+            norms = torch._foreach_norm(grads)  # noqa: SLF001 (torch's own clipping is made of it)
+            self.norm = torch.linalg.vector_norm(torch.stack(norms))
             torch._foreach_mul_(grads, (self._max_norm / (self.norm + _EPSILON)).clamp(max=1.0))
 
     def apply(self) -> None:

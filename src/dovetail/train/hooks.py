@@ -10,7 +10,7 @@ from dovetail.train.errors import PartError
 
 
 class Hook:
-    """One lifecycle hook: call it with the arguments of its specification, by keyword. False where nobody implements it."""
+    """One lifecycle hook, called with the arguments of its specification; false where nobody implements it."""
 
     __slots__ = ("_calls", "_name")
 

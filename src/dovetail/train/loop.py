@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from dovetail.data.batch import batch_size
+from dovetail.losses.result import LossResult
 from dovetail.train.errors import NonFiniteLossError
 from dovetail.train.precision import autocasting
 from dovetail.train.tape import LossTape
 
 if TYPE_CHECKING:
     from dovetail.data.batch import Batch
-    from dovetail.losses.result import LossResult
     from dovetail.train.context import Run
     from dovetail.train.standard import StandardTrainer
 
@@ -41,8 +41,8 @@ class TrainingLoop:
         """Train on the epoch's batches, until they end, the run shall stop, or ``training.max_steps`` is reached.
 
         Args:
-            when_due: called between two updates of the epoch, never after its last one, once ``due_step`` or ``due_at`` has
-                come.
+            when_due: called between two updates of the epoch, never after its last one, once ``due_step`` or
+                ``due_at`` has come.
         """
         run, state = self._run, self._run.state
         group: list[Batch] = []
@@ -79,10 +79,10 @@ class TrainingLoop:
             for batch in batches:
                 result = self._compute_loss(run, batch)
                 self._gradients.backward(result.total if len(batches) == 1 else result.total * result.weight)
-                results.append(result)
+                results.append(LossResult(result.total.detach(), result.parts, result.weight))
             if not first:  # an optimizer such as L-BFGS asks again, with other weights
                 first.extend(results)
-            return results[0].total.detach() if len(batches) == 1 else self._gradients.average(results)
+            return results[0].total if len(batches) == 1 else self._gradients.average(results)
 
         loss = self._trainer.update(run, closure)
         if self._schedule is not None:
@@ -102,10 +102,12 @@ class TrainingLoop:
         """Wait for the device, and refuse to go on with a loss that is not a number.
 
         Raises:
-            NonFiniteLossError: the loss of an update of this epoch was NaN or infinite.
+            NonFiniteLossError: the loss of an update of this epoch was NaN or infinite, or the norm of its gradients
+                was, which half precision alone recovers from.
         """
         self.tape.read()
-        if not math.isfinite(self.tape.epoch.total):
+        sums = self.tape.epoch
+        if not math.isfinite(sums.total) or (sums.overflows and self._run.parts.scaler is None):
             self._refuse()
 
     def _refuse(self) -> None:
@@ -116,6 +118,6 @@ class TrainingLoop:
         if config.training.precision == "fp16":
             advice.append('training.precision = "bf16"')
         raise NonFiniteLossError(
-            f"the loss became NaN or infinite by update {state.step} (epoch {state.epoch}); the weights are spoiled and are "
-            f"not saved. Try {', '.join(advice)}, and look for NaN or huge values in the data"
+            f"the loss or its gradient became NaN or infinite by update {state.step} (epoch {state.epoch}); the weights "
+            f"are spoiled and are not saved. Try {', '.join(advice)}, and look for NaN and huge values in the data"
         )

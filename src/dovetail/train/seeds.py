@@ -33,7 +33,7 @@ def set_random_seed(seed: int, deterministic: bool = False) -> None:  # noqa: FB
     if not 0 <= seed < _TORCH_LIMIT:
         raise ValueError(f"seed must be between 0 and 2**64 - 1, got {seed}")
     random.seed(seed)
-    # NumPy's legacy seed is 32 bits wide; a list of words holds the rest, and small seeds mean what they mean elsewhere.
+    # NumPy's legacy seed has 32 bits; a list of words holds the rest, and small seeds mean what they mean elsewhere.
     np.random.seed(seed if seed < _NUMPY_LIMIT else [seed % _NUMPY_LIMIT, seed // _NUMPY_LIMIT])  # noqa: NPY002 (the global generator is what is being seeded)
     torch.manual_seed(seed)
     if deterministic:

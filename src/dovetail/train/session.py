@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from torch import nn
 
@@ -23,6 +24,8 @@ from dovetail.train.state import Outcome
 if TYPE_CHECKING:
     from dovetail.train.context import Run
     from dovetail.train.standard import StandardTrainer
+
+_logger: Final = logging.getLogger("dovetail.train")
 
 
 class Session:
@@ -94,6 +97,8 @@ class Session:
         self._loop.run_epoch(self._when_due)
         if state.step == before and run.stop is None:
             raise TrainingError(f"epoch {state.epoch} had no batches")
+        if self._clock.over():
+            self._out_of_time()
         if not self._at_once():
             self._end_epoch()
 
@@ -141,6 +146,7 @@ class Session:
         if run.schedule is not None:
             run.schedule.after_epoch(self._metrics)
         run.log("epoch", self._metrics)
+        _logger.info("epoch %d, step %d: %s", state.epoch, state.step, _in_words(self._metrics))
         run.hooks.dovetail_epoch_end(run=run, epoch=state.epoch, metrics=self._metrics)
         if self._improved or self._saving.due(state.step) or self._saving.due_after_epoch(state.epoch) or self._done():
             self._save(measured)
@@ -239,4 +245,9 @@ class Session:
         if figures is None:
             return {}
         run.log("test", figures)
+        _logger.info("test: %s", _in_words(scalars(figures)))
         return figures
+
+
+def _in_words(figures: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.6g}" for name, value in figures.items())

@@ -44,8 +44,8 @@ class StandardTrainer:
 
         Args:
             run: the run.
-            closure: clears the gradients, computes them anew and returns the loss, a 0-d tensor. An optimizer that needs
-                several evaluations may call it again.
+            closure: clears the gradients, computes them anew and returns the loss, a 0-d tensor. An optimizer that
+                needs several evaluations may call it again.
 
         Returns:
             The loss.

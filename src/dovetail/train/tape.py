@@ -29,8 +29,10 @@ class Sums:
     weight: float = 0.0
     #: By the part's name: (weighted sum, weight).
     parts: dict[str, tuple[float, float]] = field(factory=dict)
-    #: The largest norm of the gradients before clipping; None where it was not computed.
+    #: The largest finite norm of the gradients before clipping; None where there was none.
     gradient_norm: float | None = None
+    #: Updates whose gradients had a norm that was NaN or infinite.
+    overflows: int = 0
     samples: int = 0
 
     def means(self, prefix: str) -> dict[str, float]:
@@ -60,12 +62,12 @@ class LossTape:
         self.epoch, self.interval = Sums(), Sums()
 
     def add(self, result: LossResult, samples: int) -> None:
-        """Take the loss of one batch."""
+        """Take the loss of one batch; its ``total`` is detached."""
         place = len(self._weights)
         if place == len(self._slots):
             self.read()
             place = 0
-        self._slots[place].copy_(result.total.detach(), non_blocking=True)
+        self._slots[place].copy_(result.total, non_blocking=True)
         self._weights.append(result.weight)
         self._samples += samples
         if result.parts:
@@ -94,11 +96,13 @@ class LossTape:
             torch.accelerator.synchronize(self._device)
         totals, weights = self._memory.tolist(), _values(self._weights)
         parts = _by_name(self._parts)
-        norm = max(_values(self._norms), default=None)
+        norms = _values(self._norms)
+        finite = [norm for norm in norms if math.isfinite(norm)]
         for sums in (self.epoch, self.interval):
             sums.samples += self._samples
-            if norm is not None:
-                sums.gradient_norm = max(norm, sums.gradient_norm or 0.0)
+            sums.overflows += len(norms) - len(finite)
+            if finite:
+                sums.gradient_norm = max(*finite, sums.gradient_norm or 0.0)
             # One after another and not as one sum, so that it makes no difference when the tape is read.
             for place, weight in enumerate(weights):
                 sums.total += totals[place] * weight

@@ -25,7 +25,8 @@ class EarlyStopping:
     Args:
         monitor: the metric.
         patience: so many looks without improvement stop the run; 0 and 1 both stop at the first.
-        mode: whether less or more is better; ``"auto"`` goes by the metric's name, and takes less where that says nothing.
+        mode: whether less or more is better; ``"auto"`` goes by the metric's name, and takes less where that does not
+            tell.
         min_delta: how much better a value must be to count as an improvement.
         verbose: say in the log when it improves and when it stops.
 
