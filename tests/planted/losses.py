@@ -120,6 +120,30 @@ class NoSignalGradientLoss:
         return LossResult(F.cross_entropy(logits, targets) * (1 + power), {}, float(len(targets)))
 
 
+class UntrainedLoss(nn.Module):
+    """Cross-entropy at a temperature that is a parameter, and that its logarithm cuts off."""
+
+    def __init__(self):
+        super().__init__()
+        self.log_temperature = nn.Parameter(torch.zeros(()))
+
+    def forward(self, outputs, batch):
+        """Return the loss."""
+        logits, targets = _checked(outputs, batch)
+        temperature = self.log_temperature.detach().exp()
+        return LossResult(F.cross_entropy(logits / temperature, targets), {}, float(len(targets)))
+
+
+class NoHiddenGradientLoss:
+    """Cross-entropy that says it shapes the hidden representation."""
+
+    def __call__(self, outputs, batch):
+        """Return the loss."""
+        logits, targets = _checked(outputs, batch)
+        spread = 1 + outputs.hidden.detach().square().mean()
+        return LossResult(F.cross_entropy(logits, targets) * spread, {}, float(len(targets)))
+
+
 class InPlaceLoss:
     """Cross-entropy that moves the labels of its batch."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import click
 import torch
 from torch import nn
 
@@ -94,6 +95,10 @@ class ChangingDataset:
 def typo():
     """Return a layer with a key that is none."""
     return {"training": {"max_epoch": 3}}
+
+
+@click.command()
+def mute(): ...  # noqa: D103 (the missing docstring is the defect)
 
 
 class OwnGenerator:

@@ -22,6 +22,8 @@ def dovetail_losses():
         ("planted.not_additive", "NotAdditiveLoss", ("classification", "additive")),
         ("planted.overflows", "OverflowingLoss", _CLASSIFICATION),
         ("planted.no_signal", "NoSignalGradientLoss", ("classification", "signal_gradient")),
+        ("planted.untrained", "UntrainedLoss", _CLASSIFICATION),
+        ("planted.no_hidden", "NoHiddenGradientLoss", ("classification", "hidden_gradient")),
         ("planted.in_place", "InPlaceLoss", _CLASSIFICATION),
         ("planted.ordered", "OrderedLoss", _CLASSIFICATION),
     ):
@@ -127,3 +129,10 @@ def dovetail_models():
 def dovetail_optimizers():
     """Offer optimizers with a defect."""
     yield Component("planted.amnesiac", "planted.others:Amnesiac", summary="Planted.")
+
+
+@hookimpl
+def dovetail_commands():
+    """Offer commands with a defect."""
+    yield Component("planted.mute", "planted.others:mute", summary="Planted.")
+    yield Component("planted.bare_function", "planted.others:typo", summary="Planted.")
