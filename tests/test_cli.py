@@ -249,23 +249,23 @@ def test_completion_scripts_are_accepted_by_their_shells(shell, tmp_path, capsys
 @pytest.mark.parametrize(
     "words,expected",
     [
-        (["ru"], {"run", "runs"}),
-        (["run", "exa"], {"examples/"}),
-        (["run", "examples/digits.t"], {"examples/digits.toml"}),
-        (["run", "f.toml", "training.max_e"], {"training.max_epochs="}),
-        (["run", "f.toml", "model.type=ml"], {"model.type=mlp"}),
-        (["run", "f.toml", "model.type", "=", "ml"], {"mlp"}),
-        (["run", "f.toml", "training.precision", "=", "b"], {"bf16"}),
-        (["run", "f.toml", "checkpoint.best_only=t"], {"checkpoint.best_only=true"}),
-        (["run", "f.toml", "scheduler.type=warmup_"], {"scheduler.type=warmup_cosine"}),
-        (["run", "f.toml", "callbacks.x.type=early"], {"callbacks.x.type=early_stopping"}),
-        (["run", "f.toml", "no.such="], set()),
-        (["run", "f.toml", "--profile", "ci"], {"ci_fast"}),
-        (["run", "mine.toml", "--profile", "sl"], {"slow"}),
-        (["plugins", "info", "foc"], {"focal"}),
-        (["runs", "show", "lat"], {"latest"}),
-        (["runs", "show", "2026"], {"2026-11-20T15-36-00-3f9c1a"}),
-        (["config", "s"], {"show", "schema"}),
+        (["ru"], "run runs"),
+        (["run", "exa"], "examples/"),
+        (["run", "examples/digits.t"], "examples/digits.toml"),
+        (["run", "f.toml", "training.max_e"], "training.max_epochs="),
+        (["run", "f.toml", "model.type=ml"], "model.type=mlp"),
+        (["run", "f.toml", "model.type", "=", "ml"], "mlp"),
+        (["run", "f.toml", "training.precision", "=", "b"], "bf16"),
+        (["run", "f.toml", "checkpoint.best_only=t"], "checkpoint.best_only=true"),
+        (["run", "f.toml", "scheduler.type=warmup_"], "scheduler.type=warmup_cosine"),
+        (["run", "f.toml", "callbacks.x.type=early"], "callbacks.x.type=early_stopping"),
+        (["run", "f.toml", "no.such="], ""),
+        (["run", "f.toml", "--profile", "ci"], "ci_fast"),
+        (["run", "mine.toml", "--profile", "sl"], "slow"),
+        (["plugins", "info", "foc"], "focal"),
+        (["runs", "show", "lat"], "latest"),
+        (["runs", "show", "2026"], "2026-11-20T15-36-00-3f9c1a"),
+        (["config", "s"], "show schema"),
     ],
     ids=str,
 )
@@ -285,7 +285,7 @@ def test_words_are_completed(words, expected, tmp_path, monkeypatch, capsys):
         main([])
     found = {line.partition(",")[2] for line in capsys.readouterr().out.split()}
 
-    assert found == expected
+    assert found == set(expected.split())
 
 
 @pytest.mark.slow
