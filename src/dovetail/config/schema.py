@@ -16,6 +16,7 @@ import attrs
 from attrs import Factory, field, frozen
 
 from dovetail.config.diagnostics import suggest
+from dovetail.config.notation import visible
 from dovetail.config.settings import OfKind, part, section, setting
 from dovetail.config.tree import Node
 from dovetail.config.values import seconds, size_in_bytes
@@ -37,7 +38,7 @@ _DEVICE: Final = re.compile(r"auto|cpu|(cuda|mps|xpu|hpu|npu|mtia)(:\d{1,3})?")
 
 def _check_name(_instance: object, _attribute: object, value: str | None) -> None:
     if value is not None and not _NAME.fullmatch(value):
-        msg = f"must be 1 to 100 of the characters A-Z a-z 0-9 . _ - and not begin with '.', got {value[:110]!r}"
+        msg = f"must be 1 to 100 of the characters A-Z a-z 0-9 . _ - and not begin with '.', got {visible(value, limit=40)!r}"
         raise ValueError(msg)
 
 
@@ -48,7 +49,7 @@ def _check_device(_instance: object, _attribute: object, value: str) -> None:
             if value.lower() in {"gpu", "nvidia"}
             else suggest(value, ["auto", "cpu", "cuda", "cuda:0", "mps"])
         )
-        msg = f"{value[:40]!r} is not a device such as 'auto', 'cpu', 'cuda' or 'cuda:0'{meant}"
+        msg = f"{visible(value, limit=40)!r} is not a device such as 'auto', 'cpu', 'cuda' or 'cuda:0'{meant}"
         raise ValueError(msg)
 
 
