@@ -32,6 +32,8 @@ def check(
 
     The kit needs an extra: pip install 'dovetail[testkit]'.
     """
+    from dovetail.track.words import plural
+
     installed = discover(no_plugins, strict_plugins=strict_plugins)
     chosen = _chosen(installed, name)
     if not chosen:
@@ -45,9 +47,8 @@ def check(
     else:
         click.echo("".join(f"{line}\n" for line in broken), nl=False)
         tried = sum(one.status != "skipped" for _, found in results for one in found)
-        click.echo(
-            f"{len(results)} parts, {tried} checks: " + (f"{len(failed)} parts failed" if failed else "all passed")
-        )
+        word = f"{plural(len(failed), 'part')} failed" if failed else "all passed"
+        click.echo(f"{plural(len(results), 'part')}, {plural(tried, 'check')}: {word}")
     ctx.exit(FAILED if failed or broken else 0)
 
 
