@@ -49,7 +49,7 @@ class RegistrationHooks:
 
             @hookimpl
             def dovetail_collators():
-                yield Component("yourco.ragged", "yourco.data:collate_ragged", summary="Packs without padding.")
+                yield Component("yourco.ragged", "yourco.data:RaggedCollator", summary="Packs without padding.")
         """
 
     @hookspec

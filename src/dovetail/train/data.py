@@ -1,0 +1,147 @@
+"""The data of a run: loaded, split, transformed, batched, and asked what they say about themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import torch
+from attrs import field, frozen
+
+from dovetail.data.loader import Loader, make_loader
+from dovetail.data.seeding import KeptGlobals, seed_globals
+from dovetail.data.split import NAMES, SplitName, Splits, split
+from dovetail.data.transforms import fit_transforms
+from dovetail.kernel.build import BuildError, Part, build
+from dovetail.train.context import Loaders
+
+if TYPE_CHECKING:
+    from dovetail.config.schema import RunConfig
+
+_Made = TypeVar("_Made")
+
+
+def explained(path: str, make: Callable[[], _Made]) -> _Made:
+    """Return what ``make`` does; what it says against its input becomes an error at ``path``.
+
+    Raises:
+        BuildError: it raised ValueError, TypeError, LookupError or OSError.
+    """
+    try:
+        return make()
+    except (ValueError, TypeError, LookupError, OSError) as error:
+        raise BuildError(path, str(error) or type(error).__name__) from error
+
+
+@frozen(eq=False)
+class Data:
+    """The data of a run: batches of each split, and what they say about themselves."""
+
+    loaders: Loaders
+    transforms: Mapping[str, Any]
+    #: What parts may ask for: ``num_classes``, ``class_counts``, ``input_shape``, ``vocab_size``, ``seed``.
+    provided: Mapping[str, Any]
+    #: For the record: fingerprint, sizes, num_classes, class_names.
+    facts: Mapping[str, Any] = field(factory=dict)
+
+    @classmethod
+    def build(cls, config: RunConfig, device: torch.device) -> Data:
+        """Load, split, and make the loaders.
+
+        Raises:
+            BuildError: the data cannot be used as the config says.
+        """
+        seed = config.run.seed
+        dataset = build(config.data, {"seed": seed})
+        splits = explained("data.split", lambda: split(dataset, config.data.reserved.get("split"), seed))
+        transforms = {name: build(part, {}) for name, part in config.transforms.items()}
+        used: dict[str, list[Any]] = {
+            name: [transforms[one] for one, part in config.transforms.items() if name in _splits_of(part)]
+            for name in NAMES
+        }
+        with KeptGlobals():
+            seed_globals(seed)
+            explained("transforms", lambda: fit_transforms(used["train"], splits.train))
+        num_classes = _num_classes(splits)
+        collator = build(config.collator, {"num_classes": num_classes})
+        pinned = device.type == "cuda" and config.loader.pin_memory is not False
+        loaders = {
+            name: explained(
+                "loader",
+                partial(_loader, config, name, part, collator=collator, transforms=used[name], pinned=pinned),
+            )
+            for name, part in splits
+        }
+        shape = explained("data", lambda: _input_shape(splits.train, collator, used["train"], seed))
+        train = splits.train
+        class_names = getattr(train, "class_names", None)
+        provided = {
+            "seed": seed,
+            "num_classes": num_classes,
+            "class_counts": explained("data", lambda: _class_counts(train, num_classes)),
+            "input_shape": shape,
+            "vocab_size": getattr(train, "vocab_size", None),
+        }
+        facts = {
+            "fingerprint": getattr(train, "fingerprint", None),
+            "sizes": {name: len(part) for name, part in splits},
+            "num_classes": num_classes,
+            "class_names": None if class_names is None else list(class_names),
+        }
+        return cls(Loaders(**loaders), transforms, provided, facts)
+
+
+def _loader(
+    config: RunConfig, name: SplitName, samples: Any, *, collator: Any, transforms: Sequence[Any], pinned: bool
+) -> Loader:
+    section, training = config.loader, name == "train"
+    return make_loader(
+        samples,
+        collator,
+        batch_size=section.batch_size if training else section.eval_batch_size or section.batch_size,
+        shuffle=training and section.shuffle,
+        seed=config.run.seed,
+        num_workers=section.num_workers,
+        pin_memory=pinned,
+        drop_last=training and section.drop_last,
+        transforms=transforms,
+    )
+
+
+def _class_counts(train: Any, num_classes: int | None) -> list[int] | None:
+    targets = getattr(train, "targets", None)
+    if num_classes is None or targets is None:
+        return None
+    counts: list[int] = np.bincount(np.asarray(targets), minlength=num_classes).tolist()
+    return counts
+
+
+def _splits_of(part: Part) -> Sequence[str]:
+    chosen = part.reserved.get("splits")
+    if chosen is not None:
+        return list(chosen)
+    everywhere = part.registered is not None and "every_split" in part.registered.component.traits
+    return NAMES if everywhere else ["train"]
+
+
+def _num_classes(splits: Splits) -> int | None:
+    """Return the number of classes that the data say they have, or that their whole labels count."""
+    if hasattr(splits.train, "num_classes"):
+        known: int | None = splits.train.num_classes
+        return known
+    labels = [np.asarray(one) for _, part in splits if (one := getattr(part, "targets", None)) is not None]
+    if not labels or any(one.dtype.kind not in "iu" or one.ndim != 1 for one in labels):
+        return None
+    return int(max(one.max(initial=-1) for one in labels)) + 1
+
+
+def _input_shape(train: Any, collator: Any, transforms: Sequence[Any], seed: int) -> tuple[int, ...] | None:
+    """Return the shape of one sample's input as the model will see it; None where inputs are a dict."""
+    own = getattr(train, "input_shape", None)
+    if own is not None and not transforms:
+        return tuple(own)
+    first = next(iter(make_loader(train, collator, batch_size=1, seed=seed, transforms=transforms)))
+    inputs = first.get("inputs")
+    return tuple(inputs.shape[1:]) if isinstance(inputs, torch.Tensor) else None
