@@ -203,8 +203,8 @@ def main() -> None:
     body = table(["loop", "median µs a step", "fastest", "ratio to by hand"], rows)
     body += (
         "\n\n«Out of the box» is fused AdamW, clipping to a norm of 1.0 and figures logged every 50 steps; the rest"
-        f" log nothing and do not clip. Batch {BATCH}, {FEATURES}-256-256-{CLASSES} network, one thread, medians of {ROUNDS}"
-        " alternating rounds. "
+        f" log nothing and do not clip. Batch {BATCH}, {FEATURES}-256-256-{CLASSES} network, one thread, medians of"
+        f" {ROUNDS} alternating rounds. "
         + versions("dovetail", "torch", "pytorch-ignite", "accelerate", "lightning", "transformers")
     )
     record("Cost of a training step", "python benchmarks/steps.py", body)

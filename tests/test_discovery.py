@@ -106,4 +106,4 @@ def test_zip_application_falls_back_to_importlib_metadata(tmp_path, monkeypatch)
             file.writestr(f"{name}-1.dist-info/entry_points.txt", f"[dovetail]\np = {name}.plugin\n")
     monkeypatch.setattr(sys, "path", [str(archive)])
 
-    assert ["dovetail.plugin", "yourco.plugin"] == [entry.value for entry in installed_entry_points()]
+    assert [entry.value for entry in installed_entry_points()] == ["dovetail.plugin", "yourco.plugin"]

@@ -98,15 +98,15 @@ class Config:
     def preset(cls, name: str, *, plugins: Plugins | None = None) -> Config:
         """Return a preset: a causal transformer with all that trains it, on a text file ``input.txt``.
 
-        ==================  ======  ==========  ===============================================
-        name                epochs  parameters  what else
-        ==================  ======  ==========  ===============================================
-        quick_prototype     3       12 million  one best and one last checkpoint
+        ==================  ======  ===========  ===============================================
+        name                epochs  parameters   what else
+        ==================  ======  ===========  ===============================================
+        quick_prototype     3       12 million   one best and one last checkpoint
         baseline            10      124 million
         production          20      124 million  three best and five last checkpoints
         distributed         10      124 million  four devices, DistributedDataParallel
         low_memory          10      124 million  batches of 2, 8 of them to an update
-        ==================  ======  ==========  ===============================================
+        ==================  ======  ===========  ===============================================
 
         Raises:
             ConfigError: there is no preset of that name.
