@@ -1,13 +1,17 @@
 """Components without torch, with every kind of option that a run file can set, and a plugin that offers them."""
 
+# ruff: noqa: D102, UP042 (hooks are documented in the kernel; odd types are the point)
+
 from __future__ import annotations
 
 import datetime as dt
 import enum
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import attrs
 from attrs import field, frozen, validators
 
 from dovetail.kernel.component import Component
@@ -71,7 +75,7 @@ class Tree:
 class HalfKnown:
     """A table with an annotation that exists only for type checkers."""
 
-    thing: Unknown | None = None  # noqa: F821 (that is the point)
+    thing: Unknown | None = None
     count: int = 1
 
 
@@ -98,17 +102,17 @@ def net(
     colour: Colour = Colour.RED,
     level: Level = Level.LOW,
     band: Range | None = None,
-    bands: Mapping[str, Range] = {},  # noqa: B006 (never changed)
+    bands: Mapping[str, Range] = {},
     tree: Tree | None = None,
     names: Sequence[str] = (),
     tags: frozenset[str] = frozenset(),
     weights: float | list[float] | Literal["balanced"] | object() | None = None,
-    scale: float | int = 1,
+    scale: float | int = 1,  # noqa: PYI041 (as some signatures have it)
     by_class: dict[int, float] | None = None,
     either: Colour | int = 1,
     half: HalfKnown | None = None,
     anything: Any = None,
-    bare=None,  # noqa: ANN001 (unannotated on purpose)
+    bare=None,
     tensor: object = (),
 ) -> Recorder:
     """A model with an option of every type."""
@@ -138,6 +142,9 @@ class ContrastiveOptions:
     temperature: float = field(default=0.1, validator=validators.gt(0))
     margin: float = field(default=0.0, converter=float, validator=[validators.ge(0), validators.le(2)])
     words: list[str] = field(factory=list)
+    offset: float = field(
+        default=0.0, converter=attrs.Converter(lambda value, self: value + self.margin, takes_self=True)
+    )
     secret: str = field(default="", validator=validators.max_len(20))
     inner: Loss | None = None
     num_classes: int = 0
@@ -193,8 +200,13 @@ def part() -> Recorder:
     return Recorder()
 
 
-def early_stopping(monitor: str = "val_loss", patience: Annotated[int, AtLeast(1)] = 10) -> Recorder:
-    """A callback."""
+def early_stopping(
+    monitor: str = "val_loss",
+    patience: Annotated[int, AtLeast(1)] = 10,
+    floor: float = -math.inf,
+    since: dt.date = dt.date(2024, 2, 29),
+) -> Recorder:
+    """A callback with defaults that JSON has no notation for."""
     return Recorder(monitor=monitor, patience=patience)
 
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from dovetail.config.parts import reserved_type
 from dovetail.config.schema import Every, sections
 from dovetail.config.words import ARRAYS, MAPPINGS, accepts, field_types, is_enum, is_union, part_kind
-from dovetail.kernel.kinds import KINDS, AtLeast, Between, MoreThan
 from dovetail.kernel.component import PluginError
+from dovetail.kernel.kinds import KINDS, AtLeast, Between, MoreThan
 from dovetail.kernel.plugins import Plugins
 from dovetail.kernel.secret import Env
 from dovetail.kernel.signature import read_signature
@@ -57,7 +57,9 @@ def numbers(annotation: Any, limits: Limits) -> st.SearchStrategy:
 
 
 @functools.cache  # a strategy is made once: making one costs more than drawing from it
-def values(plugins: Plugins, annotation: Any, limits: Limits = (), *, secrets: bool = False) -> st.SearchStrategy:
+def values(  # noqa: C901, PLR0911 (one branch per sort of type)
+    plugins: Plugins, annotation: Any, limits: Limits = (), *, secrets: bool = False
+) -> st.SearchStrategy:
     """Plain values that a type takes."""
 
     def inner(one: Any) -> st.SearchStrategy:

@@ -73,7 +73,7 @@ def test_every_section_is_documented(section: Any) -> None:
 
 def test_defaults() -> None:
     """The documented defaults."""
-    assert RunSection() == RunSection("run", None, 42, False, "", [])  # noqa: FBT003
+    assert RunSection() == RunSection("run", None, 42, False, "", [])
     assert TrainingSection().max_epochs == 10
     assert TrainingSection().max_grad_norm == 1.0
     assert TrainingSection().validate_every == Every(epochs=1)

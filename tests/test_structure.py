@@ -1,5 +1,7 @@
 """Tests of dovetail.config.structure, .converter, .parts, .validators, .hints and .words: strict types, and what is said."""
 
+# ruff: noqa: E501 (messages are written out whole)
+
 from __future__ import annotations
 
 import datetime as dt
@@ -179,7 +181,7 @@ def test_named_parts_keep_their_order(check: Check) -> None:
     )
 
     assert list(config.callbacks) == ["zz", "aa"]
-    assert config.callbacks["aa"].options == {"monitor": "val_loss", "patience": 3}
+    assert config.callbacks["aa"].options["patience"] == 3
 
 
 def test_reserved_keys_are_taken_off(check: Check) -> None:
@@ -238,6 +240,7 @@ def test_defaults_are_recorded_with_the_part(check: Check) -> None:
         "temperature": 0.1,
         "margin": 0.0,
         "words": [],
+        "offset": 0.0,
         "secret": "",
         "inner": None,
         "num_classes": 0,
@@ -302,8 +305,10 @@ def test_requirements_that_are_met(check: Check) -> None:
         ("weights = [1, 'x']", '7:15: model.weights[1]: expected a number, got the string "x"'),
         (
             "weights = 'balancd'",
-            "7:11: model.weights: expected a number, an array of numbers or 'balanced', got the string \"balancd\";"
-            " did you mean 'balanced'?",
+            (
+                "7:11: model.weights: expected a number, an array of numbers or 'balanced', got the string \"balancd\";"
+                " did you mean 'balanced'?"
+            ),
         ),
         (
             "weights = {}",
@@ -393,8 +398,10 @@ def test_a_wrong_field_raises_no_second_complaint(refusals: Callable[..., list[s
         (
             'type = "signals.envelope"',
             [
-                "run.toml:8:8: loss.type: unknown loss 'signals.envelope'; 'signals.envelope' comes with dovetail-signals:"
-                " pip install dovetail-signals"
+                (
+                    "run.toml:8:8: loss.type: unknown loss 'signals.envelope'; 'signals.envelope' comes with dovetail-signals:"
+                    " pip install dovetail-signals"
+                )
             ],
         ),
         (
@@ -406,15 +413,19 @@ def test_a_wrong_field_raises_no_second_complaint(refusals: Callable[..., list[s
         (
             'type = "broken"',
             [
-                "run.toml:8:8: loss.type: loss 'broken' of test-parts (config_parts:no_such_thing) cannot be imported:"
-                " AttributeError: module 'config_parts' has no attribute 'no_such_thing'"
+                (
+                    "run.toml:8:8: loss.type: loss 'broken' of test-parts (config_parts:no_such_thing) cannot be imported:"
+                    " AttributeError: module 'config_parts' has no attribute 'no_such_thing'"
+                )
             ],
         ),
         (
             'type = "greedy"',
             [
-                "run.toml:8:8: loss.type: loss 'greedy' of test-parts (config_parts:simple): its signature has '**_', which"
-                " names no TOML key; give the component options="
+                (
+                    "run.toml:8:8: loss.type: loss 'greedy' of test-parts (config_parts:simple): its signature has '**_', which"
+                    " names no TOML key; give the component options="
+                )
             ],
         ),
         (
@@ -588,8 +599,10 @@ def test_what_is_said_of_a_section(refusals: Callable[..., list[str]], lines: st
 def test_an_ambiguous_name(refusals: Callable[..., list[str]]) -> None:
     """Two providers of a name are both named, with how to choose."""
     assert refusals(WHOLE, rival=True) == [
-        "run.toml:7:8: loss.type: loss 'mse' is offered by rival 2.0 and test-parts 1.0; choose with"
-        ' type = "rival:mse" or type = "test-parts:mse"'
+        (
+            "run.toml:7:8: loss.type: loss 'mse' is offered by rival 2.0 and test-parts 1.0; choose with"
+            ' type = "rival:mse" or type = "test-parts:mse"'
+        )
     ]
 
 
@@ -737,6 +750,7 @@ def test_anything_goes_through_unchanged(value: object) -> None:
     [
         (int, "an integer"),
         (list, "an array"),
+        (Annotated[int, AtLeast(1)], "an integer"),
         (list[Loss], "an array of loss tables"),
         (list[list[int]], "an array of arrays"),
         (list[Range], "an array of values"),
@@ -744,7 +758,7 @@ def test_anything_goes_through_unchanged(value: object) -> None:
         (tuple[int, str], "an array of 2 values"),
         (dict[str, int], "a table"),
         (int | None, "an integer"),
-        (int | str | Literal["a", "b"], "an integer, a string, 'a' or 'b'"),
+        (int | list[str] | Literal["a", "b"], "an integer, an array of strings, 'a' or 'b'"),
         (type(None), '"@none"'),
         (Any, "a value"),
         (Recorder, "a Recorder object"),
@@ -773,6 +787,13 @@ def test_limits_hold_inside_arrays(limit: Any) -> None:
         fit(converter, [1, -1], Slot(list[float], limits=(limit,)))
     with pytest.raises(FIT_ERRORS):
         fit(converter, [1, -1], Slot(Annotated[list[int], limit]))
+
+
+def test_what_else_may_be_raised_inside_an_array() -> None:
+    """cattrs gathers whatever an element raises; it is told with its type."""
+    (told,) = misfits(ZeroDivisionError("by zero"))
+
+    assert told[1].message == "cannot be used: ZeroDivisionError: by zero"
 
 
 def test_the_origin_of_what_nobody_wrote() -> None:

@@ -38,7 +38,8 @@ _DEVICE: Final = re.compile(r"auto|cpu|(cuda|mps|xpu|hpu|npu|mtia)(:\d{1,3})?")
 
 def _check_name(_instance: object, _attribute: object, value: str | None) -> None:
     if value is not None and not _NAME.fullmatch(value):
-        msg = f"must be 1 to 100 of the characters A-Z a-z 0-9 . _ - and not begin with '.', got {visible(value, limit=40)!r}"
+        shown = visible(value, limit=40)
+        msg = f"must be 1 to 100 of the characters A-Z a-z 0-9 . _ - and not begin with '.', got {shown!r}"
         raise ValueError(msg)
 
 
