@@ -34,10 +34,6 @@ class Forward:
     def __call__(self, batch: Batch) -> ModelOutput:
         """Return the model's outputs for ``batch``."""
         inputs = batch["inputs"]
-        if isinstance(inputs, dict):
-            if self._takes_mask and "mask" in batch:
-                return ModelOutput.from_raw(self._call(**inputs, mask=batch["mask"]))
-            return ModelOutput.from_raw(self._call(**inputs))
-        if self._takes_mask and "mask" in batch:
-            return ModelOutput.from_raw(self._call(inputs, mask=batch["mask"]))
-        return ModelOutput.from_raw(self._call(inputs))
+        mask = {"mask": batch["mask"]} if self._takes_mask and "mask" in batch else {}
+        raw = self._call(**inputs, **mask) if isinstance(inputs, dict) else self._call(inputs, **mask)
+        return ModelOutput(raw) if isinstance(raw, torch.Tensor) else ModelOutput.from_raw(raw)

@@ -29,10 +29,16 @@ class TrainingLoop:
         training = run.config.training
         self._trainer, self._run = trainer, run
         self._compute_loss = autocasting(trainer.compute_loss, training.precision, run.device)
-        self._gradients, self._schedule = run.gradients, run.schedule
+        self._gradients = run.gradients
+        per_epoch = run.schedule is None or run.schedule.per_epoch
+        self._schedule = None if per_epoch else run.schedule
         self._accumulate = training.accumulate
         self._last_step = training.max_steps or math.inf
-        self._batch_start, self._batch_end = run.hooks.dovetail_batch_start, run.hooks.dovetail_batch_end
+        # None where nobody listens, so that a step asks nobody.
+        self._batch_start, self._batch_end = (
+            run.hooks.dovetail_batch_start or None,
+            run.hooks.dovetail_batch_end or None,
+        )
         self.tape = LossTape(run.device)
         #: The update, and the ``time.monotonic()``, from which on ``when_due`` is to be called.
         self.due_step, self.due_at = math.inf, math.inf
@@ -66,23 +72,23 @@ class TrainingLoop:
         Raises:
             NonFiniteLossError: an earlier update's loss was NaN or infinite.
         """
-        run, state, tape = self._run, self._run.state, self.tape
+        run, state, tape, gradients = self._run, self._run.state, self.tape, self._gradients
         if tape.broken():
             self._refuse()
-        if self._batch_start:
+        if self._batch_start is not None:
             self._batch_start(run=run, step=state.step)
         first: list[LossResult] = []
 
         def closure() -> torch.Tensor:
-            self._gradients.clear()
+            gradients.clear()
             results = []
             for batch in batches:
                 result = self._compute_loss(run, batch)
-                self._gradients.backward(result.total if len(batches) == 1 else result.total * result.weight)
+                gradients.backward(result.total if len(batches) == 1 else result.total * result.weight)
                 results.append(LossResult(result.total.detach(), result.parts, result.weight))
             if not first:  # an optimizer such as L-BFGS asks again, with other weights
-                first.extend(results)
-            return results[0].total if len(batches) == 1 else self._gradients.average(results)
+                first[:] = results
+            return results[0].total if len(batches) == 1 else gradients.average(results)
 
         loss = self._trainer.update(run, closure)
         if self._schedule is not None:
@@ -91,11 +97,11 @@ class TrainingLoop:
             samples = batch_size(batch)
             tape.add(result, samples)
             state.samples_seen += samples
-        if self._gradients.norm is not None:
-            tape.add_norm(self._gradients.norm)
+        if gradients.norm is not None:
+            tape.add_norm(gradients.norm)
         state.batch += len(batches)
         state.step += 1
-        if self._batch_end:
+        if self._batch_end is not None:
             self._batch_end(run=run, step=state.step, loss=loss)
 
     def check(self) -> None:
@@ -118,6 +124,6 @@ class TrainingLoop:
         if config.training.precision == "fp16":
             advice.append('training.precision = "bf16"')
         raise NonFiniteLossError(
-            f"the loss or its gradient became NaN or infinite by update {state.step} (epoch {state.epoch}); the weights "
-            f"are spoiled and are not saved. Try {', '.join(advice)}, and look for NaN and huge values in the data"
+            f"the loss or its gradient became NaN or infinite by update {state.step} (epoch {state.epoch}), so these "
+            f"weights are not saved. Try {', '.join(advice)}, and look for NaN or huge values in the data"
         )

@@ -28,9 +28,8 @@ class Schedule:
         self.per_epoch = per_epoch or self._plateau
 
     def after_update(self) -> None:
-        """Step, if this one steps per update."""
-        if not self.per_epoch:
-            self._scheduler.step()
+        """Step; only for a scheduler that steps per update."""
+        self._scheduler.step()
 
     def after_epoch(self, metrics: Mapping[str, float]) -> None:
         """Step, if this one steps per epoch.
