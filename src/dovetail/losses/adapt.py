@@ -55,6 +55,7 @@ _ELEMENTWISE_FUNCTIONS: Final = (
 )
 _LABEL_FUNCTIONS: Final = (F.cross_entropy, F.nll_loss)
 _TORCH_IGNORE_INDEX: Final = -100
+_FEW: Final = 256  # labels that Python looks at faster than torch starts an operation
 
 
 def as_loss(loss: Any) -> Loss:
@@ -189,6 +190,19 @@ class _Elementwise(_Face):
         return _mean(found, logits, float(len(logits) if batchmean else targets.numel()))
 
 
+def _is_common(logits: Tensor, targets: Any) -> bool:
+    """Say whether targets are a few plain labels on the CPU, one for each row of scores, none of them negative."""
+    return (
+        isinstance(targets, Tensor)
+        and targets.dtype is torch.int64
+        and targets.is_cpu
+        and targets.ndim == 1
+        and logits.ndim == len(("batch", "classes"))
+        and 0 < len(targets) <= _FEW
+        and min(targets.tolist()) >= 0
+    )
+
+
 class _Counted(NamedTuple):
     """Which labels count: None for all of them."""
 
@@ -203,9 +217,24 @@ class _Labels(_Face):
         super().__init__(loss, name)
         self._ignore_index = int(getattr(loss, "ignore_index", _TORCH_IGNORE_INDEX))
         self._guard = LabelGuard(name, self._ignore_index)
+        self._unweighted = getattr(loss, "weight", None) is None and self._ignore_index < 0
 
     def __call__(self, outputs: ModelOutput, batch: Batch) -> LossResult:
-        logits, targets = outputs.logits, read_targets(batch)
+        logits: Tensor = outputs.logits
+        targets: Any = batch.get("targets")
+        if self._unweighted and "mask" not in batch and _is_common(logits, targets):
+            # What a small step pays for most is Python: here torch's own refusals stand in for our checks, which say
+            # more and come after them.
+            try:
+                found = self._loss(logits, targets)
+            except (IndexError, RuntimeError, ValueError):
+                return self._checked(logits, batch)
+            if not found.ndim:
+                return LossResult(found, {}, float(len(targets)))
+        return self._checked(logits, batch)
+
+    def _checked(self, logits: Tensor, batch: Batch) -> LossResult:
+        targets = read_targets(batch)
         soft = targets.is_floating_point()
         fitting = logits.shape if soft else logits.shape[:1] + logits.shape[2:]
         if targets.shape != fitting or logits.ndim < len(("batch", "classes")) or targets.is_complex():
