@@ -56,10 +56,8 @@ def test_a_resolved_file() -> None:
     text = freeze(structured(optimizer={"lr": 1}, callbacks={"stop": {"type": "early_stopping"}}))
 
     assert '[loss]\ntype = "test-parts:mse"\nreduction = "mean"\n' in text
-    assert (
-        '[callbacks.stop]\ntype = "test-parts:early_stopping"\nmonitor = "val_loss"\npatience = 10\nfloor = -inf\nsince = 2024-02-29\n'
-        in text
-    )
+    assert '[callbacks.stop]\ntype = "test-parts:early_stopping"\nmonitor = "val_loss"\npatience = 10\n' in text
+    assert "floor = -inf\nsince = 2024-02-29\n" in text
     assert "lr = 1.0\n" in text
     assert 'max_steps = "@none"\nmax_epochs = 10\n' in text
     assert "[training.validate_every]\nepochs = 1\n" in text

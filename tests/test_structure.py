@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 import config_parts as parts
 from config_parts import WHOLE, Colour, Level, Range, Recorder, make_plugins
 from dovetail.config.compose import compose
-from dovetail.config.converter import Slot, fit, make_converter, tables
+from dovetail.config.converter import make_converter
 from dovetail.config.diagnostics import ConfigError, toml_type
 from dovetail.config.errors import FIT_ERRORS, misfits
 from dovetail.config.schema import Every, RunConfig
 from dovetail.config.structure import origin_of, structure
+from dovetail.config.table import Slot, fit, tables
 from dovetail.config.tree import Node
 from dovetail.config.words import accepts, describe
 from dovetail.kernel.build import Part, build
@@ -745,6 +746,19 @@ def test_anything_goes_through_unchanged(value: object) -> None:
     assert type(fitted) is type(value)
 
 
+@pytest.mark.parametrize("annotation", [list, list[Any], tuple, dict, dict[str, Any], Any])
+def test_what_is_inside_anything_is_plain(annotation: Any) -> None:
+    """Where only the outside has a type, factories get plain tables and the very objects that were passed."""
+    inside = {"a": [{"b": 1}], "c": Recorder()}
+    value = {"x": inside} if annotation in {dict, dict[str, Any]} else [inside]
+
+    fitted = fit(make_converter(secrets=True), tables(Node.from_python(value)), Slot(annotation))
+
+    (found,) = fitted.values() if isinstance(fitted, dict) else fitted
+    assert found == inside
+    assert (type(found), type(found["a"][0]), type(found["c"])) == (dict, dict, Recorder)
+
+
 @pytest.mark.parametrize(
     "annotation, words",
     [
@@ -790,7 +804,7 @@ def test_limits_hold_inside_arrays(limit: Any) -> None:
 
 
 def test_what_else_may_be_raised_inside_an_array() -> None:
-    """cattrs gathers whatever an element raises; it is told with its type."""
+    """Whatever an element raises is told with its type."""
     (told,) = misfits(ZeroDivisionError("by zero"))
 
     assert told[1].message == "cannot be used: ZeroDivisionError: by zero"

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
 
 from dovetail.config.compose import compose
-from dovetail.config.converter import Live
 from dovetail.config.diagnostics import PYTHON, ConfigError, Origin, Problem, suggest
 from dovetail.config.files import load_json, to_json, to_toml
 from dovetail.config.keywords import Scope, layer, written
@@ -19,6 +18,7 @@ from dovetail.config.presets import preset, preset_names
 from dovetail.config.profiles import installed_profiles
 from dovetail.config.schema import RunConfig, sections
 from dovetail.config.structure import structure
+from dovetail.config.table import Live
 from dovetail.config.tree import Node
 from dovetail.kernel.plugins import Plugins
 

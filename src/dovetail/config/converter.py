@@ -8,77 +8,26 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, get_args, get_origin
+from typing import Annotated, Any, Final, get_args, get_origin
 
 import attrs
-from attrs import frozen
 from cattrs import BaseConverter, Converter
 from cattrs.cols import list_structure_factory
-from cattrs.errors import StructureHandlerNotFoundError
 
-from dovetail.config.diagnostics import found, suggest, toml_type
+from dovetail.config.diagnostics import suggest, toml_type
 from dovetail.config.errors import FIT_ERRORS, Gathering, MisfitError
-from dovetail.config.hints import unknown_key
-from dovetail.config.notation import KeyPath, visible
-from dovetail.config.settings import limit_problem
-from dovetail.config.tree import Node
+from dovetail.config.scalars import anything, choice, is_anything, is_choice, scalar, strings_of, text_or_secret
+from dovetail.config.table import Slot, Table, fit, fit_table, seen
 from dovetail.config.validators import construct
-from dovetail.config.words import ARRAYS, MAPPINGS, PLAIN, accepts, choices, describe, field_types, is_enum, is_union
-from dovetail.kernel.kinds import AtLeast, Between, Limit, MoreThan
+from dovetail.config.words import ARRAYS, MAPPINGS, accepts, describe, field_types, is_union
+from dovetail.kernel.kinds import AtLeast, Between, MoreThan
 from dovetail.kernel.secret import Env
 
 Hook = Callable[[Any, Any], Any]
 
 _MAKERS: Final[Mapping[Any, Callable[[list[Any]], Any]]] = {tuple: tuple, set: set, frozenset: frozenset}
-
-
-class Table(dict[str, Any]):
-    """A table of plain values that knows its place in the configuration."""
-
-    def __init__(self, entries: Mapping[str, Any], path: KeyPath) -> None:
-        """Keep the entries and the way to the table."""
-        super().__init__(entries)
-        self.path = path
-
-
-@frozen(eq=False)
-class Live:
-    """An object passed from Python where a run file has a part, or a value that no run file could give."""
-
-    value: Any
-    path: KeyPath = ()
-
-
-def seen(value: Any) -> str:
-    """Return what a value is, for "expected …, got …"."""
-    return found(value.value if isinstance(value, Live) else value)
-
-
-@frozen
-class Slot:
-    """What one key of a table takes."""
-
-    annotation: Any
-    required: bool = False
-    limits: tuple[Limit, ...] = ()
-    #: Why no run file can set it, if none can.
-    refusal: str = ""
-
-
-def tables(node: Node, path: KeyPath = ()) -> Any:
-    """Return the plain value of a tree, its tables as :class:`Table`."""
-    match node.value:
-        case dict():
-            return Table({name: tables(inner, (*path, name)) for name, inner in node.value.items()}, path)
-        case list():
-            return [tables(inner, (*path, index)) for index, inner in enumerate(node.value)]
-        case Live():
-            return Live(node.value.value, path)
-        case _:
-            return node.value if toml_type(node.value) in PLAIN else Live(node.value, path)
 
 
 def make_converter(*, secrets: bool) -> Converter:
@@ -88,125 +37,19 @@ def make_converter(*, secrets: bool) -> Converter:
         secrets: let ``{ env = "NAME" }`` stand for a string, to be read when the run is built.
     """
     converter = Converter()
-    for scalar in (bool, int, float, str, Path, dt.datetime, dt.date, dt.time, type(None)):
-        converter.register_structure_hook(scalar, _scalar)
+    for plain in (bool, int, float, str, Path, dt.datetime, dt.date, dt.time, type(None)):
+        converter.register_structure_hook(plain, scalar)
     if secrets:
-        converter.register_structure_hook(str, _text_or_secret)
-        converter.register_structure_hook(Path, _text_or_secret)
-    converter.register_structure_hook_func(_is_anything, _anything)
+        converter.register_structure_hook(str, text_or_secret)
+        converter.register_structure_hook(Path, text_or_secret)
+    converter.register_structure_hook_func(is_anything, anything)
     converter.register_structure_hook_factory(_is_array, _array)
     converter.register_structure_hook_factory(_is_mapping, mapping_hook)
-    converter.register_structure_hook_func(_is_choice, _choice)
+    converter.register_structure_hook_func(is_choice, choice)
     converter.register_structure_hook_factory(_is_section, _section)
     converter.register_structure_hook_factory(is_union, _union)
     converter.register_structure_hook_factory(_is_annotated, _limited)
     return converter
-
-
-def fit(converter: BaseConverter, value: Any, slot: Slot) -> Any:
-    """Return ``value`` as what ``slot`` takes.
-
-    Raises:
-        MisfitError: it is something else, or beyond the limits.
-        IterableValidationError: several things inside it are.
-    """
-    if slot.refusal:
-        raise MisfitError(slot.refusal)
-    try:
-        fitted = converter.structure(value, slot.annotation)
-    except StructureHandlerNotFoundError:
-        raise MisfitError(f"takes {describe(slot.annotation)}, which a run file cannot give") from None
-    if problem := limit_problem(slot.limits, fitted):
-        raise MisfitError(problem)
-    return fitted
-
-
-def fit_table(
-    converter: BaseConverter, table: Table, slots: Mapping[str, Slot], whose: str, gathering: Gathering
-) -> dict[str, Any]:
-    """Return the entries of ``table`` as what ``slots`` take; what is wrong goes to ``gathering``."""
-    settable = [name for name, slot in slots.items() if not slot.refusal]
-    for name in table:
-        if name not in slots:
-            gathering.wrong_key(name, unknown_key(table.path, name, settable, whose))
-    fitted: dict[str, Any] = {}
-    for name, slot in slots.items():
-        if name in table:
-            with gathering.at(name):
-                fitted[name] = fit(converter, table[name], slot)
-        elif slot.required:
-            how = slot.refusal or describe(slot.annotation)
-            gathering.wrong(f"{whose} needs '{name}' ({how})")
-    return fitted
-
-
-def _scalar(value: Any, annotation: Any) -> Any:
-    if is_enum(annotation):  # singledispatch finds str before Enum in the ancestors of a class that is both
-        return _choice(value, annotation)
-    if toml_type(value) not in accepts(annotation):
-        raise MisfitError(f"expected {describe(annotation)}, got {seen(value)}{_without_quotes(value, annotation)}")
-    if annotation is float:
-        return _as_float(value)
-    if annotation is Path:
-        if "\0" in value:
-            raise MisfitError(f"expected a path, got {seen(value)}, which holds a NUL")
-        return Path(value)
-    return value
-
-
-def _text_or_secret(value: Any, annotation: Any) -> Any:
-    return value if isinstance(value, Env) and not is_enum(annotation) else _scalar(value, annotation)
-
-
-def _is_anything(annotation: Any) -> bool:
-    return annotation is Any or annotation is object
-
-
-def _anything(value: Any, _: Any) -> Any:
-    match value:
-        case Live():
-            return value.value
-        case dict():
-            return {name: _anything(one, Any) for name, one in value.items()}
-        case list():
-            return [_anything(one, Any) for one in value]
-        case _:
-            return value
-
-
-def _as_float(value: float) -> float:
-    try:
-        return float(value)
-    except OverflowError:
-        raise MisfitError("expected a number, got an integer beyond the range of a float") from None
-
-
-def _without_quotes(value: Any, annotation: Any) -> str:
-    """Say so where the value is only quoted, or is a whole number written as a float."""
-    if isinstance(value, float) and annotation is int and value.is_integer() and math.isfinite(value):
-        return f"; write {int(value)}"
-    if not isinstance(value, str) or annotation not in {bool, int, float}:
-        return ""
-    text = value.strip().lower()
-    try:
-        fits = text in {"true", "false"} if annotation is bool else annotation(text) is not None
-    except ValueError:
-        return ""
-    return f"; write {visible(text)} without quotes" if fits else ""
-
-
-def _is_choice(annotation: Any) -> bool:
-    return get_origin(annotation) is Literal or is_enum(annotation)
-
-
-def _choice(value: Any, annotation: Any) -> Any:
-    allowed = choices(annotation)
-    for one in allowed:
-        if type(one) is type(value) and one == value:
-            return annotation(value) if is_enum(annotation) else value
-    shown = visible(repr(value)) if isinstance(value, str) else seen(value)
-    meant = suggest(value, _words([annotation])) if isinstance(value, str) else ""
-    raise MisfitError(f"{shown} is not one of {', '.join(map(repr, allowed))}{meant}")
 
 
 def _is_array(annotation: Any) -> bool:
@@ -219,7 +62,8 @@ def _array(annotation: Any, converter: BaseConverter) -> Hook:
     elements = get_args(annotation)
     exact = len(elements) if origin is tuple and elements and ... not in elements else None
     every: Any = list[elements[0] if elements else Any]  # type: ignore[misc]  # made at run time
-    inner = None if exact is not None else list_structure_factory(every, converter)
+    known = elements and not is_anything(elements[0])
+    inner = None if exact is not None else (list_structure_factory(every, converter) if known else anything)
 
     def structure(value: Any, _: Any) -> Any:
         if not isinstance(value, list) or exact not in {None, len(value)}:
@@ -309,17 +153,12 @@ def _union(annotation: Any, converter: BaseConverter) -> Hook:
                 return fit(converter, value, Slot(one))
             except FIT_ERRORS as error:
                 errors.append(error)
-        if errors and not all(map(_is_choice, taking)):
+        if errors and not all(map(is_choice, taking)):
             raise errors[0]
-        meant = suggest(value, _words(taking)) if isinstance(value, str) else ""
+        meant = suggest(value, strings_of(taking)) if isinstance(value, str) else ""
         raise MisfitError(f"expected {describe(annotation)}, got {seen(value)}{meant}")
 
     return structure
-
-
-def _words(annotations: list[Any]) -> list[str]:
-    """Return the strings that enumerations and Literals allow."""
-    return [one for annotation in annotations for one in choices(annotation) if isinstance(one, str)]
 
 
 def _takes(annotation: Any, value: Any) -> bool:

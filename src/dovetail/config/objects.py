@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, get_args, get_origin
 
-from dovetail.config.converter import Live
 from dovetail.config.diagnostics import toml_type
 from dovetail.config.schema import sections
+from dovetail.config.table import Live
 from dovetail.config.tree import Node
 from dovetail.config.words import PLAIN, is_union, part_kind
 from dovetail.kernel.secret import Env

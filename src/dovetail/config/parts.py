@@ -8,12 +8,13 @@ from typing import Annotated, Any, NoReturn, get_args, get_origin
 
 from cattrs import Converter
 
-from dovetail.config.converter import Live, Slot, Table, fit, fit_table, make_converter, mapping_hook, seen, tables
+from dovetail.config.converter import make_converter, mapping_hook
 from dovetail.config.diagnostics import found, nearest
 from dovetail.config.errors import FIT_ERRORS, Gathering, MisfitError
 from dovetail.config.notation import dotted, visible
 from dovetail.config.plain import LIVE, is_plain, plain
 from dovetail.config.settings import OfKind
+from dovetail.config.table import Live, Slot, Table, fit, fit_table, seen, tables
 from dovetail.config.tree import Node
 from dovetail.config.validators import construct, default_value, message_of
 from dovetail.config.words import part_kind

@@ -7,12 +7,13 @@ from typing import Any
 
 import attrs
 
-from dovetail.config.converter import Table, make_converter, tables
+from dovetail.config.converter import make_converter
 from dovetail.config.diagnostics import ConfigError, Origin, Problem
 from dovetail.config.errors import FIT_ERRORS, misfits
 from dovetail.config.notation import KeyPath, dotted
 from dovetail.config.parts import Parts
 from dovetail.config.schema import RunConfig, sections
+from dovetail.config.table import Table, tables
 from dovetail.config.tree import Node
 from dovetail.config.words import part_kind
 from dovetail.kernel.plugins import Plugins
