@@ -112,6 +112,17 @@ def state_round_trips_at_any_step(subject: Subject) -> None:
         reference.step()
         expected.append(reference.rates)
 
+    # Every single interruption for certain, then sequences of them as they come.
+    for stop in range(_length(subject) + 1):
+        schedule = _Schedule.fresh(subject)
+        for _ in range(stop):
+            schedule.step()
+        schedule = _resumed(schedule, subject)
+        _compare(schedule, expected, "loading")
+        if stop < _length(subject):
+            schedule.step()
+            _compare(schedule, expected, "one more step")
+
     class Interrupted(RuleBasedStateMachine):
         """A schedule that is killed and resumed at will."""
 
@@ -123,24 +134,27 @@ def state_round_trips_at_any_step(subject: Subject) -> None:
         @rule()
         def step(self) -> None:
             self.schedule.step()
-            self.compare("one more step")
+            _compare(self.schedule, expected, "one more step")
 
         @rule()
         def save_and_resume(self) -> None:
-            state = self.schedule.state()
-            self.schedule = _Schedule.fresh(subject)
-            self.schedule.load(state)
-            self.compare("loading")
-
-        def compare(self, what: str) -> None:
-            steps = self.schedule.steps
-            expect(
-                self.schedule.rates == expected[steps],
-                f"saved and loaded into a fresh scheduler, after {what} the learning rates are {self.schedule.rates} "
-                "at step "
-                f"{steps}; without an interruption they are {expected[steps]}. Everything that changes must be in "
-                "state_dict, "
-                "and load_state_dict must put it back.",
-            )
+            self.schedule = _resumed(self.schedule, subject)
+            _compare(self.schedule, expected, "loading")
 
     run_machine(Interrupted)
+
+
+def _resumed(schedule: _Schedule, subject: Subject) -> _Schedule:
+    """Return a fresh schedule with the state of ``schedule``."""
+    fresh = _Schedule.fresh(subject)
+    fresh.load(schedule.state())
+    return fresh
+
+
+def _compare(schedule: _Schedule, expected: list[list[float]], what: str) -> None:
+    expect(
+        schedule.rates == expected[schedule.steps],
+        f"saved and loaded into a fresh scheduler, after {what} the learning rates are {schedule.rates} "
+        f"at step {schedule.steps}; without an interruption they are {expected[schedule.steps]}. "
+        "Everything that changes must be in state_dict, and load_state_dict must put it back.",
+    )
