@@ -45,7 +45,9 @@ NON_NUMERIC_KEYS: Final = (
     "plugins",
 )
 
-_HEADER: Final = "# A run as it was resolved, every default filled in. `dovetail run` on this file repeats it.\n"
+_HEADER: Final = "# A run as it was resolved, every default filled in.\n"
+_REPEATED: Final = "# `dovetail run` on this file repeats it.\n"
+_NOT_REPEATED: Final = "# It cannot be rebuilt from this file alone: these were objects passed from Python:\n"
 
 
 def freeze(config: RunConfig) -> str:
@@ -55,10 +57,9 @@ def freeze(config: RunConfig) -> str:
     gives an equal configuration. Parts passed from Python are only described, by their class, and the file says so.
     """
     live = [f"# - {path}: {described(part.live).removeprefix(LIVE)}\n" for path, part in live_parts(config)]
-    if live:
-        live.insert(0, "# It cannot be rebuilt from this file alone: these were objects passed from Python:\n")
+    notes = "".join([_NOT_REPEATED, *live]) if live else _REPEATED
     table = {name: section for name, section in writable(_resolved(config)).items() if section != {}}
-    return f"{_HEADER}{''.join(live)}\n{tomli_w.dumps(table)}"
+    return f"{_HEADER}{notes}\n{tomli_w.dumps(table)}"
 
 
 def config_hash(config: RunConfig) -> str:
