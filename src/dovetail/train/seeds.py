@@ -38,9 +38,7 @@ def set_random_seed(seed: int, deterministic: bool = False) -> None:  # noqa: FB
     torch.manual_seed(seed)
     if deterministic:
         os.environ.setdefault(_CUBLAS, ":4096:8")  # cuBLAS reads it when it starts, and is not deterministic without it
-    if (
-        torch.are_deterministic_algorithms_enabled() != deterministic
-    ):  # it imports torch's compiler: seconds
+    if torch.are_deterministic_algorithms_enabled() != deterministic:  # it imports torch's compiler: seconds
         torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.deterministic = deterministic
     torch.backends.cudnn.benchmark = False
