@@ -1,6 +1,7 @@
 // Statistics of a list of gradients in one pass: what the CPU and the CUDA twin share.
 #pragma once
 
+#include "../common/host_device.h"
 #include "../common/memory.h"
 
 #include <torch/csrc/stable/library.h>
@@ -12,12 +13,6 @@
 #include <cstdint>
 #include <tuple>
 #include <vector>
-
-#if defined(__CUDACC__)
-#define DOVETAIL_HOST_DEVICE __host__ __device__
-#else
-#define DOVETAIL_HOST_DEVICE
-#endif
 
 namespace dovetail::grad_norms {
 

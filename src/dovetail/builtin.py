@@ -273,6 +273,18 @@ def dovetail_transforms() -> Iterator[Component]:
         traits=("random",),
         example={"std": 0.05},
     )
+    yield Component(
+        "spec_augment",
+        "dovetail.data.masking:SpecAugment",
+        summary="Mask bands of frequencies and stretches of time in a spectrogram (SpecAugment).",
+        traits=("random",),
+    )
+    yield Component(
+        "time_masking",
+        "dovetail.data.masking:TimeMasking",
+        summary="Set random stretches of a signal to 0.",
+        traits=("random",),
+    )
 
 
 @hookimpl

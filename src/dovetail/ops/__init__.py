@@ -8,5 +8,15 @@ from __future__ import annotations
 
 from dovetail.ops._grad_norms import HISTOGRAM_EDGES, GradNorms, grad_norms, grad_norms_reference
 from dovetail.ops._loader import Native, status
+from dovetail.ops._spec_augment import spec_augment, spec_augment_
 
-__all__ = ["HISTOGRAM_EDGES", "GradNorms", "Native", "grad_norms", "grad_norms_reference", "status"]
+__all__ = [
+    "HISTOGRAM_EDGES",
+    "GradNorms",
+    "Native",
+    "grad_norms",
+    "grad_norms_reference",
+    "spec_augment",
+    "spec_augment_",
+    "status",
+]

@@ -28,7 +28,7 @@ _Fake = TypeVar("_Fake", bound=Callable[..., Any])
 SWITCH: Final = "DOVETAIL_NATIVE"
 
 #: Raised when a schema or the meaning of a result changes, in step with csrc/common/build_info.cpp.
-REVISION: Final = 2
+REVISION: Final = 3
 
 #: Where setup.py puts the objects.
 FOLDER: Final = Path(__file__).parent
@@ -37,6 +37,9 @@ FOLDER_OF_CODE: Final = Path(__file__).parent
 
 # Fake implementations wait here until the object that defines their schemas is loaded.
 _FAKES: Final[dict[str, Callable[..., Any]]] = {}
+
+# Likewise: of each differentiable op the backward, and what it has to keep of the arguments.
+_BACKWARDS: Final[dict[str, tuple[Callable[..., Any], Callable[..., None]]]] = {}
 
 _REBUILD = "reinstall dovetail, or run `make native` in a checkout"
 
@@ -69,7 +72,7 @@ class Native:
             return f"{self.device}: plain torch ({self.why_not})"
         archs = self.build.get("cuda_archs")
         made_for = f"torch ≥ {self.build['torch_target']}" + (f", sm_{', sm_'.join(archs)}" if archs else "")
-        return f"{self.device}: native ({made_for}; {self.build['compiler']})"
+        return f"{self.device}: native ({made_for}; {self.build['compiler']}): {', '.join(sorted(_FAKES))}"
 
 
 def fake(op: str) -> Callable[[_Fake], _Fake]:
@@ -80,6 +83,11 @@ def fake(op: str) -> Callable[[_Fake], _Fake]:
         return function
 
     return mark
+
+
+def differentiable(op: str, backward: Callable[..., Any], keep: Callable[..., None]) -> None:
+    """Says how to differentiate an op, in the form of `torch.library.register_autograd`."""
+    _BACKWARDS[op] = (backward, keep)
 
 
 @functools.cache
@@ -113,7 +121,7 @@ def warn_once(message: str) -> None:
 def status() -> tuple[Native, ...]:
     """The state of both objects, for `dovetail doctor`; loads them if need be and never warns.
 
-    `str()` of each is one line, such as «cpu: native (torch ≥ 2.10; g++ 12.2)» or
+    `str()` of each is one line, such as «cpu: native (torch ≥ 2.10; g++ 12.2): grad_norms, spec_augment» or
     «cuda: plain torch (torch finds no CUDA device)».
     """
     with warnings.catch_warnings():
@@ -158,9 +166,16 @@ def _load(device: Device) -> Native:
         found = f"{path.name} has revision {build['revision']} of the ops, this version needs {REVISION}"
         return Native(device, path, f"{found}; {_REBUILD}")
     if device == "cpu":
-        for op, function in _FAKES.items():
-            torch.library.register_fake(f"dovetail::{op}", function)
+        _register()
     return Native(device, path, build=build)
+
+
+def _register() -> None:
+    """Tells torch what waits in Python for the schemas."""
+    for op, function in _FAKES.items():
+        torch.library.register_fake(f"dovetail::{op}", function)
+    for op, (backward, keep) in _BACKWARDS.items():
+        torch.library.register_autograd(f"dovetail::{op}", backward, setup_context=keep)
 
 
 def _build_info(path: Path) -> dict[str, Any]:
