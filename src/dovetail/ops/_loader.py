@@ -170,8 +170,9 @@ def _load(device: Device) -> Native:
     return Native(device, path, build=build)
 
 
+@functools.cache
 def _register() -> None:
-    """Tells torch what waits in Python for the schemas."""
+    """Tells torch, once in a process, what waits in Python for the schemas."""
     for op, function in _FAKES.items():
         torch.library.register_fake(f"dovetail::{op}", function)
     for op, (backward, keep) in _BACKWARDS.items():

@@ -177,8 +177,9 @@ def spec_augment_reference(  # noqa: PLR0917  # the op's own arguments
         budget -= end - start
     masked = masked_frequencies[:, :, None] | masked_times[:, None, :]
     masked &= (at_time < valid[:, None])[:, None, :]
-    value = pictures.new_tensor(fill) if fills is None else fills[:, :, None, None]
-    return torch.where(masked[:, None], value, pictures).contiguous()
+    if fills is None:
+        fills = torch.tensor(fill, dtype=pictures.dtype, device=pictures.device).expand(1, 1)
+    return torch.where(masked[:, None], fills[:, :, None, None], pictures).contiguous()
 
 
 def _span(pair: Tensor, widest: Tensor, extent: Tensor) -> tuple[Tensor, Tensor]:
