@@ -18,14 +18,14 @@ SPACE   := $(EMPTY) $(EMPTY)
 # The first of these that is Python 3.11 or later; PYTHON=… chooses another.
 PYTHONS := python3.11 python3.12 python3.13 python3.14 python3
 
-.PHONY: help demo test lint bench docs native clean
+.PHONY: help demo test lint bench bench-ops docs native clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make demo    set everything up and train a first model (examples/digits.toml)'
 	@echo 'make test    lint, types, floors, all tests with coverage, docs'
 	@echo 'make lint    ruff, mypy, import-linter'
-	@echo 'make bench   the benchmarks'
+	@echo 'make bench   the benchmarks (make bench-ops: those of the native ops alone)'
 	@echo 'make docs    the documentation, in docs/_build/html'
 	@echo 'make native  compile the native ops again where their sources have changed'
 	@echo 'make clean   remove what was built (not .venv, not runs)'
@@ -46,6 +46,9 @@ lint: $(STAMPS)/dev
 
 bench: $(STAMPS)/dev
 	@for script in $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+
+bench-ops: $(STAMPS)/dev
+	$(BIN)/python benchmarks/ops.py
 
 docs: $(STAMPS)/dev
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
