@@ -257,7 +257,7 @@ def test_completion_scripts_are_accepted_by_their_shells(shell, tmp_path, capsys
         (["run", "f.toml", "model.type", "=", "ml"], "mlp"),
         (["run", "f.toml", "training.precision", "=", "b"], "bf16"),
         (["run", "f.toml", "checkpoint.best_only=t"], "checkpoint.best_only=true"),
-        (["run", "f.toml", "scheduler.type=warmup_"], "scheduler.type=warmup_cosine"),
+        (["run", "f.toml", "scheduler.type=warmup_"], "scheduler.type=warmup_cosine scheduler.type=warmup_linear"),
         (["run", "f.toml", "callbacks.x.type=early"], "callbacks.x.type=early_stopping"),
         (["run", "f.toml", "no.such="], ""),
         (["run", "f.toml", "--profile", "ci"], "ci_fast"),

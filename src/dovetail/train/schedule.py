@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
-
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from dovetail.train.errors import TrainingError
 from dovetail.train.figures import missing_metric
@@ -20,10 +19,10 @@ class Schedule:
         Args:
             scheduler: a torch ``LRScheduler``, or anything with ``step()``.
             per_epoch: step at the end of an epoch and not after every update.
-            monitor: the metric that a ``ReduceLROnPlateau`` reads; it always steps per epoch.
+            monitor: the metric for a scheduler whose ``step`` takes ``metrics``; such a one always steps per epoch.
         """
         self._scheduler = scheduler
-        self._plateau = isinstance(scheduler, ReduceLROnPlateau)
+        self._plateau = "metrics" in inspect.signature(scheduler.step).parameters
         self._monitor = monitor
         self.per_epoch = per_epoch or self._plateau
 
