@@ -343,9 +343,10 @@ def test_language_modelling_gradient_is_the_numerical_one() -> None:
         ((2, 3, 5), {"targets": torch.zeros(2, 4)}, r"needs \[batch, time, vocabulary\] and \[batch, time\]"),
         (
             (2, 3, 5),
-            {"targets": torch.zeros(2, 3), "mask": torch.ones(2)},
+            {"targets": torch.zeros(2, 3, dtype=torch.int64), "mask": torch.ones(2)},
             r"the mask has shape \[2\], targets \[2, 3\]",
         ),
+        ((2, 3, 5), {"targets": torch.zeros(2, 3)}, r"targets are torch.float32; it needs tokens, which are integers"),
         ((2, 3, 5), {"targets": torch.full((2, 3), 9)}, "label 9 is out of range for 5 classes, 0 to 4"),
         ((2, 3, 5), {"inputs": torch.zeros(2, 3)}, "the batch has no 'targets'; it has inputs"),
     ],

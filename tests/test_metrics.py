@@ -27,6 +27,7 @@ from dovetail.metrics.functions import (
     compute_top_k_accuracy,
 )
 from dovetail.metrics.per_class import PerClass
+from dovetail.metrics.tracker import MetricsTracker
 from dovetail.models.output import ModelOutput
 
 
@@ -386,3 +387,53 @@ def test_functions_name_what_does_not_fit(call: Any, message: str) -> None:
     """Bad arguments are refused with what was given."""
     with pytest.raises(ValueError, match=message):
         call()
+
+
+# --- a tracker for a loop of one's own --------------------------------------------------------------------------
+
+
+@given(drawn, st.sampled_from(["macro", "micro", "weighted", None]), st.booleans(), st.booleans())
+def test_a_tracker_is_scikit_learns(data: Drawn, average: Any, known: bool, scores: bool) -> None:
+    """Over any batches, of labels or scores, it gives scikit-learn's figures, and each class's for "none"."""
+    tracker = MetricsTracker(data.classes if known else None)
+    for logits, labels, mask in data.batches:
+        kept = (labels != -100) & (torch.ones_like(labels, dtype=torch.bool) if mask is None else mask)
+        said = logits.movedim(1, -1)[kept]
+        tracker.update(said if scores else said.argmax(-1), labels[kept])
+    true, predicted = data.true.numpy(), data.predicted.numpy()
+
+    found = tracker.compute(average or "none")
+
+    if not len(true):
+        assert math.isnan(found["accuracy"])
+        return
+    same(found["accuracy"], sk.accuracy_score(true, predicted))
+    classes = range(data.classes if known else max(*true, *predicted) + 1)
+    options: Any = {"average": average, "zero_division": 0.0} | ({"labels": classes} if average is None else {})
+    for name, reference in (("precision", sk.precision_score), ("recall", sk.recall_score), ("f1", sk.f1_score)):
+        assert found[name] == pytest.approx(reference(true, predicted, **options), rel=1e-12)
+
+
+def test_a_tracker_forgets_and_refuses() -> None:
+    """After a reset nothing is left; what does not fit is named, at once or when there are figures to be made."""
+    tracker = MetricsTracker(2)
+    tracker.update(torch.tensor([0, 5]), torch.tensor([0, 1]))
+
+    with pytest.raises(ValueError, match="MetricsTracker: label 5 is out of range for 2 classes, 0 to 1"):
+        tracker.compute()
+    tracker.reset()
+    assert math.isnan(tracker.compute()["f1"])
+    with pytest.raises(ValueError, match=r"MetricsTracker: predictions have shape \[2\], targets \[3\]"):
+        tracker.update([0, 1], [0, 1, 1])
+    with pytest.raises(ValueError, match="average: 'median' is not one of"):
+        tracker.compute("median")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="num_classes: must be at least 1, got 0"):
+        MetricsTracker(0)
+
+
+def test_a_tracker_looks_at_no_value_before_it_is_asked() -> None:
+    """On tensors without values an update succeeds, so on a GPU it waits for nothing."""
+    tracker = MetricsTracker()
+
+    for _ in range(2):
+        tracker.update(torch.zeros(4, 3, device="meta"), torch.zeros(4, dtype=torch.int64, device="meta"))

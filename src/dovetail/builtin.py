@@ -38,6 +38,48 @@ def dovetail_losses() -> Iterator[Component]:
         summary="Next-token cross-entropy, averaged over the tokens that count.",
         traits=("deterministic", "differentiable", "additive", "language_modeling"),
     )
+    yield Component(
+        "classification",
+        "dovetail.losses.classification:ClassificationLoss",
+        summary="Cross-entropy of one label per sample, with class weights, and nothing else taken for it.",
+        traits=_CLASS_LOSS,
+    )
+    yield Component(
+        "vision",
+        "dovetail.losses.vision:VisionLoss",
+        summary="The loss of a task on images: classification, segmentation, or detection.",
+        traits=_CLASS_LOSS,
+    )
+    yield Component(
+        "peft_aware",
+        "dovetail.losses.peft:PEFTAwareLoss",
+        summary="Another loss for fine-tuning adapters: scaled, and an alert when nothing or everything trains.",
+        traits=(*_CLASS_LOSS, "language_modeling"),
+    )
+    yield Component(
+        "quantization_safe",
+        "dovetail.losses.quantization_safe:QuantizationSafeLoss",
+        summary="Another loss in fp32, its gradient clipped to the range of a quantiser of 8 or 4 bits.",
+        traits=("deterministic", "surrogate_gradient", "additive", "classification", "language_modeling"),
+    )
+    yield Component(
+        "supcon",
+        "dovetail.losses.supcon:SupConLoss",
+        summary="Supervised contrastive loss: embeddings of one class together, those of others apart.",
+        traits=("deterministic", "differentiable", "classification"),
+    )
+    yield Component(
+        "physics_informed",
+        "dovetail.losses.physics_informed:PhysicsInformedLoss",
+        summary="A loss of the data and a loss of the physics, weighted.",
+        traits=("deterministic", "differentiable", "classification", "regression"),
+    )
+    yield Component(
+        "distillation",
+        "dovetail.losses.distillation:DistillationLoss",
+        summary="Learn from labels and from what a teacher thinks of all classes; with the trainer distillation.",
+        traits=_CLASS_LOSS,
+    )
     yield Component("mse", "torch.nn:MSELoss", summary="Mean squared error.", traits=_VALUE_LOSS)
     yield Component(
         "huber",
@@ -219,6 +261,18 @@ def dovetail_metrics() -> Iterator[Component]:
         "dovetail.metrics.per_class:PerClass",
         summary="Precision, recall, F1 and support of every class.",
     )
+    yield Component(
+        "mae", "dovetail.metrics.mae:MeanAbsoluteError", summary="Mean absolute error.", traits=("regression",)
+    )
+    yield Component(
+        "mse", "dovetail.metrics.mse:MeanSquaredError", summary="Mean squared error.", traits=("regression",)
+    )
+    yield Component(
+        "r2",
+        "dovetail.metrics.r2:R2",
+        summary="Coefficient of determination: 1 is perfect, 0 no better than the mean.",
+        traits=("regression",),
+    )
 
 
 @hookimpl
@@ -341,6 +395,12 @@ def dovetail_trainers() -> Iterator[Component]:
         "standard",
         "dovetail.train.standard:StandardTrainer",
         summary="The standard trainer: epochs and steps, validation, checkpoints, five seams to override.",
+    )
+    yield Component(
+        "distillation",
+        "dovetail.train.distillation:DistillationTrainer",
+        summary="Train a student on what a teacher says; with the loss distillation.",
+        example={"teacher_model": {"type": "dovetail:mlp", "input_shape": [2], "hidden_dims": [8]}},
     )
 
 

@@ -4,13 +4,13 @@ A loss is *native* when its second parameter is named ``batch`` or annotated ``B
 Any other callable is taken for a plain ``(input, target)`` loss, such as torch's own, and adapted: it gets
 the model's logits and the batch's targets, and what its mean is a mean over is worked out exactly.
 
-============= ============================================ ====================================
+============= ============================================ ======================================
 loss          recognised by                                weight
-============= ============================================ ====================================
+============= ============================================ ======================================
 elementwise   type: ``MSELoss``, ``HuberLoss``, ``BCE…`` … elements
 labels        an attribute ``ignore_index``                class weight of the labels that count
-anything else                                              samples
-============= ============================================ ====================================
+anything else                                              its ``units(input, target)``, or samples
+============= ============================================ ======================================
 """
 
 from __future__ import annotations
@@ -154,11 +154,19 @@ def _mean(found: Tensor, logits: Tensor, weight: float) -> LossResult:
 
 
 class _Plain(_Face):
-    """A mean over samples, as far as anyone can tell."""
+    """A mean over the units that it counts itself, or over samples, as far as anyone can tell."""
+
+    def __init__(self, loss: Callable[..., Any], name: str) -> None:
+        super().__init__(loss, name)
+        units = getattr(loss, "units", None)
+        self._units: Callable[[Tensor, Tensor], Tensor] | None = units if callable(units) else None
 
     def __call__(self, outputs: ModelOutput, batch: Batch) -> LossResult:
-        found = self._loss(outputs.logits, read_targets(batch))
-        return _mean(found, outputs.logits, float(len(outputs.logits)))
+        logits, targets = outputs.logits, read_targets(batch)
+        found = self._loss(logits, targets)
+        if self._units is not None:
+            return LossResult(found, {}, self._units(logits, targets))
+        return _mean(found, logits, float(len(logits)))
 
 
 class _Elementwise(_Face):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor
 
 from dovetail.losses.result import LossResult
+from dovetail.losses.strategy import LossInputs, StrategyLoss
 from dovetail.losses.targets import LabelGuard, read_targets
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from dovetail.models.output import ModelOutput
 
 
-class LanguageModelingLoss(nn.Module):
+class LanguageModelingLoss(StrategyLoss):
     """Cross-entropy of each next token, averaged over the tokens that count.
 
     A target does not count where it is ``ignore_index`` or ``pad_token_id``, or where the batch's mask is
@@ -37,6 +38,34 @@ class LanguageModelingLoss(nn.Module):
         self.ignore_index = ignore_index
         self._guard = LabelGuard("language_modeling", ignore_index)
 
+    def given(self, inputs: LossInputs) -> Self:
+        """Return the loss with the ``pad_token_id`` of a call in place of its own."""
+        pad = inputs.get("pad_token_id")
+        if pad is None:
+            return super().given(inputs)
+        return type(self)(shift=self.shift, pad_token_id=pad, ignore_index=self.ignore_index)
+
+    def validate_inputs(self, logits: Tensor, labels: Tensor) -> None:
+        """Look at shapes and types.
+
+        Args:
+            logits: ``[batch, time, vocabulary]``.
+            labels: integers ``[batch, time]``.
+
+        Raises:
+            ValueError: they do not fit.
+        """
+        shape = list(logits.shape)
+        if logits.ndim != len(("batch", "time", "vocabulary")) or list(labels.shape) != shape[:2]:
+            msg = (
+                f"language_modeling: outputs have shape {shape} and targets {list(labels.shape)}; "
+                "it needs [batch, time, vocabulary] and [batch, time]"
+            )
+            raise ValueError(msg)
+        if labels.is_floating_point() or labels.is_complex():
+            msg = f"language_modeling: targets are {labels.dtype}; it needs tokens, which are integers"
+            raise ValueError(msg)
+
     def forward(self, outputs: ModelOutput, batch: Batch) -> LossResult:
         """Return the mean loss per token that counts.
 
@@ -48,13 +77,7 @@ class LanguageModelingLoss(nn.Module):
             ValueError: shapes do not fit, or a token is not in the vocabulary.
         """
         logits, targets, mask = outputs.logits, read_targets(batch), batch.get("mask")
-        shape = list(logits.shape)
-        if logits.ndim != len(("batch", "time", "vocabulary")) or list(targets.shape) != shape[:2]:
-            msg = (
-                f"language_modeling: outputs have shape {shape} and targets {list(targets.shape)}; "
-                "it needs [batch, time, vocabulary] and [batch, time]"
-            )
-            raise ValueError(msg)
+        self.validate_inputs(logits, targets)
         if mask is not None and mask.shape != targets.shape:
             msg = f"language_modeling: the mask has shape {list(mask.shape)}, targets {list(targets.shape)}"
             raise ValueError(msg)

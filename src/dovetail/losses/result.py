@@ -22,3 +22,8 @@ class LossResult(NamedTuple):
     #: How many units ``total`` is a mean over: samples, elements, counted tokens, or class weight. ≥ 0; where
     #: it is 0, ``total`` is 0 too. A tensor where a number would cost a device sync.
     weight: Tensor | float
+
+
+def mean_of(summed: Tensor, weight: Tensor) -> Tensor:
+    """Return ``summed / weight``, a sum over nothing staying 0 with a gradient of 0."""
+    return summed / weight.where(weight > 0, 1)

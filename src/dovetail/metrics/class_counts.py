@@ -39,10 +39,11 @@ class ClassCounts(NamedTuple):
         """Return ``2 · right / (predicted + true)`` per class as float64, 0 where it was neither."""
         return _ratio(2 * self.right, self.predicted + self.true)
 
-    def mean_f1(self, average: Average) -> float:
-        """Return the F1 score over all classes.
+    def mean(self, scores: Tensor, average: Average) -> float:
+        """Return precision, recall or F1 over all classes.
 
         Args:
+            scores: one per class, as :meth:`precision`, :meth:`recall` and :meth:`f1` give them.
             average: ``"macro"``, the mean over the classes that were predicted or true; ``"weighted"``, the mean over
                 labels; or ``"micro"``, of the counts of all classes together, which is the accuracy.
 
@@ -52,7 +53,7 @@ class ClassCounts(NamedTuple):
         if average == "micro":
             return float(_ratio(2 * self.right.sum(), (self.predicted + self.true).sum(), empty=float("nan")))
         weights = self.true if average == "weighted" else ((self.predicted + self.true) > 0)
-        return float(_ratio((self.f1() * weights).sum(), weights.sum(), empty=float("nan")))
+        return float(_ratio((scores * weights).sum(), weights.sum(), empty=float("nan")))
 
 
 def _ratio(above: Tensor, below: Tensor, empty: float = 0.0) -> Tensor:

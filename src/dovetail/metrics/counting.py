@@ -1,4 +1,4 @@
-"""What all our metrics are: sums of counts."""
+"""What all our metrics are: sums, of counts or of values."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
 
 class CountingMetric(ABC):
-    """Adds up integer tensors on the device that they are counted on.
+    """Adds up tensors on the device that they are counted on.
 
-    Sums of integers are exact, and the same in any order of batches. Nothing is read back before ``compute``.
+    Sums of integers are exact, and the same in any order of batches; values are added in double precision. Nothing is
+    read back before ``compute``.
     """
 
     def __init__(self) -> None:
@@ -41,6 +42,11 @@ class CountingMetric(ABC):
     def load_state_dict(self, state_dict: Mapping[str, Tensor]) -> None:
         """Go on from saved counts."""
         self._counts = dict(state_dict)
+
+    def _mean(self, name: str) -> float:
+        """Return the sum of that name over the ``total``; not a number where that is 0."""
+        total = int(self._counts["total"]) if self._counts else 0
+        return float(self._counts[name]) / total if total else float("nan")
 
     def _add(self, **counts: Tensor) -> None:
         # A new tensor each time: a state handed out earlier stays as it was.

@@ -48,4 +48,4 @@ class F1(ClassCountingMetric):
         if self._average == "none":
             return {"f1_per_class": counts.f1().tolist()}
         name = "f1" if self._average == "macro" else f"f1_{self._average}"
-        return {name: counts.mean_f1(self._average)}
+        return {name: counts.mean(counts.f1(), self._average)}

@@ -35,7 +35,8 @@ def compute_accuracy(predictions: Labels, targets: Labels) -> float:
     Raises:
         ValueError: shapes do not fit, or labels are no integers.
     """
-    predicted, true, _ = _read("compute_accuracy", predictions, targets)
+    predicted, true = read_labels("compute_accuracy", predictions, targets)
+    _num_classes("compute_accuracy", predicted, true, None)
     return int((predicted == true).sum()) / true.numel() if true.numel() else float("nan")
 
 
@@ -56,8 +57,9 @@ def compute_f1_score(predictions: Labels, targets: Labels, average: Average | No
     if average not in get_args(Average):
         msg = f"average: {average!r} is not one of {', '.join(get_args(Average))}"
         raise ValueError(msg)
-    counts = _counts(*_read("compute_f1_score", predictions, targets))
-    return counts.f1().tolist() if average == "none" else counts.mean_f1(average)
+    counts = class_counts("compute_f1_score", *read_labels("compute_f1_score", predictions, targets))
+    each = counts.f1()
+    return each.tolist() if average == "none" else counts.mean(each, average)
 
 
 def compute_confusion_matrix(predictions: Labels, targets: Labels, num_classes: int) -> NDArray[np.int64]:
@@ -71,7 +73,8 @@ def compute_confusion_matrix(predictions: Labels, targets: Labels, num_classes: 
     Raises:
         ValueError: shapes do not fit, or a label is no integer or out of range.
     """
-    predicted, true, _ = _read("compute_confusion_matrix", predictions, targets, num_classes)
+    predicted, true = read_labels("compute_confusion_matrix", predictions, targets)
+    _num_classes("compute_confusion_matrix", predicted, true, num_classes)
     cells = count_labels(true * num_classes + predicted, torch.ones_like(true, dtype=torch.bool), num_classes**2)
     return np.asarray(cells[:-1].reshape(num_classes, num_classes).cpu().numpy())
 
@@ -106,7 +109,8 @@ def compute_per_class_metrics(
     Raises:
         ValueError: shapes do not fit, or a label is no integer or out of range.
     """
-    counts = _counts(*_read("compute_per_class_metrics", predictions, targets, num_classes))
+    who = "compute_per_class_metrics"
+    counts = class_counts(who, *read_labels(who, predictions, targets), num_classes)
     return {
         "precision": counts.precision().numpy(),
         "recall": counts.recall().numpy(),
@@ -115,24 +119,24 @@ def compute_per_class_metrics(
     }
 
 
-class _Pairs(NamedTuple):
+class LabelPairs(NamedTuple):
+    """Predicted and true labels, flat int64."""
+
     predicted: Tensor
     true: Tensor
-    num_classes: int
 
 
-def _counts(predicted: Tensor, true: Tensor, num_classes: int) -> ClassCounts:
-    everything = torch.ones_like(true, dtype=torch.bool)
-    found = (
-        count_labels(true, predicted == true, num_classes),
-        count_labels(predicted, everything, num_classes),
-        count_labels(true, everything, num_classes),
-    )
-    return ClassCounts(*(one[:-1].cpu() for one in found))
+def read_labels(who: str, predictions: Labels, targets: Labels) -> LabelPairs:
+    """Return both as flat int64, without looking at a value.
 
+    Args:
+        who: the caller, for messages.
+        predictions: integer labels, or class scores ``[…, classes]``.
+        targets: integer labels.
 
-def _read(who: str, predictions: Labels, targets: Labels, num_classes: int | None = None) -> _Pairs:
-    """Return both as flat int64, and the number of classes: by default one more than the largest label."""
+    Raises:
+        ValueError: shapes do not fit, or labels are no integers.
+    """
     predicted, true = torch.as_tensor(predictions), torch.as_tensor(targets)
     if predicted.shape[:-1] == true.shape and predicted.ndim > true.ndim:
         predicted = predicted.argmax(dim=-1) if predicted.numel() else true
@@ -143,7 +147,33 @@ def _read(who: str, predictions: Labels, targets: Labels, num_classes: int | Non
         if labels.numel() and (labels.is_floating_point() or labels.is_complex()):  # an empty list comes as floats
             msg = f"{who}: {name} must be integer labels, got {labels.dtype}"
             raise ValueError(msg)
-    both = torch.stack([predicted.flatten().long(), true.flatten().long()])
+    return LabelPairs(predicted.flatten().long(), true.flatten().long())
+
+
+def class_counts(who: str, predicted: Tensor, true: Tensor, num_classes: int | None = None) -> ClassCounts:
+    """Return the counts of every class.
+
+    Args:
+        who: the caller, for messages.
+        predicted: flat integer labels.
+        true: as many.
+        num_classes: number of classes; by default one more than the largest label.
+
+    Raises:
+        ValueError: a label is out of range.
+    """
+    classes, everything = _num_classes(who, predicted, true, num_classes), torch.ones_like(true, dtype=torch.bool)
+    found = (
+        count_labels(true, predicted == true, classes),
+        count_labels(predicted, everything, classes),
+        count_labels(true, everything, classes),
+    )
+    return ClassCounts(*(one[:-1].cpu() for one in found))
+
+
+def _num_classes(who: str, predicted: Tensor, true: Tensor, num_classes: int | None) -> int:
+    """Return the number of classes, every label being one of them."""
+    both = torch.stack([predicted, true])
     classes = num_classes if num_classes is not None else (int(both.max()) + 1 if both.numel() else 0)
     check_labels(who, both, classes)
-    return _Pairs(both[0], both[1], classes)
+    return classes

@@ -156,6 +156,9 @@ def _case(form: str, seed: int, shape: tuple[int, ...], targets: Tensor) -> Case
     outputs = ModelOutput(
         torch.randn(shape, generator=generator) * 2, hidden=torch.randn(samples, _HIDDEN, generator=generator)
     )
+    # What some trainers and models add: a teacher's opinion, and what an equation leaves over.
+    outputs.extras["teacher_logits"] = torch.randn(shape, generator=generator) * 2
+    outputs.extras["physics_residual"] = torch.randn(samples, generator=generator)
     batch: Batch = {"inputs": torch.randn(samples, *INPUT_SHAPE, generator=generator), "targets": targets}
     return Case(outputs, batch, f"{form}(seed={seed}, logits={list(shape)})")
 

@@ -1,0 +1,46 @@
+"""Losses by name, from Python."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable
+from typing import Any, Final
+
+from torch import nn
+
+from dovetail.losses.cross_entropy import cross_entropy
+from dovetail.losses.focal import FocalLoss
+from dovetail.losses.label_smoothing import LabelSmoothingCrossEntropy
+from dovetail.losses.supcon import SupConLoss
+
+_FACTORIES: Final[dict[str, Callable[..., nn.Module]]] = {
+    "ce": cross_entropy,
+    "label_smoothing": LabelSmoothingCrossEntropy,
+    "focal": FocalLoss,
+    "supcon": SupConLoss,
+}
+
+
+def create_criterion(name: str, **kwargs: Any) -> nn.Module:
+    """Return the loss of that name, a module that takes ``(input, target)``.
+
+    Args:
+        name: ``"ce"``, ``"label_smoothing"``, ``"focal"`` or ``"supcon"``.
+        kwargs: options of that loss.
+
+    Raises:
+        ValueError: there is no loss of that name (the nearest is suggested), it has no such option, or it refuses one.
+    """
+    if name not in _FACTORIES:
+        near = difflib.get_close_matches(name, _FACTORIES, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(_FACTORIES)}"
+        msg = f"name: unknown loss '{name}'; {hint}"
+        raise ValueError(msg)
+    factory = _FACTORIES[name]
+    options = inspect.signature(factory).parameters
+    unknown = next((one for one in kwargs if one not in options), None)
+    if unknown is not None:
+        msg = f"{name} has no option '{unknown}'; it has {', '.join(options)}"
+        raise ValueError(msg)
+    return factory(**kwargs)

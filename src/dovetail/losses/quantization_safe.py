@@ -1,0 +1,88 @@
+"""Training models whose weights or activations are quantised to a few bits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Literal, Self
+
+import torch
+from attrs import evolve
+from torch import Tensor
+
+from dovetail.kernel.kinds import Loss
+from dovetail.losses.around import LossAround
+from dovetail.losses.result import LossResult
+from dovetail.losses.strategy import StrategyLoss
+
+if TYPE_CHECKING:
+    from dovetail.data.batch import Batch
+    from dovetail.models.output import ModelOutput
+
+_BITS: Final = (8, 4)
+
+
+class QuantizationSafeLoss(LossAround):
+    """Another loss in fp32 at least, whose gradient at the logits is clipped to what the quantiser can tell apart.
+
+    The gradient of one unit (sample, token …) is clipped to the quantiser's range in steps, the highest being 1: with
+    ``q = 2^(bits - 1) - 1`` steps on a side, to ``[-1, 1]`` where the range is symmetric, else to ``[-(q + 1)/q, 1]``.
+    Cross-entropy's own gradient lies within; what is cut off is that of weighted or unbounded losses, by which a single
+    outlier would decide the scale of everything quantised after it.
+
+    Args:
+        bits: 8 or 4.
+        symmetric: whether the quantiser's range is; else it has one step more below 0.
+        loss: the other loss; by default next-token cross-entropy for logits ``[batch, time, vocabulary]``, else
+            cross-entropy of classes.
+
+    Raises:
+        ValueError: ``bits`` is neither 8 nor 4.
+    """
+
+    def __init__(
+        self,
+        bits: Literal[8, 4] = 8,
+        symmetric: bool = True,  # noqa: FBT001, FBT002 (the documented signature)
+        *,
+        loss: Loss | None = None,
+    ) -> None:
+        super().__init__(loss)
+        if bits not in _BITS:
+            msg = f"bits: must be 8 or 4, got {bits}"
+            raise ValueError(msg)
+        self.bits: Literal[8, 4] = bits
+        self.symmetric = symmetric
+        steps = 2 ** (bits - 1) - 1
+        self._lowest = -1.0 if symmetric else -(steps + 1) / steps
+
+    def with_loss(self, loss: StrategyLoss) -> Self:
+        """Return the same around another loss."""
+        return type(self)(self.bits, self.symmetric, loss=loss)
+
+    def forward(self, outputs: ModelOutput, batch: Batch) -> LossResult:
+        """Return the other loss, its gradient at the logits clipped."""
+        logits = outputs.logits
+        # A view, so that the hook below is on a tensor of our own.
+        logits = logits.float() if logits.dtype.itemsize < torch.float32.itemsize else logits.view_as(logits)
+        result: LossResult = self.loss(evolve(outputs, logits=logits), batch)
+        if not result.total.requires_grad or not logits.requires_grad:
+            return result
+        total = result.total.view_as(result.total)
+        self._clip(logits, total, torch.as_tensor(result.weight, device=total.device))
+        return LossResult(total, result.parts, result.weight)
+
+    def _clip(self, logits: Tensor, total: Tensor, weight: Tensor) -> None:
+        """Clip the gradient that comes back to ``logits``, in proportion to the one that came in at ``total``.
+
+        Accumulation and fp16 scale the loss before its gradient is computed; the limits are scaled alike.
+        """
+        arrived: list[Tensor] = []
+
+        def keep(gradient: Tensor) -> None:
+            arrived[:] = [gradient.abs()]
+
+        def clip(gradient: Tensor) -> Tensor:
+            unit = arrived[0] / weight.where(weight > 0, 1)
+            return gradient.clamp(min=self._lowest * unit, max=unit)
+
+        total.register_hook(keep)  # type: ignore[no-untyped-call] # torch gives it no types
+        logits.register_hook(clip)  # type: ignore[no-untyped-call] # torch gives it no types

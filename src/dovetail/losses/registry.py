@@ -1,0 +1,73 @@
+"""Losses by name, from Python: those that are installed, and those that are registered while the program runs."""
+
+from __future__ import annotations
+
+from dovetail.kernel.build import BuildError, Part, build
+from dovetail.kernel.kinds import Loss
+from dovetail.kernel.plugins import Plugins
+from dovetail.losses.strategy import AnyLoss, LossStrategy, StrategyInRun, StrategyLoss
+
+
+class LossStrategyRegistry:
+    """Finds a loss among its own, and then among the installed ones.
+
+    Args:
+        plugins: the installed ones; by default whatever is installed.
+    """
+
+    def __init__(self, plugins: Plugins | None = None) -> None:
+        self._plugins = plugins
+        self._own: dict[str, LossStrategy] = {}
+
+    def register(self, name: str, strategy: LossStrategy) -> None:
+        """Keep an object under a name, in this registry.
+
+        Args:
+            name: what :meth:`get` finds it by, before any installed loss of that name.
+            strategy: an object with ``compute_loss`` and ``validate_inputs``.
+
+        Raises:
+            ValueError: the name is taken in this registry.
+            TypeError: it lacks a method, or is a class.
+        """
+        lacking = [one for one in ("compute_loss", "validate_inputs") if not callable(getattr(strategy, one, None))]
+        if isinstance(strategy, type) or lacking:
+            what = f"the class {strategy.__name__}" if isinstance(strategy, type) else type(strategy).__name__
+            msg = f"'{name}': register an object with compute_loss and validate_inputs, not {what}"
+            raise TypeError(msg)
+        if name in self._own:
+            msg = f"'{name}' is registered already"
+            raise ValueError(msg)
+        self._own[name] = strategy
+
+    def get(self, name: str) -> LossStrategy:
+        """Return the loss of that name; an installed one is built with its defaults.
+
+        Raises:
+            PluginError: nothing has that name; the nearest is suggested.
+            ValueError: it cannot be built without options.
+        """
+        if name in self._own:
+            return self._own[name]
+        self._plugins = self._plugins or Plugins.discover()
+        registered = self._plugins.find("loss", name)
+        try:
+            made = build(Part(registered, "loss", name), {})
+        except BuildError as error:
+            msg = f"{error}; build {registered.component.target} yourself"
+            raise ValueError(msg) from error
+        return made if isinstance(made, StrategyLoss) else AnyLoss(made)
+
+    def as_loss(self, name: str) -> Loss:
+        """Return the loss of that name for a run: ``Config.with_parts(loss=registry.as_loss("custom"))``.
+
+        Raises:
+            PluginError, ValueError: as :meth:`get`.
+        """
+        found = self.get(name)
+        return found if isinstance(found, StrategyLoss) else StrategyInRun(found)
+
+
+def get_loss_strategy(name: str) -> LossStrategy:
+    """Return the installed loss of that name, built with its defaults; errors as for ``LossStrategyRegistry.get``."""
+    return LossStrategyRegistry().get(name)
