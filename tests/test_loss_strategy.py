@@ -23,6 +23,7 @@ from dovetail.losses.supcon import SupConLoss
 from dovetail.losses.vision import VisionLoss
 from dovetail.models.output import ModelOutput
 from dovetail.run import run
+from dovetail.testkit import conformance
 from small_runs import small
 
 CLASSES = 4
@@ -175,6 +176,34 @@ def test_detections_add_up_and_have_the_numerical_gradient():
     torch.testing.assert_close(whole.total * whole.weight, sum(one.total * one.weight for one in apart))
     assert float(whole.weight) == 5 + 2
     assert torch.autograd.gradcheck(lambda x: loss.compute_loss(x, targets), logits)
+
+
+def segmentations(seed, samples):
+    """Return outputs and labels of a segmentation, as the conformance kit takes them."""
+    mask = torch.rand(samples, 3, 2, generator=torch.Generator().manual_seed(seed)) < 0.8
+    batch = {"targets": labels(samples, 3, 2, seed=seed), "mask": mask}
+    return scores(samples, CLASSES, 3, 2, seed=seed).detach().float(), batch
+
+
+def detections(seed, samples):
+    """Return outputs and labels of a detector, as the conformance kit takes them."""
+    logits, targets = detected(seed, samples)
+    return logits.detach().float(), {"targets": targets.float()}
+
+
+drawn = {"seed": st.integers(0, 1000), "samples": st.integers(1, 4)}
+
+
+@conformance("vision", kind="loss", example={"task": "segmentation"}, batches=st.builds(segmentations, **drawn))
+def test_segmentation_conforms(check):
+    """The kit's checks hold on images, too."""
+    check()
+
+
+@conformance("vision", kind="loss", example={"task": "detection"}, batches=st.builds(detections, **drawn))
+def test_detection_conforms(check):
+    """The kit's checks hold on boxes, too."""
+    check()
 
 
 # --- around another loss --------------------------------------------------------------------------------------------

@@ -337,6 +337,24 @@ def dovetail_collators() -> Iterator[Component]:
         summary="Right-pad inputs to the batch's longest, with a mask and int64 class targets.",
         traits=("deterministic", "keeps_samples", "variable_length"),
     )
+    yield Component(
+        "language_modeling",
+        "dovetail.data.language_modeling:LanguageModelingCollator",
+        summary="Right-pad tokens, and leave the padding out of the targets.",
+        traits=("deterministic", "keeps_samples", "variable_length"),
+    )
+    yield Component(
+        "sequence_to_sequence",
+        "dovetail.data.sequence_to_sequence:SequenceToSequenceCollator",
+        summary="Right-pad sources and targets, each to its own longest, for an encoder and a decoder.",
+        traits=("deterministic", "keeps_samples", "variable_length"),
+    )
+    yield Component(
+        "vision",
+        "dovetail.data.vision:VisionCollator",
+        summary="Normalise images, and resize or pad them to one size.",
+        traits=("deterministic", "keeps_samples", "variable_length"),
+    )
 
 
 @hookimpl

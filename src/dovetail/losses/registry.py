@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dovetail.kernel.build import BuildError, Part, build
+from typing import cast
+
 from dovetail.kernel.kinds import Loss
 from dovetail.kernel.plugins import Plugins
+from dovetail.kernel.registry import ObjectRegistry
 from dovetail.losses.strategy import AnyLoss, LossStrategy, StrategyInRun, StrategyLoss
 
 
@@ -16,8 +18,7 @@ class LossStrategyRegistry:
     """
 
     def __init__(self, plugins: Plugins | None = None) -> None:
-        self._plugins = plugins
-        self._own: dict[str, LossStrategy] = {}
+        self._objects = ObjectRegistry("loss", plugins)
 
     def register(self, name: str, strategy: LossStrategy) -> None:
         """Keep an object under a name, in this registry.
@@ -30,15 +31,11 @@ class LossStrategyRegistry:
             ValueError: the name is taken in this registry.
             TypeError: it lacks a method, or is a class.
         """
-        lacking = [one for one in ("compute_loss", "validate_inputs") if not callable(getattr(strategy, one, None))]
-        if isinstance(strategy, type) or lacking:
-            what = f"the class {strategy.__name__}" if isinstance(strategy, type) else type(strategy).__name__
+        if not all(callable(getattr(strategy, one, None)) for one in ("compute_loss", "validate_inputs")):
+            what = type(strategy).__name__
             msg = f"'{name}': register an object with compute_loss and validate_inputs, not {what}"
             raise TypeError(msg)
-        if name in self._own:
-            msg = f"'{name}' is registered already"
-            raise ValueError(msg)
-        self._own[name] = strategy
+        self._objects.register(name, strategy)
 
     def get(self, name: str) -> LossStrategy:
         """Return the loss of that name; an installed one is built with its defaults.
@@ -47,16 +44,10 @@ class LossStrategyRegistry:
             PluginError: nothing has that name; the nearest is suggested.
             ValueError: it cannot be built without options.
         """
-        if name in self._own:
-            return self._own[name]
-        self._plugins = self._plugins or Plugins.discover()
-        registered = self._plugins.find("loss", name)
-        try:
-            made = build(Part(registered, "loss", name), {})
-        except BuildError as error:
-            msg = f"{error}; build {registered.component.target} yourself"
-            raise ValueError(msg) from error
-        return made if isinstance(made, StrategyLoss) else AnyLoss(made)
+        found = self._objects.get(name)
+        if name in self._objects.own or isinstance(found, StrategyLoss):
+            return cast("LossStrategy", found)
+        return AnyLoss(found)
 
     def as_loss(self, name: str) -> Loss:
         """Return the loss of that name for a run: ``Config.with_parts(loss=registry.as_loss("custom"))``.

@@ -66,8 +66,9 @@ def takes_samples_of_different_lengths(subject: Subject) -> None:
     """It takes samples that differ in length (claimed: 'variable_length')."""
     if subject.batches is not None:
         raise NotApplicable("what it is fed is drawn by the author")
-    problems = {shape: _problem(subject, form, shape) for form in FORMS for shape in RAGGED_SHAPES}
-    said = "\n".join(f"  {shape}: {problem}" for shape, problem in problems.items())
+    tried = [(form, shape) for form in FORMS for shape in RAGGED_SHAPES]
+    problems = {(form, shape): _problem(subject, form, shape) for form, shape in tried}
+    said = "\n".join(f"  {form} {shape}: {problem}" for (form, shape), problem in problems.items())
     expect(
         None in problems.values(),
         f"it takes no samples of different lengths, though 'variable_length' claims so:\n{said}",
