@@ -90,6 +90,7 @@ $(STAMPS)/demo: $(STAMPS)/torch pyproject.toml $(NATIVE)
 	$(PIP) --no-build-isolation --editable '.[digits]'
 	@touch $@
 
+# Each plugin's extra `test` holds what its own tests need.
 $(STAMPS)/dev: $(STAMPS)/torch pyproject.toml $(NATIVE) $(PLUGINS:%=%/pyproject.toml)
-	$(PIP) --no-build-isolation --editable '.[dev]' $(PLUGINS:%=--editable %)
+	$(PIP) --no-build-isolation --editable '.[dev]' $(PLUGINS:%=--editable '%[test]')
 	@touch $@ $(STAMPS)/demo
