@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from dovetail.kernel.kinds import Transform as Transform
     from dovetail.losses.result import LossResult as LossResult
     from dovetail.models.output import ModelOutput as ModelOutput
+    from dovetail.track.experiments import ExperimentDB as ExperimentDB
+    from dovetail.track.metrics_tracker import MetricsTracker as MetricsTracker
     from dovetail.train.context import Run as Run
     from dovetail.train.standard import StandardTrainer as StandardTrainer
     from dovetail.train.state import Outcome as Outcome
@@ -48,9 +50,11 @@ _HOMES = {
     "Component": "dovetail.kernel.component",
     "Config": "dovetail.config.api",
     "Dataset": "dovetail.kernel.kinds",
+    "ExperimentDB": "dovetail.track.experiments",
     "Loss": "dovetail.kernel.kinds",
     "LossResult": "dovetail.losses.result",
     "Metric": "dovetail.kernel.kinds",
+    "MetricsTracker": "dovetail.track.metrics_tracker",
     "Model": "dovetail.kernel.kinds",
     "ModelOutput": "dovetail.models.output",
     "MoreThan": "dovetail.kernel.kinds",

@@ -450,6 +450,21 @@ def dovetail_callbacks() -> Iterator[Component]:
 
 
 @hookimpl
+def dovetail_trackers() -> Iterator[Component]:
+    """Offer trackers."""
+    yield Component(
+        "sqlite",
+        "dovetail.track.trackers.sqlite:SQLiteTracker",
+        summary="Record runs, their figures and their ends in one SQLite file, to find the best among them.",
+    )
+    yield Component(
+        "jsonl",
+        "dovetail.track.trackers.jsonl:JSONLTracker",
+        summary="Append figures to a JSON-lines file of your own.",
+    )
+
+
+@hookimpl
 def dovetail_profiles() -> Iterator[Component]:
     """Offer profiles: layers of runtime settings chosen with ``--profile``."""
     yield Component(

@@ -72,6 +72,10 @@ class Every:
             raise ValueError(msg)
 
 
+#: As a run file says it of a part: a number of epochs, or a table.
+Cadence = Annotated[int, AtLeast(1)] | Every
+
+
 def _as_every(value: int | Every) -> Every:
     return Every(epochs=value) if isinstance(value, int) else value
 

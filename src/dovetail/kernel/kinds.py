@@ -323,6 +323,14 @@ _KINDS: Final = (
         "dovetail_trackers",
         Tracker,
         "an object with some of the lifecycle hooks, which records the run",
+        reserved={
+            "every": Reserved(
+                "dovetail.config.schema:Cadence",
+                None,
+                "when it gets figures: of every so many epochs, or { steps = … } for training figures every so many "
+                "updates; by default all that are logged",
+            )
+        },
     ),
     Kind("trainer", "dovetail_trainers", Trainer, "fit(run) -> Outcome"),
     Kind(

@@ -13,7 +13,7 @@ from dovetail.testkit.tables import run_file, structure_file
 
 if TYPE_CHECKING:
     from dovetail.testkit.subject import Subject
-    from dovetail.train.state import Outcome
+    from dovetail.train.state import Alert, Outcome
 
 _ROWS: Final = 24
 _EPOCHS: Final = 2
@@ -27,6 +27,7 @@ def tiny_run(subject: Subject) -> Outcome:
         CheckFailed: the run failed; says why.
     """
     from dovetail.run import run
+    from dovetail.train.tracking import FAILED
 
     rows = "".join(f"{row % 5},{(row * 7) % 11},{row % 2}\n" for row in range(_ROWS))
     Path("tiny.csv").write_text(f"first,second,label\n{rows}", encoding="utf-8")
@@ -48,9 +49,23 @@ def tiny_run(subject: Subject) -> Outcome:
         "report": {"enabled": False},
     }
     try:
-        outcome = run(structure_file(whole, subject.plugins))
+        alerts = _Alerts()
+        outcome = run(structure_file(whole, subject.plugins), listeners=[alerts])
     except (BuildError, ConfigError, PluginError) as error:
         raise NotApplicable(f"it cannot take part in the kit's tiny run: {error}") from error
     if outcome.error is not None:
         fail(f"a tiny run with it failed: {type(outcome.error).__name__}: {outcome.error}")
+    for alert in alerts.seen:
+        if alert.type == FAILED:
+            fail(f"in a tiny run it failed: {alert.details['error']}: {alert.message}")
     return outcome
+
+
+class _Alerts:
+    """Keeps the alerts of a run; a tracker that fails shows itself there alone."""
+
+    def __init__(self) -> None:
+        self.seen: list[Alert] = []
+
+    def dovetail_alert(self, alert: Alert) -> None:
+        self.seen.append(alert)

@@ -97,10 +97,9 @@ class RunDirectory:
         """
         if event != "test":
             metrics = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
-        line = {"event": event, "epoch": epoch, "step": step, "time": round(time, 6), "metrics": jsonable(metrics)}
         if self._metrics is None:
             self._metrics = (self.path / METRICS).open("a", encoding="utf-8")
-        self._metrics.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
+        self._metrics.write(event_line(event, epoch=epoch, step=step, time=time, metrics=metrics))
         self._metrics.flush()
 
     @contextlib.contextmanager
@@ -164,6 +163,12 @@ def _locked(path: Path) -> int | None:
     os.truncate(descriptor, 0)
     os.write(descriptor, f"pid {os.getpid()}".encode())
     return descriptor
+
+
+def event_line(event: str, *, epoch: int, step: int, time: float, metrics: Mapping[str, Any]) -> str:
+    """Return an event as a line of ``metrics.jsonl``."""
+    line = {"event": event, "epoch": epoch, "step": step, "time": round(time, 6), "metrics": jsonable(metrics)}
+    return json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def jsonable(value: Any) -> Any:

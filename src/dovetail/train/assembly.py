@@ -25,6 +25,7 @@ from dovetail.train.gradients import Gradients
 from dovetail.train.hooks import Hooks
 from dovetail.train.precision import make_scaler
 from dovetail.train.schedule import Schedule
+from dovetail.train.tracking import tracker_guards
 
 if TYPE_CHECKING:
     from dovetail.config.schema import RunConfig
@@ -126,7 +127,7 @@ def assemble(
         store=store,
         checkpoints=_checkpoints(config, store),
         schedule=schedule,
-        hooks=Hooks([*first, *parts.named(), *(one for one in listeners if one not in first)]),
+        hooks=Hooks([*first, *parts.named(), *(one for one in listeners if one not in first)], tracker_guards(config)),
     )
 
 

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
+
+import pluggy
 
 from dovetail.kernel.manager import lifecycle_manager
 from dovetail.train.errors import PartError
+
+#: Stands between a hook and a part: called with the hook's name, its arguments, and what calls the part.
+Guard = Callable[[str, Mapping[str, Any], Callable[[], object]], None]
 
 
 class Hook:
@@ -54,8 +60,12 @@ def _call(
 class Hooks:
     """The lifecycle hooks of a run, as attributes: ``run.hooks.dovetail_epoch_end(run=run, epoch=3, metrics={})``."""
 
-    def __init__(self, parts: Iterable[tuple[str, object]] = ()) -> None:
+    def __init__(self, parts: Iterable[tuple[str, object]] = (), guards: Mapping[str, Guard] | None = None) -> None:
         """Gather the hooks of ``parts``, given as (config path, object), in the order in which they are called.
+
+        Args:
+            parts: whose hooks.
+            guards: the guard of each part that has one, by its config path.
 
         Raises:
             PluginError: a part has a misspelt hook, or a hook with an unknown argument.
@@ -64,12 +74,28 @@ class Hooks:
         self._hooks: dict[str, Hook] = {}
         for name in vars(relay):
             if name.startswith("dovetail_"):
+                caller = getattr(relay, name)
+                calls = []
                 # Pluggy keeps implementations in the reverse of the order in which it calls them.
-                found = reversed(getattr(relay, name).get_hookimpls())
-                self._hooks[name] = Hook(name, [(one.plugin_name, one.function, one.argnames) for one in found])
+                for one in reversed(caller.get_hookimpls()):
+                    guard = (guards or {}).get(one.plugin_name)
+                    if guard is None:
+                        calls.append((one.plugin_name, one.function, one.argnames))
+                    else:
+                        calls.append((one.plugin_name, _guarded(name, guard, one), caller.spec.argnames))
+                self._hooks[name] = Hook(name, calls)
 
     def __getattr__(self, name: str) -> Hook:
         try:
             return self.__dict__["_hooks"][name]  # type: ignore[no-any-return]  # __dict__ holds anything
         except KeyError:
             raise AttributeError(f"there is no lifecycle hook '{name}'") from None
+
+
+def _guarded(hook: str, guard: Guard, one: pluggy.HookImpl) -> Callable[..., None]:
+    """Put a guard before a part's hook: it sees all that the hook gives, the part what it asks for."""
+
+    def call(**arguments: Any) -> None:
+        guard(hook, arguments, partial(one.function, **{name: arguments[name] for name in one.argnames}))
+
+    return call

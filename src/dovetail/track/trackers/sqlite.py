@@ -1,0 +1,50 @@
+"""Record a run in the experiment database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from dovetail.kernel.kinds import AtLeast
+from dovetail.track.experiments import ExperimentDB
+
+if TYPE_CHECKING:
+    from dovetail.train.context import Run
+    from dovetail.train.state import Outcome
+
+
+class SQLiteTracker:
+    """Writes the run, its figures and how it ended to an :class:`~dovetail.track.experiments.ExperimentDB`.
+
+    Args:
+        path: the file; a relative path is inside ``paths.output``, so that the runs there share it.
+        timeout: seconds to wait for another process that writes to it.
+
+    Raises:
+        ExperimentDBError: at the run's start or while it goes on: the file cannot be used.
+    """
+
+    def __init__(self, path: Path = Path("experiments.db"), timeout: Annotated[float, AtLeast(0)] = 10.0) -> None:
+        self.path, self.timeout = path, timeout
+        self._db: ExperimentDB | None = None
+        self._run_id = 0
+
+    def dovetail_run_start(self, run: Run) -> None:
+        """Open the file and add the run, or take it up again where it is resumed."""
+        config = run.config
+        self._db = ExperimentDB(config.paths.output / self.path, timeout=self.timeout)
+        self._run_id = self._db.log_run(config.run.name, config.to_dict(), config.run.notes, folder=run.store.path)
+        self._db.rewind(self._run_id, run.state.step)
+
+    def dovetail_log(self, run: Run, metrics: Mapping[str, float]) -> None:
+        """Add figures."""
+        if self._db is not None:
+            self._db.log_metrics(self._run_id, metrics, epoch=run.state.epoch, step=run.state.step)
+
+    def dovetail_run_end(self, outcome: Outcome) -> None:
+        """Note the end and close the file."""
+        if self._db is not None:
+            with self._db:
+                self._db.finish_run(self._run_id, outcome.status, outcome.reason)
+            self._db = None
