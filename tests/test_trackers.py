@@ -121,6 +121,22 @@ def test_a_secret_is_recorded_by_the_name_of_its_variable(tmp_path, monkeypatch)
     assert (only_run(tmp_path) / "very-secret.jsonl").exists()
 
 
+def test_every_run_has_a_line_in_the_log_of_all_runs(tmp_path):
+    """A person reads in runs.md how each run ended, what came out, and where it is."""
+    for epochs in (1, 2):
+        run(small(tmp_path, training={"max_epochs": epochs}, trackers={"db": {"type": "sqlite"}})).check()
+    heading, rule, *written = (tmp_path / "runs.md").read_text().splitlines()
+
+    assert [one.strip() for one in heading.split("|")[1:4]] == ["started (UTC)", "run", "status"]
+    assert set(rule) == {"|", "-"}
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in written]
+    assert [(one[2], one[3]) for one in cells] == [("completed", "1"), ("completed", "2")]
+    for one in cells:
+        place = one[1].partition("](")[2].rstrip(")")
+        record = json.loads((tmp_path / place / "run.json").read_text())
+        assert record["config_hash"].startswith(one[7])
+
+
 # --- cadence ---------------------------------------------------------------------------------------------------------
 
 

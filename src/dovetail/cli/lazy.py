@@ -82,10 +82,11 @@ class LazyGroup(click.Group):
 
 @cache
 def plugin_commands() -> dict[str, str]:
-    """Return the line about each command that plugins bring; imports them only where any but our own is installed."""
-    from dovetail.kernel.discovery import installed_entry_points
+    """Return the line about each command that plugins bring; imports them only where there may be any but our own."""
+    from dovetail.kernel.discovery import installed_entry_points, left_out
 
-    if all(entry.distribution == "dovetail" for entry in installed_entry_points()):
+    _, all_left_out = left_out()
+    if all_left_out or all(entry.distribution == "dovetail" for entry in installed_entry_points()):
         return {}
     from dovetail.kernel.plugins import Plugins
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from typing import Literal
 
 from attrs import frozen
 
@@ -51,6 +52,18 @@ def installed_entry_points() -> list[EntryPoint]:
             if distribution not in found:
                 found[distribution] = list(_parse(text, distribution, version))
     return sorted(entry for entries in found.values() for entry in entries)
+
+
+def left_out(blocked: Collection[str] | Literal[True] = ()) -> tuple[set[str], bool]:
+    """Return the names of distributions and entry points to leave out, and whether all but Dovetail's own are.
+
+    Args:
+        blocked: names, or True for all; the environment variable ``DOVETAIL_NO_PLUGINS`` adds to them.
+    """
+    names: set[str] = set() if blocked is True else {normalize(name.strip()) for name in blocked}
+    written = os.environ.get("DOVETAIL_NO_PLUGINS", "").split(",")
+    names |= {normalize(name.strip()) for name in written if name.strip()}
+    return names - {"all"}, blocked is True or "all" in names
 
 
 def _recorded_in_folders() -> Iterator[tuple[str, str, str]]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
-import os
 import sys
 import threading
 from collections.abc import Collection, Iterator
@@ -19,7 +18,7 @@ from typing import Final, Literal, Self
 from attrs import evolve, frozen
 
 from dovetail.kernel.component import Broken, Component, PluginError
-from dovetail.kernel.discovery import EntryPoint, installed_entry_points, normalize
+from dovetail.kernel.discovery import EntryPoint, installed_entry_points, left_out, normalize
 from dovetail.kernel.hooks import RegistrationHooks
 from dovetail.kernel.kinds import KINDS
 from dovetail.kernel.manager import HookManager
@@ -115,7 +114,7 @@ class Plugins:
             strict: raise at the first broken plugin.
         """
         plugins = cls(strict=strict)
-        barred, all_barred = _blocked(blocked)
+        barred, all_barred = left_out(blocked)
         entries = installed_entry_points()
         with _Watchdog() as watchdog:
             for entry in entries:
@@ -254,13 +253,6 @@ class Plugins:
 
 def _plugin(entry: EntryPoint, state: str) -> Plugin:
     return Plugin(entry.distribution, entry.version, entry.name, entry.value, state)
-
-
-def _blocked(blocked: Collection[str] | Literal[True]) -> tuple[set[str], bool]:
-    names: set[str] = set() if blocked is True else {normalize(name.strip()) for name in blocked}
-    written = os.environ.get("DOVETAIL_NO_PLUGINS", "").split(",")
-    names |= {normalize(name.strip()) for name in written if name.strip()}
-    return names - {"all"}, blocked is True or "all" in names
 
 
 def _first_party() -> dict[str, str]:

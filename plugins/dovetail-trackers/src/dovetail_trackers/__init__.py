@@ -1,0 +1,1 @@
+"""Trackers that record Dovetail runs with other people's tools."""

@@ -1,0 +1,72 @@
+"""Each tracker passes the conformance kit, and none of them slows the console down."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import dovetail
+import dovetail_trackers
+from dovetail.testkit import conformance
+
+
+@pytest.mark.slow
+@conformance("trackers.tensorboard")
+def test_tensorboard(check):
+    """The check holds."""
+    check()
+
+
+@pytest.mark.slow
+@conformance("trackers.mlflow")
+def test_mlflow(check):
+    """The check holds."""
+    check()
+
+
+@pytest.mark.slow
+@conformance("trackers.wandb")
+def test_wandb(check):
+    """The check holds."""
+    check()
+
+
+LIBRARIES = {"torch", "numpy", "tensorboard", "mlflow", "sqlalchemy", "wandb"}
+PROBE = """
+import json, sys
+from dovetail.cli import main
+code = main(sys.argv[1:])
+sys.stderr.write("\\n" + json.dumps([code, sorted(sys.modules)]))
+"""
+
+
+@pytest.mark.parametrize(
+    "command", [["--help"], ["run", "--help"], ["plugins", "list"], ["plugins", "list", "--json"]], ids=" ".join
+)
+def test_the_console_imports_none_of_the_libraries(command):
+    """With this package installed, help and lists import neither torch nor what the trackers write with."""
+    done = subprocess.run([sys.executable, "-c", PROBE, *command], capture_output=True, text=True, check=True)
+    code, modules = json.loads(done.stderr.splitlines()[-1])
+
+    assert code == 0
+    assert LIBRARIES.isdisjoint(modules)
+    assert "list" not in command or "dovetail-trackers" in done.stdout
+
+
+def test_only_public_names_of_dovetail_are_used():
+    """Whatever a module imports of Dovetail is a name that `from dovetail import …` gives anybody."""
+    imported = [
+        (node.module, name.name)
+        for path in Path(dovetail_trackers.__file__).parent.glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "dovetail"
+        for name in node.names
+    ]
+
+    assert imported
+    assert [one for one in imported if one[0] != "dovetail" or one[1] not in dovetail.__all__] == []

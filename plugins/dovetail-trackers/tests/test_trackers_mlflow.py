@@ -1,0 +1,153 @@
+"""What MLflow's own client finds, in a database file and on a real server."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+pytestmark = pytest.mark.slow
+
+OURS = {"type": "trackers.mlflow"}
+
+
+def only_run(uri, experiment="trial"):
+    """Return a client, and the only run of an experiment."""
+    client = MlflowClient(tracking_uri=uri)
+    (found,) = client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
+    return client, found
+
+
+def check(client, found, folder, figures):
+    """Check that the run is recorded whole."""
+    told = found.data
+    assert found.info.status == "FINISHED"
+    assert told.params["optimizer.lr"] == "0.01"
+    assert told.params["model.hidden_dims"] == "[4, 3]"
+    assert told.tags["dovetail.status"] == "completed"
+    assert told.tags["dovetail.folder"] == folder.as_uri()
+    assert told.tags["dovetail.best_checkpoint"].startswith((folder / "checkpoints").as_uri())
+    assert told.tags["mlflow.note.content"] == "a note"
+    for name, expected in figures.items():
+        history = client.get_metric_history(found.info.run_id, name)
+        assert {(one.step, one.value) for one in history} == set(expected)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """Run a real MLflow server on this machine, and return its address."""
+    folder = tmp_path_factory.mktemp("server")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{folder / 'server.db'}", "--artifacts-destination", str(folder)]
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "HOME": str(folder)}
+    with (folder / "log.txt").open("w") as log:
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(240):
+            try:
+                with urllib.request.urlopen(f"{address}/health", timeout=5):  # noqa: S310 (our own server)
+                    break
+            except OSError:
+                assert process.poll() is None, (folder / "log.txt").read_text()
+                time.sleep(0.5)
+        yield address
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(30)
+
+
+def test_a_database_file_has_the_whole_run(train, logged, alerts, tmp_path):
+    """By default in the folder of all runs: parameters, every figure with its step, the end and the results."""
+    _, folder = train(board=OURS)
+    client, found = only_run(f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}")
+
+    assert alerts.seen == []
+    assert found.info.run_name == folder.name
+    check(client, found, folder, logged(folder))
+
+
+def test_a_server_has_the_whole_run(server, train, logged, alerts, monkeypatch):
+    """The same over HTTP; where it is comes from a secret, which is recorded by its name alone."""
+    monkeypatch.setenv("WHERE", server)
+    table = {**OURS, "tracking_uri": {"env": "WHERE"}, "experiment_name": "remote", "run_name": "mine"}
+    _, folder = train(board=table)
+    client, found = only_run(server, "remote")
+
+    assert alerts.seen == []
+    assert found.info.run_name == "mine"
+    assert found.data.params["trackers.board.tracking_uri"] == "env:WHERE"
+    check(client, found, folder, logged(folder))
+
+
+def test_a_password_in_an_address_is_hidden(server, train, tmp_path):
+    """It is used, and recorded without."""
+    address = server.replace("://", "://somebody:hush-hush@")
+    train(board={**OURS, "tracking_uri": address, "experiment_name": "hidden"}, db={"type": "trackers.tensorboard"})
+    _, found = only_run(server, "hidden")
+
+    assert found.data.params["trackers.board.tracking_uri"] == server.replace("://", "://***@")
+    assert "hush-hush" not in str(found.data)
+    (events,) = tmp_path.glob("runs/small/*/tensorboard/events*")
+    assert b"hush-hush" not in events.read_bytes()
+
+
+def test_figures_that_are_not_finite_are_kept(tmp_path):
+    """NaN and infinity arrive as what they are."""
+    from dovetail_trackers.mlflow import _Book, _Start
+
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    book = _Book()
+    book.open(_Start(uri, tmp_path.as_uri(), "trial", "one", {"dovetail.run": "one"}, {}, resumed=False))
+    book.figures({"loss [train]": float("nan"), "norm": float("inf")}, 3, 1)
+    book.close({}, "FINISHED")
+    _, found = only_run(uri)
+
+    assert str(found.data.metrics["loss _train_"]) == "nan"
+    assert found.data.metrics["norm"] > 1e300
+
+
+def test_a_resumed_run_goes_on_in_its_mlflow_run(tmp_path):
+    """A run with the same folder is found again by its tag; another is begun for another folder."""
+    from dovetail_trackers.mlflow import _Book, _Start
+
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    for folder, resumed in (("one", False), ("one", True), ("two", False)):
+        book = _Book()
+        book.open(_Start(uri, tmp_path.as_uri(), "trial", folder, {"dovetail.run": folder}, {}, resumed=resumed))
+        book.close({}, "FINISHED")
+    client = MlflowClient(tracking_uri=uri)
+    runs = client.search_runs([client.get_experiment_by_name("trial").experiment_id])
+
+    assert sorted(one.data.tags["dovetail.run"] for one in runs) == ["one", "two"]
+
+
+def test_a_server_that_is_not_there_does_not_spoil_the_run(train, alerts):
+    """The run completes, does not wait for the client's many tries, and says once what failed."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        outcome, _ = train(board={**OURS, "tracking_uri": address, "patience": 0.2})
+
+    assert outcome.status == "completed"
+    assert [one.type for one in alerts.seen] == ["tracker_failed"]
+    assert "not everything was sent within 0.2 s" in alerts.seen[0].message
+
+
+def test_what_the_server_refuses_is_said(train, alerts, tmp_path):
+    """A file in the database's place is reported, and left as it is."""
+    (tmp_path / "no.db").write_text("no database at all")
+    outcome, _ = train(board={**OURS, "tracking_uri": f"sqlite:///{tmp_path / 'no.db'}"})
+
+    assert outcome.status == "completed"
+    assert [one.type for one in alerts.seen] == ["tracker_failed"]
+    assert "file is not a database" in alerts.seen[0].message
+    assert (tmp_path / "no.db").read_text() == "no database at all"

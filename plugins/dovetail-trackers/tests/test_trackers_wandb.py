@@ -1,0 +1,112 @@
+"""What lies in W&B's offline files, read with its own record types."""
+
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+import sys
+
+import pytest
+from wandb.proto.wandb_internal_pb2 import Record
+
+pytestmark = pytest.mark.slow
+
+BLOCK = 32 * 1024  # bytes; the file is a LevelDB log: https://github.com/google/leveldb/blob/main/doc/log_format.md
+HEADER = 7  # bytes: the W&B header of the file, and the header of each fragment: checksum, length, kind
+LAST = {1, 4}  # kinds of fragment that end a record: the whole one, and the last of several
+
+
+def records(path):
+    """Yield the records of a ``.wandb`` file."""
+    content, at, whole = path.read_bytes(), HEADER, b""
+    while at + HEADER <= len(content):
+        if BLOCK - at % BLOCK < HEADER:
+            at += BLOCK - at % BLOCK
+            continue
+        _, length, kind = struct.unpack_from("<IHB", content, at)
+        whole += content[at + HEADER : at + HEADER + length]
+        at += HEADER + length
+        if kind in LAST:
+            yield Record.FromString(whole)
+            whole = b""
+
+
+def read(folder):
+    """Return what the only offline run in a folder holds: run record, config, history, summary, exit code."""
+    (path,) = folder.glob("wandb/offline-run-*/*.wandb")
+    run, config, history, summary, code = None, {}, [], {}, None
+    for record in records(path):
+        match record.WhichOneof("record_type"):
+            case "run":
+                run = record.run
+                config |= {one.key: json.loads(one.value_json) for one in record.run.config.update}
+            case "history":
+                items = {one.key or one.nested_key[0]: json.loads(one.value_json) for one in record.history.item}
+                history.append({"_step": record.history.step.num, **items})
+            case "summary":
+                summary |= {
+                    one.key or ".".join(one.nested_key): json.loads(one.value_json) for one in record.summary.update
+                }
+            case "exit":
+                code = record.exit.exit_code
+    return run, config, history, summary, code
+
+
+def test_without_a_key_everything_stays_on_this_machine(train, logged, alerts):
+    """Settings, every figure with its step, the end and the results are in the run's folder."""
+    _, folder = train(board={"type": "trackers.wandb"})
+    run, config, history, summary, code = read(folder)
+
+    assert alerts.seen == []
+    assert (run.project, run.display_name, run.run_group, list(run.tags)) == ("dovetail", folder.name, "trial", ["one"])
+    assert config["optimizer"]["lr"] == 0.01
+    assert config["model"]["hidden_dims"] == [4, 3]
+    for name, figures in logged(folder).items():
+        # Of figures at one step the last is kept.
+        assert [(row["_step"], row[name]) for row in history if name in row] == sorted(dict(figures).items())
+    assert summary["dovetail.status"] == "completed"
+    assert summary["dovetail.folder"] == folder.as_uri()
+    assert code == 0
+
+
+def test_a_key_is_used_and_never_recorded(train, monkeypatch):
+    """A key that comes from a variable, or was written out by mistake, is in no file of the run."""
+    key = "0123456789abcdef" * 2 + "hush-hus"
+    monkeypatch.setenv("KEY", key)
+    for given in ({"env": "KEY"}, key):
+        board = {"type": "trackers.wandb", "api_key": given, "mode": "offline"}
+        _, folder = train(output=f"runs-{type(given).__name__}", board=board)
+        _, config, _, _, _ = read(folder)
+        kept = [path for path in folder.rglob("wandb/**/*") if path.is_file()]
+
+        assert config["trackers"]["board"]["api_key"] == (given if isinstance(given, dict) else "***")
+        assert kept
+        assert not [path for path in kept if key.encode() in path.read_bytes()]
+
+
+def test_a_server_that_is_not_there_does_not_spoil_the_run(train, alerts, monkeypatch):
+    """Online, with nothing at the server's address: the run completes and says once what failed."""
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    board = {"type": "trackers.wandb", "api_key": "0" * 40, "mode": "online", "patience": 1.0}
+    outcome, _ = train(board=board)
+
+    assert outcome.status == "completed"
+    assert [one.type for one in alerts.seen] == ["tracker_failed"]
+
+
+LOOP = """
+import wandb
+from dovetail import MetricsTracker
+tracker = MetricsTracker(use_wandb=True)
+tracker.log_epoch(epoch=5, train_metrics={"loss": 0.42}, val_metrics={"loss": 0.38}, learning_rate=1e-4)
+wandb.finish()
+"""
+
+
+def test_the_epochs_of_a_hand_written_loop_are_there(tmp_path):
+    """MetricsTracker logs to W&B as well when it is told to, in a program that begins no W&B run of its own."""
+    subprocess.run([sys.executable, "-c", LOOP], cwd=tmp_path, capture_output=True, check=True)
+    _, _, history, _, _ = read(tmp_path)
+
+    assert [(row["epoch"], row["train_loss"], row["val_loss"]) for row in history] == [(5, 0.42, 0.38)]
