@@ -7,6 +7,8 @@ import random
 import sqlite3
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
@@ -250,6 +252,30 @@ def test_processes_that_begin_at_once_lose_nothing(tmp_path):
         assert sorted(one["run_name"] for one in opened.list_runs()) == [f"run {one}" for one in range(4)]
         for one in opened.list_runs():
             assert [found["step"] for found in opened.get_metrics(one["run_id"], "b")] == list(range(50))
+
+
+def test_a_file_being_made_is_never_taken_for_another_programs(tmp_path):
+    """However the steps of those who make it at once interleave, in many tries."""
+    together = threading.Barrier(4)
+
+    def open_all():
+        refused = []
+        for number in range(100):
+            together.wait(60)
+            try:
+                with ExperimentDB(tmp_path / f"{number}.db", timeout=60) as opened:
+                    opened.log_run("one")
+            except DatabaseError as error:
+                refused.append(str(error))
+        return refused
+
+    with ThreadPoolExecutor(4) as pool:
+        waiting = [pool.submit(open_all) for _ in range(4)]
+        assert [one.result() for one in waiting] == [[], [], [], []]
+
+    for number in range(100):
+        with ExperimentDB(tmp_path / f"{number}.db") as opened:
+            assert len(opened.list_runs()) == 4
 
 
 KILLED = """

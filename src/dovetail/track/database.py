@@ -88,32 +88,43 @@ class Database:
 
     def _prepare(self) -> None:
         """Look whether the file is ours and whole, before anything is written to it, and bring it up to date."""
-        self._refuse_foreign()
-        known, version = len(self._migrations), self._pragma("user_version")
+        # Read inside one transaction: another process may be making the file at this moment.
+        self._connection.execute("BEGIN")
+        try:
+            version = self._known_version()
+            found = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        finally:
+            with contextlib.suppress(sqlite3.Error):  # of a damaged file
+                self._connection.execute("ROLLBACK")
+        if found != "ok":
+            raise self._damaged(" ".join(found.split()))
+        self._use_write_ahead_log()
+        self._connection.execute("PRAGMA foreign_keys = ON")
+        if version < len(self._migrations):
+            self._migrate()
+
+    def _known_version(self) -> int:
+        """Return the schema version of the file, 0 for a new one.
+
+        Raises:
+            DatabaseError: it is another program's, or comes from a newer Dovetail.
+        """
+        version, known = self._pragma("user_version"), len(self._migrations)
+        ours = self._pragma("application_id") == self._application
+        # A new file is empty, and so is one whose maker was killed before it wrote.
+        if not ours and (version or self._pragma("schema_version")):
+            raise DatabaseError(f"{self.path} is another program's database; give another path")
         if version > known:
             raise DatabaseError(
                 f"{self.path} was written by a newer Dovetail (schema {version}, this one knows {known}); "
                 "upgrade Dovetail, or give another path"
             )
-        found = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if found != "ok":
-            raise self._damaged(" ".join(found.split()))
-        self._use_write_ahead_log()
-        self._connection.execute("PRAGMA foreign_keys = ON")
-        if version < known:
-            self._migrate()
-
-    def _refuse_foreign(self) -> None:
-        """Refuse another program's file. A new one is empty, and so is one whose maker was killed before it wrote."""
-        ours = self._pragma("application_id") == self._application
-        if not ours and (self._pragma("user_version") or self._pragma("schema_version")):
-            raise DatabaseError(f"{self.path} is another program's database; give another path")
+        return version
 
     def _migrate(self) -> None:
         with self.writing() as connection:
-            self._refuse_foreign()
             # Another process may have done it while this one waited.
-            for script in self._migrations[self._pragma("user_version") :]:
+            for script in self._migrations[self._known_version() :]:
                 for statement in filter(str.strip, script.split(";")):
                     connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {self._application}")
