@@ -7,10 +7,12 @@
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
+RIVALS := .venv-rivals
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
 NATIVE  := setup.py $(shell find csrc -type f)
 PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
+BENCHMARKS := $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))
 TYPED   := src $(wildcard plugins/*/src)
 EMPTY   :=
 SPACE   := $(EMPTY) $(EMPTY)
@@ -18,14 +20,16 @@ SPACE   := $(EMPTY) $(EMPTY)
 # The first of these that is Python 3.11 or later; PYTHON=… chooses another.
 PYTHONS := python3.11 python3.12 python3.13 python3.14 python3
 
-.PHONY: help demo test lint bench bench-ops docs native clean
+.PHONY: help demo test lint bench bench-rivals docs native clean
+.NOTPARALLEL:
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make demo    set everything up and train a first model (examples/digits.toml)'
 	@echo 'make test    lint, types, floors, all tests with coverage, docs'
 	@echo 'make lint    ruff, mypy, import-linter'
-	@echo 'make bench   the benchmarks (make bench-ops: those of the native ops alone)'
+	@echo 'make bench   the benchmarks; make bench-startup, bench-steps … one of them alone'
+	@echo 'make bench-rivals  install the frameworks that the benchmarks compare with, into $(RIVALS)'
 	@echo 'make docs    the documentation, in docs/_build/html'
 	@echo 'make native  compile the native ops again where their sources have changed'
 	@echo 'make clean   remove what was built (not .venv, not runs)'
@@ -44,11 +48,12 @@ lint: $(STAMPS)/dev
 	MYPYPATH=$(subst $(SPACE),:,$(TYPED)) $(BIN)/mypy $(TYPED)
 	$(BIN)/lint-imports
 
-bench: $(STAMPS)/dev
-	@for script in $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+bench: $(BENCHMARKS:benchmarks/%.py=bench-%)
 
-bench-ops: $(STAMPS)/dev
-	$(BIN)/python benchmarks/ops.py
+bench-rivals: $(STAMPS)/rivals
+
+bench-%: benchmarks/%.py $(STAMPS)/dev
+	$(BIN)/python $<
 
 docs: $(STAMPS)/dev
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
@@ -94,3 +99,11 @@ $(STAMPS)/demo: $(STAMPS)/torch pyproject.toml $(NATIVE)
 $(STAMPS)/dev: $(STAMPS)/torch pyproject.toml $(NATIVE) $(PLUGINS:%=%/pyproject.toml)
 	$(PIP) --no-build-isolation --editable '.[dev]' $(PLUGINS:%=--editable '%[test]')
 	@touch $@ $(STAMPS)/demo
+
+# Their own environment, which sees all of ours: torch is not fetched again, and ours stays as it is.
+$(STAMPS)/rivals: benchmarks/requirements.txt constraints.txt $(STAMPS)/dev
+	$(BIN)/python -m venv --clear $(RIVALS)
+	@for site in $(RIVALS)/lib/python3*/site-packages; do \
+	    echo "import site; site.addsitedir('$$(readlink -f $(VENV))$${site#$(RIVALS)}')" > "$$site/beside.pth"; done
+	$(RIVALS)/bin/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --requirement $<
+	@touch $@

@@ -6,12 +6,17 @@ import os
 import platform
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
+#: What ``make bench-rivals`` makes: an environment of the frameworks to compare with, over the torch of ``.venv``.
+RIVALS = Path(__file__).parents[1] / ".venv-rivals"
+#: How busy the machine was before the measurement began: figures of a busy machine are worth less.
+LOAD = os.getloadavg()[0]
 
 
 def alternate(candidates: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
@@ -39,14 +44,21 @@ def ratios(figures: Mapping[str, Sequence[float]], base: str) -> dict[str, float
 def process_seconds(command: Sequence[str], env: Mapping[str, str] | None = None) -> float:
     """Return the wall time of a whole process in seconds; its output is thrown away.
 
+    Compiled modules are kept from the warm-up on, as they are on a user's machine.
+
     Raises:
         subprocess.CalledProcessError: it failed, so that its time means nothing.
     """
+    seen = {**os.environ, **(env or {})}
+    seen.pop("PYTHONDONTWRITEBYTECODE", None)
     began = time.perf_counter()
-    subprocess.run(
-        command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, **(env or {})}
-    )
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=seen)
     return time.perf_counter() - began
+
+
+def see_rivals() -> None:
+    """Let this process import the frameworks that ``make bench-rivals`` has installed, if it has."""
+    sys.path += map(str, RIVALS.glob("lib/python3*/site-packages"))
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -63,12 +75,24 @@ def versions(*names: str) -> str:
             found.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
             found.append(f"{name} not installed")
-    return f"Python {platform.python_version()}, {', '.join(found)}; {platform.machine()}, {os.cpu_count()} cores"
+    return f"Python {platform.python_version()}, {', '.join(found)}; {processor()}, {os.cpu_count()} cores"
+
+
+def processor() -> str:
+    """Return the processor's name, or its architecture where it has none."""
+    names = [line for line in _lines(Path("/proc/cpuinfo")) if line.startswith("model name")]
+    return names[0].partition(":")[2].strip() if names else platform.machine()
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
 
 def record(title: str, command: str, body: str) -> None:
     """Print a section of results, and put it in ``RESULTS.md`` in the place of the last one of that title."""
-    section = f"## {title}\n\n`{command}`, {time.strftime('%Y-%m-%d')}\n\n{body.strip()}\n"
+    section = (
+        f"## {title}\n\n`{command}`, {time.strftime('%Y-%m-%d')}, load {LOAD:.1f} when it began\n\n{body.strip()}\n"
+    )
     text = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else "# Results\n"
     head, *sections = text.split("\n## ")
     kept = {one.partition("\n")[0].strip(): one.strip() for one in sections}

@@ -1,10 +1,11 @@
 """How long the console takes to start, beside the tools people know, and what installed plugins add to it.
 
-Run ``python benchmarks/startup.py``; rivals that are not installed are left out.
+Run ``make bench-startup``, after ``make bench-rivals`` for the others; who is not installed is left out.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import statistics
 import sys
@@ -12,14 +13,15 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from _measure import alternate, process_seconds, ratios, record, table, versions
+from _measure import RIVALS, alternate, process_seconds, ratios, record, see_rivals, table, versions
 
-ROUNDS = 11
+ROUNDS = 15
 
 
 def console(name: str) -> str | None:
-    """Return the path of a console command beside this interpreter, or on PATH."""
-    return shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
+    """Return the path of a console command beside this interpreter, among the rivals, or on PATH."""
+    places = [str(Path(sys.executable).parent), str(RIVALS / "bin"), os.environ.get("PATH", "")]
+    return shutil.which(name, path=os.pathsep.join(places))
 
 
 def environment(folder: Path, distributions: int, plugins: int) -> dict[str, str]:
@@ -45,59 +47,71 @@ def environment(folder: Path, distributions: int, plugins: int) -> dict[str, str
     return {"PYTHONPATH": str(folder)}
 
 
-def commands() -> None:
+def commands() -> str:
     """Time ``--help`` of this and other tools."""
     python = sys.executable
-    found = {name: console(name) for name in ("dovetail", "accelerate", "fabric", "lightning")}
     candidates: dict[str, Callable[[], float]] = {
         "python -c pass": lambda: process_seconds([python, "-c", "pass"]),
         "python -c 'import click'": lambda: process_seconds([python, "-c", "import click"]),
     }
+    # Lightning's own command is called fabric since lightning left the packages.
+    found = {name: console(name) for name in ("dovetail", "accelerate", "lightning", "fabric")}
     for name, path in found.items():
         if path:
             candidates[f"{name} --help"] = lambda path=path: process_seconds([path, "--help"])
-    if found["dovetail"]:
-        path = found["dovetail"]
-        for arguments in (["plugins", "list"], ["runs", "list"]):
-            label = f"dovetail {' '.join(arguments)}"
-            candidates[label] = lambda arguments=arguments: process_seconds([path, *arguments])
+    for arguments in (["plugins", "list"], ["runs", "list"], ["config", "show", "examples/digits.toml"]):
+        label = f"dovetail {' '.join(arguments)}"
+        candidates[label] = lambda arguments=arguments: process_seconds([found["dovetail"] or "dovetail", *arguments])
     figures = alternate(candidates, ROUNDS)
     against = ratios(figures, "python -c 'import click'")
     rows = [
         (f"`{name}`", f"{1000 * statistics.median(values):.0f}", f"{1000 * min(values):.0f}", f"{against[name]:.2f}")
         for name, values in figures.items()
     ]
-    body = table(["whole process", "median ms", "fastest ms", "ratio to importing click"], rows)
-    named = versions("dovetail", "click", "accelerate", "lightning", "torch")
-    body += f"\n\nMedians of {ROUNDS} alternating rounds. {named}"
-    record("Start-up: `--help` beside other tools", "python benchmarks/startup.py", body)
-
-
-def discovery() -> None:
-    """Time ``dovetail --help`` with more and more installed distributions and plugins."""
-    dovetail = console("dovetail")
-    if not dovetail:
-        return
-    with tempfile.TemporaryDirectory() as scratch:
-        cases = [(10, 0), (10, 1), (200, 20), (1000, 0), (1000, 1), (1000, 20), (1000, 100)]
-        seen = {case: environment(Path(scratch) / f"{case[0]}-{case[1]}", *case) for case in cases}
-        candidates: dict[str, Callable[[], float]] = {
-            f"{case[0]} distributions, {case[1]} plugins": lambda env=env: process_seconds([dovetail, "--help"], env)
-            for case, env in seen.items()
-        }
-        figures = alternate(candidates, ROUNDS)
-    base = statistics.median(figures["10 distributions, 0 plugins"])
-    rows = [
-        (name, f"{1000 * statistics.median(values):.0f}", f"{1000 * (statistics.median(values) - base):+.0f}")
-        for name, values in figures.items()
-    ]
-    body = table(
-        ["`dovetail --help` with, besides this environment's own", "median ms", "ms more than the first"], rows
+    return "### Commands beside other tools\n\n" + table(
+        ["whole process", "median ms", "fastest ms", "× importing click"], rows
     )
-    body += f"\n\nMedians of {ROUNDS} alternating rounds. {versions('dovetail', 'pluggy', 'attrs')}"
-    record("Discovery: distributions and plugins", "python benchmarks/startup.py", body)
+
+
+def discovery() -> str:
+    """Time ``dovetail --help`` with more and more installed distributions and plugins."""
+    dovetail = console("dovetail") or "dovetail"
+    cases = [(10, 0), (10, 1), (200, 0), (200, 1), (1000, 0), (1000, 1), (1000, 20), (1000, 100)]
+    with tempfile.TemporaryDirectory() as scratch:
+        seen = {case: environment(Path(scratch) / f"{case[0]}-{case[1]}", *case) for case in cases}
+        figures = alternate(
+            {str(case): lambda env=env: process_seconds([dovetail, "--help"], env) for case, env in seen.items()},
+            ROUNDS,
+        )
+    rows = []
+    for distributions, plugins in cases:
+        values = figures[str((distributions, plugins))]
+        more = [
+            1000 * statistics.median(one - other for one, other in zip(values, figures[str(base)], strict=True))
+            for base in ((10, 0), (distributions, 0))
+        ]
+        rows.append(
+            (distributions, plugins, f"{1000 * statistics.median(values):.0f}", *(f"{one:+.0f}" for one in more))
+        )
+    return "### Discovery\n\n" + table(
+        [
+            "distributions, besides our own",
+            "plugins",
+            "`dovetail --help`, ms",
+            "ms more than the first",
+            "for the plugins",
+        ],
+        rows,
+    )
+
+
+def main() -> None:
+    """Measure and record."""
+    see_rivals()
+    about = f"{versions('dovetail', 'click', 'accelerate', 'lightning', 'torch')}."
+    about += f" Medians of {ROUNDS} alternating rounds; ratios and differences are taken within a round."
+    record("Startup", "make bench-startup", f"{about}\n\n{commands()}\n\n{discovery()}")
 
 
 if __name__ == "__main__":
-    commands()
-    discovery()
+    main()

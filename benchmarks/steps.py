@@ -1,10 +1,9 @@
 """What the training loop costs per step, beside a loop written by hand and beside other frameworks.
 
 Everybody trains the same small network on the same ready-made batches, on one thread. A framework's cost per step is
-the slope between a short and a long run, so that setting up and ending do not count. Rivals that are not installed are
-left out: ``pip install lightning transformers accelerate pytorch-ignite`` brings them.
+the slope between a short and a long run, so that setting up and ending do not count.
 
-Run ``python benchmarks/steps.py``.
+Run ``make bench-steps``, after ``make bench-rivals`` for the others; who is not installed is left out.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from _measure import alternate, ratios, record, table, versions
+from _measure import alternate, ratios, record, see_rivals, table, versions
 
 from dovetail import Batch, Config, Run, StandardTrainer
 from dovetail.run import run
@@ -186,6 +185,7 @@ def main() -> None:
     """Time everybody in turn."""
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
+    see_rivals()
     candidates: dict[str, Callable[[int], None]] = {
         "by hand": by_hand,
         "by hand, a second time (noise)": by_hand,
@@ -200,14 +200,14 @@ def main() -> None:
         (name, f"{1e6 * statistics.median(values):.0f}", f"{1e6 * min(values):.0f}", f"{against[name]:.3f}")
         for name, values in figures.items()
     ]
-    body = table(["loop", "median µs a step", "fastest", "ratio to by hand"], rows)
-    body += (
-        "\n\n«Out of the box» is fused AdamW, clipping to a norm of 1.0 and figures logged every 50 steps; the rest"
-        f" log nothing and do not clip. Batch {BATCH}, {FEATURES}-256-256-{CLASSES} network, one thread, medians of"
-        f" {ROUNDS} alternating rounds. "
-        + versions("dovetail", "torch", "pytorch-ignite", "accelerate", "lightning", "transformers")
+    about = versions("dovetail", "torch", "pytorch-ignite", "accelerate", "lightning", "transformers")
+    about += (
+        f". Batch {BATCH}, {FEATURES}-256-256-{CLASSES} network, one thread, medians of {ROUNDS} alternating rounds;"
+        " ratios are taken within a round. «Out of the box» is fused AdamW, clipping to a norm of 1.0 and figures"
+        " logged every 50 steps; the others log nothing and do not clip."
     )
-    record("Cost of a training step", "python benchmarks/steps.py", body)
+    body = table(["loop", "median µs a step", "fastest", "× by hand"], rows)
+    record("Steps", "make bench-steps", f"{about}\n\n{body}")
 
 
 if __name__ == "__main__":

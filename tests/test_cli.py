@@ -98,6 +98,17 @@ def test_wrong_usage_says_what_was_meant(arguments, expected, capsys):
     assert len(said.err.splitlines()) == 2
 
 
+@pytest.mark.parametrize("group", ["config", "runs", "plugins"])
+def test_a_group_alone_shows_its_help(group, capsys):
+    """As help is laid out, on standard error, with exit code 2."""
+    assert main([group]) == 2
+    said = capsys.readouterr()
+
+    assert said.out == ""
+    assert said.err.startswith(f"Usage: dovetail {group} [OPTIONS] COMMAND")
+    assert f"\n  Examples:\n    dovetail {group} " in said.err
+
+
 # --- config -----------------------------------------------------------------------------------------------------------
 
 
@@ -263,6 +274,8 @@ def test_completion_scripts_are_accepted_by_their_shells(shell, tmp_path, capsys
         (["run", "f.toml", "--profile", "ci"], "ci_fast"),
         (["run", "mine.toml", "--profile", "sl"], "slow"),
         (["plugins", "info", "foc"], "focal"),
+        (["plugins", "list", "--kind", "sch"], "scheduler"),
+        (["runs", "list", "--status", "comp"], "completed"),
         (["runs", "show", "lat"], "latest"),
         (["runs", "show", "2026"], "2026-11-20T15-36-00-3f9c1a"),
         (["config", "s"], "show schema"),
@@ -427,7 +440,7 @@ def test_a_new_plugin_is_written(tmp_path, capsys):
     """Its folder is named, with what to do next; a second one of the name is refused."""
     assert main(["plugins", "new", "yourco-losses", "--directory", str(tmp_path)]) == 0
     assert (tmp_path / "yourco-losses" / "pyproject.toml").is_file()
-    assert "pip install -e ." in capsys.readouterr().out
+    assert "pip install -e '.[dev]'" in capsys.readouterr().out
 
     assert main(["plugins", "new", "yourco-losses", "-d", str(tmp_path)]) == 2
     assert main(["plugins", "new", "9", "-d", str(tmp_path)]) == 2
@@ -442,6 +455,15 @@ def test_a_part_is_tried_by_the_kit(tmp_path):
     done = dovetail("plugins", "check", "yourco", "--json", path=tmp_path)
     assert done.returncode == 1
     assert "no fft" in done.stdout
+
+
+def test_without_the_kit_it_says_how_to_get_it(tmp_path):
+    """One line, exit code 2, where hypothesis is not installed."""
+    (tmp_path / "hypothesis.py").write_text("raise ModuleNotFoundError(name='hypothesis')\n")
+    done = dovetail("plugins", "check", "mse", path=tmp_path)
+
+    assert done.returncode == 2
+    assert done.stderr == "dovetail: the conformance kit needs an extra: pip install 'dovetail[testkit]'\n"
 
 
 # --- runs -------------------------------------------------------------------------------------------------------------

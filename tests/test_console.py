@@ -153,6 +153,14 @@ def test_a_summary_needs_neither_a_run_nor_a_test():
     assert lines == ["✗ failed after 1 min 05 s", "  again    dovetail"]
 
 
+def test_a_run_that_fails_in_its_first_step_has_trained_nothing(tmp_path):
+    """The epoch that had begun is not counted as trained."""
+    progress = Progress(a_run(tmp_path, epoch=1, step=0, best_metric=None))
+    lines = summary(an_outcome(status="failed", reason="no", test_metrics={}), progress, None, ["dovetail"])
+
+    assert lines == ["✗ failed after 1 min 05 s", "  again    dovetail"]
+
+
 @pytest.mark.parametrize("colour", [True, False])
 def test_a_terminal_gets_a_panel(tmp_path, colour):
     """The panel has progress, losses with their course and the best; with NO_COLOR it has no colours."""

@@ -114,6 +114,21 @@ def test_a_run_of_any_status_has_a_report(tmp_path, status):
     assert ("log.txt" in words(tree)) == (status == "failed")
 
 
+@pytest.mark.parametrize(
+    "reason,expected",
+    [
+        ("the disk is full", "The disk is full."),
+        ("val_loss has not improved", "val_loss has not improved."),
+        ("callbacks.p: there is no metric 'a'; did you mean 'b'?", "callbacks.p: there is no metric"),
+    ],
+)
+def test_a_reason_becomes_a_sentence_and_names_stay_as_they_are(tmp_path, reason, expected):
+    """A metric or a part at its beginning is not written in capitals."""
+    folder = write_run(tmp_path, status="failed", reason=reason)
+
+    assert f'<p class="reason">{expected}' in write_report(folder).read_text(encoding="utf-8")
+
+
 def test_an_empty_record_still_makes_a_page(tmp_path):
     """Nothing in a record is required."""
     folder = tmp_path / "x" / "y"

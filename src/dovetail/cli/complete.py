@@ -76,6 +76,23 @@ def components(_ctx: click.Context, _parameter: click.Parameter, incomplete: str
 
 
 @_quietly
+def kinds(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete the kinds of part."""
+    from dovetail.kernel.kinds import KINDS
+
+    return _items(((name, "") for name in KINDS), incomplete)
+
+
+@_quietly
+def statuses(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete how the runs that are there have ended."""
+    from dovetail.track.runs import find_runs
+
+    found = {run.status for run in find_runs(Path(ctx.params.get("output") or "runs"))}
+    return _items(((status, "") for status in sorted(found)), incomplete)
+
+
+@_quietly
 def runs(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete the ids and names of runs."""
     from dovetail.track.runs import find_runs

@@ -82,6 +82,8 @@ def understand(error: Exception) -> Failure:
 
 
 def _usage(error: click.UsageError) -> Failure:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        return Failure(BAD_INPUT, error.format_message().splitlines())
     path = error.ctx.command_path if error.ctx else "dovetail"
     message = error.format_message().rstrip(".")
     return Failure(BAD_INPUT, [f"{path}: {message[:1].lower()}{message[1:]}", f"Try '{path} --help'."])

@@ -29,7 +29,9 @@ def plugins() -> None:
 @plugins.command(
     "list", cls=CommandWithPlugins, epilog=examples("dovetail plugins list", "dovetail plugins list --kind loss")
 )
-@click.option("--kind", metavar="KIND", help="Only parts of this kind: loss, model, scheduler …")
+@click.option(
+    "--kind", metavar="KIND", shell_complete=complete.kinds, help="Only parts of this kind: loss, model, scheduler …"
+)
 @json_option
 @plugin_options
 def list_(*, kind: str | None, as_json: bool, no_plugins: str, strict_plugins: bool) -> None:
@@ -98,7 +100,7 @@ def info(name: str, *, kind: str | None, as_json: bool, no_plugins: str, strict_
     click.echo("\n\n".join(texts))
 
 
-@plugins.command(epilog=examples("dovetail plugins new yourco", "cd yourco && pip install -e . && pytest"))
+@plugins.command(epilog=examples("dovetail plugins new yourco", "cd yourco && pip install -e '.[dev]' && pytest"))
 @click.argument("name")
 @click.option(
     "--directory",
@@ -112,7 +114,7 @@ def new(name: str, *, directory: Path) -> None:
     from dovetail.testkit.template import write_plugin
 
     folder = write_plugin(name, directory)
-    click.echo(f"{folder}: written\n\nNext:\n  cd {folder}\n  pip install -e .\n  pytest")
+    click.echo(f"{folder}: written\n\nNext:\n  cd {folder}\n  pip install -e '.[dev]'\n  pytest")
 
 
 # --- shared -----------------------------------------------------------------------------------------------------------

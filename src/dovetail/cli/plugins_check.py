@@ -72,12 +72,13 @@ def _results(part: Registered, installed: Plugins, *, verbose: bool, quiet: bool
     """Try one part, and say what became of it."""
     try:
         from dovetail.testkit.runner import run_checks
+
+        results = run_checks(part.qualified, kind=part.kind, plugins=installed)
     except ModuleNotFoundError as error:
         if error.name not in {"hypothesis", "pytest"}:
             raise
         msg = "the conformance kit needs an extra: pip install 'dovetail[testkit]'"
         raise click.ClickException(msg) from error
-    results = run_checks(part.qualified, kind=part.kind, plugins=installed)
     if not quiet:
         failed = [one for one in results if not one.ok]
         passed = sum(one.status == "passed" for one in results)

@@ -29,7 +29,12 @@ def runs() -> None:
 @runs.command("list", epilog=examples("dovetail runs list --name digits", "dovetail runs list --status failed"))
 @output_option
 @click.option("--name", metavar="NAME", help="Only runs of this name.")
-@click.option("--status", metavar="STATUS", help="Only runs that ended so: completed, failed, interrupted …")
+@click.option(
+    "--status",
+    metavar="STATUS",
+    shell_complete=complete.statuses,
+    help="Only runs that ended so: completed, failed, interrupted …",
+)
 @click.option("--limit", "-n", type=click.IntRange(min=1), metavar="N", help="Only the newest N.")
 @json_option
 def list_(*, output: str, name: str | None, status: str | None, limit: int | None, as_json: bool) -> None:

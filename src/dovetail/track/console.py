@@ -173,9 +173,10 @@ def summary(outcome: Outcome, progress: Progress | None, folder: Path | None, co
     why = f": {outcome.reason}" if outcome.reason and outcome.status != "failed" else ""
     lines = [f"{signs.get(outcome.status, '■')} {words} after {duration(outcome.total_time)}{why}"]
     rows: list[tuple[str, str]] = []
-    if progress is not None:
+    if progress is not None and progress.step:
         rows.append(("trained", f"{plural(progress.epoch, 'epoch')}, {plural(progress.step, 'step')}"))
-        rows += [("best", progress.best())] if progress.best() else []
+    if progress is not None and progress.best():
+        rows.append(("best", progress.best()))
     tested = {name: value for name, value in outcome.test_metrics.items() if _is_number(value)}
     if tested:
         rows.append(("test", in_words(tested).replace("test_", "")))

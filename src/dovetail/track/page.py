@@ -54,7 +54,10 @@ def _identity(run: RunRecord) -> str:
 
 def _sentence(reason: object) -> str:
     text = str(reason)
-    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '!', '?')) else '.'}"
+    # A reason that begins with the name of a metric or of a part keeps it as it is.
+    first = text.partition(" ")[0].rstrip(":,;")
+    begun = text[:1].upper() + text[1:] if first.isalpha() else text
+    return f"{begun}{'' if text.endswith(('.', '!', '?')) else '.'}"
 
 
 def sentence(run: RunRecord) -> str:
