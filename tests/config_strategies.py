@@ -13,7 +13,7 @@ import attrs
 from hypothesis import strategies as st
 
 from dovetail.config.parts import reserved_type
-from dovetail.config.schema import Every, sections
+from dovetail.config.schema import sections
 from dovetail.config.words import ARRAYS, MAPPINGS, accepts, field_types, is_enum, is_union, part_kind
 from dovetail.kernel.component import PluginError
 from dovetail.kernel.kinds import KINDS, AtLeast, Between, MoreThan
@@ -110,8 +110,6 @@ def _attrs_tables(draw: Draw, plugins: Plugins, cls: Any, *, secrets: bool) -> d
     types = field_types(cls)
     for one in attrs.fields(cls):
         if one.name in types and (one.default is attrs.NOTHING or draw(st.integers(0, 3)) == 0):
-            if cls is Every and table:
-                break  # exactly one of its settings is set
             table[one.alias] = draw(values(plugins, types[one.name], one.metadata.get("limits", ()), secrets=secrets))
     return table
 

@@ -17,7 +17,7 @@ from dovetail.kernel.plugins import Plugins
 
 #: Sections that say what is trained; a profile only says how.
 WHAT = {"model", "loss", "optimizer", "scheduler", "collator", "metrics"}
-NAMES = ["baseline", "ci_fast", "distributed", "low_memory", "production", "quick_prototype"]
+NAMES = ["baseline", "ci_fast", "defaults", "distributed", "kaggle_safe", "low_memory", "production", "quick_prototype"]
 
 
 def test_what_is_installed() -> None:
@@ -49,7 +49,8 @@ def test_every_profile_over_every_example(name: str) -> None:
     for path in sorted((Path(__file__).parents[1] / "examples").glob("*.toml")):
         config = Config.load(path, name, plugins=plugins).build()
 
-        assert f"profile {name} (dovetail)" in origins(config).values()
+        changes = bool(getattr(profiles, name)())
+        assert (f"profile {name} (dovetail)" in origins(config).values()) == changes
 
 
 def test_ci_fast_is_fast() -> None:
@@ -60,6 +61,16 @@ def test_ci_fast_is_fast() -> None:
     assert config.data.reserved["split"].limit == 256
     assert config.data.reserved["split"].stratify
     assert config.budget.wall_clock_seconds == 300
+
+
+def test_kaggle_safe_keeps_a_margin() -> None:
+    """Less than nine hours and at most 16 GB, saved at least every hour, whatever cadence the run file has."""
+    for name in ("digits.toml", "text.toml"):
+        config = Config.load(Path(__file__).parents[1] / "examples" / name, "kaggle_safe").build()
+
+        assert config.budget.wall_clock_seconds < 9 * 3600
+        assert config.budget.gpu_memory_bytes == 16 * 10**9
+        assert config.checkpoint.every.minutes == 30
 
 
 def test_overrides_win_over_a_profile(tmp_path: Path) -> None:

@@ -468,6 +468,16 @@ def dovetail_trackers() -> Iterator[Component]:
 def dovetail_profiles() -> Iterator[Component]:
     """Offer profiles: layers of runtime settings chosen with ``--profile``."""
     yield Component(
+        "defaults",
+        "dovetail.config.profiles:defaults",
+        summary="Dovetail's own settings, by name.",
+    )
+    yield Component(
+        "kaggle_safe",
+        "dovetail.config.profiles:kaggle_safe",
+        summary="Nine hours with a margin, 16 GB on the GPU, a checkpoint every half hour.",
+    )
+    yield Component(
         "ci_fast",
         "dovetail.config.profiles:ci_fast",
         summary="A smoke test of any run in a few seconds.",

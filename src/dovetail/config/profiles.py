@@ -26,6 +26,20 @@ def _make(registered: Registered) -> Mapping[str, Any]:
     return layer
 
 
+def defaults() -> Layer:
+    """Take Dovetail's own settings wherever the run file does not say otherwise: its empty layer changes nothing."""
+    return {}
+
+
+def kaggle_safe() -> Layer:
+    """Stay within a Kaggle session: nine hours less a margin, 16 GB on the GPU, a checkpoint every half hour."""
+    return {
+        "loader": {"num_workers": 2},
+        "checkpoint": {"every": {"minutes": 30}, "keep_best": 1, "keep_last": 2},
+        "budget": {"wall_clock": "8h45m", "gpu_memory": "16GB"},
+    }
+
+
 def ci_fast() -> Layer:
     """Try whether a run works at all: at most 256 samples of each split, 20 updates, five minutes."""
     return {

@@ -56,19 +56,16 @@ def _check_device(_instance: object, _attribute: object, value: str) -> None:
 
 @frozen
 class Every:
-    """How often: every so many epochs, optimizer updates, or minutes. Exactly one of them is set."""
+    """How often: every so many epochs, optimizer updates, or minutes; of several, whenever one of them is due."""
 
     epochs: int | None = setting(None, "every so many epochs", AtLeast(1))
     steps: int | None = setting(None, "every so many optimizer updates", AtLeast(1))
     minutes: float | None = setting(None, "every so many minutes (checkpoints only)", MoreThan(0))
 
     def __attrs_post_init__(self) -> None:
-        """Refuse none and several."""
-        given = [name for name, value in attrs.asdict(self).items() if value is not None]
-        if len(given) != 1:
-            msg = (
-                f"needs exactly one of 'epochs', 'steps' and 'minutes', got {' and '.join(map(repr, given)) or 'none'}"
-            )
+        """Refuse none."""
+        if self.epochs is self.steps is self.minutes is None:
+            msg = "needs 'epochs', 'steps' or 'minutes'"
             raise ValueError(msg)
 
 
@@ -187,7 +184,7 @@ class CheckpointSection:
 
     every: int | Every = setting(
         Factory(lambda: Every(epochs=1)),
-        "when to write: a number of epochs, { epochs = … }, { steps = … } or { minutes = … }",
+        "when to write: a number of epochs, or { epochs = …, steps = …, minutes = … }, of which any may be set",
         AtLeast(1),
         converter=_as_every,
     )

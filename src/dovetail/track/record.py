@@ -12,8 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import torch
+
 from dovetail.config.freeze import config_hash, leaves, numeric_hash, origins
 from dovetail.config.notation import inline
+from dovetail.monitor.memory import memory_peaks
 
 if TYPE_CHECKING:
     from dovetail.checkpoint.manager import Checkpoint
@@ -46,6 +49,7 @@ class Recorder:
             command: the command line that started it; empty from Python.
         """
         self._store, self._config, self._began = store, config, time.monotonic()
+        self._device = torch.device(device)
         written = [(path, value, str(origin)) for path, value, origin in leaves(config)]
         arguments = [f"{path}={inline(value)}" for path, value, origin in written if origin.startswith("command line")]
         self.record: dict[str, Any] = {
@@ -81,6 +85,7 @@ class Recorder:
             "best": None,
             "metrics": {},
             "test": {},
+            "memory_peaks": {},
             "host": host(),
         }
         store.write_record(self.record)
@@ -127,6 +132,7 @@ class Recorder:
 
     def _write(self) -> None:
         self.record["duration_s"] = round(time.monotonic() - self._began, 3)
+        self.record["memory_peaks"] = memory_peaks(self._device)
         self._store.write_record(self.record)
 
 
@@ -146,7 +152,6 @@ def _first(written: Sequence[tuple[str, Any, str]], prefix: str) -> str | None:
 def versions(plugins: Mapping[str, str]) -> dict[str, Any]:
     """Return the versions that a run's numbers depend on."""
     import numpy as np
-    import torch
 
     import dovetail
 
@@ -161,8 +166,6 @@ def versions(plugins: Mapping[str, str]) -> dict[str, Any]:
 
 def host() -> str:
     """Return the machine in words: name, system, processors, and the GPU if there is one."""
-    import torch
-
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return f"{platform.node()} ({platform.system()} {platform.machine()}, {os.cpu_count()} CPUs{gpu})"
 

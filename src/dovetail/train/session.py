@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from torch import nn
 
 from dovetail.checkpoint.format import encode
+from dovetail.monitor.memory import MemoryBudget
 from dovetail.train.cadence import Cadence
 from dovetail.train.clock import Stopwatch, WallClock
 from dovetail.train.errors import TrainingError
@@ -39,6 +40,8 @@ class Session:
         self._validating = Cadence(config.training.validate_every)
         self._saving = Cadence(config.checkpoint.every)
         self._clock = WallClock(config.budget.wall_clock_seconds, run.started)
+        budget = config.budget
+        self._memory = MemoryBudget(run.device, main=budget.memory_bytes, gpu=budget.gpu_memory_bytes)
         self._interval = self._epoch_time = Stopwatch()
         #: Figures of the last finished epoch, and of the last validation in the epoch under way.
         self._metrics: dict[str, float] = {}
@@ -97,8 +100,7 @@ class Session:
         self._loop.run_epoch(self._when_due)
         if state.step == before and run.stop is None:
             raise TrainingError(f"epoch {state.epoch} had no batches")
-        if self._clock.over():
-            self._out_of_time()
+        self._over_budget()
         if not self._at_once():
             self._end_epoch()
 
@@ -108,7 +110,7 @@ class Session:
         log = (step // every + 1) * every
         due = min(log, self._validating.next_step(step), self._saving.next_step(step))
         self._loop.due_step = due if self._tried else step + 1
-        self._loop.due_at = min(self._clock.deadline, self._saving.due_at)
+        self._loop.due_at = min(self._clock.deadline, self._saving.due_at, self._memory.due_at)
 
     def _when_due(self) -> None:
         """Do what is due between two updates of an epoch."""
@@ -119,9 +121,9 @@ class Session:
         self._log_training()
         if self._validating.due(step):
             self._validate()
-        if self._clock.over():
-            self._out_of_time()
-        elif self._improved or self._saving.due(step):
+        if self._over_budget():
+            return
+        if self._improved or self._saving.due(step):
             self._save(self._validation if self._validated == step else {})
         self._wind_up()
 
@@ -227,6 +229,18 @@ class Session:
         self._clock.took(what, seconds)
         self._interval.leave_out(seconds)
         self._epoch_time.leave_out(seconds)
+
+    def _over_budget(self) -> bool:
+        """Ask the run to stop if its time or its memory is all but used up, and say whether it is."""
+        excess = self._memory.look()
+        if excess is not None:
+            limit = getattr(self._config.budget, excess.setting.removeprefix("budget."))
+            name = "memory" if excess.setting == "budget.memory" else "GPU memory"
+            reason = f"the {name} budget of {limit} is all but used up: {excess.used / 1e9:.2f} GB"
+            self._run.request_stop(reason, excess.setting, "out_of_budget")
+        elif self._clock.over():
+            self._out_of_time()
+        return self._at_once()
 
     def _out_of_time(self) -> None:
         limit = self._config.budget.wall_clock

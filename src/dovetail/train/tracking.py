@@ -55,9 +55,9 @@ class TrackerGuard:
         every = self._every
         if every is None or event == "test":
             return True
-        if every.steps is not None:
-            return event != "train" or run.state.step % every.steps == 0
-        return event != "train" and run.state.epoch % (every.epochs or 1) == 0
+        if event == "train":
+            return every.steps is not None and run.state.step % every.steps == 0
+        return every.steps is not None or run.state.epoch % (every.epochs or 1) == 0
 
     def _report(self, run: Run, hook: str, error: Exception) -> None:
         why = " ".join(str(error).split()) or type(error).__name__

@@ -20,7 +20,7 @@ def is_a_layer_of_config(subject: Subject) -> None:
     required = [one.name for one in subject.signature.parameters.values() if one.required]
     expect(not required, f"a profile takes no arguments; this one asks for '{required[:1]}'")
     layer = _layer(subject)
-    expect(isinstance(layer, dict) and layer, f"a profile returns tables of config; this one returned {layer!r}")
+    expect(isinstance(layer, dict), f"a profile returns tables of config; this one returned {layer!r}")
     whole = run_file("trainer", {"type": "dovetail:standard"})
     for section, values in layer.items():
         whole[section] = {**whole.get(section, {}), **values} if isinstance(values, dict) else values
