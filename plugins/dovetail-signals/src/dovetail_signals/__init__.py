@@ -1,0 +1,1 @@
+"""Vibration, sound and physics for Dovetail: recordings, representations, augmentation, models and losses."""

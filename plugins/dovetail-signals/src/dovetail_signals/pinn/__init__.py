@@ -1,0 +1,1 @@
+"""Physics-informed neural networks: models that are trained to satisfy a differential equation."""

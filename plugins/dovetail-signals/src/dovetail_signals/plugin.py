@@ -1,0 +1,1 @@
+"""What this package offers for signals. Imports no torch: listing parts must cost nothing."""
