@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor
 
+from dovetail.ops import GradNorms, grad_norms
+
 if TYPE_CHECKING:
     from dovetail.losses.result import LossResult
+
+#: Is told of the gradients of an update, before they are clipped: their statistics, and the parameters that they are
+#: of, in the same order.
+Observer = Callable[[GradNorms, Sequence[Tensor]], None]
 
 _TINY: Final = 1e-30
 _EPSILON: Final = 1e-6  # as torch.nn.utils.clip_grad_norm_ has it
@@ -24,6 +31,7 @@ class Gradients:
         *,
         max_norm: float | None = None,
         scaler: torch.amp.GradScaler | None = None,
+        skip_nonfinite: bool = False,
     ) -> None:
         """Gather the optimizer's parameters.
 
@@ -31,11 +39,26 @@ class Gradients:
             optimizer: what updates them.
             max_norm: their global 2-norm is clipped to this; None leaves them.
             scaler: scales the loss of half-precision training.
+            skip_nonfinite: make no update from gradients of which one is NaN or infinite. Where the optimizer cannot
+                be told so on the device (``_step_supports_amp_scaling``), this waits for the device at every update.
         """
         self._optimizer, self._max_norm, self._scaler = optimizer, max_norm, scaler
         self._parameters = [one for group in optimizer.param_groups for one in group["params"]]
-        #: The norm before the last clipping, a 0-d tensor on the device; None where nothing is clipped.
+        self._skip_nonfinite = skip_nonfinite
+        self._observers: list[Observer] = []
+        #: The norm of the last gradients before clipping, a 0-d tensor on the device, and that of each parameter that
+        #: had one; None where nobody needs them.
         self.norm: Tensor | None = None
+        self.norms: Tensor | None = None
+
+    def observe(self, observer: Observer) -> None:
+        """Tell ``observer`` of the gradients of every update from now on. What clips measures them, in one pass."""
+        if observer not in self._observers:
+            self._observers.append(observer)
+
+    def measured(self) -> list[Tensor]:
+        """Return the parameters that have a gradient, in the order of :attr:`norms`."""
+        return [one for one in self._parameters if one.grad is not None]
 
     def clear(self) -> None:
         """Drop all gradients; the memory goes back rather than being filled with zeros."""
@@ -61,24 +84,49 @@ class Gradients:
         return mean
 
     def clip(self) -> None:
-        """Clip to the global norm, which is kept as :attr:`norm` and not waited for."""
-        if self._max_norm is None:
+        """Measure the gradients for whoever wants that, and clip them to the global norm; nothing is waited for."""
+        clips = self._max_norm is not None
+        if not (clips or self._observers or self._skip_nonfinite):
             return
         if self._scaler is not None:
             self._scaler.unscale_(self._optimizer)
         grads = self._present()
-        if grads:
-            norms = torch._foreach_norm(grads)  # noqa: SLF001 (torch's own clipping is made of it)
-            self.norm = torch.linalg.vector_norm(torch.stack(norms))
-            torch._foreach_mul_(grads, (self._max_norm / (self.norm + _EPSILON)).clamp(max=1.0))
+        if not grads:
+            return
+        if self._observers:
+            found = grad_norms(grads, self._max_norm or math.inf)
+            self.norms, self.norm, coefficient = found.norms, found.total, found.clip_coef
+            parameters = self.measured()
+            for observer in self._observers:
+                observer(found, parameters)
+        else:
+            self.norms = torch.stack(torch._foreach_norm(grads))  # noqa: SLF001 (torch's own clipping is made of it)
+            self.norm = torch.linalg.vector_norm(self.norms)
+            coefficient = ((self._max_norm or math.inf) / (self.norm + _EPSILON)).clamp(max=1.0)
+        if clips:
+            torch._foreach_mul_(grads, coefficient)
 
     def apply(self) -> None:
         """Let the optimizer update its parameters."""
-        if self._scaler is None:
+        if self._scaler is not None:
+            self._scaler.step(self._optimizer)  # which leaves out what is not finite, whatever the policy
+            self._scaler.update()
+        elif not self._skip_nonfinite or self.norm is None:
             self._optimizer.step()
         else:
-            self._scaler.step(self._optimizer)
-            self._scaler.update()
+            self._apply_finite(~torch.isfinite(self.norm))
+
+    def _apply_finite(self, broken: Tensor) -> None:
+        """Let the optimizer update its parameters unless ``broken``, a 0-d boolean on the device."""
+        optimizer: Any = self._optimizer
+        if getattr(optimizer, "_step_supports_amp_scaling", False):
+            optimizer.found_inf = broken.float()
+            try:
+                optimizer.step()
+            finally:
+                del optimizer.found_inf
+        elif not broken:
+            optimizer.step()
 
     def _present(self) -> list[Tensor]:
         return [one.grad for one in self._parameters if one.grad is not None]
