@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Final, SupportsIndex
 
 import torch
+from attrs import evolve, frozen
 from torch import Tensor
 
 
@@ -87,6 +88,42 @@ def uniform(
     bits = _mix(states[:, None] + steps)
     kept = _KEPT_BITS[dtype]
     return (_shift_right(bits, 64 - kept).to(dtype) * 2.0**-kept).reshape(len(indices), *shape)
+
+
+@frozen(eq=False)
+class Draws:
+    """The random numbers of a batch: each sample's depend on its own address alone, on any device and in any batch."""
+
+    #: The run's seed.
+    seed: int
+    #: The epoch.
+    epoch: int
+    #: [N] int64 indices of the batch's samples in their split; where they are is where numbers are drawn.
+    indices: Tensor
+    #: What the numbers are for.
+    stream: str = ""
+
+    def of(self, stream: str) -> Draws:
+        """Return the draws for another use of the same samples, independent of these."""
+        return evolve(self, stream=f"{self.stream}/{stream}")
+
+    def uniform(self, name: str, shape: Sequence[int] = ()) -> Tensor:
+        """Return float32 numbers in [0, 1), [N, *shape]; another name gives independent ones."""
+        return uniform(self.seed, self.epoch, self.indices, f"{self.stream}/{name}", shape)
+
+    def normal(self, name: str, shape: Sequence[int] = ()) -> Tensor:
+        """Return float32 numbers of the standard normal distribution, [N, *shape].
+
+        Source:
+            Box and Muller, A note on the generation of random normal deviates, Annals of Mathematical Statistics 29
+            (1958), 610–611.
+        """
+        count = math.prod(shape)
+        radius, angle = self.uniform(name, (2, -(-count // 2))).unbind(1)
+        # 1 - u is in (0, 1], whose logarithm is finite.
+        radius, angle = torch.sqrt(-2 * torch.log1p(-radius)), 2 * math.pi * angle
+        both = torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)], dim=1)
+        return both[:, :count].reshape(len(both), *shape)
 
 
 def _signed(value: int) -> int:

@@ -117,6 +117,12 @@ def dovetail_transforms():
     """Offer transforms with a defect."""
     yield Component("planted.own_generator", "planted.others:OwnGenerator", summary="Planted.")
     yield Component("planted.claims_calm", "planted.others:Noise", summary="Planted.", traits=("deterministic",))
+    yield Component("planted.batch_stream", "planted.batches:DrawsAStream", summary="Planted.", traits=("batched",))
+    yield Component("planted.batch_mean", "planted.batches:TakesTheMean", summary="Planted.", traits=("batched",))
+    yield Component("planted.batch_in_place", "planted.batches:InPlace", summary="Planted.", traits=("batched",))
+    yield Component(
+        "planted.batch_calm", "planted.batches:Jitters", summary="Planted.", traits=("batched", "deterministic")
+    )
 
 
 @hookimpl

@@ -165,6 +165,9 @@ def _check_object(live: Any, kind: str) -> None:
     """Refuse an object from Python that cannot be a part of that kind."""
     if isinstance(live, type):
         raise MisfitError(f"expected a {kind}, got the class {live.__name__}; make an object of it")
+    instead = KINDS[kind].instead
+    if instead is not None and hasattr(live, instead):
+        return
     needed = [name for name in vars(KINDS[kind].protocol) if name == "__call__" or not name.startswith("_")]
     if lacking := [name for name in needed if not hasattr(live, name)]:
         raise MisfitError(f"expected a {kind}, got {found(live)} without {' and '.join(lacking)}")

@@ -10,11 +10,12 @@ import torch
 from attrs import define, field, frozen
 from torch.utils.data import DataLoader, get_worker_info
 
-from dovetail.data.batch import Batch, map_tensors
+from dovetail.data.batch import Batch, map_tensors, to_device
 from dovetail.data.collators import DefaultCollator
 from dovetail.data.errors import DataError
 from dovetail.data.sampler import Address, AddressedSampler
 from dovetail.data.seeding import KeptGlobals, seed_globals
+from dovetail.random import Draws
 
 
 @final
@@ -122,14 +123,43 @@ class _Requests:
 
 
 @final
+@frozen
+class _OnDevice:
+    """Applies the transforms of whole batches, where the model is and in the process that trains."""
+
+    transforms: tuple[Any, ...]
+    seed: int
+    device: torch.device | None
+
+    def __call__(self, batch: Batch, address: Address) -> Batch:
+        epoch, indices = address
+        rows = torch.from_numpy(indices)
+        if self.device is not None:
+            batch = to_device(batch, self.device, non_blocking=True)
+            rows = rows.to(self.device, non_blocking=True)
+        for number, transform in enumerate(self.transforms):
+            batch = transform.transform_batch(batch, Draws(self.seed, epoch, rows, f"transform {number}"))
+        return batch
+
+
+@final
 class Loader:
     """Batches of one split; iterating gives those of the current epoch. :func:`make_loader` makes one."""
 
-    def __init__(self, fetch: Fetcher, sampler: AddressedSampler, *, num_workers: int, pin_memory: bool) -> None:
+    def __init__(
+        self,
+        fetch: Fetcher,
+        sampler: AddressedSampler,
+        *,
+        num_workers: int,
+        pin_memory: bool,
+        on_device: Callable[[Batch, Address], Batch] | None = None,
+    ) -> None:
         self.dataset = fetch.dataset
         self.sampler = sampler
         self.epoch = 0
         self._fetch = fetch
+        self._on_device = on_device
         self._pin_memory = pin_memory
         self._requests = _Requests(sampler)
         self._workers: DataLoader[Any] | None = None
@@ -176,6 +206,12 @@ class Loader:
         """
         if not 0 <= start_batch <= len(self):
             raise ValueError(f"start_batch must be between 0 and {len(self)}, got {start_batch}")
+        found = self._read(epoch, start_batch)
+        if self._on_device is None:
+            return found
+        return map(self._on_device, found, self.sampler.batches(epoch, start_batch))
+
+    def _read(self, epoch: int, start_batch: int) -> Iterator[Batch]:
         if self._workers is None:
             found = map(self._fetch, self.sampler.batches(epoch, start_batch))
             return map(_pinned, found) if self._pin_memory else found
@@ -216,7 +252,8 @@ def make_loader(
     num_workers: int = 0,
     pin_memory: bool | None = None,
     drop_last: bool = False,
-    transforms: Sequence[Callable[[Any], Any]] = (),
+    transforms: Sequence[Any] = (),
+    device: torch.device | None = None,
 ) -> Loader:
     """Return a loader over ``dataset``.
 
@@ -234,10 +271,13 @@ def make_loader(
         pin_memory: put batches in page-locked memory, from which copies to a GPU run in the background; None does so
             where there is a GPU.
         drop_last: leave out a last batch that is not full.
-        transforms: applied to each sample in this order.
+        transforms: applied in this order: to each sample those that are called with one, then to each batch those that
+            have ``transform_batch(batch, draws)``.
+        device: where transforms of batches work; None leaves batches where they are.
 
     Raises:
-        ValueError: the batch size is below 1, the number of workers below 0, or not one batch comes out.
+        ValueError: the batch size is below 1, the number of workers below 0, not one batch comes out, or a transform of
+            samples comes after one of batches.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
@@ -249,6 +289,17 @@ def make_loader(
             f"no batch comes out of {len(dataset)} samples with batch_size = {batch_size}"
             + (" and drop_last = true" if drop_last else "")
         )
-    fetch = Fetcher(dataset, tuple(transforms), collator or DefaultCollator(), seed)
+    of_samples = tuple(one for one in transforms if not transforms_batches(one))
+    of_batches = tuple(one for one in transforms if transforms_batches(one))
+    if of_samples != tuple(transforms[: len(of_samples)]):
+        late = type(of_samples[-1]).__name__
+        raise ValueError(f"transforms of single samples come first, as batches are made of them: move {late} up")
+    fetch = Fetcher(dataset, of_samples, collator or DefaultCollator(), seed)
+    on_device = _OnDevice(of_batches, seed, device) if of_batches else None
     pinned = torch.cuda.is_available() if pin_memory is None else pin_memory
-    return Loader(fetch, sampler, num_workers=num_workers, pin_memory=pinned)
+    return Loader(fetch, sampler, num_workers=num_workers, pin_memory=pinned, on_device=on_device)
+
+
+def transforms_batches(transform: Any) -> bool:
+    """Say whether a transform takes whole batches."""
+    return hasattr(transform, "transform_batch")

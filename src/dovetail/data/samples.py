@@ -140,8 +140,8 @@ class Subset:
         # pickling asks for them before there is a dataset.
         if name in {"num_classes", "class_names", "input_shape", "vocab_size", "fingerprint", "deterministic"}:
             return getattr(self.dataset, name)
-        if name == "targets" and (targets := getattr(self.dataset, "targets", None)) is not None:
-            return np.asarray(targets)[self.indices]
+        if name in {"targets", "groups", "spans"} and (known := getattr(self.dataset, name, None)) is not None:
+            return np.asarray(known)[self.indices]
         if name == "get_batch":
             whole = self.dataset.get_batch
             return lambda indices: whole(self.indices[indices])

@@ -12,6 +12,7 @@ from attrs import frozen
 
 from dovetail.data.address import Keys, mix_array
 from dovetail.data.errors import DataError, count, listing
+from dovetail.data.groups import Groups, Unit
 from dovetail.data.samples import Indices, subset
 from dovetail.data.strata import apportion, distinct, label, strata
 from dovetail.random import derive_seed
@@ -67,6 +68,12 @@ class SplitOptions:
     stratify: bool | str = False
     #: Width of the bins into which a numeric column is cut before stratifying, e.g. 10 for ages by decade.
     bin_size: float | None = None
+    #: What is drawn: "group" keeps samples that belong together, such as the windows of one recording, in one split,
+    #: which holds unless said otherwise where the dataset tells groups; "time" cuts each group into successive parts;
+    #: "sample" draws single samples all the same, so that a test may measure memory.
+    unit: Unit | None = None
+    #: With unit = "time": time between two splits that is in neither, in the dataset's unit (seconds for recordings).
+    gap: float = 0.0
     #: Use at most so many samples of each split, for a quick trial.
     limit: int | None = None
     #: Draws the split; the run's seed by default, so runs that vary the seed may pin the split.
@@ -95,7 +102,16 @@ class SplitOptions:
             raise ValueError(f"bin_size must be more than 0, got {self.bin_size:g}")
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"limit must be at least 1, got {self.limit}")
+        self._check_unit()
         self.fractions()
+
+    def _check_unit(self) -> None:
+        if self.unit == "time" and self.stratify is not False:
+            raise ValueError('unit = "time" gives every split its part of every group: leave stratify out')
+        if self.gap and self.unit != "time":
+            raise ValueError('gap needs unit = "time"')
+        if not (math.isfinite(self.gap) and self.gap >= 0):
+            raise ValueError(f"gap must be at least 0, got {self.gap:g}")
 
     def lists(self) -> dict[SplitName, list[str | int | float]]:
         """Return the shares that are lists of values."""
@@ -151,7 +167,14 @@ def split(dataset: Any, options: SplitOptions | None, seed: int) -> Splits:
         raise DataError("the dataset has no samples")
     keys = _keys(dataset, seed)
     indices = _by_value(dataset, options)
-    taken = _drawn(dataset, indices["train"], keys, options)
+    groups = _groups(dataset, options)
+    if groups is None:
+        taken = _drawn(dataset, indices["train"], keys, options)
+    else:
+        if options.by is not None:
+            groups.refuse_divided(indices, options.by)
+        divide = _cut if options.unit == "time" else _drawn_whole
+        taken = divide(dataset, indices["train"], keys, options, groups)
     indices |= {name: rows for name, rows in taken.items() if name == "train" or name not in indices}
     parts = {name: _limited(dataset, rows, options, seed) for name, rows in indices.items() if len(rows)}
     if "train" not in parts:
@@ -160,7 +183,7 @@ def split(dataset: Any, options: SplitOptions | None, seed: int) -> Splits:
 
 
 def _refuse_second_split(options: SplitOptions) -> None:
-    asked = [name for name in ("by", "stratify", "bin_size", *NAMES) if getattr(options, name)]
+    asked = [name for name in ("by", "stratify", "bin_size", "unit", *NAMES) if getattr(options, name)]
     if asked:
         raise DataError(f"this dataset comes with its own splits: leave split.{asked[0]} out")
 
@@ -231,36 +254,69 @@ def column(dataset: Any, name: str, asked_by: str) -> Any:
     return values
 
 
-def _drawn(dataset: Any, pool: Indices, keys: Keys, options: SplitOptions) -> dict[SplitName, Indices]:
+def _groups(dataset: Any, options: SplitOptions) -> Groups | None:
+    """Return which samples belong together, or None where that does not matter."""
+    groups = None if options.unit == "sample" else Groups.read(dataset)
+    if groups is None and options.unit in {"group", "time"}:
+        raise DataError(f'split.unit = "{options.unit}": this dataset does not tell which samples belong together')
+    return groups
+
+
+def _cut(_dataset: Any, pool: Indices, _keys: Keys, options: SplitOptions, groups: Groups) -> dict[SplitName, Indices]:
+    """Divide the time of each group in ``pool`` by fractions."""
+    fractions = options.fractions()
+    asked = [name for name in NAMES if fractions[name] > 0]
+    parts = groups.cut(pool, [fractions[name] for name in asked], options.gap)
+    for name, rows in zip(asked, parts, strict=True):
+        if not len(rows):
+            raise DataError(f"split.{name} = {fractions[name]:g} of each group's time holds no whole sample")
+    return dict(zip(asked, parts, strict=True))
+
+
+def _drawn_whole(
+    dataset: Any, pool: Indices, keys: Keys, options: SplitOptions, groups: Groups
+) -> dict[SplitName, Indices]:
+    """Divide the groups in ``pool`` by fractions."""
+    if options.stratify is not False:
+        values, what = _stratified_by(dataset, options)
+        groups.refuse_mixed(values, pool, what)
+    drawn = _drawn(dataset, groups.representatives(pool), groups.keys(keys), options, "group")
+    return {name: groups.members(rows, pool) for name, rows in drawn.items()}
+
+
+def _drawn(
+    dataset: Any, pool: Indices, keys: Keys, options: SplitOptions, noun: str = "row"
+) -> dict[SplitName, Indices]:
     """Divide the rows of ``pool`` by fractions."""
     fractions = options.fractions()
     asked = [name for name in NAMES if fractions[name] > 0]
     if asked == ["train"]:
         return {"train": pool}
-    codes, _ = _strata(dataset, pool, len(asked), options)
+    if options.stratify is False:
+        codes = np.zeros(len(pool), dtype=np.int64)
+    else:
+        values, what = _stratified_by(dataset, options)
+        codes, _ = strata(values[pool], options.bin_size, len(asked), what, "group" if noun == "group" else "sample")
     counts = apportion(np.bincount(codes), [fractions[name] for name in asked])
     for name, number in zip(asked, counts.sum(axis=0), strict=True):
         if number == 0:
-            raise DataError(f"split.{name} = {fractions[name]:g} of {count(len(pool), 'row')} is no row at all")
+            raise DataError(f"split.{name} = {fractions[name]:g} of {count(len(pool), noun)} is no {noun} at all")
     # Sorted by stratum, then by random key: each stratum's first rows go to the first split, and so on.
     order = pool[np.lexsort((keys[pool], codes))]
     owner = np.concatenate([np.repeat(np.arange(len(asked)), row) for row in counts])
     return {name: np.sort(order[owner == number]) for number, name in enumerate(asked)}
 
 
-def _strata(dataset: Any, pool: Indices, least: int, options: SplitOptions) -> tuple[Any, list[str]]:
-    if options.stratify is False:
-        return np.zeros(len(pool), dtype=np.int64), ["all"]
+def _stratified_by(dataset: Any, options: SplitOptions) -> tuple[Any, str]:
+    """Return the value of each sample of which every split shall have its share, and what it is."""
     if isinstance(options.stratify, str):
-        values, what = column(dataset, options.stratify, "split.stratify"), f"column '{options.stratify}'"
-    else:
-        targets = getattr(dataset, "targets", None)
-        if targets is None:
-            raise DataError("split.stratify = true: this dataset does not tell its targets; name a column instead")
-        if options.bin_size is None and np.asarray(targets).dtype.kind == "f":
-            raise DataError("split.stratify = true: the targets are no classes; cut them into bins (split.bin_size)")
-        values, what = _named(np.asarray(targets), dataset), "class"
-    return strata(values[pool], options.bin_size, least, what)
+        return column(dataset, options.stratify, "split.stratify"), f"column '{options.stratify}'"
+    targets = getattr(dataset, "targets", None)
+    if targets is None:
+        raise DataError("split.stratify = true: this dataset does not tell its targets; name a column instead")
+    if options.bin_size is None and np.asarray(targets).dtype.kind == "f":
+        raise DataError("split.stratify = true: the targets are no classes; cut them into bins (split.bin_size)")
+    return _named(np.asarray(targets), dataset), "class"
 
 
 def _named(targets: Any, dataset: Any) -> Any:

@@ -81,7 +81,9 @@ def _move(
         target = a
 
 
-def strata(values: npt.NDArray[Any], bin_size: float | None, least: int, what: str) -> tuple[Counts, list[str]]:
+def strata(
+    values: npt.NDArray[Any], bin_size: float | None, least: int, what: str, noun: str = "sample"
+) -> tuple[Counts, list[str]]:
     """Give each sample the number of its stratum, and each stratum a name.
 
     Args:
@@ -91,6 +93,7 @@ def strata(values: npt.NDArray[Any], bin_size: float | None, least: int, what: s
             decades.
         least: how many samples a stratum must have.
         what: the values' name, for messages.
+        noun: what is divided: "sample", "row", "group".
 
     Raises:
         DataError: a value is missing, text is to be cut into bins, or a stratum is too small.
@@ -100,14 +103,15 @@ def strata(values: npt.NDArray[Any], bin_size: float | None, least: int, what: s
     if bin_size is not None:
         if values.dtype.kind not in "iufb":
             raise DataError(f"cannot cut {what} into bins of {bin_size:g}: it is text")
-        return _bins(values, bin_size, least, what)
+        return _bins(values, bin_size, least, what, noun)
     labels, codes = np.unique(values.astype(str) if values.dtype == object else values, return_inverse=True)
     sizes = np.bincount(codes, minlength=len(labels))
     small = int(np.argmin(sizes))
     if sizes[small] < least:
         hint = "; to cut the numbers into bins set bin_size" if values.dtype.kind in "iuf" else ""
+        hint += '; unit = "time" divides each group in time' if noun == "group" else ""
         raise DataError(
-            f"cannot stratify by {what}: '{labels[small]}' has only {count(int(sizes[small]), 'sample')}, "
+            f"cannot stratify by {what}: '{labels[small]}' has only {count(int(sizes[small]), noun)}, "
             f"and each of {least} splits needs one{hint}"
         )
     return codes.reshape(-1).astype(np.int64), [str(label) for label in labels]
@@ -118,7 +122,7 @@ def _missing(values: Floats) -> str:
     return f"{count(len(rows), 'sample')} without a value there, the first is sample {rows[0]}"
 
 
-def _bins(values: npt.NDArray[Any], bin_size: float, least: int, what: str) -> tuple[Counts, list[str]]:
+def _bins(values: npt.NDArray[Any], bin_size: float, least: int, what: str, noun: str) -> tuple[Counts, list[str]]:
     numbers, codes = np.unique(np.floor(values.astype(np.float64) / bin_size), return_inverse=True)
     groups: list[list[int]] = []
     sizes = np.bincount(codes, minlength=len(numbers))
@@ -130,7 +134,7 @@ def _bins(values: npt.NDArray[Any], bin_size: float, least: int, what: str) -> t
     if len(groups) > 1 and sum(sizes[one] for one in groups[-1]) < least:
         groups[-2:] = [groups[-2] + groups[-1]]
     if len(values) < least:
-        raise DataError(f"cannot stratify by {what}: {count(len(values), 'sample')} for {least} splits")
+        raise DataError(f"cannot stratify by {what}: {count(len(values), noun)} for {least} splits")
     joined = np.empty(len(numbers), dtype=np.int64)
     for group, members in enumerate(groups):
         joined[members] = group

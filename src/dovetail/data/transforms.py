@@ -168,6 +168,8 @@ def fit_transforms(transforms: Iterable[Callable[[Any], Any]], train: Any) -> No
     """
     before: list[Callable[[Any], Any]] = []
     for transform in transforms:
+        if hasattr(transform, "transform_batch"):
+            return  # the loader lets none of samples come after one of batches
         fit = getattr(transform, "fit", None)
         if fit is not None:
             fit(_changed(train[index], before) for index in range(len(train)))

@@ -84,7 +84,11 @@ class Collator(Protocol):
 
 
 class Transform(Protocol):
-    """Maps a sample to a sample of the same form."""
+    """Maps a sample to a sample of the same form.
+
+    With the trait ``batched`` it has ``transform_batch(batch, draws) -> Batch`` instead, which works on whole batches
+    where the model is, and takes its random numbers from ``draws`` (:class:`dovetail.random.Draws`).
+    """
 
     def __call__(self, sample: Any) -> Any:
         """Transform one sample."""
@@ -211,6 +215,8 @@ class Kind:
     provides: Mapping[str, str] = field(factory=dict)
     #: The provided ones that are live objects, which no TOML value can stand for.
     objects: frozenset[str] = frozenset()
+    #: A method with which a part may do without those of the protocol.
+    instead: str | None = None
     #: Keys kept by the kind, by name.
     reserved: Mapping[str, Reserved] = field(factory=dict)
 
@@ -237,7 +243,10 @@ _KINDS: Final = (
         "transform",
         "dovetail_transforms",
         Transform,
-        "(sample) -> sample; may draw from the global generators, which are seeded per sample",
+        "(sample) -> sample; may draw from the global generators, which are seeded per sample. With the trait batched: "
+        "transform_batch(batch, draws) -> batch, on the device, its numbers from draws",
+        provides={"num_classes": _CLASSES["num_classes"]},
+        instead="transform_batch",
         reserved={
             "splits": Reserved(
                 list[Literal["train", "validation", "test"]] | None,

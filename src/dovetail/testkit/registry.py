@@ -31,7 +31,7 @@ _MODULES: Final = {
     "storage": ("storage", "storage_laws", "storage_atomic"),
     "tracker": ("callbacks",),
     "trainer": ("trainers",),
-    "transform": ("transforms",),
+    "transform": ("transforms", "batch_transforms"),
 }
 _EVERY_KIND: Final = ("plugin", "config")
 

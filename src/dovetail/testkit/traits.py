@@ -8,6 +8,7 @@ from typing import Final
 TRAITS: Final[Mapping[str, str]] = {
     "additive": "loss: the loss of a batch is the weighted mean of the losses of its parts",
     "atomic": "storage: an object is there whole or not at all, which every store must hold",
+    "batched": "transform: it takes whole batches on the device, and draws by address",
     "classification": "takes class scores and integer labels",
     "couples_samples": "model: in evaluation a sample's output depends on the others of its batch",
     "cycles_momentum": "scheduler: it moves momentum along with the learning rate",
@@ -18,7 +19,7 @@ TRAITS: Final[Mapping[str, str]] = {
     "hidden_gradient": "loss: a gradient reaches the model's hidden representation",
     "keeps_samples": "collator: every sample arrives, which every collator must hold",
     "language_modeling": "takes token scores and tokens",
-    "mixes_samples": "collator: a row of the batch is made of several samples",
+    "mixes_samples": "collator, transform: a row of the batch is made of several samples",
     "ordered": "loss: the order of the samples has a meaning",
     "per_epoch": "scheduler: it steps once per epoch",
     "random": "transform: it draws from the global generators",

@@ -56,7 +56,9 @@ class Data:
         seed = config.run.seed
         dataset = build(config.data, {"seed": seed})
         splits = explained("data.split", lambda: split(dataset, config.data.reserved.get("split"), seed))
-        transforms = {name: build(part, {}) for name, part in config.transforms.items()}
+        num_classes = _num_classes(splits)
+        given = {"num_classes": num_classes}
+        transforms = {name: build(part, given) for name, part in config.transforms.items()}
         used: dict[str, list[Any]] = {
             name: [transforms[one] for one, part in config.transforms.items() if name in _splits_of(part)]
             for name in NAMES
@@ -64,13 +66,14 @@ class Data:
         with KeptGlobals():
             seed_globals(seed)
             explained("transforms", lambda: fit_transforms(used["train"], splits.train))
-        num_classes = _num_classes(splits)
-        collator = build(config.collator, {"num_classes": num_classes})
+        collator = build(config.collator, given)
         pinned = device.type == "cuda" and config.loader.pin_memory is not False
         loaders = {
             name: explained(
                 "loader",
-                partial(_loader, config, name, part, collator=collator, transforms=used[name], pinned=pinned),
+                partial(
+                    _loader, config, name, part, collator=collator, transforms=used[name], pinned=pinned, device=device
+                ),
             )
             for name, part in splits
         }
@@ -94,7 +97,14 @@ class Data:
 
 
 def _loader(
-    config: RunConfig, name: SplitName, samples: Any, *, collator: Any, transforms: Sequence[Any], pinned: bool
+    config: RunConfig,
+    name: SplitName,
+    samples: Any,
+    *,
+    collator: Any,
+    transforms: Sequence[Any],
+    pinned: bool,
+    device: torch.device,
 ) -> Loader:
     section, training = config.loader, name == "train"
     return make_loader(
@@ -107,6 +117,7 @@ def _loader(
         pin_memory=pinned,
         drop_last=training and section.drop_last,
         transforms=transforms,
+        device=device,
     )
 
 

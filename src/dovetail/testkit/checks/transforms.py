@@ -47,7 +47,7 @@ def _samples(subject: Subject) -> st.SearchStrategy[Any]:
     return st.builds(lambda chosen, seed: chosen[0](chosen[1], seed), st.sampled_from(fitting), st.integers(0, 1000))
 
 
-@check("transform")
+@check("transform", unless="batched")
 def takes_samples(subject: Subject) -> None:
     """It takes a sample of one of the common forms, or of the form that the author draws."""
     if subject.batches is not None:
@@ -60,7 +60,7 @@ def takes_samples(subject: Subject) -> None:
     )
 
 
-@check("transform")
+@check("transform", unless="batched")
 def form_is_kept(subject: Subject) -> None:
     """A pair stays a pair, and a dict keeps its keys."""
     transform = _built(subject)
@@ -81,7 +81,7 @@ def form_is_kept(subject: Subject) -> None:
     for_all(keeps_form, sample=_samples(subject), share=0.2)
 
 
-@check("transform")
+@check("transform", unless="batched")
 def sample_is_left_alone(subject: Subject) -> None:
     """The sample that went in is not changed: the dataset may hand out its own memory."""
     transform = _built(subject)
@@ -94,7 +94,7 @@ def sample_is_left_alone(subject: Subject) -> None:
     for_all(changes_nothing, sample=_samples(subject), share=0.2)
 
 
-@check("transform")
+@check("transform", unless="batched")
 def seeds_decide(subject: Subject) -> None:
     """With the global generators seeded alike, the same sample gives the same result, whatever came before."""
     transform = _built(subject)
@@ -114,7 +114,7 @@ def seeds_decide(subject: Subject) -> None:
     for_all(repeats_itself, sample=samples, other=samples, seed=st.integers(0, 1000), share=0.2)
 
 
-@check("transform", needs="deterministic")
+@check("transform", needs="deterministic", unless="batched")
 def needs_no_randomness(subject: Subject) -> None:
     """Whatever the seeds, the same sample gives the same result (claimed: 'deterministic')."""
     transform = _built(subject)
