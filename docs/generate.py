@@ -99,9 +99,12 @@ def config_page() -> str:
         "What a part takes besides `type` is in [the list of parts](parts.md), or in `dovetail plugins info NAME`.\n\n"
     )
     for section in sections():
-        text += f"## `[{section.name}]`\n\n{section.metadata['help']}\n\n"
-        if attrs.has(section.type):
-            defaults = section.type()
+        several = get_origin(section.type) is list
+        cls = get_args(section.type)[0] if several else section.type
+        text += f"## `[[{section.name}]]`\n\n" if several else f"## `[{section.name}]`\n\n"
+        text += f"{section.metadata['help']}\n\n"
+        if attrs.has(cls):
+            defaults = cls()
             rows = [
                 [
                     f"`{one.name}`",
@@ -110,7 +113,7 @@ def config_page() -> str:
                     "not set" if (value := getattr(defaults, one.name)) is None else f"`{_toml(value)}`",
                     one.metadata["help"],
                 ]
-                for one in attrs.fields(attrs.resolve_types(section.type))
+                for one in attrs.fields(attrs.resolve_types(cls))
             ]
             text += _table(["key", "type", "default", "meaning"], rows) + "\n"
         else:

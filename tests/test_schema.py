@@ -43,6 +43,7 @@ def test_the_sections_of_a_run_file() -> None:
         "optimizer",
         "scheduler",
         "training",
+        "phases",
         "trainer",
         "metrics",
         "callbacks",

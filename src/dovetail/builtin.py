@@ -143,6 +143,12 @@ def dovetail_optimizers() -> Iterator[Component]:
         summary="RMSprop (lr 1e-3, alpha 0.99, weight decay 1e-5).",
     )
     yield Component(
+        "lbfgs",
+        "dovetail.optimizers.factories:lbfgs",
+        summary="L-BFGS with a line search, for losses without noise; asks for the loss several times an update.",
+        traits=("one_group",),
+    )
+    yield Component(
         "default",
         "dovetail.optimizers.presets:default",
         summary="Preset: AdamW, lr 1e-3, weight decay 1e-4.",

@@ -40,6 +40,14 @@ _PARTS: Final[Mapping[str, Mapping[str, Any]]] = {
     "model": {"type": "mlp", "hidden_dims": [128, 64]},
     "loss": {"type": "cross_entropy"},
 }
+_PHASES: Final = (
+    "# [[phases]]",
+    "# max_epochs = 20",
+    "#",
+    "# [[phases]]",
+    '# optimizer = { type = "lbfgs" }',
+    "# max_epochs = 5",
+)
 #: Parts that a run may do without: an example of each, commented out.
 _EXAMPLES: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "transforms": (".noise", {"type": "gaussian_noise", "std": 0.05}),
@@ -89,6 +97,9 @@ def profiles_file() -> str:
 def _section(section: attrs.Attribute[Any]) -> Iterator[str]:
     yield f"# --- {section.name}: {section.metadata['help']}"
     wanted = _wanted(section.type)
+    if section.name == "phases":
+        yield from _PHASES
+        return
     if wanted is None:
         yield f"[{section.name}]"
         yield from _settings(section.type)

@@ -42,8 +42,10 @@ def listing(known: Collection[str]) -> str:
 def _elsewhere(table: str, name: str, known: Collection[str]) -> str | None:
     folded = name.casefold().replace("-", "_")
     home, _, key = ALIASES.get(folded, "").rpartition(".")
+    if key in known:
+        return key
     if key and home == table:
-        return key if key in known else None
+        return None
     if folded in known:  # only written differently
         return None
     places = _places().get(folded, ())

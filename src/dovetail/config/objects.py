@@ -9,7 +9,7 @@ from dovetail.config.diagnostics import toml_type
 from dovetail.config.schema import sections
 from dovetail.config.table import Live
 from dovetail.config.tree import Node
-from dovetail.config.words import PLAIN, is_union, part_kind
+from dovetail.config.words import PLAIN, field_types, is_union, part_kind
 from dovetail.kernel.secret import Env
 
 
@@ -20,12 +20,25 @@ def with_objects(values: Mapping[str, Any]) -> dict[str, Any]:
         if section.name not in laid:
             continue
         value = laid[section.name]
-        members = get_args(section.type) if is_union(section.type) else (section.type,)
-        if any(map(part_kind, members)):
+        if _is_part(section.type):
             laid[section.name] = _as_part(value)
         elif get_origin(section.type) is dict and isinstance(value, Mapping):
             laid[section.name] = {name: _as_part(one) for name, one in value.items()}
+        elif get_origin(section.type) is list and isinstance(value, list | tuple):
+            laid[section.name] = [_with_parts(one, *get_args(section.type)) for one in value]
     return laid
+
+
+def _is_part(annotation: Any) -> bool:
+    return any(map(part_kind, get_args(annotation) if is_union(annotation) else (annotation,)))
+
+
+def _with_parts(value: Any, cls: Any) -> Any:
+    """Return a table of an array of sections, the objects in it as tables."""
+    parts = {name for name, one in field_types(cls).items() if _is_part(one)}
+    if not isinstance(value, Mapping):
+        return value
+    return {name: _as_part(one) if name in parts else one for name, one in value.items()}
 
 
 def _as_part(value: Any) -> Any:

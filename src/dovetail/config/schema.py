@@ -179,6 +179,24 @@ class TrainingSection:
 
 
 @frozen
+class PhaseSection:
+    """One stretch of a training that goes through several, each with an optimizer of its own."""
+
+    name: str | None = setting(None, "what the log calls it; its number unless set")
+    max_epochs: int | None = setting(None, "epochs after which it ends", AtLeast(1))
+    max_steps: int | None = setting(None, "optimizer updates after which it ends, and its epoch with it", AtLeast(1))
+    optimizer: Annotated[Part, OfKind("optimizer")] | None = setting(
+        None, "its optimizer; that of [optimizer], made anew, unless set"
+    )
+    scheduler: Annotated[Part, OfKind("scheduler")] | None = setting(
+        None, "how its learning rate moves; as [scheduler] says unless set"
+    )
+    freeze: list[str] = setting(
+        Factory(list), "parameters of the model that stay as they are: names, in which * stands for anything"
+    )
+
+
+@frozen
 class CheckpointSection:
     """When checkpoints are written and which are kept."""
 
@@ -293,6 +311,10 @@ class RunConfig:
         "How the learning rate moves; constant unless set.", default=None
     )
     training: TrainingSection = section(TrainingSection)
+    phases: list[PhaseSection] = part(
+        "Stretches of the training, one after another, each with an optimizer of its own; one for all unless set.",
+        factory=list,
+    )
     trainer: Annotated[Part, OfKind("trainer", "standard")] = part("The training loop.")
     metrics: dict[str, Annotated[Part, OfKind("metric")]] = part("What is measured, besides the loss.", factory=dict)
     callbacks: dict[str, Annotated[Part, OfKind("callback")]] = part("What else happens in the run.", factory=dict)

@@ -12,6 +12,7 @@ from dovetail.config.diagnostics import ConfigError, Origin, Problem
 from dovetail.config.errors import FIT_ERRORS, misfits
 from dovetail.config.notation import KeyPath, dotted
 from dovetail.config.parts import Parts
+from dovetail.config.phases import as_long_as_its_phases, unending
 from dovetail.config.schema import RunConfig, sections
 from dovetail.config.table import Table, tables
 from dovetail.config.tree import Node
@@ -34,6 +35,9 @@ def structure(tree: Node, plugins: Plugins) -> RunConfig:
         config = converter.structure(_with_every_part(tables(tree)), RunConfig)
     except FIT_ERRORS as error:
         problems += [_problem(tree, path, misfit.message, key=misfit.key) for path, misfit in misfits(error)]
+    if not problems:
+        config = as_long_as_its_phases(config, tree)
+        problems = [_problem(tree, path, message, key=False) for path, message in unending(config)]
     if problems:
         raise ConfigError(problems)
     return attrs.evolve(config, tree=tree)

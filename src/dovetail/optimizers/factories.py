@@ -6,11 +6,11 @@ chooses torch's other implementations.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from torch.optim import SGD, Adam, AdamW, RMSprop
+from torch.optim import LBFGS, SGD, Adam, AdamW, RMSprop
 
-from dovetail.kernel.kinds import AtLeast, Between
+from dovetail.kernel.kinds import AtLeast, Between, MoreThan
 from dovetail.optimizers.fused import Params, can_fuse, read_params
 
 NonNegative = Annotated[float, AtLeast(0)]
@@ -161,4 +161,46 @@ def rmsprop(
         weight_decay=weight_decay,
         momentum=momentum,
         centered=centered,
+    )
+
+
+def lbfgs(
+    params: Params,
+    *,
+    lr: Annotated[float, MoreThan(0)] = 1.0,
+    max_iter: Annotated[int, AtLeast(1)] = 20,
+    max_eval: Annotated[int, AtLeast(1)] | None = None,
+    tolerance_grad: NonNegative = 1e-7,
+    tolerance_change: NonNegative = 1e-9,
+    history_size: Annotated[int, AtLeast(1)] = 100,
+    line_search_fn: Literal["strong_wolfe"] | None = "strong_wolfe",
+) -> LBFGS:
+    """Return L-BFGS: Liu and Nocedal, «On the limited memory BFGS method for large scale optimization», 1989.
+
+    One update asks for the loss and its gradient up to ``max_eval`` times, on the same batches. It is meant for losses
+    without noise: batches that hold all samples, no dropout. Its gradients are not clipped, and half precision is
+    refused.
+
+    Args:
+        params: what to optimise, in one group; the run provides it.
+        lr: length of the first step that is tried.
+        max_iter: steps within an update.
+        max_eval: evaluations within an update; a quarter more than ``max_iter`` unless set.
+        tolerance_grad: an update ends once no gradient is larger than this.
+        tolerance_change: an update ends once a step changes no parameter, or the loss, by more than this.
+        history_size: earlier steps from which the curvature is known.
+        line_search_fn: how far to go along each direction; None goes ``lr`` far, without looking.
+
+    Raises:
+        ValueError: there are no parameters, or they are in several groups (``no_decay``).
+    """
+    return LBFGS(
+        read_params(params),
+        lr=lr,
+        max_iter=max_iter,
+        max_eval=max_eval,
+        tolerance_grad=tolerance_grad,
+        tolerance_change=tolerance_change,
+        history_size=history_size,
+        line_search_fn=line_search_fn,
     )

@@ -20,6 +20,7 @@ TRAITS: Final[Mapping[str, str]] = {
     "keeps_samples": "collator: every sample arrives, which every collator must hold",
     "language_modeling": "takes token scores and tokens",
     "mixes_samples": "collator, transform: a row of the batch is made of several samples",
+    "one_group": "optimizer: it updates one group of parameters, and refuses several",
     "ordered": "loss: the order of the samples has a meaning",
     "per_epoch": "scheduler: it steps once per epoch",
     "random": "transform: it draws from the global generators",

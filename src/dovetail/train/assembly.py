@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -14,17 +15,15 @@ from dovetail.config.diagnostics import ConfigError, Problem
 from dovetail.config.structure import origin_of
 from dovetail.kernel.build import BuildError, build
 from dovetail.losses.adapt import as_loss
-from dovetail.optimizers.groups import trainable_groups
 from dovetail.train.context import Parts, Plan, Run
 from dovetail.train.copying import CheckpointCopier
 from dovetail.train.data import Data, explained
 from dovetail.train.device import DeviceError, resolve_device
 from dovetail.train.figures import direction
 from dovetail.train.forward import Forward
-from dovetail.train.gradients import Gradients
 from dovetail.train.hooks import Hooks
+from dovetail.train.phases import build_phases, set_up
 from dovetail.train.precision import make_scaler
-from dovetail.train.schedule import Schedule
 from dovetail.train.tracking import tracker_guards
 
 if TYPE_CHECKING:
@@ -52,7 +51,8 @@ def choose_device(config: RunConfig) -> torch.device:
 
 def refusal(config: RunConfig, path: str, message: str) -> ConfigError:
     """Return the error that refuses a setting, at the place where it is written."""
-    return ConfigError([Problem(origin_of(config.tree, tuple(path.split("."))), path, message)])
+    steps = (int(index) if index else name for index, name in re.findall(r"\[(\d+)\]|([^.\[]+)", path))
+    return ConfigError([Problem(origin_of(config.tree, tuple(steps)), path, message)])
 
 
 def assemble(
@@ -78,12 +78,6 @@ def assemble(
     if isinstance(loss, nn.Module):
         loss = loss.to(device)
     criterion = explained("loss", lambda: as_loss(loss))
-    modules = [model, loss] if isinstance(loss, nn.Module) else [model]
-    groups = trainable_groups(modules, config.optimizer.reserved.get("no_decay") or ())
-    if not groups:
-        raise BuildError("model", "it has no parameters to train")
-    optimizer = build(config.optimizer, {**provided, "params": groups})
-
     training = config.training
     if training.accumulate > 1 and config.loss.registered and "additive" not in config.loss.registered.component.traits:
         _logger.warning(
@@ -98,24 +92,26 @@ def assemble(
         max_epochs=training.max_epochs,
         max_steps=training.max_steps,
     )
-    scheduler, schedule = _schedule(config, optimizer, plan, provided)
+    scaler = make_scaler(training.precision, device)
+    modules = [model, loss] if isinstance(loss, nn.Module) else [model]
+    phases = build_phases(config, modules, plan, provided, scaler)
     parts = Parts(
         model=model,
         loss=loss,
-        optimizer=optimizer,
+        optimizer=phases[0].optimizer,
         loaders=data.loaders,
-        scheduler=scheduler,
+        scheduler=phases[0].scheduler,
         transforms=data.transforms,
         metrics={name: build(part, provided) for name, part in config.metrics.items()},
         callbacks={name: build(part, provided) for name, part in config.callbacks.items()},
         trackers={name: build(part, provided) for name, part in config.trackers.items()},
         trainer=build(config.trainer, provided),
-        scaler=make_scaler(training.precision, device),
+        scaler=scaler,
     )
     if config.checkpoint.copy_to is not None:
         listeners = [*listeners, ("checkpoint.copy_to", CheckpointCopier(build(config.checkpoint.copy_to, {})))]
     first = [one for one in listeners if one[0] == "record"]
-    return Run(
+    run = Run(
         config=config,
         parts=parts,
         plan=plan,
@@ -123,39 +119,21 @@ def assemble(
         device=device,
         forward=Forward(model, compiled=config.hardware.compile),
         criterion=criterion,
-        gradients=Gradients(optimizer, max_norm=training.max_grad_norm, scaler=parts.scaler),
+        phases=phases,
+        gradients=phases[0].gradients,
         store=store,
         checkpoints=_checkpoints(config, store),
-        schedule=schedule,
+        schedule=phases[0].schedule,
         hooks=Hooks([*first, *parts.named(), *(one for one in listeners if one not in first)], tracker_guards(config)),
     )
+    set_up(run)
+    return run
 
 
 def _module(model: Any) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise BuildError("model", f"a model is a torch.nn.Module, got {type(model).__name__}")
     return model
-
-
-def _schedule(
-    config: RunConfig, optimizer: torch.optim.Optimizer, plan: Plan, provided: Mapping[str, Any]
-) -> tuple[Any, Schedule | None]:
-    part = config.scheduler
-    if part is None:
-        return None, None
-    every = part.reserved.get("every")
-    traits = part.registered.component.traits if part.registered else frozenset()
-    per_epoch = every == "epoch" or (every is None and "per_epoch" in traits)
-    # In the scheduler's own unit, so that it comes to its end at the end of the run whichever way it steps.
-    given = {
-        "optimizer": optimizer,
-        "total_steps": plan.max_epochs if per_epoch else plan.total_steps,
-        "steps_per_epoch": 1 if per_epoch else plan.steps_per_epoch,
-        "max_epochs": plan.max_epochs,
-    }
-    scheduler = build(part, {**provided, **given})
-    monitor = part.reserved.get("monitor") or config.checkpoint.monitor
-    return scheduler, Schedule(scheduler, per_epoch=per_epoch, monitor=monitor)
 
 
 def _checkpoints(config: RunConfig, store: RunDirectory) -> CheckpointManager:

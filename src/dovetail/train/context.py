@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dovetail.models.output import ModelOutput
     from dovetail.track.run_directory import RunDirectory
     from dovetail.train.gradients import Gradients
+    from dovetail.train.phases import Phase
     from dovetail.train.schedule import Schedule
 
 
@@ -94,6 +95,23 @@ class Plan:
         total = min(limits)
         return cls(math.ceil(total / per_epoch), per_epoch, total)
 
+    @classmethod
+    def parts_of(cls, whole: Plan, lengths: Sequence[tuple[int | None, int | None]]) -> list[Plan]:
+        """Return the plans of phases one after another within ``whole``, which ends the last of them.
+
+        Args:
+            whole: the longest that the run may be.
+            lengths: ``max_epochs`` and ``max_steps`` of each phase.
+        """
+        plans, left = [], whole.total_steps
+        for epochs, steps in lengths:
+            own = [left, *([epochs * whole.steps_per_epoch] if epochs else []), *([steps] if steps else [])]
+            # A scheduler is never told of no steps at all, also where the run ends before the phase begins.
+            total = max(1, min(own))
+            plans.append(cls(math.ceil(total / whole.steps_per_epoch), whole.steps_per_epoch, total))
+            left -= min(own)
+        return plans
+
 
 @define(eq=False)
 class Run:
@@ -110,6 +128,9 @@ class Run:
     forward: Callable[[Batch], ModelOutput]
     #: Computes the loss of a batch, whatever the form of the loss.
     criterion: Loss
+    #: What trains one after another; ``state.phase`` says which one does now. ``parts.optimizer``, ``parts.scheduler``,
+    #: ``gradients`` and ``schedule`` are that one's.
+    phases: Sequence[Phase]
     #: Clears, clips and applies the gradients of an update.
     gradients: Gradients
     #: Where the run is on disk.

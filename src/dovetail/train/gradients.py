@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -46,6 +47,8 @@ class Gradients:
         self._parameters = [one for group in optimizer.param_groups for one in group["params"]]
         self._skip_nonfinite = skip_nonfinite
         self._observers: list[Observer] = []
+        #: Whether the optimizer asks for the loss itself, as L-BFGS does, and not once an update.
+        self.asks_again = asks_again(optimizer)
         #: The norm of the last gradients before clipping, a 0-d tensor on the device, and that of each parameter that
         #: had one; None where nobody needs them.
         self.norm: Tensor | None = None
@@ -56,9 +59,29 @@ class Gradients:
         if observer not in self._observers:
             self._observers.append(observer)
 
+    def hand_on(self, other: Gradients) -> None:
+        """Let ``other``, of another optimizer, tell the same observers."""
+        other._observers = self._observers
+
     def measured(self) -> list[Tensor]:
         """Return the parameters that have a gradient, in the order of :attr:`norms`."""
         return [one for one in self._parameters if one.grad is not None]
+
+    def update(self, closure: Callable[[], Tensor]) -> Tensor:
+        """Make one update, and return the loss that it began with.
+
+        Args:
+            closure: clears the gradients, computes them anew and returns the loss. It is called once and its gradients
+                are clipped; or as often as an optimizer asks that :attr:`asks_again`, and they are not, because it
+                compares gradients with losses.
+        """
+        if self.asks_again:
+            loss: Tensor = self._optimizer.step(closure)  # type: ignore[assignment, arg-type]  # torch says float
+            return loss
+        loss = closure()
+        self.clip()
+        self.apply()
+        return loss
 
     def clear(self) -> None:
         """Drop all gradients; the memory goes back rather than being filled with zeros."""
@@ -130,3 +153,9 @@ class Gradients:
 
     def _present(self) -> list[Tensor]:
         return [one.grad for one in self._parameters if one.grad is not None]
+
+
+def asks_again(optimizer: torch.optim.Optimizer) -> bool:
+    """Say whether ``optimizer.step`` must be given a closure, because it evaluates the loss several times."""
+    parameters = list(inspect.signature(optimizer.step).parameters.values())
+    return any(one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD for one in parameters)

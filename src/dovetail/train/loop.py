@@ -11,6 +11,7 @@ import torch
 
 from dovetail.data.batch import batch_size
 from dovetail.losses.result import LossResult
+from dovetail.train import phases
 from dovetail.train.errors import NonFiniteLossError
 from dovetail.train.precision import autocasting
 from dovetail.train.tape import LossTape
@@ -29,11 +30,7 @@ class TrainingLoop:
         training = run.config.training
         self._trainer, self._run = trainer, run
         self._compute_loss = autocasting(trainer.compute_loss, training.precision, run.device)
-        self._gradients = run.gradients
-        per_epoch = run.schedule is None or run.schedule.per_epoch
-        self._schedule = None if per_epoch else run.schedule
         self._accumulate = training.accumulate
-        self._last_step = training.max_steps or math.inf
         # None where nobody listens, so that a step asks nobody.
         self._batch_start, self._batch_end = (
             run.hooks.dovetail_batch_start or None,
@@ -42,9 +39,18 @@ class TrainingLoop:
         self.tape = LossTape(run.device)
         #: The update, and the ``time.monotonic()``, from which on ``when_due`` is to be called.
         self.due_step, self.due_at = math.inf, math.inf
+        self.look_up()
+
+    def look_up(self) -> None:
+        """Look up what belongs to the phase under way."""
+        run = self._run
+        self._gradients = run.gradients
+        per_epoch = run.schedule is None or run.schedule.per_epoch
+        self._schedule = None if per_epoch else run.schedule
+        self._last_step = phases.last_step(run)
 
     def run_epoch(self, when_due: Callable[[], None]) -> None:
-        """Train on the epoch's batches, until they end, the run shall stop, or ``training.max_steps`` is reached.
+        """Train on the epoch's batches, until they end, the run shall stop, or its phase has no more updates.
 
         Args:
             when_due: called between two updates of the epoch, never after its last one, once ``due_step`` or

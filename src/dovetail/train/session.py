@@ -12,6 +12,7 @@ from torch import nn
 
 from dovetail.checkpoint.format import encode
 from dovetail.monitor.memory import MemoryBudget
+from dovetail.train import phases
 from dovetail.train.cadence import Cadence
 from dovetail.train.clock import Stopwatch, WallClock
 from dovetail.train.errors import TrainingError
@@ -78,6 +79,7 @@ class Session:
         epochs, steps = self._config.training.max_epochs, self._config.training.max_steps
         return (
             self._run.stop is not None
+            or phases.last_over(self._run)
             or (epochs is not None and self._state.epoch >= epochs)
             or (steps is not None and self._state.step >= steps)
         )
@@ -88,6 +90,9 @@ class Session:
     def _epoch(self) -> None:
         """Train for one epoch, and do what is due at its end."""
         run, state = self._run, self._state
+        if phases.over(run):
+            phases.enter(run, state.phase + 1)
+            self._loop.look_up()
         state.epoch, state.batch, before = state.epoch + 1, 0, state.step
         self._validation = {}
         for part in (run.parts.model, run.parts.loss):
@@ -134,7 +139,8 @@ class Session:
         self._loop.check()
         sums = self._loop.tape.start_epoch()
         speed = self._epoch_time.per_second(sums.samples)
-        due = self._validating.due(state.step) or self._validating.due_after_epoch(state.epoch) or self._done()
+        ends = self._done() or phases.over(run)
+        due = ends or self._validating.due(state.step) or self._validating.due_after_epoch(state.epoch)
         if due and self._validated != state.step:
             self._validate()
             if self._at_once():
@@ -150,7 +156,7 @@ class Session:
         run.log("epoch", self._metrics)
         _logger.info("epoch %d, step %d: %s", state.epoch, state.step, _in_words(self._metrics))
         run.hooks.dovetail_epoch_end(run=run, epoch=state.epoch, metrics=self._metrics)
-        if self._improved or self._saving.due(state.step) or self._saving.due_after_epoch(state.epoch) or self._done():
+        if ends or self._improved or self._saving.due(state.step) or self._saving.due_after_epoch(state.epoch):
             self._save(measured)
 
     # --- what is done now and then ------------------------------------------------------------------------------------

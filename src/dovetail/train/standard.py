@@ -50,10 +50,7 @@ class StandardTrainer:
         Returns:
             The loss.
         """
-        loss = closure()
-        run.gradients.clip()
-        run.gradients.apply()
-        return loss
+        return run.gradients.update(closure)
 
     def evaluation_step(self, run: Run, batch: Batch) -> tuple[ModelOutput, LossResult]:
         """Return the outputs and the loss of one batch of validation or test; gradients are off."""

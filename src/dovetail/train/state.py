@@ -25,6 +25,10 @@ class TrainState:
     step: int = 0
     #: Samples trained on so far, repeats counted.
     samples_seen: int = 0
+    #: The phase under way, counted from 0, and the epochs and updates that were done when it began.
+    phase: int = 0
+    phase_epoch: int = 0
+    phase_step: int = 0
     #: The best value of the monitored metric; None until there is one.
     best_metric: float | None = None
     best_epoch: int | None = None

@@ -68,7 +68,7 @@ def goes_downhill(subject: Subject) -> None:
     )
 
 
-@check("optimizer")
+@check("optimizer", unless="one_group")
 def updates_every_group(subject: Subject) -> None:
     """Every parameter of every group is updated, each group at its own learning rate."""
     first, second = parameters()
