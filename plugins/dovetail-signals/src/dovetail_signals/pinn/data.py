@@ -1,0 +1,139 @@
+"""The data of a problem: points to train on, and a solution to compare with."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dovetail import AtLeast, Splits
+from dovetail_signals.pinn.points import PointSamples, Where, scatter
+from dovetail_signals.pinn.problems import Problem, find_problem
+from dovetail_signals.pinn.sampling import Sampling, draw_by_weight
+
+DType = Literal["float32", "float64"]
+Count = Annotated[int, AtLeast(0)]
+
+#: Values along each coordinate of the grid on which an exact solution is compared.
+_ALONG_SPACE: Final = 256
+_ALONG_TIME: Final = 100
+
+
+def pde_points(
+    *,
+    problem: str,
+    coefficients: Mapping[str, float] | None = None,
+    interior: Annotated[int, AtLeast(1)] = 10_000,
+    initial: Count = 50,
+    boundary: Count = 50,
+    sampling: Sampling = "latin_hypercube",
+    passes: Annotated[int, AtLeast(1)] = 1,
+    reference: Path | None = None,
+    validation: Count = 0,
+    dtype: DType = "float32",
+    seed: int = 0,
+) -> Splits:
+    """Return the points of a problem: those to train on, and a solution on a grid as the test split.
+
+    The training split has ``interior + initial + boundary`` points. A ``loader.batch_size`` of that many, without
+    ``loader.shuffle``, makes every update see all of them.
+
+    Args:
+        problem: ``burgers``, ``schrodinger``, ``kdv``, ``allen_cahn``, ``heat``, ``wave``, or ``"module:attribute"`` of
+            a ``Problem`` of your own.
+        coefficients: those of the equation that differ from the problem's.
+        interior: points inside the domain, where only the equation is known.
+        initial: points where time begins; 0 where the model satisfies the condition by itself.
+        boundary: points at the ends of space; likewise.
+        sampling: how points are drawn, each coordinate evenly (``latin_hypercube``) or independently (``uniform``).
+        passes: how often an epoch goes through the points.
+        reference: a ``.npz`` with a solution: a vector for each coordinate, by its letter, and ``u`` (or a complex
+            ``h``) on their grid. By default the solution in closed form where there is one; else there is no test.
+        validation: so many points of that solution, drawn at random, to look at while training.
+        dtype: of coordinates and values.
+        seed: draws the points; the run's by default.
+
+    Raises:
+        ValueError: there is no such problem, or the reference does not fit it.
+        FileNotFoundError: there is no such reference.
+    """
+    found = find_problem(problem, coefficients)
+    precision = getattr(torch, dtype)
+    train = scatter(
+        found,
+        interior=interior,
+        initial=initial,
+        boundary=boundary,
+        sampling=sampling,
+        seed=seed,
+        passes=passes,
+        dtype=precision,
+    )
+    test = solution_grid(found, reference, precision)
+    if validation and test is None:
+        raise ValueError("validation: there is no solution to draw points of; set reference")
+    return Splits(train, _some(test, validation, seed) if test is not None and validation else None, test)
+
+
+def solution_grid(problem: Problem, reference: Path | None, dtype: torch.dtype) -> PointSamples | None:
+    """Return a solution on a grid: that of a file, else the exact one, else None.
+
+    Raises:
+        ValueError: the file does not fit the problem.
+        FileNotFoundError: there is no such file.
+    """
+    exact = problem.solution()
+    if reference is not None:
+        axes, values = _read(problem, Path(reference).expanduser())
+    elif exact is not None:
+        axes = {
+            letter: torch.linspace(low, high, _ALONG_TIME if letter == "t" else _ALONG_SPACE, dtype=torch.float64)
+            for letter, (low, high) in problem.domain.items()
+        }
+        values = exact(_grid(axes))
+    else:
+        return None
+    points = _grid(axes).to(dtype)
+    where = torch.full((len(points),), Where.SOLUTION)
+    return PointSamples(problem, points, values.to(dtype), where, axes=axes)
+
+
+def _grid(axes: Mapping[str, Tensor]) -> Tensor:
+    return torch.cartesian_prod(*axes.values()).reshape(-1, len(axes))
+
+
+def _read(problem: Problem, path: Path) -> tuple[dict[str, Tensor], Tensor]:
+    if not path.is_file():
+        raise FileNotFoundError(f"reference: there is no file '{path}'")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: np.asarray(archive[name]) for name in archive.files}
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f"reference: '{path}' cannot be read: {error}") from error
+    needed = [*problem.coordinates, "h" if "h" in arrays else "u"]
+    for name in needed:
+        if name not in arrays:
+            raise ValueError(f"reference: '{path}' has no array '{name}'; it has {', '.join(arrays)}")
+    axes = {letter: torch.from_numpy(arrays[letter].astype(np.float64).ravel()) for letter in problem.coordinates}
+    for letter, (low, high) in problem.domain.items():
+        values, slack = axes[letter], 1e-6 * (high - low)
+        if values.min() < low - slack or values.max() > high + slack:
+            raise ValueError(f"reference: '{letter}' of '{path}' leaves the domain, {low:g} to {high:g}")
+    solution = arrays[needed[-1]]
+    if solution.shape != tuple(map(len, axes.values())):
+        shape = " × ".join(str(len(one)) for one in axes.values())
+        raise ValueError(f"reference: '{needed[-1]}' of '{path}' has shape {solution.shape} on a grid of {shape}")
+    columns = [solution.real, solution.imag] if np.iscomplexobj(solution) else [solution]
+    if len(columns) != problem.unknowns:
+        raise ValueError(f"reference: '{path}' has {len(columns)} unknown(s), the problem {problem.unknowns}")
+    return axes, torch.from_numpy(np.stack([one.astype(np.float64).ravel() for one in columns], axis=1))
+
+
+def _some(test: PointSamples, count: int, seed: int) -> PointSamples:
+    chosen = draw_by_weight(torch.ones(len(test)), min(count, len(test)), seed, "pinn.validation")
+    return PointSamples(test.problem, test.inputs[chosen], test.targets[chosen], test.where[chosen])

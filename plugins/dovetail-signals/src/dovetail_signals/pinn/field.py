@@ -1,0 +1,68 @@
+"""A solution and its derivatives, by automatic differentiation."""
+
+from __future__ import annotations
+
+from typing import Final, final
+
+import torch
+from torch import Tensor
+
+
+@final
+class Field:
+    """What an equation is written in: the values of a solution at points, and its partial derivatives there.
+
+    ``u.value`` is ``[points, unknowns]``, and so is each derivative: ``u("x")``, ``u("xx")``, ``u("xt")``. A derivative
+    is computed when it is first asked for, and kept.
+
+    Args:
+        value: ``[points, unknowns]``, computed from ``points`` row by row.
+        points: ``[points, coordinates]``, part of the graph of ``value``.
+        coordinates: the letter of each coordinate, such as ``"xt"``.
+    """
+
+    def __init__(self, value: Tensor, points: Tensor, coordinates: str) -> None:
+        self.value: Final = value
+        self.points: Final = points
+        self.coordinates: Final = coordinates
+        self._gradients: Final[dict[tuple[str, int], Tensor]] = {}
+
+    def at(self, coordinate: str) -> Tensor:
+        """Return one coordinate of the points, ``[points, 1]``.
+
+        Raises:
+            ValueError: there is no such coordinate.
+        """
+        place = self._place(coordinate)
+        return self.points[:, place : place + 1]
+
+    def __call__(self, by: str) -> Tensor:
+        """Return a partial derivative, ``[points, unknowns]``.
+
+        Args:
+            by: a letter for each differentiation, in any order.
+
+        Raises:
+            ValueError: a letter names no coordinate.
+        """
+        *path, last = sorted(by)
+        place = self._place(last)
+        columns = [self._gradient("".join(path), unknown)[:, place] for unknown in range(self.value.shape[1])]
+        return torch.stack(columns, dim=1)
+
+    def _gradient(self, path: str, unknown: int) -> Tensor:
+        """Return the gradient of a derivative of one unknown, ``[points, coordinates]``."""
+        if (path, unknown) not in self._gradients:
+            inner = self._gradient(path[:-1], unknown)[:, self._place(path[-1])] if path else self.value[:, unknown]
+            # Rows do not depend on one another, so that the gradient of the sum is each row's own.
+            (found,) = torch.autograd.grad(
+                inner.sum(), self.points, create_graph=True, allow_unused=True, materialize_grads=True
+            )
+            self._gradients[path, unknown] = found
+        return self._gradients[path, unknown]
+
+    def _place(self, coordinate: str) -> int:
+        place = self.coordinates.find(coordinate)
+        if place < 0 or len(coordinate) != 1:
+            raise ValueError(f"there is no coordinate '{coordinate}'; there are {', '.join(self.coordinates)}")
+        return place
