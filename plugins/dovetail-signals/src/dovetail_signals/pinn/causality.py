@@ -7,7 +7,7 @@ from typing import Final, final
 
 import attrs
 import torch
-from attrs import frozen
+from attrs import field, frozen
 from torch import Tensor, nn
 
 from dovetail_signals.pinn.problems import Problem
@@ -23,9 +23,9 @@ class Causality:
         threshold: a strictness is satisfied when the smallest weight is above this, 0 to 1.
     """
 
-    bins: int = 32
-    strictness: Sequence[float] = (1e-2, 1e-1, 1.0, 10.0, 100.0)
-    threshold: float = 0.99
+    bins: int = field(default=32)
+    strictness: Sequence[float] = field(default=(1e-2, 1e-1, 1.0, 10.0, 100.0))
+    threshold: float = field(default=0.99)
 
     @bins.validator
     def _check_bins(self, _attribute: attrs.Attribute[int], value: int) -> None:
