@@ -21,9 +21,7 @@ DATA = Path(os.environ.get("DOVETAIL_DATA", Path(__file__).parents[4] / "shared"
 
 def points(seed: int = 0, count: int = 50, coordinates: str = "xt") -> torch.Tensor:
     """Points with each coordinate from -1 to 1, and time from 0 to 1."""
-    drawn = torch.rand(
-        count, len(coordinates), generator=torch.Generator().manual_seed(seed), dtype=torch.float64
-    )
+    drawn = torch.rand(count, len(coordinates), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return torch.cat([2 * drawn[:, :-1] - 1, drawn[:, -1:]], dim=1)
 
 
@@ -81,7 +79,7 @@ def test_a_known_solution_leaves_nothing(name, seed):
 
 @pytest.mark.parametrize("name", SOLUTIONS)
 def test_what_is_no_solution_leaves_something(name):
-    """The same function a little larger is no solution of a nonlinear equation, nor a shifted coefficient of a linear one."""
+    """A larger function is no solution of a nonlinear equation, nor of a linear one with another coefficient."""
     equation, solution, coefficients = SOLUTIONS[name]
     changed = {key: 1.1 * value for key, value in coefficients.items()}
     linear = name in {"heat", "wave"}

@@ -27,6 +27,7 @@ from dovetail.track.page import (
     settings_section,
     tiles,
 )
+from dovetail.track.pictures import read_pictures
 from dovetail.track.runs import REPORT, Point, RunRecord, load_run, named, number, read_config, read_series, table
 
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
@@ -39,7 +40,8 @@ def write_report(folder: Path, *, plots: bool = True) -> Path:
 
     Args:
         folder: the run's folder, with ``run.json`` and, where there are any, ``metrics.jsonl`` and ``resolved.toml``.
-        plots: draw curves, into the report and as single files under ``plots/``.
+        plots: draw curves, into the report and as single files under ``plots/``, and show the pictures of the run's
+            parts.
 
     Raises:
         RunLookupError: the folder has no readable ``run.json``.
@@ -52,7 +54,7 @@ def write_report(folder: Path, *, plots: bool = True) -> Path:
     for name, chart in charts.items():
         _write(folder / "plots" / f"{_file_name(name)}.svg", _alone(chart))
     path = folder / REPORT
-    _write(path, render(run, charts))
+    _write(path, render(run, charts, list(read_pictures(folder)) if plots else ()))
     return path
 
 
@@ -60,7 +62,7 @@ def _write(path: Path, text: str) -> None:
     write_atomic(path, text.encode())
 
 
-def render(run: RunRecord, charts: Mapping[str, str]) -> str:
+def render(run: RunRecord, charts: Mapping[str, str], pictures: Sequence[str] = ()) -> str:
     """Return the report as HTML that is well-formed XML too."""
     test = table(run.data.get("test"))
     matrix = find_matrix(test)
@@ -69,6 +71,7 @@ def render(run: RunRecord, charts: Mapping[str, str]) -> str:
         header(run),
         tiles(run),
         f'<h2>Curves</h2><div class="charts">{"".join(map(card, charts.values()))}</div>' if charts else "",
+        f'<h2>Pictures</h2><div class="charts">{"".join(map(card, pictures))}</div>' if pictures else "",
         figures_table(run),
         confusion_section(matrix, table(run.data.get("data")).get("class_names")) if matrix else "",
         settings_section(read_config(run.folder), table(run.data.get("origins"))),

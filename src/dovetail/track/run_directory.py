@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import IO, Any, Final, Self
 
 from dovetail.storage.atomic import write_atomic
+from dovetail.track.pictures import write_picture
 from dovetail.track.runs import LOG, METRICS, RECORD, RESOLVED
 
 _LOCK: Final = ".lock"
@@ -29,8 +30,8 @@ class RunDirectoryError(OSError):
 class RunDirectory:
     """The folder of one run, held by one process.
 
-    In it are ``resolved.toml``, ``run.json``, ``metrics.jsonl``, ``log.txt``, ``report.html``, ``plots/`` and
-    ``checkpoints/``.
+    In it are ``resolved.toml``, ``run.json``, ``metrics.jsonl``, ``log.txt``, ``report.html``, ``plots/``,
+    ``pictures/`` and ``checkpoints/``.
     """
 
     def __init__(self, path: Path, *, checkpoints: Path | None = None, logs: Path | None = None) -> None:
@@ -101,6 +102,23 @@ class RunDirectory:
             self._metrics = (self.path / METRICS).open("a", encoding="utf-8")
         self._metrics.write(event_line(event, epoch=epoch, step=step, time=time, metrics=metrics))
         self._metrics.flush()
+
+    def add_picture(self, name: str, svg: str) -> Path:
+        """Give the report a picture, replacing one of the same name.
+
+        Args:
+            name: a plain word; pictures are shown in the order of their names.
+            svg: an ``<svg>`` element of shapes and text, whose ``aria-label`` says what it shows. The report's colours
+                are there as CSS variables such as ``var(--ink)``.
+
+        Returns:
+            Where it is kept, in ``pictures/``.
+
+        Raises:
+            PictureError: the name is no plain word, or the picture holds anything but shapes and text.
+            OSError: it cannot be written.
+        """
+        return write_picture(self.path, name, svg)
 
     @contextlib.contextmanager
     def logging(self) -> Iterator[None]:

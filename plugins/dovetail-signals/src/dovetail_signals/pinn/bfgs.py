@@ -25,8 +25,8 @@ class BFGS(torch.optim.Optimizer):
 
     Sources: Nocedal and Wright, «Numerical optimization», 2006, equation 6.17; the scaling is that of Al-Baali,
     «Numerical experience with a class of self-scaling quasi-Newton algorithms», J. Optim. Theory Appl. 96, 1998; for
-    PINNs: Urbán, Stefanou and Pons, «Unveiling the optimization process of physics-informed neural networks», J. Comput.
-    Phys. 523, 2025.
+    PINNs: Urbán, Stefanou and Pons, «Unveiling the optimization process of physics-informed neural networks»,
+    J. Comput. Phys. 523, 2025.
 
     Args:
         params: what to optimise, in one group; the run provides it.
@@ -127,7 +127,7 @@ class BFGS(torch.optim.Optimizer):
 
     @torch.no_grad()
     def _put(self, values: Tensor) -> None:
-        pieces = values.split([one.numel() for one in self._parameters])
+        pieces = torch.split(values, [one.numel() for one in self._parameters])
         for parameter, piece in zip(self._parameters, pieces, strict=True):
             parameter.copy_(piece.view_as(parameter))
 
