@@ -21,22 +21,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 
 from dovetail.checkpoint import format as checkpoint_format
 from dovetail.checkpoint.errors import CheckpointError
-from dovetail.checkpoint.format import (
-    FILES,
-    MANIFEST,
-    encode,
-    read_checkpoint,
-    read_manifest,
-    read_model,
-    verify,
-    write_checkpoint,
-)
+from dovetail.checkpoint.format import encode, read_checkpoint, read_model, write_checkpoint
+from dovetail.checkpoint.manifest import FILES, MANIFEST, canonical, read_manifest
+from dovetail.checkpoint.pieces import hashers
+from dovetail.checkpoint.tensor_file import NAMES, read_tensors, write_tensors
 from dovetail.checkpoint.tensors import dense, resolve, span
 from dovetail.checkpoint.tree import decode
+from dovetail.checkpoint.verify import problems, verify
 from dovetail.storage.atomic import PREFIX
 from dovetail.storage.errors import StorageError
 
@@ -344,6 +339,72 @@ def test_the_model_file_is_plain_safetensors(tmp_path):
     assert modes == {0o666 & ~umask}
 
 
+@pytest.mark.slow
+@given(
+    st.dictionaries(
+        st.text(max_size=4).filter(lambda name: name != "__metadata__"),
+        st.tuples(st.sampled_from(sorted(NAMES, key=str)), st.lists(st.integers(0, 3), max_size=3)),
+        max_size=6,
+    )
+)
+def test_the_files_are_those_of_the_safetensors_library(tmp_path_factory, kinds):
+    """Byte for byte, whatever the dtypes, shapes and names."""
+    tensors = {name: torch.arange(math.prod(shape)).reshape(shape).to(dtype) for name, (dtype, shape) in kinds.items()}
+    path = tmp_path_factory.mktemp("file") / "model.safetensors"
+
+    with hashers() as pool:
+        pieces = write_tensors(path, tensors, pool)()
+        found = read_tensors(path, pieces, pool)
+        assert equal({name: found[name] for name in tensors}, tensors)
+
+    assert path.read_bytes() == save(tensors, {"format": "pt"})
+
+
+def test_a_large_tensor_is_many_pieces(tmp_path):
+    """Each is hashed by itself, and damage anywhere in it is its own."""
+    large = torch.arange(10_000_000, dtype=torch.int32)
+    write_checkpoint(tmp_path / "a", {"model": {"large": large, "small": torch.ones(3)}})
+    path = tmp_path / "a" / "model.safetensors"
+
+    pieces = json.loads((tmp_path / "a" / "state.json").read_bytes())["pieces"]["model"]
+    head = pieces[0][0]
+
+    assert [end - head for end, _ in pieces] == [0, 12, 12 + (1 << 24), 12 + (2 << 24), 40_000_012]
+    assert torch.equal(read_model(tmp_path / "a")["large"], large)
+    for place in (30_000_000, head, 39_999_999):
+        with path.open("r+b") as file:
+            file.seek(place)
+            byte = file.read(1)
+            file.seek(place)
+            file.write(bytes([byte[0] ^ 1]))
+    assert [one.tensor for one in problems(tmp_path / "a")] == ["small", "large"]
+    with pytest.raises(CheckpointError, match=r"model.safetensors: this file is damaged: tensor 'small' does not"):
+        read_model(tmp_path / "a")
+
+
+def test_verifying_tells_how_far_it_is(saved):
+    """Every byte is counted once, but for the headers."""
+    told: list[int] = []
+
+    assert list(problems(saved, told=told.append)) == []
+    heads = [json.loads((saved / "state.json").read_bytes())["pieces"][file][0][0] for file in ("model", "state")]
+    assert sum(told) == sum(size for size, _ in read_manifest(saved).files.values()) - sum(heads)
+
+
+@pytest.mark.slow
+def test_verifying_needs_no_torch(saved):
+    """It is quick to start, also on a machine that cannot train."""
+    code = f"""
+import sys
+from pathlib import Path
+sys.modules["torch"] = sys.modules["numpy"] = None
+from dovetail.checkpoint.verify import verify
+print(verify(Path({str(saved)!r})).info["step"])
+"""
+
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"12\n"
+
+
 def test_shape_arithmetic():
     """Reach and density of strided tensors."""
     assert (span((2, 3), (3, 1)), span((2, 0), (3, 1)), span((), ()), span((2, 3), (0, 1))) == (6, 0, 1, 3)
@@ -492,17 +553,36 @@ def test_a_checkpoint_without_a_model(tmp_path):
 # --- strangers' checkpoints, whose digests are right ------------------------------------------------------------------
 
 
-def reseal(path: Path, **files: bytes) -> None:
-    """Change files of a checkpoint and make its manifest fit, as somebody hostile would."""
+def reseal(path: Path, **files: bytes | dict) -> None:
+    """Change files of a checkpoint and make its digests fit, as somebody hostile would; a dict changes state.json."""
+    tree = json.loads((path / "state.json").read_bytes())
     for name, content in files.items():
-        (path / name.replace("_", ".")).write_bytes(content)
+        if isinstance(content, dict):
+            tree |= content
+        elif name != "state_json":
+            (path / name.replace("_", ".")).write_bytes(content)
+            tree["pieces"][name.partition("_")[0]] = pieces_of(content)
+    (path / "state.json").write_bytes(
+        files["state_json"] if isinstance(files.get("state_json"), bytes) else json.dumps(tree).encode()
+    )
     manifest = json.loads((path / MANIFEST).read_bytes())
     del manifest["digest"]
     for name in FILES:
         content = (path / name).read_bytes()
-        manifest["files"][name] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    manifest["digest"] = hashlib.sha256(checkpoint_format._canonical(manifest)).hexdigest()
-    (path / MANIFEST).write_bytes(checkpoint_format._canonical(manifest))
+        hashed = content
+        if name != "state.json":
+            hashed = b"".join(bytes.fromhex(digest) for _, digest in tree["pieces"][name.partition(".")[0]])
+        manifest["files"][name] = {"size": len(content), "sha256": hashlib.sha256(hashed).hexdigest()}
+    manifest["digest"] = hashlib.sha256(canonical(manifest)).hexdigest()
+    (path / MANIFEST).write_bytes(canonical(manifest))
+
+
+def pieces_of(content: bytes) -> list:
+    """Return the pieces of a file of one tensor."""
+    head = min(len(content), 8 + int.from_bytes(content[:8], "little"))
+    ends = [end for end in dict.fromkeys((head, len(content))) if end]
+    starts = [0, *ends]
+    return [[end, hashlib.sha256(content[start:end]).hexdigest()] for start, end in zip(starts, ends, strict=False)]
 
 
 def header(tensors: dict, data: bytes = b"") -> bytes:
@@ -570,7 +650,7 @@ HOSTILE = {
 @pytest.mark.parametrize("node", HOSTILE.values(), ids=HOSTILE)
 def test_a_hostile_tree_is_refused(damaged, node):
     """One clear error, whatever it says."""
-    reseal(damaged, state_json=json.dumps({"tree": {"model": node}, "strides": {}}).encode())
+    reseal(damaged, state_json={"tree": {"model": node}})
 
     with pytest.raises(CheckpointError, match=r"state.json: the state cannot be read"):
         read_checkpoint(damaged)
@@ -601,9 +681,7 @@ def test_a_tree_that_is_none_is_refused(damaged, content):
 @pytest.mark.parametrize("strides", [[1 << 40], [-1], [1, 1], [2], "x", [None]])
 def test_hostile_strides_take_no_memory(damaged, strides):
     """Only those that fill the memory are taken."""
-    reseal(
-        damaged, state_json=json.dumps({"tree": {"w": {"$tensor": W}}, "strides": {"model": {"w": strides}}}).encode()
-    )
+    reseal(damaged, state_json={"tree": {"w": {"$tensor": W}}, "strides": {"model": {"w": strides}}})
 
     with pytest.raises(CheckpointError, match=r"model.safetensors: the tensors cannot be read"):
         read_checkpoint(damaged)
@@ -616,8 +694,8 @@ def manifest_with(**changes):
         manifest = json.loads((path / MANIFEST).read_bytes())
         del manifest["digest"]
         manifest |= changes
-        manifest["digest"] = hashlib.sha256(checkpoint_format._canonical(manifest)).hexdigest()
-        (path / MANIFEST).write_bytes(checkpoint_format._canonical(manifest))
+        manifest["digest"] = hashlib.sha256(canonical(manifest)).hexdigest()
+        (path / MANIFEST).write_bytes(canonical(manifest))
 
     return change
 

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, final
 from attrs import evolve, field, frozen
 
 from dovetail.checkpoint.errors import CheckpointError
-from dovetail.checkpoint.format import Encoded, Manifest, read_manifest, verify, write_checkpoint
+from dovetail.checkpoint.format import Encoded, write_checkpoint
+from dovetail.checkpoint.manifest import Manifest, read_manifest
+from dovetail.checkpoint.verify import verify
 from dovetail.storage.atomic import make_folder, reap, remove_folder, unfinished, write_atomic
 from dovetail.storage.errors import storage_error
 
@@ -130,7 +132,7 @@ class CheckpointManager:
     def list(self) -> Checkpoints:
         """Return the checkpoints on the disk, oldest first, those whose manifest or sizes are wrong left out and named.
 
-        Their contents are not read; :func:`~dovetail.checkpoint.format.verify` does that.
+        Their contents are not read; :func:`~dovetail.checkpoint.verify.verify` does that.
         """
         return self._marked([one for one in map(self._listed, self._folders()) if one is not None])
 

@@ -21,18 +21,12 @@ from typing import Any, Final, Self
 import torch
 from attrs import define, field, frozen
 
+from dovetail.checkpoint.manifest import MODEL, STATE
+from dovetail.checkpoint.tensor_file import NAMES
+
 Kept = dict[str, Any]
 Names = Mapping[str, Mapping[str, torch.Tensor]]
 
-#: The part of the state whose tensors get a file of their own, under their own names.
-MODEL: Final = "model"
-#: The file of all others.
-STATE: Final = "state"
-
-_NAMED: Final = {
-    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8,
-    torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.bool, torch.float8_e4m3fn, torch.float8_e5m2,
-}  # fmt: skip
 _DTYPES: Final = {
     str(value).removeprefix("torch."): value for value in vars(torch).values() if isinstance(value, torch.dtype)
 }
@@ -165,7 +159,7 @@ class Keeper:
 
 def _can_hold(one: _Geometry, cluster: Sequence[_Geometry]) -> bool:
     """Say whether keeping the elements of one tensor keeps the whole cluster."""
-    if one.dtype not in _NAMED:
+    if one.dtype not in NAMES:
         return False
     if all(other == one for other in cluster):
         # Gaps are nobody's; only elements that lie in one place several times need their memory kept.

@@ -58,12 +58,13 @@ def _fill(file: BinaryIO, source: Path | bytes) -> None:
     if isinstance(source, Path):
         with source.open("rb", buffering=0) as other:
             while chunk := other.read(_CHUNK):
-                _write_all(file, chunk)
+                write_all(file, chunk)
     else:
-        _write_all(file, source)
+        write_all(file, source)
 
 
-def _write_all(file: BinaryIO, data: bytes) -> None:
+def write_all(file: BinaryIO, data: bytes | memoryview) -> None:
+    """Write all of ``data`` to an unbuffered file, however much of it the system takes at a time."""
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(file.fileno(), rest) :]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-from dovetail.checkpoint.format import FILES, MANIFEST
+from dovetail.checkpoint.manifest import FILES, MANIFEST
 
 if TYPE_CHECKING:
     from dovetail.checkpoint.manager import Checkpoint
