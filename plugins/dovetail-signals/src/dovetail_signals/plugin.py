@@ -1,1 +1,42 @@
 """What this package offers for signals. Imports no torch: listing parts must cost nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dovetail import Component, hookimpl
+
+_DATA = ("deterministic", "classification")
+
+
+@hookimpl
+def dovetail_datasets() -> Iterator[Component]:
+    """Offer datasets."""
+    yield Component(
+        "signals.recordings",
+        "dovetail_signals.recordings:recordings",
+        summary="Windows of recordings (.npz, .wav, .mat, .csv) that a metadata CSV lists, kept apart when split.",
+        traits=(*_DATA, "regression"),
+        example={"path": "recordings", "target": "fault", "window": 64, "overlap": 0.5, "meta": ["rpm"]},
+    )
+    yield Component(
+        "signals.clips",
+        "dovetail_signals.clips:clips",
+        summary="Windows of many short recordings that lie end to end in one .npz.",
+        traits=(*_DATA, "regression"),
+        example={"path": "clips.npz", "target": "label", "window": 64},
+    )
+    yield Component(
+        "signals.simulated_rolling",
+        "dovetail_signals.simulated:simulated_rolling",
+        summary="Simulated vibration of a rolling-element bearing: impacts at its fault frequencies, slip, noise.",
+        traits=_DATA,
+        example={"recordings": 2, "seconds": 0.25, "window": 512, "meta": ["rpm", "severity"]},
+    )
+    yield Component(
+        "signals.simulated_journal",
+        "dovetail_signals.simulated:simulated_journal",
+        summary="Simulated vibration of a journal bearing: unbalance, misalignment, oil whirl, looseness, rub.",
+        traits=_DATA,
+        example={"recordings": 2, "seconds": 1.0, "window": 512, "meta": ["sommerfeld"]},
+    )

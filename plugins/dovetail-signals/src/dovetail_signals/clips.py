@@ -1,0 +1,90 @@
+"""One archive of many short recordings, end to end, as a dataset of windows: the form of the spoken-digit set."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+
+from dovetail import AtLeast, Between
+from dovetail_signals.recordings import Short, long_enough
+from dovetail_signals.windows import Recording, WindowSamples, cut
+
+
+def clips(
+    path: Path,
+    target: str,
+    *,
+    window: Annotated[int, AtLeast(2)],
+    overlap: Annotated[float, Between(0, 0.99)] = 0.0,
+    signal: str = "audio",
+    offsets: str = "offsets",
+    sample_rate: str = "sample_rate",
+    longest: Annotated[int | None, AtLeast(2)] = None,
+    task: Literal["classification", "regression"] = "classification",
+    meta: Sequence[str] = (),
+    classes: Sequence[str] = (),
+    short: Short = "pad",
+) -> WindowSamples:
+    """Return windows of the clips in a NumPy archive.
+
+    Args:
+        path: a ``.npz`` with all clips end to end, where each begins and ends, and one value for each clip in any
+            other array, by which it can be split.
+        target: the array to predict.
+        window: length of a window, in values.
+        overlap: share of a window that the next one repeats.
+        signal: the array with all clips end to end, [values]; whole numbers are scaled to -1 … 1.
+        offsets: the array with where each begins, and where the last ends, [clips + 1].
+        sample_rate: the array with the one sampling rate, in Hz.
+        longest: use at most so many values of each clip, from its start.
+        task: ``classification`` or ``regression``.
+        meta: arrays that travel with each window into the batch's ``meta``.
+        classes: the classes in the order of their indices; by default sorted.
+        short: what to do about a clip shorter than a window: ``pad`` it with zeros, ``drop`` it, or ``error``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: an array is missing, or they do not fit together.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    with np.load(path, allow_pickle=False) as archive:
+        missing = [name for name in (signal, offsets, sample_rate) if name not in archive.files]
+        if missing:
+            raise ValueError(f"{path}: there is no array '{missing[0]}'; there are {', '.join(archive.files)}")
+        arrays = {name: np.asarray(archive[name]) for name in archive.files}
+    sound, edges = arrays.pop(signal), arrays.pop(offsets)
+    rate = float(arrays.pop(sample_rate).reshape(()))
+    count = len(edges) - 1
+    if count < 1 or edges[0] < 0 or edges[-1] > len(sound) or (np.diff(edges) <= 0).any():
+        raise ValueError(f"{path}: '{offsets}' does not rise from 0 to at most the {len(sound)} values of '{signal}'")
+    facts = {name: values.tolist() for name, values in arrays.items() if values.shape == (count,)}
+    scale = float(2 ** (8 * sound.dtype.itemsize - 1)) if sound.dtype.kind == "i" else 1.0
+    scaled = torch.from_numpy(sound.astype(np.float32) / np.float32(scale))[None]
+    found = [
+        Recording(f"clip {number}", scaled[:, begin : min(end, begin + (longest or end))], rate, _facts(facts, number))
+        for number, (begin, end) in enumerate(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
+    ]
+    digest = hashlib.sha256(sound.tobytes() + edges.tobytes())
+    for name in sorted(facts):
+        digest.update(arrays[name].tobytes())
+    return cut(
+        long_enough(found, window, short),
+        window=window,
+        overlap=overlap,
+        target=target,
+        task=task,
+        meta=meta,
+        classes=classes,
+        fingerprint=digest.hexdigest(),
+    )
+
+
+def _facts(columns: dict[str, list[Any]], number: int) -> dict[str, Any]:
+    return {name: values[number] for name, values in columns.items()}

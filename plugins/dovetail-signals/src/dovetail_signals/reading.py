@@ -1,0 +1,166 @@
+"""Recordings from files: NumPy archives, WAV, MATLAB and CSV."""
+
+from __future__ import annotations
+
+import csv
+import warnings
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+Array = npt.NDArray[Any]
+
+SUFFIXES: Final = (".npz", ".wav", ".mat", ".csv")
+#: Names under which an archive may say its own sampling rate, in Hz.
+RATES: Final = ("fs", "sample_rate", "sampling_rate", "sr")
+
+
+def read_signal(path: Path, channels: Sequence[str]) -> tuple[torch.Tensor, float | None]:
+    """Return the signal [channels, length] float32 of a file, and its sampling rate in Hz where the file says it.
+
+    Whole numbers of a WAV file are scaled to -1 … 1; all else is taken as it is. Nothing in a file is executed.
+
+    Args:
+        path: a ``.npz``, ``.wav``, ``.mat`` (up to version 7) or ``.csv`` file.
+        channels: names of the arrays or columns that are the channels; of a WAV file, numbers from 0. None take the
+            only one there is, or of a WAV or CSV file all of them.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file cannot be read as what its name says, or does not have the channels; the message names it.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        arrays, rate = _arrays(path)
+        signal = _stacked(arrays, channels, every=path.suffix.lower() in {".wav", ".csv"})
+    except (ValueError, OSError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    if not np.isfinite(signal).all():
+        raise ValueError(f"{path}: the signal holds NaN or infinite values")
+    return torch.from_numpy(np.ascontiguousarray(signal, dtype=np.float32)), rate
+
+
+def _arrays(path: Path) -> tuple[dict[str, Array], float | None]:
+    match path.suffix.lower():
+        case ".npz":
+            return _npz(path)
+        case ".wav":
+            return _wav(path)
+        case ".mat":
+            return _mat(path)
+        case ".csv":
+            return _csv(path), None
+        case other:
+            raise ValueError(f"'{other}' is none of {', '.join(SUFFIXES)}")
+
+
+def _stacked(arrays: Mapping[str, Array], channels: Sequence[str], *, every: bool) -> Array:
+    signals = {
+        name: np.squeeze(array) for name, array in arrays.items() if array.dtype.kind in "fiu" and array.size > 1
+    }
+    signals = {name: array for name, array in signals.items() if array.ndim == 1}
+    if not channels and len(signals) > 1 and not every:
+        raise ValueError(f"there are the signals {', '.join(signals)}; say in `channels` which to take")
+    names = list(channels) or list(signals)
+    missing = [name for name in names if name not in signals]
+    if missing or not names:
+        raise ValueError(
+            f"there is no signal '{missing[0]}'; there are {', '.join(signals) or 'none'}"
+            if names
+            else "it has no signal"
+        )
+    lengths = {name: len(signals[name]) for name in names}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"its channels have different lengths: {lengths}")
+    return np.stack([signals[name].astype(np.float32) for name in names])
+
+
+def _rate_in(arrays: Mapping[str, Array]) -> float | None:
+    for name in RATES:
+        if name in arrays and arrays[name].size == 1:
+            return float(arrays[name].reshape(()))
+    return None
+
+
+def _npz(path: Path) -> tuple[dict[str, Array], float | None]:
+    # NumPy leaves a file open that turns out to be no archive.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        arrays = {name: np.asarray(archive[name]) for name in archive.files}
+    return arrays, _rate_in(arrays)
+
+
+def _mat(path: Path) -> tuple[dict[str, Array], float | None]:
+    from scipy.io import loadmat
+
+    try:
+        found = loadmat(path)
+    except NotImplementedError:
+        raise ValueError("MATLAB's format 7.3 is HDF5; save it with -v7") from None
+    arrays = {name: value for name, value in found.items() if isinstance(value, np.ndarray)}
+    # Fields of a structure are named as MATLAB names them: bearing.gs
+    for name, value in list(arrays.items()):
+        if value.dtype.names and value.size == 1:
+            fields = {f"{name}.{key}": np.asarray(value[key].item()) for key in value.dtype.names}
+            arrays |= fields
+    return arrays, _rate_in({name.rpartition(".")[2]: value for name, value in arrays.items()})
+
+
+def _wav(path: Path) -> tuple[dict[str, Array], float | None]:
+    from scipy.io import wavfile
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", wavfile.WavFileWarning)  # chunks of other programs, which hold no sound
+        rate, found = wavfile.read(path)
+    signal = np.asarray(found)
+    if signal.dtype == np.uint8:
+        signal = (signal.astype(np.float32) - 128) / 128
+    elif signal.dtype.kind == "i":
+        signal = signal.astype(np.float32) / float(2 ** (8 * signal.dtype.itemsize - 1))
+    columns = signal[:, None] if signal.ndim == 1 else signal
+    return {str(number): columns[:, number] for number in range(columns.shape[1])}, float(rate)
+
+
+def _csv(path: Path) -> dict[str, Array]:
+    with path.open(newline="", encoding="utf-8") as lines:
+        rows = [row for row in csv.reader(lines) if row]
+    if not rows:
+        raise ValueError("the file is empty")
+    header = not _is_number(rows[0][0])
+    names = [name.strip() for name in rows[0]] if header else [str(place) for place in range(len(rows[0]))]
+    body = rows[1:] if header else rows
+    for line, row in enumerate(body, start=1 + header):
+        if len(row) != len(names):
+            raise ValueError(f"line {line} has {len(row)} fields, not {len(names)}")
+    values = np.asarray(body, dtype=np.float64)
+    return {name: values[:, place] for place, name in enumerate(names)}
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def resample(signal: torch.Tensor, rate: float, wanted: float) -> torch.Tensor:
+    """Return a signal [channels, length] at another sampling rate, band-limited (a polyphase filter).
+
+    Raises:
+        ValueError: a rate is not a whole number of Hz.
+    """
+    if rate == wanted:
+        return signal
+    from scipy.signal import resample_poly
+
+    if not (float(rate).is_integer() and float(wanted).is_integer()):
+        raise ValueError(f"rates must be whole numbers of Hz to resample, got {rate:g} and {wanted:g}")
+    common = int(np.gcd(int(rate), int(wanted)))
+    changed = resample_poly(signal.numpy().astype(np.float64), int(wanted) // common, int(rate) // common, axis=1)
+    return torch.from_numpy(changed.astype(np.float32))

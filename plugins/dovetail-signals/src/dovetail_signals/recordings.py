@@ -1,0 +1,171 @@
+"""A folder of recordings and a table of what is known about them, as a dataset of windows."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from attrs import evolve
+
+from dovetail import AtLeast, Between, MoreThan
+from dovetail_signals.reading import read_signal, resample
+from dovetail_signals.windows import Recording, WindowSamples, cut
+
+Short = Literal["error", "pad", "drop"]
+
+
+def recordings(
+    path: Path,
+    target: str,
+    *,
+    window: Annotated[int, AtLeast(2)],
+    overlap: Annotated[float, Between(0, 0.99)] = 0.0,
+    metadata: str = "metadata.csv",
+    file: str = "file",
+    channels: Sequence[str] = (),
+    where: Mapping[str, Any] | None = None,
+    sample_rate: str | Annotated[float, MoreThan(0)] = "sample_rate_hz",
+    resample_to: Annotated[float | None, MoreThan(0)] = None,
+    task: Literal["classification", "regression"] = "classification",
+    meta: Sequence[str] = (),
+    classes: Sequence[str] = (),
+    short: Short = "error",
+) -> WindowSamples:
+    """Return windows of the recordings that a metadata table lists. Every column of the table can be split by.
+
+    A split keeps the windows of one recording on one side unless it says otherwise (``split.unit``).
+
+    Args:
+        path: the folder.
+        target: the metadata column to predict.
+        window: length of a window, in values.
+        overlap: share of a window that the next one repeats.
+        metadata: the table, a CSV file in the folder.
+        file: the column with each file's path from the folder: ``.npz``, ``.wav``, ``.mat`` or ``.csv``.
+        channels: the arrays or columns that are the channels; by default the only one there is.
+        where: take only recordings with this value in a column, or with one of a list: ``{ load_hp = [0, 1] }``.
+        sample_rate: the column with each recording's sampling rate in Hz, or the rate of all of them. What a file
+            says itself must agree.
+        resample_to: bring all recordings to this rate, in Hz. Without it, recordings of several rates are refused: a
+            model would tell them apart by their rate.
+        task: ``classification`` or ``regression``.
+        meta: columns that travel with each window into the batch's ``meta``, such as rpm and load.
+        classes: the classes in the order of their indices; by default sorted.
+        short: what to do about a recording shorter than a window: ``error``, ``pad`` it with zeros, or ``drop`` it.
+
+    Raises:
+        FileNotFoundError: the folder, the table, or a file is not there.
+        ValueError: the table or a file cannot be used, or the recordings have several sampling rates.
+    """
+    root = Path(path).expanduser()
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root}: no such folder")
+    table = root / metadata
+    rows = [row for row in _rows(table) if _chosen(row, where or {}, table)]
+    if not rows:
+        raise ValueError(f"{table}: no recording has {where}")
+    digest = hashlib.sha256(repr((sorted(channels), resample_to)).encode())
+    found = []
+    for row in rows:
+        if file not in row:
+            raise ValueError(f"{table}: file: there is no column '{file}'; there are {', '.join(row)}")
+        one = _read(root, str(row[file]), row, channels=channels, sample_rate=sample_rate, table=table)
+        digest.update(f"{one.name}\0{sorted(row.items())}\0".encode())
+        digest.update(one.signal.numpy().tobytes())
+        found.append(one)
+    found = at_one_rate(found, resample_to)
+    return cut(
+        long_enough(found, window, short),
+        window=window,
+        overlap=overlap,
+        target=target,
+        task=task,
+        meta=meta,
+        classes=classes,
+        fingerprint=digest.hexdigest(),
+    )
+
+
+def _rows(table: Path) -> list[dict[str, Any]]:
+    """Return the rows of a CSV file, numbers as numbers and nothing as None."""
+    if not table.is_file():
+        raise FileNotFoundError(f"{table}: no such file")
+    with table.open(newline="", encoding="utf-8") as lines:
+        reader = csv.DictReader(lines)
+        rows = list(reader)
+    for line, row in enumerate(rows, start=2):
+        if None in row or None in row.values():
+            raise ValueError(f"{table}:{line}: the row has not as many fields as the header")
+    return [{name: _cell(text) for name, text in row.items()} for row in rows]
+
+
+def _cell(text: str) -> Any:
+    for read in (int, float):
+        try:
+            return read(text)
+        except ValueError:
+            continue
+    return text.strip() or None
+
+
+def _chosen(row: Mapping[str, Any], where: Mapping[str, Any], table: Path) -> bool:
+    for name, wanted in where.items():
+        if name not in row:
+            raise ValueError(f"{table}: where: there is no column '{name}'; there are {', '.join(row)}")
+        if row[name] not in (wanted if isinstance(wanted, list) else [wanted]):
+            return False
+    return True
+
+
+def _read(
+    root: Path, name: str, row: Mapping[str, Any], *, channels: Sequence[str], sample_rate: str | float, table: Path
+) -> Recording:
+    path = root / name
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise ValueError(f"{table}: '{name}' lies outside of the folder")
+    signal, own = read_signal(path, channels)
+    said = row.get(sample_rate) if isinstance(sample_rate, str) else sample_rate
+    rate = own if said is None else float(said)
+    if rate is None:
+        raise ValueError(f"{path}: neither the file nor the column '{sample_rate}' tells its sampling rate")
+    if own is not None and rate != own:
+        raise ValueError(f"{path}: the file says {own:g} Hz, and the table {rate:g} Hz")
+    return Recording(name, signal, rate, row)
+
+
+def at_one_rate(recordings: list[Recording], wanted: float | None) -> list[Recording]:
+    """Return recordings of one sampling rate.
+
+    Raises:
+        ValueError: they have several, and no rate is wanted.
+    """
+    rates = sorted({one.sample_rate for one in recordings})
+    if wanted is None:
+        if len(rates) > 1:
+            odd = min(recordings, key=lambda one: sum(other.sample_rate == one.sample_rate for other in recordings))
+            shown = ", ".join(f"{rate:g} Hz" for rate in rates)
+            raise ValueError(
+                f"recordings of several sampling rates ({shown}; '{odd.name}' is one of the fewest): a model would "
+                f"learn the rate. Bring them to one with resample_to, or choose with where"
+            )
+        return recordings
+    return [evolve(one, signal=resample(one.signal, one.sample_rate, wanted), sample_rate=wanted) for one in recordings]
+
+
+def long_enough(recordings: list[Recording], window: int, short: Short) -> list[Recording]:
+    """Return recordings of at least a window, the shorter ones padded or dropped as asked."""
+    if short == "pad":
+        return [
+            evolve(one, signal=torch.nn.functional.pad(one.signal, (0, max(0, window - one.signal.shape[1]))))
+            for one in recordings
+        ]
+    if short == "drop":
+        kept = [one for one in recordings if one.signal.shape[1] >= window]
+        if not kept:
+            raise ValueError(f"every recording is shorter than one window of {window}")
+        return kept
+    return recordings

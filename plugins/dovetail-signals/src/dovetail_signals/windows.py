@@ -1,0 +1,224 @@
+"""Recordings cut into windows: a dataset that knows which windows belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self, final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from attrs import evolve, field, frozen
+
+from dovetail import Batch
+
+Array = npt.NDArray[Any]
+Indices = npt.NDArray[np.int64]
+
+
+@frozen(eq=False)
+class Recording:
+    """One recording, before it is cut."""
+
+    #: What it is called; no two recordings share a name.
+    name: str
+    #: [channels, length] float32.
+    signal: torch.Tensor
+    #: In Hz.
+    sample_rate: float
+    #: What is known about it: numbers and strings by name.
+    facts: Mapping[str, Any] = field(factory=dict)
+
+
+@final
+@frozen(eq=False, repr=False)
+class WindowSamples:
+    """Windows of recordings, held in memory once however much they overlap.
+
+    A sample is a dict with ``inputs`` [channels, window] float32, ``targets``, and the values of ``meta``. The windows
+    of one recording are a group, so that a split keeps them together, and their ``spans`` are in seconds.
+    """
+
+    #: Reading draws no random numbers.
+    deterministic: ClassVar[bool] = True
+
+    #: [channels, all recordings end to end] float32.
+    signal: torch.Tensor
+    #: [samples]: where in ``signal`` each window begins.
+    starts: Indices
+    window: int
+    #: [samples] int64 class indices, or [samples, 1] float32 values of a regression.
+    target_values: torch.Tensor
+    class_names: tuple[str, ...] | None
+    fingerprint: str
+    #: [samples]: the name of the recording.
+    groups: Array
+    #: [samples, 2]: begin and end within the recording, in seconds.
+    spans: npt.NDArray[np.float64]
+    columns: Mapping[str, Array]
+    meta: tuple[str, ...] = ()
+
+    @property
+    def num_classes(self) -> int | None:
+        """Number of classes; None for a regression."""
+        return None if self.class_names is None else len(self.class_names)
+
+    @property
+    def input_shape(self) -> tuple[int, int]:
+        """Channels and length of a window."""
+        return self.signal.shape[0], self.window
+
+    @property
+    def targets(self) -> Array:
+        """The targets as a 1-d array."""
+        return self.target_values.reshape(len(self)).numpy()
+
+    def column(self, name: str) -> Array:
+        """Return a fact about each window's recording, or ``recording`` itself; KeyError where there is none."""
+        if name == "recording":
+            return self.groups
+        if name not in self.columns:
+            raise KeyError(f"no column '{name}'; there are {', '.join(sorted([*self.columns, 'recording']))}")
+        return self.columns[name]
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        start = int(self.starts[index])
+        inputs = self.signal[:, start : start + self.window].clone()
+        values = {name: _plain(self.columns[name][index]) for name in self.meta}
+        return {"inputs": inputs, "targets": self.target_values[index], **values}
+
+    def get_batch(self, indices: Indices) -> Batch:
+        """Return what the default collator would make of the samples at ``indices``, all at once."""
+        places = torch.from_numpy(self.starts[indices])[:, None] + torch.arange(self.window)
+        batch = Batch(
+            inputs=self.signal[:, places].transpose(0, 1).contiguous(),
+            targets=self.target_values[torch.from_numpy(indices)],
+        )
+        if self.meta:
+            batch["meta"] = {name: _as_meta(self.columns[name][indices]) for name in self.meta}
+        return batch
+
+    def subset(self, indices: Indices) -> Self:
+        """Return a dataset of the samples at ``indices``, in that order, on the same signal."""
+        return evolve(
+            self,
+            starts=self.starts[indices],
+            target_values=self.target_values[torch.from_numpy(indices)],
+            groups=self.groups[indices],
+            spans=self.spans[indices],
+            columns={name: values[indices] for name, values in self.columns.items()},
+        )
+
+
+def cut(
+    recordings: Sequence[Recording],
+    *,
+    window: int,
+    overlap: float,
+    target: str,
+    task: str,
+    meta: Sequence[str],
+    classes: Sequence[str],
+    fingerprint: str,
+) -> WindowSamples:
+    """Cut recordings of one sampling rate into windows of ``window`` values; what is left at an end is not used.
+
+    Args:
+        recordings: all of one number of channels, each at least one window long.
+        window: length of a window, in values.
+        overlap: share of a window that the next one repeats, 0 to less than 1.
+        target: the fact to predict.
+        task: ``classification`` or ``regression``.
+        meta: facts that travel with each window into the batch's ``meta``.
+        classes: the classes in the order of their indices; by default sorted.
+        fingerprint: says what the recordings are.
+
+    Raises:
+        ValueError: a recording is too short, or has another number of channels or no target; a fact is unknown, or a
+            class is not among ``classes``.
+    """
+    hop = max(1, round(window * (1 - overlap)))
+    names = sorted({name for one in recordings for name in one.facts})
+    for option, asked in {"target": (target,), "meta": meta}.items():
+        for name in asked:
+            if name not in names:
+                raise ValueError(f"{option}: nothing is known by the name of '{name}'; there are {', '.join(names)}")
+    channels = recordings[0].signal.shape[0]
+    owner, starts, first, offset = [], [], [], 0
+    for number, one in enumerate(recordings):
+        if one.signal.shape[0] != channels:
+            raise ValueError(f"'{one.name}' has {one.signal.shape[0]} channels, '{recordings[0].name}' has {channels}")
+        length = one.signal.shape[1]
+        if length < window:
+            raise ValueError(f"'{one.name}' has {length} values, less than one window of {window}")
+        begins = np.arange(0, length - window + 1, hop)
+        owner.append(np.full(len(begins), number))
+        first.append(begins)
+        starts.append(begins + offset)
+        offset += length
+    of = np.concatenate(owner)
+    begins = np.concatenate(first)
+    rates = np.asarray([one.sample_rate for one in recordings])[of]
+    columns = {name: _column([one.facts.get(name) for one in recordings])[of] for name in names}
+    values, class_names = _targets([one.facts.get(target) for one in recordings], recordings, target, task, classes)
+    return WindowSamples(
+        torch.cat([one.signal for one in recordings], dim=1),
+        np.concatenate(starts).astype(np.int64),
+        window,
+        values[torch.from_numpy(of)],
+        class_names,
+        fingerprint,
+        np.asarray([one.name for one in recordings])[of],
+        np.stack([begins / rates, (begins + window) / rates], axis=1),
+        columns,
+        tuple(meta),
+    )
+
+
+def _targets(
+    found: list[Any], recordings: Sequence[Recording], target: str, task: str, classes: Sequence[str]
+) -> tuple[torch.Tensor, tuple[str, ...] | None]:
+    for one, value in zip(recordings, found, strict=True):
+        if value is None or value == "":
+            raise ValueError(f"'{one.name}' has no value of '{target}'")
+    if task == "regression":
+        try:
+            return torch.tensor([float(value) for value in found])[:, None], None
+        except ValueError as error:
+            raise ValueError(f"a regression needs numbers in '{target}': {error}") from None
+    labels = [str(value) for value in found]
+    names = tuple(classes) or tuple(sorted(set(labels), key=_natural))
+    for one, label in zip(recordings, labels, strict=True):
+        if label not in names:
+            raise ValueError(f"'{one.name}' has the class '{label}', which is not among classes = {list(names)}")
+    return torch.tensor([names.index(label) for label in labels]), names
+
+
+def _natural(label: str) -> tuple[float, str]:
+    """Sort numbers as numbers, before words."""
+    try:
+        return float(label), ""
+    except ValueError:
+        return float("inf"), label
+
+
+def _column(values: list[Any]) -> Array:
+    """Return numbers as an array of numbers (NaN where there is none), anything else as strings."""
+    if all(value is None or isinstance(value, int | float) for value in values):
+        if all(isinstance(value, int) for value in values):
+            return np.asarray(values, dtype=np.int64)
+        return np.asarray([np.nan if value is None else value for value in values], dtype=np.float64)
+    return np.asarray(["" if value is None else str(value) for value in values])
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _as_meta(values: Array) -> torch.Tensor | list[Any]:
+    if values.dtype.kind == "f":
+        return torch.from_numpy(values.astype(np.float32))
+    return torch.from_numpy(values.copy()) if values.dtype.kind == "i" else values.tolist()

@@ -1,0 +1,91 @@
+"""Every part passes the conformance kit, and only public names of Dovetail are used."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import dovetail
+import dovetail_signals
+from dovetail.kernel.kinds import KINDS
+from dovetail.kernel.plugins import Plugins
+from dovetail.testkit import NotApplicable
+from dovetail.testkit.runner import select_checks
+from dovetail.testkit.subject import Subject
+
+PLUGINS = Plugins.discover()
+#: Modules of Dovetail that anybody may import, beside the names in ``dovetail`` itself.
+PUBLIC = {"dovetail.ops", "dovetail.random"}
+
+
+def _npz(**arrays):
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+def _table(rows):
+    file = io.StringIO()
+    writer = csv.DictWriter(file, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue()
+
+
+_NOISE = np.random.default_rng(0).standard_normal((4, 400)).astype(np.float32)
+#: The files that the examples of our datasets name.
+FILES = {
+    "signals.recordings": {
+        "recordings/metadata.csv": _table(
+            [{"file": f"{row}.npz", "fault": f"f{row % 2}", "rpm": 1700, "sample_rate_hz": 1000} for row in range(4)]
+        ),
+        **{f"recordings/{row}.npz": _npz(DE=_NOISE[row]) for row in range(4)},
+    },
+    "signals.clips": {"clips.npz": _npz(audio=_NOISE[0], offsets=[0, 50, 200, 400], label=[0, 1, 0], sample_rate=8000)},
+}
+
+
+def _everything():
+    for kind in KINDS:
+        for one in PLUGINS.components(kind):
+            # Parts for differential equations have tests of their own.
+            if one.distribution == "dovetail-signals" and one.entry_point == "signals":
+                subject = Subject.find(one.qualified, kind=kind, files=FILES.get(one.name), plugins=PLUGINS)
+                for check in select_checks(subject, {}):
+                    yield pytest.param(subject, check, id=f"{kind}:{one.name}-{check.name}")
+
+
+@pytest.mark.parametrize("subject, check", list(_everything()))
+def test_ours_conform(subject, check):
+    """The check holds for the part."""
+    try:
+        check.run(subject)
+    except NotApplicable as reason:
+        pytest.skip(str(reason))
+
+
+def test_nothing_of_ours_is_broken():
+    """The plugin loads, and is known to offer parts."""
+    assert [str(broken) for broken in PLUGINS.broken if broken.distribution == "dovetail-signals"] == []
+    assert {one.name for one in PLUGINS.components("dataset")} >= set(FILES)
+
+
+def test_only_public_names_of_dovetail_are_used():
+    """Whatever a module imports of Dovetail is public: a name of `dovetail`, or its modules `ops` and `random`."""
+    imported = [
+        (str(path.name), node.module, name.name)
+        for path in Path(dovetail_signals.__file__).parent.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "dovetail"
+        for name in node.names
+    ]
+
+    assert imported
+    assert [
+        one for one in imported if one[1] not in PUBLIC and (one[1] != "dovetail" or one[2] not in dovetail.__all__)
+    ] == []
