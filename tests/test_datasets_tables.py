@@ -21,6 +21,8 @@ from dovetail.data.padding import ClassificationCollator
 from dovetail.data.rows import read_csv, read_numbers
 from dovetail.data.split import SplitOptions, split
 from dovetail.data.table import csv_table, jsonl_table
+from dovetail.run import run
+from small_runs import small
 
 TABLE = """name,height,weight,sex,label
 ann,1.7,60,f,yes
@@ -395,3 +397,20 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory, content):
         lines = str(error).count("data.csv")
 
     assert lines
+
+
+def test_a_run_learns_numbers_from_a_table(tmp_path):
+    """The table says how many numbers there are to predict; the model and the loss agree on their shape."""
+    path = tmp_path / "line.csv"
+    path.write_text("a,b,y\n" + "".join(f"{a},{b},{2 * a - b}\n" for a in range(10) for b in range(10)))
+    config = small(
+        tmp_path,
+        data={"type": "csv", "path": str(path), "target": "y", "task": "regression", "split": {}},
+        model={"type": "mlp", "hidden_dims": []},
+        loss={"type": "mse"},
+        optimizer={"type": "adamw", "lr": 0.1},
+        metrics={"accuracy": {"type": "r2"}},
+        training={"max_epochs": 50},
+    )
+
+    assert run(config).check().test_metrics["test_r2"] > 0.99

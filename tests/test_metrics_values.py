@@ -143,11 +143,11 @@ def test_updates_look_at_no_value(metric):
 def test_a_run_of_a_regression_reports_them(tmp_path):
     """On a line that an MLP learns, the test figures agree with one another."""
     time = torch.linspace(0, 2, 80)[:, None]
-    line = TensorSamples(time, 3 * time[:, 0] - 1, None, "line")
+    line = TensorSamples(time, 3 * time - 1, None, "line")
     config = small(
         tmp_path,
         data=Splits(line, line, line),
-        model={"type": "mlp", "hidden_dims": [16], "num_outputs": 1},
+        model={"type": "mlp", "hidden_dims": [16]},
         loss={"type": "mse"},
         metrics={name: {"type": name} for name in ("mae", "mse", "r2")} | {"accuracy": {"type": "mae"}},
         training={"max_epochs": 100},

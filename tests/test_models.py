@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from dovetail.losses.adapt import as_loss
 from dovetail.models.cnn import CNN
 from dovetail.models.encoder import Encoder
 from dovetail.models.layers import activation_layer
@@ -65,14 +64,14 @@ def test_outputs_have_the_shape_that_losses_expect(
     activation: str,
     batch_norm: bool,
 ) -> None:
-    """Classes give [batch, classes]; numbers [batch, numbers], or [batch] for one; every parameter gets a gradient."""
+    """Classes give [batch, classes]; numbers [batch, numbers]; every parameter gets a gradient."""
     name, size = outputs
     built = model(input_shape=shape, activation=activation, batch_norm=batch_norm, **{name: size})
 
     found = logits_of(built, torch.randn(batch, *shape))
     found.square().sum().backward()
 
-    assert tuple(found.shape) == ((batch,) if outputs == ("num_outputs", 1) else (batch, size))
+    assert tuple(found.shape) == (batch, size)
     assert all(one.grad is not None for one in built.parameters())
 
 
@@ -80,15 +79,6 @@ def test_outputs_have_the_shape_that_losses_expect(
 def test_a_number_of_outputs_comes_before_classes(model: type[nn.Module]) -> None:
     """A regression on a dataset with classes is possible: num_outputs wins over what the run provides."""
     assert logits_of(model(input_shape=(4, 4), num_classes=10, num_outputs=2), torch.randn(3, 4, 4)).shape == (3, 2)
-
-
-def test_a_regression_fits_a_column_of_targets() -> None:
-    """One output has the shape of a column, so that an elementwise loss takes it without broadcasting."""
-    model = MLP(input_shape=(3,), num_outputs=1)
-
-    result = as_loss(nn.MSELoss())(ModelOutput.from_raw(model(torch.randn(5, 3))), {"targets": torch.randn(5)})
-
-    assert result.weight == 5
 
 
 def test_the_encoder_offers_its_latent_vectors() -> None:

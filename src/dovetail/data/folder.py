@@ -154,6 +154,11 @@ class FolderSamples:
         return None if self.class_names is None else len(self.class_names)
 
     @property
+    def num_outputs(self) -> int | None:
+        """Numbers to predict for a sample of a regression; None where there are classes."""
+        return self.target_values.shape[-1] if self.class_names is None else None
+
+    @property
     def targets(self) -> Array:
         """The targets as a 1-d array."""
         return self.target_values.reshape(len(self)).numpy()

@@ -49,6 +49,11 @@ class TensorSamples:
         return None if self.class_names is None else len(self.class_names)
 
     @property
+    def num_outputs(self) -> int | None:
+        """Numbers to predict for a sample of a regression; None where there are classes."""
+        return self.target_values.shape[-1] if self.class_names is None else None
+
+    @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one sample's input."""
         return tuple(self.inputs.shape[1:])

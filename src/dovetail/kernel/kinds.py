@@ -221,8 +221,9 @@ class Kind:
     reserved: Mapping[str, Reserved] = field(factory=dict)
 
 
-_CLASSES: Final = {
+_TARGETS: Final = {
     "num_classes": "number of classes of the dataset, None for regression",
+    "num_outputs": "numbers to predict for a sample in a regression, None for classes",
     "class_counts": "training samples per class, a list of integers",
 }
 
@@ -231,7 +232,8 @@ _KINDS: Final = (
         "dataset",
         "dovetail_datasets",
         Dataset,
-        "a map-style dataset, or Splits; may say num_classes, class_names, targets, input_shape, column(name)",
+        "a map-style dataset, or Splits; may say num_classes, num_outputs, class_names, targets, input_shape, "
+        "column(name)",
         provides={"seed": "the run's seed"},
         reserved={
             "split": Reserved(
@@ -245,7 +247,7 @@ _KINDS: Final = (
         Transform,
         "(sample) -> sample; may draw from the global generators, which are seeded per sample. With the trait batched: "
         "transform_batch(batch, draws) -> batch, on the device, its numbers from draws",
-        provides={"num_classes": _CLASSES["num_classes"]},
+        provides={"num_classes": _TARGETS["num_classes"]},
         instead="transform_batch",
         reserved={
             "splits": Reserved(
@@ -260,7 +262,7 @@ _KINDS: Final = (
         "dovetail_collators",
         Collator,
         "(samples: list) -> Batch, keeping every sample",
-        provides={"num_classes": _CLASSES["num_classes"]},
+        provides={"num_classes": _TARGETS["num_classes"]},
     ),
     Kind(
         "model",
@@ -268,7 +270,8 @@ _KINDS: Final = (
         Model,
         "a torch.nn.Module",
         provides={
-            "num_classes": _CLASSES["num_classes"],
+            "num_classes": _TARGETS["num_classes"],
+            "num_outputs": _TARGETS["num_outputs"],
             "input_shape": "shape of one sample's input, a tuple of integers",
             "vocab_size": "number of distinct tokens of the dataset",
         },
@@ -278,7 +281,7 @@ _KINDS: Final = (
         "dovetail_losses",
         Loss,
         "(outputs: ModelOutput, batch: Batch) -> LossResult, or a plain (input, target) -> scalar, which is adapted",
-        provides=_CLASSES,
+        provides=_TARGETS,
     ),
     Kind(
         "optimizer",
@@ -319,7 +322,7 @@ _KINDS: Final = (
         "dovetail_metrics",
         Metric,
         "update(outputs, batch), compute() -> figures by name, reset()",
-        provides={"num_classes": _CLASSES["num_classes"]},
+        provides={"num_classes": _TARGETS["num_classes"]},
     ),
     Kind(
         "callback",

@@ -29,8 +29,8 @@ class CNN(nn.Module):
         input_shape: shape of one image, ``[channels, height, width]`` or ``[height, width]``; the dataset
             provides it.
         num_classes: classes to tell apart; the dataset provides it. Output ``[batch, num_classes]``.
-        num_outputs: predict this many numbers instead of classes. Output ``[batch, num_outputs]``,
-            ``[batch]`` for one.
+        num_outputs: predict this many numbers instead of classes; the dataset of a regression provides it.
+            Output ``[batch, num_outputs]``.
         channels: channels after each convolution.
         kernel_size: side of each convolution's window, odd, so that it has a middle.
         dropout: share of the pooled features set to zero while training, 0 to 1.
@@ -46,7 +46,7 @@ class CNN(nn.Module):
         input_shape: tuple[int, ...],
         *,
         num_classes: Annotated[int | None, Provided] = None,
-        num_outputs: Size | None = None,
+        num_outputs: Annotated[Size | None, Provided] = None,
         channels: Sequence[Size] = (32, 64),
         kernel_size: Size = 3,
         dropout: Annotated[float, Between(0, 1)] = 0.0,

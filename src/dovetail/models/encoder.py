@@ -31,8 +31,8 @@ class Encoder(nn.Module):
     Args:
         input_shape: shape of one sample, flattened on the way in; the dataset provides it.
         num_classes: classes to tell apart; the dataset provides it. Logits ``[batch, num_classes]``.
-        num_outputs: predict this many numbers instead of classes: ``[batch, num_outputs]``, or ``[batch]``
-            for one.
+        num_outputs: predict this many numbers instead of classes: ``[batch, num_outputs]``; the dataset of a
+            regression provides it.
         encoder_dim: size of the first layer, into which samples are projected.
         hidden_dims: sizes of the layers between that and the latent vector; may be empty.
         latent_dim: size of the latent vector.
@@ -49,7 +49,7 @@ class Encoder(nn.Module):
         input_shape: tuple[int, ...],
         *,
         num_classes: Annotated[int | None, Provided] = None,
-        num_outputs: Size | None = None,
+        num_outputs: Annotated[Size | None, Provided] = None,
         encoder_dim: Size = 256,
         hidden_dims: Sequence[Size] = (128, 64),
         latent_dim: Size = 32,

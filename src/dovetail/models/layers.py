@@ -55,8 +55,7 @@ class Head(nn.Linear):
     Args:
         features: size of what comes in.
         num_classes: predict classes: logits ``[batch, num_classes]``.
-        num_outputs: predict numbers instead: ``[batch, num_outputs]``, or ``[batch]`` for one, as a column of
-            targets has.
+        num_outputs: predict numbers instead: ``[batch, num_outputs]``.
 
     Raises:
         ValueError: neither is known, or one is below 1.
@@ -72,12 +71,6 @@ class Head(nn.Linear):
             raise ValueError(msg)
         check_sizes(**{"num_classes" if num_outputs is None else "num_outputs": [size]})
         super().__init__(features, size)
-        self._scalar = num_outputs == 1
-
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (torch's own name for it)
-        """Return the outputs of a batch of features."""
-        found = super().forward(input)
-        return found.squeeze(-1) if self._scalar else found
 
 
 def check_sizes(**sizes: Sequence[int]) -> None:

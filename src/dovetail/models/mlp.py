@@ -26,8 +26,8 @@ class MLP(nn.Module):
     Args:
         input_shape: shape of one sample, flattened on the way in; the dataset provides it.
         num_classes: classes to tell apart; the dataset provides it. Output ``[batch, num_classes]``.
-        num_outputs: predict this many numbers instead of classes. Output ``[batch, num_outputs]``,
-            ``[batch]`` for one.
+        num_outputs: predict this many numbers instead of classes; the dataset of a regression provides it.
+            Output ``[batch, num_outputs]``.
         hidden_dims: sizes of the hidden layers; none makes it a linear model.
         dropout: share of hidden values set to zero while training, 0 to 1.
         activation: after each hidden layer.
@@ -42,7 +42,7 @@ class MLP(nn.Module):
         input_shape: tuple[int, ...],
         *,
         num_classes: Annotated[int | None, Provided] = None,
-        num_outputs: Size | None = None,
+        num_outputs: Annotated[Size | None, Provided] = None,
         hidden_dims: Sequence[Size] = (128, 64),
         dropout: Annotated[float, Between(0, 1)] = 0.0,
         activation: Activation = "relu",

@@ -41,7 +41,7 @@ class Data:
 
     loaders: Loaders
     transforms: Mapping[str, Any]
-    #: What parts may ask for: ``num_classes``, ``class_counts``, ``input_shape``, ``vocab_size``, ``seed``.
+    #: What parts may ask for: ``seed`` and what the dataset says of itself, such as ``num_classes``.
     provided: Mapping[str, Any]
     #: For the record: fingerprint, sizes, num_classes, class_names.
     facts: Mapping[str, Any] = field(factory=dict)
@@ -83,6 +83,7 @@ class Data:
         provided = {
             "seed": seed,
             "num_classes": num_classes,
+            "num_outputs": getattr(train, "num_outputs", None),
             "class_counts": explained("data", lambda: _class_counts(train, num_classes)),
             "input_shape": shape,
             "vocab_size": getattr(train, "vocab_size", None),
