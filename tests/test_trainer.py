@@ -531,7 +531,7 @@ def test_a_loss_that_is_no_number_ends_the_run_one_update_late(tmp_path, device_
 
     assert outcome.status == "failed"
     assert isinstance(outcome.error, NonFiniteLossError)
-    assert "by update 10 (epoch 2)" in outcome.reason
+    assert "by update 10 (epoch 2, batch 3)" in outcome.reason
     assert "training.max_grad_norm = 1.0" in outcome.reason
     assert count == 10
     assert keep.run.checkpoints.latest().step == keep.run.checkpoints.best().step == 7

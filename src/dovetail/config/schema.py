@@ -161,6 +161,12 @@ class TrainingSection:
         "fp32", "number format of the forward and backward pass; bf16 and fp16 are mixed precision"
     )
     max_grad_norm: float | None = setting(1.0, "clip the global gradient norm to this", MoreThan(0))
+    nan_policy: Literal["stop", "skip", "roll_back"] = setting(
+        "stop",
+        "what to do when a loss or a gradient is NaN or infinite: end the run, leave out the update, or go back to the "
+        "weights of the last checkpoint",
+    )
+    max_roll_backs: int = setting(3, "how often to go back before the run ends after all", AtLeast(1))
     accumulate: int = setting(1, "batches per optimizer update", AtLeast(1))
     validate_every: int | Every = setting(
         Factory(lambda: Every(epochs=1)),

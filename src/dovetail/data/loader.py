@@ -14,6 +14,7 @@ from dovetail.data.batch import Batch, map_tensors, to_device
 from dovetail.data.collators import DefaultCollator
 from dovetail.data.errors import DataError
 from dovetail.data.sampler import Address, AddressedSampler
+from dovetail.data.samples import Indices
 from dovetail.data.seeding import KeptGlobals, seed_globals
 from dovetail.random import Draws
 
@@ -195,6 +196,15 @@ class Loader:
 
     def __iter__(self) -> Iterator[Batch]:
         return self.batches(self.epoch)
+
+    def indices(self, epoch: int, number: int) -> Indices:
+        """Return which samples make up batch ``number``, from 0, of ``epoch``."""
+        size = self.batch_size
+        return self.sampler.order(epoch)[number * size : (number + 1) * size]
+
+    def reread(self, epoch: int, indices: Indices) -> Batch:
+        """Return the samples at ``indices`` as ``epoch`` has them, in one batch, read in this process."""
+        return self._fetch((epoch, indices))
 
     def batches(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
         """Return the batches of ``epoch`` from number ``start_batch`` on; those before it are not read.

@@ -12,7 +12,7 @@ import torch
 from dovetail.data.batch import batch_size
 from dovetail.losses.result import LossResult
 from dovetail.train import phases
-from dovetail.train.errors import NonFiniteLossError
+from dovetail.train.nonfinite import Recovery
 from dovetail.train.precision import autocasting
 from dovetail.train.tape import LossTape
 
@@ -36,7 +36,8 @@ class TrainingLoop:
             run.hooks.dovetail_batch_start or None,
             run.hooks.dovetail_batch_end or None,
         )
-        self.tape = LossTape(run.device)
+        self.tape = LossTape(run.device, leave_out_faults=True)
+        self._recover = Recovery(run)
         #: The update, and the ``time.monotonic()``, from which on ``when_due`` is to be called.
         self.due_step, self.due_at = math.inf, math.inf
         self.look_up()
@@ -76,11 +77,11 @@ class TrainingLoop:
         """Make one optimizer update from ``batches``, exactly averaged: the whole training step.
 
         Raises:
-            NonFiniteLossError: an earlier update's loss was NaN or infinite.
+            NonFiniteLossError: an earlier update's loss was NaN or infinite, and ``training.nan_policy`` says to stop.
         """
         run, state, tape, gradients = self._run, self._run.state, self.tape, self._gradients
         if tape.broken():
-            self._refuse()
+            self._recover(tape.take_faults())
         if self._batch_start is not None:
             self._batch_start(run=run, step=state.step)
         first: list[LossResult] = []
@@ -111,25 +112,9 @@ class TrainingLoop:
             self._batch_end(run=run, step=state.step, loss=loss)
 
     def check(self) -> None:
-        """Wait for the device, and refuse to go on with a loss that is not a number.
+        """Wait for the device, and do what ``training.nan_policy`` says about a loss or a gradient that is no number.
 
         Raises:
-            NonFiniteLossError: the loss of an update of this epoch was NaN or infinite, or the norm of its gradients
-                was, which half precision alone recovers from.
+            NonFiniteLossError: it says to stop, or there is no going on.
         """
-        self.tape.read()
-        sums = self.tape.epoch
-        if not math.isfinite(sums.total) or (sums.overflows and self._run.parts.scaler is None):
-            self._refuse()
-
-    def _refuse(self) -> None:
-        config, state = self._run.config, self._run.state
-        advice = ["a lower optimizer.lr"]
-        if config.training.max_grad_norm is None:
-            advice.append("training.max_grad_norm = 1.0")
-        if config.training.precision == "fp16":
-            advice.append('training.precision = "bf16"')
-        raise NonFiniteLossError(
-            f"the loss or its gradient became NaN or infinite by update {state.step} (epoch {state.epoch}), so these "
-            f"weights are not saved. Try {', '.join(advice)}, and look for NaN or huge values in the data"
-        )
+        self._recover(self.tape.take_faults())

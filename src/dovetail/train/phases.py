@@ -82,9 +82,13 @@ def build_phases(
         if not groups:
             raise BuildError(path, "there are no parameters to train")
         optimizer = build(part, {**provided, "params": groups})
-        gradients = Gradients(optimizer, max_norm=config.training.max_grad_norm, scaler=scaler)
+        skips = config.training.nan_policy == "skip"
+        gradients = Gradients(optimizer, max_norm=config.training.max_grad_norm, scaler=scaler, skip_nonfinite=skips)
         if gradients.asks_again and scaler is not None:
             raise BuildError(part.path, f"{part.name} asks for the loss several times, which fp16 cannot give it")
+        if gradients.asks_again and skips:
+            message = f"{part.name} asks for the loss several times, so no update of it can be left out"
+            raise BuildError("training.nan_policy", message)
         scheduler, schedule = _schedule(config, section.scheduler or config.scheduler, optimizer, length, provided)
         name = section.name or f"{number + 1}, {part.name}"
         apart = set(frozen)

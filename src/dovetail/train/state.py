@@ -29,6 +29,8 @@ class TrainState:
     phase: int = 0
     phase_epoch: int = 0
     phase_step: int = 0
+    #: How often it went back to the weights of a checkpoint, after a loss or a gradient that was no number.
+    roll_backs: int = 0
     #: The best value of the monitored metric; None until there is one.
     best_metric: float | None = None
     best_epoch: int | None = None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 import torch
-from attrs import define, field
+from attrs import define, field, frozen
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ class Sums:
     parts: dict[str, tuple[float, float]] = field(factory=dict)
     #: The largest finite norm of the gradients before clipping; None where there was none.
     gradient_norm: float | None = None
-    #: Updates whose gradients had a norm that was NaN or infinite.
-    overflows: int = 0
     samples: int = 0
 
     def means(self, prefix: str) -> dict[str, float]:
@@ -43,12 +41,32 @@ class Sums:
         return figures
 
 
+@frozen
+class Faults:
+    """Losses and gradients that were NaN or infinite: how many batches, and how many updates, ago; 0 is the last."""
+
+    batches: tuple[int, ...] = ()
+    updates: tuple[int, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.batches or self.updates)
+
+
 class LossTape:
     """Takes the losses of batches, and gives their means."""
 
-    def __init__(self, device: torch.device, length: int = 64) -> None:
-        """Make room for ``length`` batches between two readings; a fuller tape reads itself."""
-        self._device = device
+    def __init__(self, device: torch.device, length: int = 64, *, leave_out_faults: bool = False) -> None:
+        """Make room for ``length`` batches between two readings; a fuller tape reads itself.
+
+        Args:
+            device: where losses are.
+            length: how many.
+            leave_out_faults: leave batches whose loss is NaN or infinite out of the sums.
+        """
+        self._device, self._leave_out_faults = device, leave_out_faults
+        # Batches and updates since the tape was made, and which of them were no numbers.
+        self._batches = self._updates = 0
+        self._faults: tuple[list[int], list[int]] = ([], [])
         # Infinite stands for a value that has not arrived from the device.
         self._memory = torch.full((length,), math.inf, pin_memory=device.type == "cuda")
         self._slots = list(self._memory.unbind())
@@ -80,6 +98,8 @@ class LossTape:
 
     def broken(self) -> bool:
         """Say whether a loss that has arrived is NaN or infinite, without waiting for those that have not."""
+        if self._faults[0]:  # seen while reading
+            return True
         while self._looked_at < len(self._weights):
             value = self._seen[self._looked_at]
             if not math.isfinite(value):
@@ -98,21 +118,36 @@ class LossTape:
         parts = _by_name(self._parts)
         norms = _values(self._norms)
         finite = [norm for norm in norms if math.isfinite(norm)]
+        faults = [place for place in range(len(weights)) if not math.isfinite(totals[place])]
+        left_out = set(faults) if self._leave_out_faults else set()
+        self._faults[0].extend(self._batches + place for place in faults)
+        self._faults[1].extend(self._updates + place for place, norm in enumerate(norms) if not math.isfinite(norm))
+        self._batches, self._updates = self._batches + len(weights), self._updates + len(norms)
         for sums in (self.epoch, self.interval):
             sums.samples += self._samples
-            sums.overflows += len(norms) - len(finite)
             if finite:
                 sums.gradient_norm = max(*finite, sums.gradient_norm or 0.0)
             # One after another and not as one sum, so that it makes no difference when the tape is read.
             for place, weight in enumerate(weights):
-                sums.total += totals[place] * weight
-                sums.weight += weight
+                if place not in left_out:
+                    sums.total += totals[place] * weight
+                    sums.weight += weight
             for name, values in parts.items():
                 total, of = sums.parts.get(name, (0.0, 0.0))
                 for place, value in values:
-                    total, of = total + value * weights[place], of + weights[place]
+                    if place not in left_out:
+                        total, of = total + value * weights[place], of + weights[place]
                 sums.parts[name] = total, of
         self._clear()
+
+    def take_faults(self) -> Faults:
+        """Wait for the device, and return what was NaN or infinite since the last call."""
+        self.read()
+        batches, updates = self._faults
+        self._faults = ([], [])
+        return Faults(
+            tuple(self._batches - 1 - one for one in batches), tuple(self._updates - 1 - one for one in updates)
+        )
 
     def start_interval(self) -> Sums:
         """Return the sums since the last log, and begin anew."""

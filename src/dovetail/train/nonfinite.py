@@ -1,0 +1,215 @@
+"""What to do when a loss or a gradient is NaN or infinite: end the run, leave out the update, or go back."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from dovetail.checkpoint.errors import CheckpointError
+from dovetail.checkpoint.format import read_checkpoint
+from dovetail.data.loader import Loader
+from dovetail.train.errors import NonFiniteLossError
+
+if TYPE_CHECKING:
+    from dovetail.train.context import Run
+    from dovetail.train.tape import Faults
+
+_logger: Final = logging.getLogger("dovetail.train")
+_NAMED: Final = 5  # so many parameters or samples are named in a message
+
+
+class Recovery:
+    """Does what ``training.nan_policy`` says about losses and gradients that are no numbers.
+
+    It hears of them an update late, since nothing waits for the device. By then ``"skip"`` has left out the update, on
+    the device; ``"stop"`` and ``"roll_back"`` leave it to the last checkpoint.
+    """
+
+    def __init__(self, run: Run) -> None:
+        """Act for ``run``."""
+        self._run = run
+
+    def __call__(self, faults: Faults) -> None:
+        """Act on ``faults``.
+
+        Raises:
+            NonFiniteLossError: the policy is to stop, or nothing else helps.
+        """
+        run = self._run
+        if run.parts.scaler is not None and not faults.batches:
+            return  # half precision recovers from gradients that are too large by a smaller scale
+        if not faults:
+            return
+        policy = run.config.training.nan_policy
+        what = self._found(faults)
+        if policy == "stop":
+            raise self._refusal(f"{what}, so these weights are not saved")
+        if policy == "skip":
+            self._skip(what, faults)
+        else:
+            self._roll_back(what)
+
+    # --- the policies -----------------------------------------------------------------------------------------------
+
+    def _skip(self, what: str, faults: Faults) -> None:
+        run = self._run
+        spoiled = _not_finite(_tensors_of(run))
+        if spoiled:
+            # Skipping cannot heal them: a batch norm, say, has taken the batch in while it ran forward.
+            raise self._refusal(
+                f"{what}, and {_listed(spoiled)} in the model now hold NaN or infinite values, which skipping the "
+                'update cannot undo. training.nan_policy = "roll_back" can'
+            )
+        if run.gradients.norm is None:
+            raise self._refusal(f"{what}, and an update whose gradients nothing measures cannot be left out")
+        done = "the update was left out" if faults.updates else "its gradients are finite, so the update was made"
+        run.alert("nan_skipped", f"{what}; {done}")
+
+    def _roll_back(self, what: str) -> None:
+        run, limit = self._run, self._run.config.training.max_roll_backs
+        if run.state.roll_backs >= limit:
+            raise self._refusal(f"{what}. The run has gone back {limit} times, which is training.max_roll_backs")
+        checkpoint = self._restore()
+        if checkpoint is None:
+            raise self._refusal(f"{what}, and there is no sound checkpoint yet to go back to")
+        run.state.roll_backs += 1
+        run.alert(
+            "rolled_back",
+            f"{what}; back to the weights of update {checkpoint.step}, time {run.state.roll_backs} of {limit}, and on "
+            "with the batches that follow",
+            checkpoint=checkpoint.path.name,
+            roll_backs=run.state.roll_backs,
+        )
+
+    def _restore(self) -> Any:
+        """Take the weights, and what the optimizer knows, from the last checkpoint that is whole and finite.
+
+        Where training is, and so the data to come and the learning rate, stays: the same batches once more would give
+        the same end.
+        """
+        run = self._run
+        for checkpoint in reversed(run.checkpoints.list()):
+            try:
+                saved = read_checkpoint(checkpoint.path)
+            except CheckpointError as error:
+                _logger.warning("passing over a damaged checkpoint: %s", error)
+                continue
+            if _not_finite((name, value) for name, value in saved["model"].items() if isinstance(value, Tensor)):
+                _logger.warning("passing over %s: it holds NaN or infinite weights", checkpoint.path.name)
+                continue
+            run.gradients.clear()
+            run.parts.model.load_state_dict(saved["model"])
+            for name, part in (("loss", run.parts.loss), ("scaler", run.parts.scaler)):
+                if name in saved and part is not None:
+                    part.load_state_dict(saved[name])
+            if saved["training"]["state"]["phase"] == run.state.phase:
+                _load_optimizer(run.parts.optimizer, saved["optimizer"])
+            else:
+                run.parts.optimizer.state.clear()  # what is saved is another one's
+            return checkpoint
+        return None
+
+    # --- what happened ------------------------------------------------------------------------------------------------
+
+    def _found(self, faults: Faults) -> str:
+        """Say what is no number, where, and whose fault it may be."""
+        run, state = self._run, self._run.state
+        known = [state.batch - 1 - ago for ago in faults.batches] or self._batches_of(faults.updates)
+        numbers = sorted({one for one in known if one >= 0})
+        place = f"epoch {state.epoch}"
+        if numbers:
+            place += f", batch{'es' if len(numbers) > 1 else ''} {_listed(one + 1 for one in numbers)}"
+        said = [f"the loss or its gradient became NaN or infinite by update {state.step} ({place})"]
+        loader = run.parts.loaders.train
+        if numbers and isinstance(loader, Loader):
+            said += _in_data(loader, state.epoch, numbers)
+        if 0 in faults.updates or 0 in faults.batches:  # those of the last update are still there
+            said += self._in_gradients()
+        return "; ".join(said)
+
+    def _batches_of(self, updates: Sequence[int]) -> list[int]:
+        """Return the batches of updates so many ago, among those of the epoch."""
+        batches, each = self._run.state.batch, self._run.config.training.accumulate
+        last = batches % each or each
+        ends = [batches if ago == 0 else batches - last - (ago - 1) * each for ago in updates]
+        return [
+            one for ago, end in zip(updates, ends, strict=True) for one in range(end - (each if ago else last), end)
+        ]
+
+    def _in_gradients(self) -> Iterable[str]:
+        gradients, names = self._run.gradients, _names(self._run)
+        parameters = gradients.measured()
+        norms = gradients.norms
+        if norms is None or len(norms) != len(parameters):  # nothing clips, so they lie as they were computed
+            norms = torch.stack([one.grad.norm() for one in parameters if one.grad is not None] or [torch.zeros(0)])
+        broken = [names[id(one)] for one, fine in zip(parameters, norms.isfinite().tolist(), strict=True) if not fine]
+        if broken:
+            yield f"the gradients of {_listed(broken)} are not finite"
+
+    def _refusal(self, what: str) -> NonFiniteLossError:
+        training = self._run.config.training
+        advice = ["a lower optimizer.lr"]
+        if training.max_grad_norm is None:
+            advice.append("training.max_grad_norm = 1.0")
+        if training.precision == "fp16":
+            advice.append('training.precision = "bf16"')
+        if training.nan_policy == "stop":
+            advice.append('training.nan_policy = "skip" or "roll_back"')
+        return NonFiniteLossError(f"{what}. Try {', '.join(advice)}, and look for NaN or huge values in the data")
+
+
+def _in_data(loader: Loader, epoch: int, numbers: Sequence[int]) -> Iterable[str]:
+    """Say which samples the batches were made of, and which of those hold what is no number."""
+    indices = [int(index) for number in numbers for index in loader.indices(epoch, number)]
+    yield f"training samples {_listed(indices)}"
+    broken = [index for number in numbers for index in _spoiled(loader, epoch, number)]
+    if broken:
+        many = len(broken) > 1
+        yield f"sample{'s' * many} {_listed(broken)} hold{'s' * (not many)} NaN or infinite values"
+
+
+def _spoiled(loader: Loader, epoch: int, number: int) -> list[int]:
+    indices = loader.indices(epoch, number)
+    rows = torch.zeros(len(indices), dtype=torch.bool)
+    batch: Mapping[str, Any] = loader.reread(epoch, indices)
+    for key in ("inputs", "targets"):
+        values = batch.get(key)
+        for value in values.values() if isinstance(values, Mapping) else [values]:
+            if isinstance(value, Tensor) and value.is_floating_point() and len(value) == len(rows):
+                rows |= ~value.isfinite().flatten(1).all(1) if value.ndim > 1 else ~value.isfinite()
+    return [int(index) for index, spoiled in zip(indices, rows.tolist(), strict=True) if spoiled]
+
+
+def _names(run: Run) -> dict[int, str]:
+    """Return the name of every parameter, by its id."""
+    names = {id(one): name for name, one in run.parts.model.named_parameters()}
+    if isinstance(run.parts.loss, nn.Module):
+        names |= {id(one): f"loss.{name}" for name, one in run.parts.loss.named_parameters()}
+    return names
+
+
+def _tensors_of(run: Run) -> Iterable[tuple[str, Tensor]]:
+    yield from run.parts.model.named_parameters()
+    yield from run.parts.model.named_buffers()
+
+
+def _not_finite(named: Iterable[tuple[str, Tensor]]) -> list[str]:
+    return [name for name, value in named if value.is_floating_point() and not value.isfinite().all()]
+
+
+def _listed(values: Iterable[object]) -> str:
+    named = [str(one) for one in values]
+    more = len(named) - _NAMED
+    return ", ".join(named[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Give ``optimizer`` the saved moments, but leave it the learning rate, and whatever else a schedule moves."""
+    now = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+    optimizer.load_state_dict(saved)
+    for group, own in zip(optimizer.param_groups, now, strict=True):
+        group.update(own)
