@@ -40,3 +40,56 @@ def dovetail_datasets() -> Iterator[Component]:
         traits=_DATA,
         example={"recordings": 2, "seconds": 1.0, "window": 512, "meta": ["sommerfeld"]},
     )
+
+
+_SIGNAL = ("batched", "deterministic", "every_split")
+
+
+@hookimpl
+def dovetail_transforms() -> Iterator[Component]:
+    """Offer representations and augmentation."""
+    yield Component(
+        "signals.stft",
+        "dovetail_signals.tfr:STFT",
+        summary="Signals as spectrograms in decibels, by the short-time Fourier transform.",
+        traits=_SIGNAL,
+    )
+    yield Component(
+        "signals.log_mel",
+        "dovetail_signals.tfr:LogMel",
+        summary="Signals as log-mel spectrograms.",
+        traits=_SIGNAL,
+        example={"sample_rate": 12000.0},
+    )
+    yield Component(
+        "signals.cwt",
+        "dovetail_signals.tfr:CWT",
+        summary="Signals as scalograms in decibels, by Morlet's wavelet.",
+        traits=_SIGNAL,
+        example={"sample_rate": 12000.0},
+    )
+    yield Component(
+        "signals.envelope_spectrum",
+        "dovetail_signals.tfr:EnvelopeSpectrum",
+        summary="Signals as spectra of their envelope, where bearing faults show.",
+        traits=_SIGNAL,
+        example={"sample_rate": 12000.0, "band": [2000.0, 5000.0]},
+    )
+    yield Component(
+        "signals.spectral_kurtosis",
+        "dovetail_signals.tfr:SpectralKurtosis",
+        summary="Signals as the impulsiveness of each frequency.",
+        traits=_SIGNAL,
+    )
+    yield Component(
+        "signals.multi_tfr",
+        "dovetail_signals.tfr:MultiTFR",
+        summary="Signals in several representations at once.",
+        traits=_SIGNAL,
+        example={
+            "representations": {
+                "stft": {"type": "signals.stft"},
+                "envelope": {"type": "signals.envelope_spectrum", "sample_rate": 12000.0},
+            }
+        },
+    )

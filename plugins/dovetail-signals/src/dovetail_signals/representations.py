@@ -1,0 +1,169 @@
+"""Time–frequency representations of batches of signals, on any device, differentiable.
+
+All take signals [..., time] in float32 or float64 and return [..., frequencies, times] or [..., frequencies].
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+_TINY = 1e-10  # below any power that a float32 signal of ordinary scale can show
+
+
+def stft_power(signals: Tensor, *, n_fft: int, hop: int) -> Tensor:
+    """Return the power |X|² of the short-time Fourier transform with a Hann window.
+
+    Windows that would reach beyond an end are left out, so nothing is padded.
+
+    Args:
+        signals: [..., time].
+        n_fft: length of a window, in samples; no more than the signal's.
+        hop: samples between windows.
+
+    Returns:
+        [..., n_fft // 2 + 1, (time - n_fft) // hop + 1], the power at k · rate / n_fft Hz.
+
+    Raises:
+        ValueError: the signal is shorter than a window.
+    """
+    if signals.shape[-1] < n_fft:
+        raise ValueError(f"n_fft = {n_fft} needs signals of at least that length, got {signals.shape[-1]}")
+    window = torch.hann_window(n_fft, dtype=signals.dtype, device=signals.device)
+    spectrum = torch.fft.rfft(signals.unfold(-1, n_fft, hop) * window)
+    power: Tensor = spectrum.real.square() + spectrum.imag.square()
+    return power.transpose(-1, -2)
+
+
+def mel_filters(n_fft: int, n_mels: int, sample_rate: float, low_hz: float, high_hz: float) -> Tensor:
+    """Return triangular filters, [n_mels, n_fft // 2 + 1] float32, their tops evenly spaced on the mel scale.
+
+    Args:
+        n_fft: of the spectrum they are for.
+        n_mels: number of filters.
+        sample_rate: in Hz.
+        low_hz: where the first begins.
+        high_hz: where the last ends, at most half of the sampling rate.
+
+    Raises:
+        ValueError: the frequencies do not rise from 0 to half of the sampling rate.
+
+    Source:
+        mel = 2595 log10(1 + f / 700): O'Shaughnessy, Speech Communication: Human and Machine (1987), 150.
+    """
+    if not 0 <= low_hz < high_hz <= sample_rate / 2:
+        raise ValueError(f"needs 0 ≤ low_hz < high_hz ≤ {sample_rate / 2:g}, got {low_hz:g} and {high_hz:g}")
+    low, high = (2595 * math.log10(1 + hz / 700) for hz in (low_hz, high_hz))
+    tops = 700 * (10 ** (torch.linspace(low, high, n_mels + 2, dtype=torch.float64) / 2595) - 1)
+    bins = torch.arange(n_fft // 2 + 1, dtype=torch.float64) * sample_rate / n_fft
+    rise = (bins - tops[:-2, None]) / (tops[1:-1] - tops[:-2])[:, None]
+    fall = (tops[2:, None] - bins) / (tops[2:] - tops[1:-1])[:, None]
+    return torch.minimum(rise, fall).clamp_min(0).float()
+
+
+def decibels(power: Tensor) -> Tensor:
+    """Return 10 log10 of a power, no less than -100."""
+    return 10 * torch.log10(power.clamp_min(_TINY))
+
+
+def standardised(values: Tensor, dims: int) -> Tensor:
+    """Return values of mean 0 and variance 1 over the last ``dims`` dimensions; where nothing varies, 0."""
+    over = tuple(range(-dims, 0))
+    centred = values - values.mean(over, keepdim=True)
+    return centred / (centred.square().mean(over, keepdim=True).sqrt() + 1e-5)
+
+
+def cwt_power(signals: Tensor, *, frequencies: Tensor, sample_rate: float, cycles: float = 6.0, hop: int = 1) -> Tensor:
+    """Return the power |W|² of the continuous wavelet transform with Morlet's wavelet, scaled in amplitude.
+
+    A sine of amplitude a shows as a² at its own frequency.
+    The signal is taken as periodic.
+
+    Args:
+        signals: [..., time].
+        frequencies: [F] in Hz, each more than 0 and less than half of the sampling rate.
+        sample_rate: in Hz.
+        cycles: of the wavelet's Gaussian; more are finer in frequency and coarser in time.
+        hop: keep every so many steps of time.
+
+    Returns:
+        [..., F, ceil(time / hop)].
+
+    Source:
+        Torrence and Compo, A practical guide to wavelet analysis, Bulletin of the American Meteorological Society 79
+        (1998), 61–78, equations 4 and 6, with the amplitude's normalisation in place of the energy's.
+    """
+    length = signals.shape[-1]
+    spectrum = torch.fft.fft(signals)
+    omega = 2 * math.pi * torch.fft.fftfreq(length, 1 / sample_rate, device=signals.device, dtype=signals.dtype)
+    scales = cycles / (2 * math.pi * frequencies.to(signals.device, signals.dtype))
+    # Only positive frequencies: the wavelet is analytic. The factor 2 gives a sine its own amplitude.
+    wavelets = 2 * torch.exp(-((scales[:, None] * omega - cycles) ** 2) / 2) * (omega > 0)
+    transformed = torch.fft.ifft(spectrum.unsqueeze(-2) * wavelets)[..., ::hop]
+    power: Tensor = transformed.real.square() + transformed.imag.square()
+    return power
+
+
+def analytic(signals: Tensor) -> Tensor:
+    """Return the analytic signal, complex, whose real part is the signal: its absolute value is the envelope.
+
+    Source:
+        Marple, Computing the discrete-time "analytic" signal via FFT, IEEE Transactions on Signal Processing 47 (1999).
+    """
+    length = signals.shape[-1]
+    keep = torch.zeros(length, dtype=signals.dtype, device=signals.device)
+    keep[0] = 1
+    keep[1 : (length + 1) // 2] = 2
+    if length % 2 == 0:
+        keep[length // 2] = 1
+    found: Tensor = torch.fft.ifft(torch.fft.fft(signals) * keep)
+    return found
+
+
+def envelope_spectrum(
+    signals: Tensor, *, sample_rate: float, band: tuple[float, float] | None = None, high_hz: float | None = None
+) -> Tensor:
+    """Return the amplitude spectrum of the envelope: what knocks how often, as a bearing fault rings a resonance.
+
+    Args:
+        signals: [..., time].
+        sample_rate: in Hz.
+        band: from and to which frequency, in Hz, to look at before the envelope is taken; by default everywhere.
+        high_hz: give the spectrum up to here; by default up to half of the sampling rate.
+
+    Returns:
+        [..., frequencies], at k · rate / time Hz, the mean taken off.
+
+    Source:
+        Randall and Antoni, Rolling element bearing diagnostics – a tutorial, Mechanical Systems and Signal Processing
+        25 (2011), section 5.
+    """
+    length = signals.shape[-1]
+    if band is not None:
+        hz = torch.fft.rfftfreq(length, 1 / sample_rate, device=signals.device)
+        inside = (hz >= band[0]) & (hz <= band[1])
+        signals = torch.fft.irfft(torch.fft.rfft(signals) * inside, n=length)
+    envelope = analytic(signals).abs()
+    spectrum: Tensor = torch.fft.rfft(envelope - envelope.mean(-1, keepdim=True)).abs() * (2 / length)
+    return spectrum if high_hz is None else spectrum[..., : int(high_hz * length / sample_rate) + 1]
+
+
+def spectral_kurtosis(signals: Tensor, *, n_fft: int, hop: int) -> Tensor:
+    """Return for each frequency how impulsive it is: E|X|⁴ / (E|X|²)² - 2, 0 for Gaussian noise, -1 for a tone.
+
+    Args:
+        signals: [..., time].
+        n_fft: length of a window, in samples.
+        hop: samples between windows.
+
+    Returns:
+        [..., n_fft // 2 + 1].
+
+    Source:
+        Antoni, The spectral kurtosis: a useful tool for characterising non-stationary signals, Mechanical Systems and
+        Signal Processing 20 (2006), 282–307, equation 52.
+    """
+    power = stft_power(signals, n_fft=n_fft, hop=hop)
+    return power.square().mean(-1) / power.mean(-1).square().clamp_min(_TINY**2) - 2

@@ -1,0 +1,224 @@
+"""Transforms that turn a batch of signals into a representation of it, where the model is."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, final
+
+import torch
+from torch import Tensor
+
+from dovetail import AtLeast, Batch, MoreThan, Transform
+from dovetail.random import Draws
+from dovetail_signals import representations
+
+
+def signals_of(batch: Batch) -> Tensor:
+    """Return a batch's signals; ValueError where its inputs are none."""
+    inputs = batch["inputs"]
+    if not isinstance(inputs, Tensor) or not inputs.is_floating_point() or inputs.ndim != 3:  # noqa: PLR2004 (N, C, T)
+        found = f"shape {tuple(inputs.shape)} of {inputs.dtype}" if isinstance(inputs, Tensor) else "a dict"
+        raise ValueError(f"needs signals of shape [batch, channels, time] in floating point, got {found}")
+    return inputs
+
+
+class _Representation:
+    """What the transforms of this module share."""
+
+    #: Draws no random numbers.
+    deterministic: ClassVar[bool] = True
+
+    def represent(self, signals: Tensor) -> Tensor:
+        """Return the representation of signals [N, channels, time]."""
+        raise NotImplementedError
+
+    def transform_batch(self, batch: Batch, draws: Draws) -> Batch:  # noqa: ARG002 (the form of every transform)
+        """Return the batch with its signals represented; ValueError where its inputs are no signals."""
+        return {**batch, "inputs": self.represent(signals_of(batch))}
+
+
+@final
+class STFT(_Representation):
+    """Spectrogram in decibels: [channels, n_fft // 2 + 1, times].
+
+    Args:
+        n_fft: length of a window, in samples.
+        hop: samples between windows; a quarter of a window by default.
+        standardize: bring each channel of each sample to mean 0 and variance 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        n_fft: Annotated[int, AtLeast(2)] = 256,
+        hop: Annotated[int | None, AtLeast(1)] = None,
+        standardize: bool = True,
+    ) -> None:
+        self._n_fft, self._hop, self._standardize = n_fft, hop or max(1, n_fft // 4), standardize
+
+    def represent(self, signals: Tensor) -> Tensor:
+        """Return [N, channels, frequencies, times]; ValueError where a signal is shorter than a window."""
+        power = representations.stft_power(signals, n_fft=self._n_fft, hop=self._hop)
+        return _decibels(power, standardize=self._standardize)
+
+
+@final
+class LogMel(_Representation):
+    """Log-mel spectrogram in decibels: [channels, n_mels, times].
+
+    Args:
+        sample_rate: in Hz.
+        n_fft: length of a window, in samples.
+        hop: samples between windows; a quarter of a window by default.
+        n_mels: number of bands.
+        low_hz: where the lowest band begins.
+        high_hz: where the highest ends; half of the sampling rate by default.
+        standardize: bring each channel of each sample to mean 0 and variance 1.
+
+    Raises:
+        ValueError: the frequencies do not rise from 0 to half of the sampling rate.
+    """
+
+    def __init__(
+        self,
+        *,
+        sample_rate: Annotated[float, MoreThan(0)],
+        n_fft: Annotated[int, AtLeast(2)] = 256,
+        hop: Annotated[int | None, AtLeast(1)] = None,
+        n_mels: Annotated[int, AtLeast(1)] = 40,
+        low_hz: Annotated[float, AtLeast(0)] = 0.0,
+        high_hz: Annotated[float | None, MoreThan(0)] = None,
+        standardize: bool = True,
+    ) -> None:
+        self._n_fft, self._hop, self._standardize = n_fft, hop or max(1, n_fft // 4), standardize
+        self._filters = representations.mel_filters(n_fft, n_mels, sample_rate, low_hz, high_hz or sample_rate / 2)
+
+    def represent(self, signals: Tensor) -> Tensor:
+        """Return [N, channels, n_mels, times]; ValueError where a signal is shorter than a window."""
+        power = representations.stft_power(signals, n_fft=self._n_fft, hop=self._hop)
+        mel = self._filters.to(power.device, power.dtype) @ power
+        return _decibels(mel, standardize=self._standardize)
+
+
+@final
+class CWT(_Representation):
+    """Scalogram in decibels, by Morlet's wavelet: [channels, frequencies, times].
+
+    Args:
+        sample_rate: in Hz.
+        low_hz: the lowest frequency.
+        high_hz: the highest; 0.4 of the sampling rate by default.
+        frequencies: how many, evenly spaced in their logarithm.
+        cycles: of the wavelet; more are finer in frequency and coarser in time.
+        hop: keep every so many steps of time.
+        standardize: bring each channel of each sample to mean 0 and variance 1.
+
+    Raises:
+        ValueError: the frequencies do not rise to less than half of the sampling rate.
+    """
+
+    def __init__(
+        self,
+        *,
+        sample_rate: Annotated[float, MoreThan(0)],
+        low_hz: Annotated[float, MoreThan(0)] = 50.0,
+        high_hz: Annotated[float | None, MoreThan(0)] = None,
+        frequencies: Annotated[int, AtLeast(2)] = 32,
+        cycles: Annotated[float, MoreThan(0)] = 6.0,
+        hop: Annotated[int, AtLeast(1)] = 16,
+        standardize: bool = True,
+    ) -> None:
+        high = high_hz or 0.4 * sample_rate
+        if not low_hz < high < sample_rate / 2:
+            raise ValueError(f"needs low_hz < high_hz < {sample_rate / 2:g}, got {low_hz:g} and {high:g}")
+        self._frequencies = torch.logspace(
+            float(torch.tensor(low_hz).log10()), float(torch.tensor(high).log10()), frequencies
+        )
+        self._rate, self._cycles, self._hop, self._standardize = sample_rate, cycles, hop, standardize
+
+    def represent(self, signals: Tensor) -> Tensor:
+        """Return [N, channels, frequencies, times]."""
+        power = representations.cwt_power(
+            signals, frequencies=self._frequencies, sample_rate=self._rate, cycles=self._cycles, hop=self._hop
+        )
+        return _decibels(power, standardize=self._standardize)
+
+
+@final
+class EnvelopeSpectrum(_Representation):
+    """Amplitude spectrum of the envelope: [channels, frequencies].
+
+    Args:
+        sample_rate: in Hz.
+        band: from and to which frequency, in Hz, to look at before the envelope is taken; by default everywhere.
+        high_hz: give the spectrum up to here; half of the sampling rate by default.
+        standardize: bring each channel of each sample to mean 0 and variance 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        sample_rate: Annotated[float, MoreThan(0)],
+        band: tuple[float, float] | None = None,
+        high_hz: Annotated[float | None, MoreThan(0)] = None,
+        standardize: bool = True,
+    ) -> None:
+        self._rate, self._band, self._high, self._standardize = sample_rate, band, high_hz, standardize
+
+    def represent(self, signals: Tensor) -> Tensor:
+        """Return [N, channels, frequencies]."""
+        spectrum = representations.envelope_spectrum(
+            signals, sample_rate=self._rate, band=self._band, high_hz=self._high
+        )
+        return representations.standardised(spectrum, 1) if self._standardize else spectrum
+
+
+@final
+class SpectralKurtosis(_Representation):
+    """How impulsive each frequency is: [channels, n_fft // 2 + 1].
+
+    Args:
+        n_fft: length of a window, in samples.
+        hop: samples between windows; a quarter of a window by default.
+    """
+
+    def __init__(
+        self, *, n_fft: Annotated[int, AtLeast(2)] = 256, hop: Annotated[int | None, AtLeast(1)] = None
+    ) -> None:
+        self._n_fft, self._hop = n_fft, hop or max(1, n_fft // 4)
+
+    def represent(self, signals: Tensor) -> Tensor:
+        """Return [N, channels, frequencies]; ValueError where a signal is shorter than a window."""
+        return representations.spectral_kurtosis(signals, n_fft=self._n_fft, hop=self._hop)
+
+
+@final
+class MultiTFR:
+    """Several representations of the same signals at once: inputs become a dict, one entry for each.
+
+    Args:
+        representations: transforms of this package by name: ``{ stft = { type = "signals.stft" }, … }``.
+
+    Raises:
+        ValueError: there is none, or one of them is no representation.
+    """
+
+    #: Draws no random numbers.
+    deterministic: ClassVar[bool] = True
+
+    def __init__(self, *, representations: dict[str, Transform]) -> None:
+        if not representations:
+            raise ValueError("representations is empty: name at least one")
+        self._parts: dict[str, Any] = dict(representations)
+        for name, one in self._parts.items():
+            if not hasattr(one, "represent"):
+                raise ValueError(f"representations.{name}: {type(one).__name__} is no representation of signals")
+
+    def transform_batch(self, batch: Batch, draws: Draws) -> Batch:  # noqa: ARG002 (the form of every transform)
+        """Return the batch with a dict of representations as its inputs."""
+        signals = signals_of(batch)
+        return {**batch, "inputs": {name: one.represent(signals) for name, one in self._parts.items()}}
+
+
+def _decibels(power: Tensor, *, standardize: bool) -> Tensor:
+    found = representations.decibels(power)
+    return representations.standardised(found, 2) if standardize else found
