@@ -26,7 +26,8 @@ class PDELoss(nn.Module):
     ``residual`` is what the equation leaves over, at every point of a training batch; ``initial``, ``boundary`` and
     ``data`` are errors where values are known; ``periodic`` is by how much the solution and its derivatives differ
     between the ends of a period. Each is a part of its own in the logs, without its weight. Squares of several unknowns
-    or equations are added. A batch that does not say where its points are is all data, as in validation and test.
+    or equations are added. Where gradients are off, as in validation and test, and for a batch that does not say where
+    its points are, it is the mean square of the error alone.
 
     Source: Raissi, Perdikaris and Karniadakis, «Physics-informed neural networks», 2019, equation 4.
 
@@ -36,7 +37,7 @@ class PDELoss(nn.Module):
         residual_weight: factor of the equation.
         initial_weight: factor of the initial condition.
         boundary_weight: factor of the boundary condition, of either kind.
-        data_weight: factor of the error where the solution is known.
+        data_weight: factor of the error at points of a training batch whose solution is known.
         causality: learn early times first. By default all at once.
 
     Raises:
@@ -51,7 +52,7 @@ class PDELoss(nn.Module):
         residual_weight: Weight = 1.0,
         initial_weight: Weight = 1.0,
         boundary_weight: Weight = 1.0,
-        data_weight: Weight = 1.0,
+        data_weight: Weight = 0.0,
         causality: Causality | None = None,
     ) -> None:
         super().__init__()
@@ -81,10 +82,11 @@ class PDELoss(nn.Module):
         squares = (values - targets).square().flatten(1).sum(1)
         where = batch.get("meta", {}).get("where")
         if not isinstance(where, Tensor):
-            return LossResult(squares.mean() * self._weights["data"], {}, float(len(values)))
+            return LossResult(squares.mean(), {}, float(len(values)))
+        if not torch.is_grad_enabled():
+            return LossResult(_mean(squares, where == Where.SOLUTION), {}, float(len(values)))
         known = {name: _mean(squares, where == one) for name, one in _CONDITIONS.items()}
-        if torch.is_grad_enabled():
-            known |= self._physics(values, batch, where)
+        known |= self._physics(values, batch, where)
         parts = {name: known[name] for name in self._weights if name in known and self._tells(name)}
         total = torch.stack([self._weights[name] * part for name, part in parts.items()]).sum()
         return LossResult(total, {name: part.detach() for name, part in parts.items()}, float(len(values)))
@@ -94,6 +96,8 @@ class PDELoss(nn.Module):
         if name in {"boundary", "periodic"}:
             periodic = self.problem.boundary == "periodic"
             return self.problem.boundary is not None and periodic == (name == "periodic")
+        if name == "data":
+            return self._weights["data"] > 0
         return name != "initial" or self.problem.initial is not None
 
     def _physics(self, values: Tensor, batch: Batch, where: Tensor) -> dict[str, Tensor]:

@@ -42,6 +42,17 @@ def dovetail_losses() -> Iterator[Component]:
 
 
 @hookimpl
+def dovetail_optimizers() -> Iterator[Component]:
+    """Offer what trains a PINN to the last digits."""
+    yield Component(
+        "signals.bfgs",
+        "dovetail_signals.pinn.bfgs:BFGS",
+        summary="BFGS with the whole matrix, self-scaled: for networks of up to a few thousand parameters.",
+        traits=("one_group",),
+    )
+
+
+@hookimpl
 def dovetail_trainers() -> Iterator[Component]:
     """Offer the trainer of PINNs."""
     yield Component(
@@ -65,6 +76,11 @@ def dovetail_metrics() -> Iterator[Component]:
 @hookimpl
 def dovetail_callbacks() -> Iterator[Component]:
     """Offer what happens while a PINN is trained."""
+    yield Component(
+        "signals.solution_map",
+        "dovetail_signals.pinn.solution_map:SolutionMap",
+        summary="Draw the solution of a PINN and its error into the report.",
+    )
     yield Component(
         "signals.residual_adaptive",
         "dovetail_signals.pinn.resampling:ResidualAdaptive",

@@ -70,7 +70,7 @@ class ResidualAdaptive:
         residuals = torch.cat(
             [
                 residual_at(lambda points: run.forward({"inputs": points}), problem, some.to(run.device))
-                for some in candidates.split(_AT_ONCE)
+                for some in torch.split(candidates, _AT_ONCE)
             ]
         )
         weights = residual_weights(residuals, self._exponent, self._offset).cpu()

@@ -1,0 +1,56 @@
+"""The solution of a PINN, and its error, as pictures in the report."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from dovetail import Outcome, Run
+from dovetail_signals.pinn.heat_map import Array, heat_map
+from dovetail_signals.pinn.points import PointSamples
+
+_AT_ONCE: Final = 50_000  # points
+
+
+class SolutionMap:
+    """Draws, when a run ends, the solution on the grid of the test split and how far it is from the true one.
+
+    A solution with several unknowns, such as a complex one, is drawn by its length. Without a test split on a grid of
+    two coordinates nothing is drawn.
+    """
+
+    def dovetail_run_end(self, run: Run, outcome: Outcome) -> None:
+        """Draw, unless the run failed."""
+        loader = run.parts.loaders.test
+        samples = None if loader is None else loader.dataset
+        if outcome.status == "failed" or not isinstance(samples, PointSamples) or len(samples.axes) != 2:  # noqa: PLR2004 (a plane)
+            return
+        rows, columns = (one.numpy() for one in samples.axes.values())
+        names = (samples.problem.coordinates[0], samples.problem.coordinates[1])
+        found = self._solve(run, samples.inputs)
+        length = samples.problem.unknowns > 1
+        for name, title, values in (
+            ("pde-1-solution", "length of the solution" if length else "solution", found),
+            ("pde-2-error", "length of the error" if length else "absolute error", (found - samples.targets).abs()),
+        ):
+            run.store.add_picture(name, heat_map(title, self._on_grid(values, samples), rows, columns, names))
+
+    @staticmethod
+    @torch.no_grad()
+    def _solve(run: Run, points: Tensor) -> Tensor:
+        model = run.parts.model
+        was_training = model.training
+        model.eval()
+        try:
+            pieces = [run.forward({"inputs": one.to(run.device)}).logits.cpu() for one in torch.split(points, _AT_ONCE)]
+        finally:
+            model.train(was_training)
+        return torch.cat(pieces)
+
+    @staticmethod
+    def _on_grid(values: Tensor, samples: PointSamples) -> Array:
+        values = values[:, 0] if values.shape[1] == 1 else torch.linalg.vector_norm(values, dim=1)
+        grid: Array = values.double().reshape([len(one) for one in samples.axes.values()]).numpy()
+        return grid
