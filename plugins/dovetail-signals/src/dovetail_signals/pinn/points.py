@@ -90,6 +90,11 @@ class PointSamples:
             "meta": {"where": self.where[places]},
         }
 
+    def subset(self, indices: Any) -> PointSamples:
+        """Return the samples at ``indices``, to be gone through once."""
+        places = torch.as_tensor(indices) % len(self.inputs)
+        return PointSamples(self.problem, self.inputs[places], self.targets[places], self.where[places])
+
     def move_interior(self, points: Tensor) -> None:
         """Put the interior points elsewhere: ``[interior points, coordinates]``."""
         self.inputs[self.where == Where.INTERIOR] = points.to(self.inputs)

@@ -1,0 +1,191 @@
+"""The network of PINNs: what it is built of, and conditions that hold whatever its weights are."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dovetail_signals.pinn.field import Field
+from dovetail_signals.pinn.model import PINN
+from dovetail_signals.pinn.problems import PROBLEMS, Problem, find_problem
+
+SEEDS = st.integers(0, 10_000)
+DIRICHLET = [name for name, one in PROBLEMS.items() if callable(one.boundary)]
+PERIODIC = [name for name, one in PROBLEMS.items() if one.boundary == "periodic"]
+
+
+def network(seed=0, **options):
+    """A small network in double precision, with weights far from zero."""
+    torch.manual_seed(seed)
+    made = PINN((2,), **{"hidden_dims": [9, 9], "dtype": "float64", **options})
+    for one in made.parameters():
+        torch.nn.init.normal_(one)
+    return made
+
+
+def places(problem, x=None, t=None, count=20, seed=0):
+    """Points of a problem, some coordinates fixed."""
+    unit = torch.rand(count, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    found = problem.lower + (problem.upper - problem.lower) * unit
+    for place, value in enumerate((x, t)):
+        if value is not None:
+            found[:, place] = value
+    return found
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+@given(seed=SEEDS)
+def test_hard_initial_values_hold(name, seed):
+    """At the beginning the values are the problem's to the last digits, and so is the velocity where it is given."""
+    problem = find_problem(name)
+    model = network(seed, problem=name, hard=["initial"])
+    at = places(problem, t=problem.domain["t"][0], seed=seed).requires_grad_()
+    found = model(at)
+
+    assert torch.allclose(found, problem.initial(at), atol=1e-12)
+    if problem.velocity is not None:
+        assert Field(found, at, "xt")("t").abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("hard", [["boundary"], ["initial", "boundary"]], ids=str)
+@pytest.mark.parametrize("name", DIRICHLET)
+@given(seed=SEEDS)
+def test_hard_boundary_values_hold(name, hard, seed):
+    """At both ends the values are the problem's; with both conditions, those at the beginning too."""
+    problem = find_problem(name)
+    model = network(seed, problem=name, hard=hard)
+    for end in problem.domain["x"]:
+        at = places(problem, x=end, seed=seed)
+        assert torch.allclose(model(at), problem.boundary(at), atol=1e-12)
+    if "initial" in hard:
+        at = places(problem, t=problem.domain["t"][0], seed=seed)
+        assert torch.allclose(model(at), problem.initial(at), atol=1e-12)
+
+
+@pytest.mark.parametrize("harmonics", [1, 3])
+@pytest.mark.parametrize("name", PERIODIC)
+@given(seed=SEEDS)
+def test_hard_periodic_boundaries_hold(name, harmonics, seed):
+    """The values and their first three derivatives agree at both ends of the period."""
+    problem = find_problem(name)
+    model = network(seed, problem=name, hard=["boundary"], harmonics=harmonics)
+    fields = []
+    for end in problem.domain["x"]:
+        at = places(problem, x=end, seed=seed).requires_grad_()
+        fields.append(Field(model(at), at, "xt"))
+
+    for by in ("x", "xx", "xxx"):
+        assert torch.allclose(fields[0](by), fields[1](by), rtol=1e-8, atol=1e-8)
+    assert torch.allclose(fields[0].value, fields[1].value)
+
+
+def test_boundary_values_that_move():
+    """Ends that follow a function of time hold together with an initial condition that meets them."""
+    moving = Problem(
+        equation=PROBLEMS["heat"].equation,
+        domain={"x": (0, 2), "t": (0, 1)},
+        initial=lambda p: torch.cos(p[:, :1]),
+        boundary=lambda p: torch.cos(p[:, :1]) * (1 + p[:, 1:]),
+    )
+    from dovetail_signals.pinn.constraints import HardConstraints
+
+    constrain = HardConstraints(moving, ["initial", "boundary"])
+    noise = torch.randn(20, 1, dtype=torch.float64)
+    for at in (places(moving, x=0), places(moving, x=2)):
+        assert torch.allclose(constrain(at, noise), moving.boundary(at))
+    assert torch.allclose(constrain(places(moving, t=0), noise), moving.initial(places(moving, t=0)))
+    inside = places(moving)
+    assert not torch.allclose(constrain(inside, noise), constrain(inside, 2 * noise))
+
+
+@pytest.mark.parametrize(
+    "problem, hard, message",
+    [
+        ({"initial": None}, ["initial"], "no initial condition"),
+        ({"boundary": None}, ["boundary"], "no boundary condition"),
+        ({"boundary": lambda p: 1 + 0 * p[:, :1]}, ["initial", "boundary"], "differ by 1"),
+        ({"domain": {"x": (0, 1), "y": (0, 1), "t": (0, 1)}}, ["boundary"], "not in 2 dimensions"),
+    ],
+)
+def test_conditions_that_cannot_be_built_in(problem, hard, message):
+    """The message says why."""
+    from dovetail_signals.pinn.constraints import HardConstraints
+
+    given_ = {
+        "equation": PROBLEMS["heat"].equation,
+        "domain": {"x": (0, 1), "t": (0, 1)},
+        "initial": lambda p: 0 * p[:, :1],
+        "boundary": lambda p: 0 * p[:, :1],
+    }
+    with pytest.raises(ValueError, match=message):
+        HardConstraints(Problem(**{**given_, **problem}), hard)
+
+
+def test_inputs_are_scaled_to_the_problem():
+    """The middle of the domain is the origin, its ends are -1 and 1."""
+    model = network(problem="schrodinger")
+    lower, upper = PROBLEMS["schrodinger"].lower, PROBLEMS["schrodinger"].upper
+
+    assert model.inputs(torch.stack([lower, (lower + upper) / 2, upper])).tolist() == [[-1, -1], [0, 0], [1, 1]]
+
+
+def test_fourier_features_are_sines_and_cosines():
+    """Their squares add up to one, and their frequencies are saved with the weights but not trained."""
+    model = network(problem="heat", fourier_features=5, fourier_scale=3.0)
+    seen = model.inputs(places(PROBLEMS["heat"]))
+
+    assert seen.shape == (20, 10)
+    assert torch.allclose(seen[:, :5] ** 2 + seen[:, 5:] ** 2, torch.ones(20, 5, dtype=torch.float64))
+    assert "inputs.frequencies" in model.state_dict()
+    assert "inputs.frequencies" not in dict(model.named_parameters())
+
+
+@pytest.mark.parametrize("adaptive, count", [("none", 0), ("layer", 2), ("neuron", 18)])
+def test_slopes_begin_at_one(adaptive, count):
+    """Whatever the factor, the network begins as one without adaptive slopes; there is one for each layer or neuron."""
+    options = {"input_shape": (2,), "problem": "heat", "hidden_dims": [9, 9]}
+    torch.manual_seed(1)
+    plain = PINN(**options)
+    torch.manual_seed(1)
+    model = PINN(**options, adaptive=adaptive, slope=10.0)
+    at = places(PROBLEMS["heat"])
+
+    assert sum(one.numel() for one in model.slopes) == count
+    assert torch.allclose(model(at), plain(at), atol=1e-6)
+    model(at).sum().backward()
+    assert all(one.grad is not None and one.grad.abs().sum() > 0 for one in model.slopes)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "sin", "silu", "gelu"])
+def test_every_activation_has_three_derivatives(activation):
+    """Third derivatives are there and not all zero, as the equation of Korteweg and de Vries needs them."""
+    at = places(PROBLEMS["kdv"]).requires_grad_()
+
+    assert Field(network(problem="kdv", activation=activation)(at), at, "xt")("xxx").abs().max() > 1e-6
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"input_shape": (3,), "problem": "heat"}, "has 2 coordinates, the data have 3"),
+        ({"input_shape": (2,), "hard": ["initial"]}, "name it with problem"),
+        ({"input_shape": (2,), "problem": "heart"}, "none of burgers"),
+    ],
+)
+def test_what_does_not_fit_is_refused(options, message):
+    """A problem with other coordinates, conditions without a problem, a problem that there is not."""
+    with pytest.raises(ValueError, match=message):
+        PINN(**options)
+
+
+def test_the_network_of_the_paper():
+    """Eight layers of twenty have 3,021 weights, drawn after Glorot."""
+    torch.manual_seed(0)
+    model = PINN((2,), problem="burgers")
+
+    assert sum(one.numel() for one in model.parameters()) == 3021
+    assert model.layers[1].weight.std().item() == pytest.approx(math.sqrt(2 / 40), rel=0.1)
