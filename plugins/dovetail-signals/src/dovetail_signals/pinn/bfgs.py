@@ -12,6 +12,7 @@ from dovetail import AtLeast, MoreThan
 from dovetail_signals.pinn.line_search import Trial, strong_wolfe
 
 _MOST_PARAMETERS: Final = 20_000  # whose matrix takes 3.2 GB in double precision
+_SMALLEST: Final = 1e-36  # curvature that single precision can divide by
 
 
 class BFGS(torch.optim.Optimizer):
@@ -90,7 +91,7 @@ class BFGS(torch.optim.Optimizer):
         matrix: Tensor | None = state.get("inverse_hessian")
         direction = -gradient if matrix is None else -(matrix @ gradient)
         slope = float(direction.dot(gradient))
-        if slope >= 0:  # rounding has spoiled the matrix
+        if not slope < 0:  # rounding has spoiled the matrix
             matrix, direction, slope = None, -gradient, -float(gradient.dot(gradient))
         origin = self._gather(self._parameters)
 
@@ -107,10 +108,10 @@ class BFGS(torch.optim.Optimizer):
             state.pop("inverse_hessian", None)  # begin anew, along the gradient
             return value, None
         moved, change = found.distance * direction, found.gradient - gradient
-        if (curvature := float(change.dot(moved))) > 0:
+        curvature, size = float(change.dot(moved)), float(change.dot(change))
+        if min(curvature, size) > _SMALLEST:
             if matrix is None:
-                matrix = torch.eye(len(moved), dtype=moved.dtype, device=moved.device)
-                matrix *= curvature / float(change.dot(change))
+                matrix = torch.eye(len(moved), dtype=moved.dtype, device=moved.device) * (curvature / size)
             scale = min(1.0, -curvature / (found.distance * found.distance * slope)) if options["scaled"] else 1.0
             state["inverse_hessian"] = _corrected(matrix, moved, change, curvature, scale)
         return found.loss, found.gradient

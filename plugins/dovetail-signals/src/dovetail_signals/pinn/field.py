@@ -54,12 +54,17 @@ class Field:
         """Return the gradient of a derivative of one unknown, ``[points, coordinates]``."""
         if (path, unknown) not in self._gradients:
             inner = self._gradient(path[:-1], unknown)[:, self._place(path[-1])] if path else self.value[:, unknown]
-            # Rows do not depend on one another, so that the gradient of the sum is each row's own.
-            (found,) = torch.autograd.grad(
-                inner.sum(), self.points, create_graph=True, allow_unused=True, materialize_grads=True
-            )
-            self._gradients[path, unknown] = found
+            self._gradients[path, unknown] = self._differentiate(inner)
         return self._gradients[path, unknown]
+
+    def _differentiate(self, inner: Tensor) -> Tensor:
+        if not inner.requires_grad:  # the derivative of a constant
+            return torch.zeros_like(self.points)
+        # Rows do not depend on one another, so that the gradient of the sum is each row's own.
+        (found,) = torch.autograd.grad(
+            inner.sum(), self.points, create_graph=True, allow_unused=True, materialize_grads=True
+        )
+        return found
 
     def _place(self, coordinate: str) -> int:
         place = self.coordinates.find(coordinate)

@@ -1,0 +1,141 @@
+"""BFGS with the whole matrix, and its line search."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dovetail_signals.pinn.bfgs import BFGS
+from dovetail_signals.pinn.line_search import Trial, strong_wolfe
+
+
+def rosenbrock(x):
+    """A curved valley; its minimum is at ones."""
+    return (100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2).sum()
+
+
+def closure_of(function, optimizer, parameters):
+    """What a training loop hands to an optimizer."""
+
+    def closure():
+        optimizer.zero_grad()
+        loss = function(*parameters)
+        loss.backward()
+        return loss.detach()
+
+    return closure
+
+
+@pytest.mark.parametrize("scaled", [True, False])
+def test_it_finds_the_end_of_a_valley(scaled):
+    """The minimum of Rosenbrock's function in ten dimensions is found to ten digits."""
+    x = torch.nn.Parameter(torch.linspace(-1.5, 1, 10, dtype=torch.float64))
+    optimizer = BFGS([x], max_iter=200, scaled=scaled, tolerance_grad=1e-12)
+    for _ in range(3):
+        optimizer.step(closure_of(rosenbrock, optimizer, [x]))
+
+    assert torch.allclose(x, torch.ones_like(x), atol=1e-10)
+
+
+@given(st.integers(0, 1000))
+def test_a_quadratic_of_n_dimensions_takes_about_n_iterations(seed):
+    """What makes a full matrix worth having: badly scaled quadratics are solved in a few times n iterations."""
+    generator = torch.Generator().manual_seed(seed)
+    basis, _ = torch.linalg.qr(torch.randn(8, 8, generator=generator, dtype=torch.float64))
+    curvature = basis @ torch.diag(torch.logspace(0, 5, 8, dtype=torch.float64)) @ basis.T
+    x = torch.nn.Parameter(torch.randn(8, generator=generator, dtype=torch.float64))
+    optimizer = BFGS([x], max_iter=80)
+    start = float((x @ curvature @ x).detach())
+    optimizer.step(closure_of(lambda one: one @ curvature @ one, optimizer, [x]))
+
+    assert float((x @ curvature @ x).detach()) < 1e-10 * start
+
+
+def test_an_update_never_makes_the_loss_larger():
+    """Whatever it tries along a direction, it ends at the best."""
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(1, 10), torch.nn.Tanh(), torch.nn.Linear(10, 1)).double()
+    x = torch.linspace(-2, 2, 50, dtype=torch.float64)[:, None]
+    optimizer = BFGS(net.parameters(), max_iter=5)
+    losses = [
+        float(optimizer.step(closure_of(lambda *_: (net(x) - torch.sin(3 * x)).square().mean(), optimizer, ())))
+        for _ in range(60)
+    ]
+
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < 1e-5
+
+
+def test_state_is_saved_with_its_matrix():
+    """An optimizer that takes over the state goes on to the same bits."""
+    x = torch.nn.Parameter(torch.linspace(-1.5, 1, 6, dtype=torch.float64))
+    first = BFGS([x], max_iter=4)
+    first.step(closure_of(rosenbrock, first, [x]))
+    y = torch.nn.Parameter(x.detach().clone())
+    second = BFGS([y], max_iter=4)
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    for _ in range(3):
+        first.step(closure_of(rosenbrock, first, [x]))
+        second.step(closure_of(rosenbrock, second, [y]))
+
+    assert torch.equal(x, y)
+
+
+def test_walls_are_walked_around():
+    """Where the loss is no number it goes less far; at the bottom it stays."""
+    x = torch.nn.Parameter(torch.tensor([3.0], dtype=torch.float64))
+    optimizer = BFGS([x], max_iter=50, lr=100.0)
+    function = lambda one: (one - torch.log(one)).sum()  # noqa: E731 (a wall at 0)
+    for _ in range(2):
+        optimizer.step(closure_of(function, optimizer, [x]))
+    assert x.item() == pytest.approx(1.0, abs=1e-7)
+
+    optimizer.step(closure_of(function, optimizer, [x]))
+    assert x.item() == pytest.approx(1.0, abs=1e-7)
+
+
+@given(st.floats(0.01, 100), st.floats(0.01, 10))
+def test_steps_satisfy_the_strong_wolfe_conditions(distance, width):
+    """On a function with one valley, whatever distance is tried first."""
+
+    def evaluate(t):
+        loss = (t - width) ** 2 / (1 + t)
+        slope = (2 * (t - width) * (1 + t) - (t - width) ** 2) / (1 + t) ** 2
+        return Trial(t, loss, torch.tensor([slope]), slope)
+
+    start = evaluate(0.0)
+    found = strong_wolfe(evaluate, start, distance, 50)
+
+    assert found.loss <= start.loss + 1e-4 * found.distance * start.slope
+    assert abs(found.slope) <= 0.9 * abs(start.slope)
+
+
+def test_a_direction_without_a_way_down_is_left():
+    """Where every distance is worse, the start is the answer."""
+
+    def evaluate(t):
+        return Trial(t, t, torch.tensor([1.0]), -1.0 if not t else 1.0)
+
+    start = evaluate(0.0)
+
+    assert strong_wolfe(evaluate, start, 1.0, 20) is start
+
+
+@pytest.mark.parametrize(
+    "params, message",
+    [
+        (
+            [{"params": [torch.nn.Parameter(torch.ones(1))]}, {"params": [torch.nn.Parameter(torch.ones(2))]}],
+            "one group",
+        ),
+        ([torch.nn.Parameter(torch.ones(20_001))], "use lbfgs"),
+    ],
+)
+def test_what_it_cannot_take(params, message):
+    """Several groups, and more parameters than a matrix can have rows."""
+    with pytest.raises(ValueError, match=message):
+        BFGS(params)

@@ -1,0 +1,235 @@
+"""The loss of PINNs: each part is the mean square that it says, and is zero for a solution."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from dovetail import ModelOutput
+from dovetail_signals.pinn.causality import Causality, CausalWeights
+from dovetail_signals.pinn.loss import PDELoss, residual_at
+from dovetail_signals.pinn.points import Where, scatter, with_partners
+from dovetail_signals.pinn.problems import PROBLEMS, Problem, find_problem
+
+CLOSED = [name for name, one in PROBLEMS.items() if one.exact]
+
+
+def batch_of(problem, *, interior=40, initial=10, boundary=10, seed=0):
+    """A batch as the trainer makes it: with partners, its inputs followed."""
+    samples = scatter(
+        problem,
+        interior=interior,
+        initial=initial,
+        boundary=boundary,
+        sampling="uniform",
+        seed=seed,
+        dtype=torch.float64,
+    )
+    batch = with_partners(samples.get_batch(range(len(samples))), problem)
+    return {**batch, "inputs": batch["inputs"].requires_grad_()}
+
+
+def parts_of(loss, solve, batch):
+    """The loss of a function, and its parts as numbers."""
+    result = loss(ModelOutput(solve(batch["inputs"])), batch)
+    return result, {name: part.item() for name, part in result.parts.items()}
+
+
+@pytest.mark.parametrize("name", CLOSED)
+@given(seed=st.integers(0, 1000))
+def test_a_solution_has_no_loss(name, seed):
+    """Every part of the loss of a solution in closed form is zero.
+
+    That of Burgers' equation has the square root of time in it, whose derivative is infinite at the beginning.
+    """
+    problem = find_problem(name)
+    result, parts = parts_of(
+        PDELoss(name), problem.solution(), batch_of(problem, initial=0 if name == "burgers" else 10, seed=seed)
+    )
+
+    assert set(parts) == {"residual", "initial", "boundary"}
+    assert result.total < 1e-12
+    assert max(parts.values()) < 1e-12
+
+
+def test_parts_are_the_mean_squares_that_they_say():
+    """For a function whose derivatives are known, each part is what can be computed by hand."""
+    problem = find_problem("heat")
+    batch = batch_of(problem)
+    result, parts = parts_of(
+        PDELoss("heat", residual_weight=2.0, initial_weight=3.0, boundary_weight=5.0),
+        lambda p: p[:, :1] ** 2 + p[:, 1:] ** 3,
+        batch,
+    )
+    x, t = batch["inputs"].detach().unbind(1)
+    where, targets, values = batch["meta"]["where"], batch["targets"][:, 0], (x**2 + t**3)
+    by_hand = {
+        "residual": ((3 * t**2 - 0.1 * 2) ** 2).mean().item(),
+        "initial": ((values - targets)[where == Where.INITIAL] ** 2).mean().item(),
+        "boundary": ((values - targets)[where == Where.BOUNDARY] ** 2).mean().item(),
+    }
+
+    assert parts == pytest.approx(by_hand)
+    assert result.total.item() == pytest.approx(
+        2 * by_hand["residual"] + 3 * by_hand["initial"] + 5 * by_hand["boundary"]
+    )
+
+
+def test_velocity_is_part_of_the_initial_condition():
+    """A wave that begins in the right place with the wrong velocity is charged for it."""
+    batch = batch_of(find_problem("wave"))
+    still = find_problem("wave").solution()
+    _, parts = parts_of(PDELoss("wave"), lambda p: still(p) + 0.5 * p[:, 1:], batch)
+
+    assert parts["initial"] == pytest.approx(0.25)
+
+
+def test_a_period_is_compared_with_derivatives():
+    """By how much a function and its derivatives differ between both ends; a periodic one does not."""
+    batch = batch_of(find_problem("kdv"))
+    loss = PDELoss("kdv")
+    _, parts = parts_of(loss, lambda p: p[:, :1] ** 3, batch)
+    _, periodic = parts_of(loss, lambda p: torch.cos(math.pi * p[:, :1]) * p[:, 1:], batch)
+
+    # x³: 1 - (-1), and 3x² is the same at both ends, and 6 - (-6)
+    assert parts["periodic"] == pytest.approx(2**2 + 12**2)
+    assert periodic["periodic"] < 1e-20
+    assert "boundary" not in parts
+
+
+def test_partners_have_no_residual_of_their_own():
+    """The residual is a mean over the points that were drawn."""
+    problem = find_problem("kdv")
+    batch = batch_of(problem)
+    _, parts = parts_of(PDELoss("kdv"), lambda p: p[:, 1:] * p[:, :1], batch)
+    points = batch["inputs"].detach()[batch["meta"]["where"] != Where.PARTNER]
+    # u = x t: u_t + u u_x = x + x t²
+    expected = ((points[:, 0] * (1 + points[:, 1] ** 2)) ** 2).mean()
+
+    assert parts["residual"] == pytest.approx(expected.item())
+
+
+def test_data_and_evaluation():
+    """Where gradients are off it is the mean square of the error; points with a known solution count if told to."""
+    problem = find_problem("heat")
+    values, targets = torch.tensor([[1.0], [3.0]]), torch.tensor([[0.0], [1.0]])
+    plain = PDELoss("heat")(ModelOutput(values), {"inputs": torch.zeros(2, 2), "targets": targets})
+    batch = batch_of(problem)
+    batch["meta"]["where"][:4] = Where.SOLUTION
+    _, parts = parts_of(PDELoss("heat", data_weight=1.0), lambda p: 2 + 0 * p[:, :1], batch)
+    with torch.no_grad():
+        evaluated = PDELoss("heat")(ModelOutput(2 + 0 * batch["inputs"][:, :1]), batch)
+
+    assert plain.total == 2.5
+    assert parts["data"] == pytest.approx(4.0)
+    assert evaluated.total.item() == pytest.approx(4.0)
+    assert not evaluated.parts
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"targets": torch.zeros(60, 2)}, "one number for each unknown"),
+        ({"inputs": torch.zeros(60, 2)}, "signals.pinn"),
+    ],
+)
+def test_what_cannot_be_computed_is_said(change, message):
+    """Outputs of another shape, and inputs that nobody follows, with what to do."""
+    batch = {**batch_of(find_problem("heat")), **change}
+
+    with pytest.raises(ValueError, match=message):
+        PDELoss("heat")(ModelOutput(torch.zeros(60, 1, requires_grad=True)), batch)
+
+
+def test_the_gradient_of_the_loss_is_that_of_its_value():
+    """Against finite differences, with respect to the weights, through third derivatives and causal weights."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 1)).double()
+    batch = batch_of(find_problem("kdv"), interior=6, initial=2, boundary=2)
+    loss = PDELoss("kdv")
+
+    def total(weight):
+        return loss(ModelOutput(nn.functional.linear(net[:2](batch["inputs"]), weight, net[2].bias)), batch).total
+
+    assert torch.autograd.gradcheck(total, net[2].weight)
+
+
+def test_residuals_are_outside_any_graph():
+    """What adaptive sampling looks at takes no part in training, also where gradients are off."""
+    with torch.no_grad():
+        found = residual_at(lambda p: p[:, 1:] * p[:, :1], find_problem("heat"), torch.ones(3, 2))
+
+    assert found.tolist() == [[1.0]] * 3
+    assert not found.requires_grad
+
+
+def slices(losses, strictness, *, training=True, threshold=0.5):
+    """Causal weights of one point in each slice of time."""
+    problem = Problem(equation=PROBLEMS["heat"].equation, domain={"x": (0, 1), "t": (2, 4)})
+    weights = CausalWeights(Causality(bins=len(losses), strictness=strictness, threshold=threshold), problem)
+    weights.train(training)
+    times = 2 + 2 * (torch.arange(len(losses)) + 0.5) / len(losses)
+    holds = torch.ones(len(losses), dtype=torch.bool)
+    return weights, weights(torch.tensor(losses), holds, times)
+
+
+def test_later_times_count_once_earlier_ones_hold():
+    """The weight of a slice is the published formula; where early slices hold it is one."""
+    _, found = slices([1.0, 2.0, 4.0], [0.5])
+    _, learned = slices([0.0, 0.0, 4.0], [0.5])
+
+    assert found.item() == pytest.approx((1 + math.exp(-0.5) * 2 + math.exp(-1.5) * 4) / 3)
+    assert learned.item() == pytest.approx(4 / 3)
+
+
+def test_strictness_rises_with_success():
+    """The next strictness holds once the smallest weight is above the threshold, and the last one stays."""
+    weights, _ = slices([0.1, 0.1, 4.0], [1.0, 100.0])
+    weights.advance()
+    assert int(weights.level) == 1
+    weights.advance()
+    assert int(weights.level) == 1
+    unsatisfied, _ = slices([5.0, 0.1, 4.0], [1.0, 100.0])
+    unsatisfied.advance()
+    assert int(unsatisfied.level) == 0
+
+
+def test_strictness_is_part_of_the_state():
+    """A resumed run goes on with the strictness that it had."""
+    loss = PDELoss("heat", causality=Causality(strictness=(1.0, 2.0)))
+    loss.causal.smallest.fill_(1.0)
+    loss.dovetail_epoch_end()
+    other = PDELoss("heat", causality=Causality(strictness=(1.0, 2.0)))
+    other.load_state_dict(loss.state_dict())
+
+    assert int(other.causal.level) == 1
+
+
+def test_a_causal_loss_of_a_solution_is_zero():
+    """Weights do not add anything to a residual that is zero; double precision stays."""
+    problem = find_problem("heat")
+    loss = PDELoss("heat", causality=Causality())
+    result, _ = parts_of(loss, problem.solution(), batch_of(problem))
+
+    assert result.total < 1e-12
+    assert result.total.dtype == torch.float64
+
+
+@pytest.mark.parametrize("options", [{"bins": 1}, {"strictness": ()}, {"strictness": (-1.0,)}, {"threshold": 2.0}])
+def test_causality_has_limits(options):
+    """At least two slices, strictness of at least 0, a threshold between 0 and 1."""
+    with pytest.raises(ValueError, match=r"must be|needs"):
+        Causality(**options)
+
+
+def test_causality_needs_time():
+    """A problem without time has no earlier and later."""
+    still = Problem(equation=PROBLEMS["heat"].equation, domain={"x": (0, 1)})
+
+    with pytest.raises(ValueError, match="no time"):
+        CausalWeights(Causality(), still)
