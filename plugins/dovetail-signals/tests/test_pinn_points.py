@@ -70,7 +70,7 @@ def test_weights_of_residuals():
 def test_points_lie_where_they_say(name, sampling):
     """Interior points inside, initial ones where time begins, boundary ones at an end; with the values known there."""
     samples, problem = drawn(name, sampling=sampling), find_problem(name)
-    inputs, targets, where = samples.inputs, samples.targets, samples.where
+    inputs, targets, where = samples.inputs, samples.values, samples.where
     edge = Where.PERIODIC if problem.boundary == "periodic" else Where.BOUNDARY
     start, ends = inputs[where == Where.INITIAL], inputs[where == edge]
 
@@ -147,10 +147,10 @@ def test_the_reference_of_a_file(tmp_path):
     np.savez(tmp_path / "nls.npz", x=x[None], t=t[None], h=h)
     made = pde_points(problem="schrodinger", reference=tmp_path / "nls.npz", dtype="float64", validation=9)
 
-    assert torch.equal(made.test.inputs, made.test.targets)
+    assert torch.equal(made.test.inputs, made.test.values)
     assert list(made.test.axes) == ["x", "t"]
     assert len(made.validation) == 9
-    assert torch.equal(made.validation.inputs, made.validation.targets)
+    assert torch.equal(made.validation.inputs, made.validation.values)
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ class BFGS(torch.optim.Optimizer):
 
     def _evaluate(self, closure: Callable[[], Any]) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
-            loss: Tensor = closure()
+            loss = torch.as_tensor(closure())  # torch allows it to return a float
         zeros = (one.grad if one.grad is not None else torch.zeros_like(one) for one in self._parameters)
         return loss.detach(), self._gather(zeros)
 

@@ -8,6 +8,7 @@ from typing import Final, final
 import torch
 from torch import Tensor
 
+from dovetail_signals.pinn.field import Field
 from dovetail_signals.pinn.problems import Known, Problem
 
 _CORNER: Final = 1e-6  # by how much initial and boundary values may differ where they meet
@@ -32,7 +33,7 @@ class HardConstraints:
 
     Raises:
         ValueError: the problem has no such condition; its boundary is not that of an interval; or initial and boundary
-            values contradict one another.
+            values, or the ends of a period, contradict one another.
     """
 
     def __init__(self, problem: Problem, hard: Sequence[str]) -> None:
@@ -48,6 +49,8 @@ class HardConstraints:
             raise ValueError(f"hard: boundary values can be built in on an interval, not in {problem.space} dimensions")
         if self._initial is not None and self._boundary is not None:
             self._check_corners(self._initial, self._boundary)
+        if self._initial is not None and problem.boundary == "periodic":
+            self._check_period(self._initial)
         self._blended = self._boundary is not None and self._adds_something()
 
     def _check_corners(self, initial: Known, boundary: Known) -> None:
@@ -56,6 +59,24 @@ class HardConstraints:
         gap = (initial(corners) - boundary(corners)).abs().max().item()
         if gap > _CORNER:
             raise ValueError(f"hard: initial and boundary values differ by {gap:g} where they meet; leave one out")
+
+    def _check_period(self, initial: Known) -> None:
+        """Refuse initial values that are not periodic themselves: the network could not make up for it."""
+        problem = self._problem
+        ends = torch.stack([problem.lower, problem.lower]).requires_grad_()
+        shift = torch.zeros_like(problem.lower)
+        shift[: problem.space] = (problem.upper - problem.lower)[: problem.space]
+        points = ends + torch.stack([0 * shift, shift])
+        u = Field(initial(points), points, problem.coordinates)
+        for order in range(problem.periodic_order + 1):
+            for letter in problem.coordinates[: problem.space]:
+                found = u(letter * order) if order else u.value
+                gap = (found[0] - found[1]).abs().max().item()
+                if gap > _CORNER:
+                    raise ValueError(
+                        f"hard: derivative {order} of the initial values by {letter} differs by {gap:.3g} between the "
+                        "ends of a period; leave initial out"
+                    )
 
     def _adds_something(self) -> bool:
         """Say whether A differs from the initial values at either end of the interval, at any of some times."""

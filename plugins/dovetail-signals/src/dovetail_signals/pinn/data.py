@@ -136,4 +136,4 @@ def _read(problem: Problem, path: Path) -> tuple[dict[str, Tensor], Tensor]:
 
 def _some(test: PointSamples, count: int, seed: int) -> PointSamples:
     chosen = draw_by_weight(torch.ones(len(test)), min(count, len(test)), seed, "pinn.validation")
-    return PointSamples(test.problem, test.inputs[chosen], test.targets[chosen], test.where[chosen])
+    return PointSamples(test.problem, test.inputs[chosen], test.values[chosen], test.where[chosen])

@@ -79,10 +79,11 @@ class PDELoss(nn.Module):
                 f"signals.pde: outputs have shape {list(values.shape)} but targets {list(targets.shape)}; the model "
                 "gives one number for each unknown of the problem"
             )
-        squares = (values - targets).square().flatten(1).sum(1)
+        squares = (values - targets).square()
+        squares = squares.flatten(1).sum(1) if squares.ndim > 1 else squares
         where = batch.get("meta", {}).get("where")
         if not isinstance(where, Tensor):
-            return LossResult(squares.mean(), {}, float(len(values)))
+            return LossResult(squares.sum() / max(len(values), 1), {}, float(len(values)))
         if not torch.is_grad_enabled():
             return LossResult(_mean(squares, where == Where.SOLUTION), {}, float(len(values)))
         known = {name: _mean(squares, where == one) for name, one in _CONDITIONS.items()}

@@ -40,7 +40,7 @@ class RelativeL2:
 
     def _read(self, values: Tensor) -> Tensor:
         values = values.detach().to(torch.float32 if values.device.type == "mps" else torch.float64)
-        return torch.linalg.vector_norm(values.flatten(1), dim=1) if self._magnitude else values
+        return torch.linalg.vector_norm(values, dim=1) if self._magnitude and values.ndim > 1 else values
 
     def compute(self) -> dict[str, float]:
         """Return the error; not a number where the true values are all 0."""

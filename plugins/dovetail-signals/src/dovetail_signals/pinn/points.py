@@ -41,7 +41,7 @@ class PointSamples:
     Attributes:
         problem: what they are points of.
         inputs: ``[points, coordinates]``.
-        targets: ``[points, unknowns]``; 0 where nothing is known.
+        values: of the solution, ``[points, unknowns]``; 0 where nothing is known.
         where: ``[points]`` int64, a :class:`Where` each.
         passes: how often an epoch goes through them.
         axes: where the points are a grid, the values along each coordinate, by its letter.
@@ -52,7 +52,7 @@ class PointSamples:
 
     problem: Problem
     inputs: Tensor
-    targets: Tensor
+    values: Tensor
     where: Tensor
     passes: int = 1
     axes: Mapping[str, Tensor] = field(factory=dict)
@@ -68,7 +68,7 @@ class PointSamples:
     def fingerprint(self) -> str:
         """SHA-256 of the points and their values."""
         digest = hashlib.sha256()
-        for one in (self.inputs, self.targets, self.where):
+        for one in (self.inputs, self.values, self.where):
             digest.update(one.numpy().tobytes())
         return digest.hexdigest()
 
@@ -79,21 +79,21 @@ class PointSamples:
         if not -len(self) <= index < len(self):
             raise IndexError(f"there are {len(self)} samples, and no number {index}")
         place = index % len(self.inputs)
-        return {"inputs": self.inputs[place], "targets": self.targets[place], "where": self.where[place]}
+        return {"inputs": self.inputs[place], "targets": self.values[place], "where": self.where[place]}
 
     def get_batch(self, indices: Any) -> Batch:
         """Return a whole batch at once."""
         places = torch.as_tensor(indices) % len(self.inputs)
         return {
             "inputs": self.inputs[places],
-            "targets": self.targets[places],
+            "targets": self.values[places],
             "meta": {"where": self.where[places]},
         }
 
     def subset(self, indices: Any) -> PointSamples:
         """Return the samples at ``indices``, to be gone through once."""
         places = torch.as_tensor(indices) % len(self.inputs)
-        return PointSamples(self.problem, self.inputs[places], self.targets[places], self.where[places])
+        return PointSamples(self.problem, self.inputs[places], self.values[places], self.where[places])
 
     def move_interior(self, points: Tensor) -> None:
         """Put the interior points elsewhere: ``[interior points, coordinates]``."""

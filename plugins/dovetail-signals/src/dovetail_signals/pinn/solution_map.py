@@ -33,7 +33,7 @@ class SolutionMap:
         length = samples.problem.unknowns > 1
         for name, title, values in (
             ("pde-1-solution", "length of the solution" if length else "solution", found),
-            ("pde-2-error", "length of the error" if length else "absolute error", (found - samples.targets).abs()),
+            ("pde-2-error", "length of the error" if length else "absolute error", (found - samples.values).abs()),
         ):
             run.store.add_picture(name, heat_map(title, self._on_grid(values, samples), rows, columns, names))
 
