@@ -32,6 +32,7 @@ NON_NUMERIC_KEYS: Final = (
     "loader.num_workers",
     "loader.pin_memory",
     "training.test",
+    "training.gradient_checkpointing",
     "trackers",
     "checkpoint.every",
     "checkpoint.best_only",

@@ -21,7 +21,7 @@ from dovetail.config.settings import OfKind, part, section, setting
 from dovetail.config.tree import Node
 from dovetail.config.values import seconds, size_in_bytes
 from dovetail.kernel.build import Part
-from dovetail.kernel.kinds import AtLeast, MoreThan
+from dovetail.kernel.kinds import AtLeast, Between, MoreThan
 
 #: How many of the best and of the last checkpoints are kept unless the run file says otherwise.
 KEEP_BEST: Final = 3
@@ -161,6 +161,10 @@ class TrainingSection:
         "fp32", "number format of the forward and backward pass; bf16 and fp16 are mixed precision"
     )
     max_grad_norm: float | None = setting(1.0, "clip the global gradient norm to this", MoreThan(0))
+    clip_by: Literal["norm", "parameter", "value"] = setting(
+        "norm",
+        "what max_grad_norm limits: the norm of all gradients together, that of each parameter's, or every value",
+    )
     nan_policy: Literal["stop", "skip", "roll_back"] = setting(
         "stop",
         "what to do when a loss or a gradient is NaN or infinite: end the run, leave out the update, or go back to the "
@@ -168,6 +172,13 @@ class TrainingSection:
     )
     max_roll_backs: int = setting(3, "how often to go back before the run ends after all", AtLeast(1))
     accumulate: int = setting(1, "batches per optimizer update", AtLeast(1))
+    gradient_checkpointing: bool = setting(
+        default=False, text="compute activations again on the way back: less memory, more time, the same numbers"
+    )
+    ema_decay: float | None = setting(
+        None, "keep an exponential moving average of the weights, with this decay, such as 0.999", Between(0, 1)
+    )
+    ema_validate: bool = setting(default=True, text="validate and test the average of the weights, where one is kept")
     validate_every: int | Every = setting(
         Factory(lambda: Every(epochs=1)),
         "when to validate: a number of epochs, { epochs = … } or { steps = … }",

@@ -19,11 +19,13 @@ from dovetail.train.context import Parts, Plan, Run
 from dovetail.train.copying import CheckpointCopier
 from dovetail.train.data import Data, explained
 from dovetail.train.device import DeviceError, resolve_device
+from dovetail.train.ema import WeightAverage
 from dovetail.train.figures import direction
 from dovetail.train.forward import Forward
 from dovetail.train.hooks import Hooks
 from dovetail.train.phases import build_phases, set_up
 from dovetail.train.precision import make_scaler
+from dovetail.train.recompute import recompute_activations
 from dovetail.train.tracking import tracker_guards
 
 if TYPE_CHECKING:
@@ -79,6 +81,8 @@ def assemble(
         loss = loss.to(device)
     criterion = explained("loss", lambda: as_loss(loss))
     training = config.training
+    if training.gradient_checkpointing:
+        explained("training.gradient_checkpointing", lambda: recompute_activations(model))
     if training.accumulate > 1 and config.loss.registered and "additive" not in config.loss.registered.component.traits:
         _logger.warning(
             "loss '%s' does not claim to be additive: accumulated over %d batches it may differ from that of one large "
@@ -107,6 +111,7 @@ def assemble(
         trackers={name: build(part, provided) for name, part in config.trackers.items()},
         trainer=build(config.trainer, provided),
         scaler=scaler,
+        ema=None if training.ema_decay is None else WeightAverage(model, training.ema_decay),
     )
     if config.checkpoint.copy_to is not None:
         listeners = [*listeners, ("checkpoint.copy_to", CheckpointCopier(build(config.checkpoint.copy_to, {})))]

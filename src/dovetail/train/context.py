@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dovetail.kernel.kinds import Loss
     from dovetail.models.output import ModelOutput
     from dovetail.track.run_directory import RunDirectory
+    from dovetail.train.ema import WeightAverage
     from dovetail.train.gradients import Gradients
     from dovetail.train.phases import Phase
     from dovetail.train.schedule import Schedule
@@ -54,6 +55,8 @@ class Parts:
     trainer: Any = None
     #: Scales the loss of half-precision training; None otherwise.
     scaler: torch.amp.GradScaler | None = None
+    #: The moving average of the model's weights, where one is kept.
+    ema: WeightAverage | None = None
 
     def named(self) -> Iterator[tuple[str, Any]]:
         """Yield every part that may have hooks or state, with its config path, in the order of hook calls."""
@@ -64,6 +67,8 @@ class Parts:
             yield "scheduler", self.scheduler
         if self.scaler is not None:
             yield "scaler", self.scaler
+        if self.ema is not None:
+            yield "ema", self.ema
         if self.trainer is not None:
             yield "trainer", self.trainer
         for table in ("transforms", "metrics", "callbacks", "trackers"):

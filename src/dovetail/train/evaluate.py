@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 def evaluate(trainer: StandardTrainer, run: Run, batches: Iterable[Batch], prefix: str) -> dict[str, Any] | None:
     """Return the mean loss, its parts and every metric over ``batches``, or None if the run shall end at once.
 
+    Where an average of the weights is kept, it is the average that is looked at, unless ``training.ema_validate`` says
+    otherwise.
+
     Args:
         trainer: its ``evaluation_step`` computes a batch.
         run: the run.
@@ -32,7 +35,9 @@ def evaluate(trainer: StandardTrainer, run: Run, batches: Iterable[Batch], prefi
     step = autocasting(trainer.evaluation_step, run.config.training.precision, run.device)
     for metric in metrics.values():
         metric.reset()
-    with torch.no_grad(), evaluating(run.parts.model, run.parts.loss):
+    averaged = run.parts.ema if run.config.training.ema_validate else None
+    weights = contextlib.nullcontext() if averaged is None else averaged.applied()
+    with torch.no_grad(), evaluating(run.parts.model, run.parts.loss), weights:
         for raw in batches:
             if run.stop is not None and run.stop.at_once:
                 return None

@@ -5,12 +5,14 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import torch
 from torch import Tensor
 
 from dovetail.ops import GradNorms, grad_norms
+from dovetail.ops._loader import native
+from dovetail.train.stepping import plain_step
 
 if TYPE_CHECKING:
     from dovetail.losses.result import LossResult
@@ -19,8 +21,12 @@ if TYPE_CHECKING:
 #: of, in the same order.
 Observer = Callable[[GradNorms, Sequence[Tensor]], None]
 
+#: What a limit on gradients is a limit of.
+ClipBy = Literal["norm", "parameter", "value"]
+
 _TINY: Final = 1e-30
 _EPSILON: Final = 1e-6  # as torch.nn.utils.clip_grad_norm_ has it
+_TOTAL_AND_COEFFICIENT: Final = slice(-5, -3)  # their places in GradNorms.values
 
 
 class Gradients:
@@ -31,6 +37,7 @@ class Gradients:
         optimizer: torch.optim.Optimizer,
         *,
         max_norm: float | None = None,
+        clip_by: ClipBy = "norm",
         scaler: torch.amp.GradScaler | None = None,
         skip_nonfinite: bool = False,
     ) -> None:
@@ -38,21 +45,29 @@ class Gradients:
 
         Args:
             optimizer: what updates them.
-            max_norm: their global 2-norm is clipped to this; None leaves them.
+            max_norm: what they are clipped to; None leaves them.
+            clip_by: what ``max_norm`` limits: ``"norm"`` the 2-norm of all of them together, ``"parameter"`` that of
+                each parameter's, ``"value"`` the size of each single number.
             scaler: scales the loss of half-precision training.
             skip_nonfinite: make no update from gradients of which one is NaN or infinite. Where the optimizer cannot
                 be told so on the device (``_step_supports_amp_scaling``), this waits for the device at every update.
         """
-        self._optimizer, self._max_norm, self._scaler = optimizer, max_norm, scaler
+        self._optimizer, self._max_norm, self._clip_by, self._scaler = optimizer, max_norm, clip_by, scaler
+        self._step = plain_step(optimizer)
         self._parameters = [one for group in optimizer.param_groups for one in group["params"]]
         self._skip_nonfinite = skip_nonfinite
         self._observers: list[Observer] = []
         #: Whether the optimizer asks for the loss itself, as L-BFGS does, and not once an update.
         self.asks_again = asks_again(optimizer)
-        #: The norm of the last gradients before clipping, a 0-d tensor on the device, and that of each parameter that
-        #: had one; None where nobody needs them.
-        self.norm: Tensor | None = None
-        self.norms: Tensor | None = None
+        #: The norm of the last gradients before clipping: a number on the CPU, else a 0-d tensor on the device; None
+        #: where nobody needs it.
+        self.norm: Tensor | float | None = None
+        self._norms: Tensor | GradNorms | None = None
+
+    @property
+    def norms(self) -> Tensor | None:
+        """The norm of each parameter's last gradient before clipping; None where nobody needs it."""
+        return self._norms.norms if isinstance(self._norms, GradNorms) else self._norms
 
     def observe(self, observer: Observer) -> None:
         """Tell ``observer`` of the gradients of every update from now on. What clips measures them, in one pass."""
@@ -88,8 +103,10 @@ class Gradients:
         for one in self._parameters:
             one.grad = None
 
-    def backward(self, total: Tensor) -> None:
-        """Add the gradients of ``total``, scaled where half precision needs it."""
+    def backward(self, total: Tensor, weight: Tensor | float | None = None) -> None:
+        """Add the gradients of ``total``, times ``weight`` if given, scaled where half precision needs it."""
+        if weight is not None:
+            total = total * weight
         if self._scaler is not None:
             total = self._scaler.scale(total)
         total.backward()  # type: ignore[no-untyped-call]  # torch has not typed it
@@ -107,27 +124,50 @@ class Gradients:
         return mean
 
     def clip(self) -> None:
-        """Measure the gradients for whoever wants that, and clip them to the global norm; nothing is waited for."""
-        clips = self._max_norm is not None
-        if not (clips or self._observers or self._skip_nonfinite):
+        """Measure the gradients for whoever wants that, and clip them; no device is waited for."""
+        if self._max_norm is None and not self._observers and not self._skip_nonfinite:
             return
         if self._scaler is not None:
             self._scaler.unscale_(self._optimizer)
         grads = self._present()
         if not grads:
             return
+        coefficient = self._measure(grads)
+        if self._max_norm is None:
+            return
+        if self._clip_by == "value":
+            torch._foreach_clamp_min_(grads, -self._max_norm)
+            torch._foreach_clamp_max_(grads, self._max_norm)
+        elif self._clip_by == "parameter":
+            norms: Any = self.norms
+            factors = (self._max_norm / (norms + _EPSILON)).clamp_(max=1.0)
+            torch._foreach_mul_(grads, list(factors.to(grads[0].dtype).unbind()))
+        elif coefficient != 1.0 or isinstance(coefficient, Tensor):
+            torch._foreach_mul_(grads, coefficient)
+
+    def _measure(self, grads: list[Tensor]) -> Tensor | float:
+        """Measure the gradients, tell the observers, and return what clipping to the global norm multiplies with.
+
+        On the CPU that is a number: looking waits for nothing there, and most of the time there is nothing to clip.
+        """
+        if not (self._observers or native(grads[0])):
+            norms = torch.stack(torch._foreach_norm(grads))  # noqa: SLF001 (torch's own clipping is made of it)
+            total = torch.linalg.vector_norm(norms)
+            self._norms, self.norm = norms, total
+            coefficient: Tensor = ((self._max_norm or math.inf) / (total + _EPSILON)).clamp_(max=1.0)
+            return coefficient
+        found = self._norms = grad_norms(grads, self._max_norm or math.inf)
         if self._observers:
-            found = grad_norms(grads, self._max_norm or math.inf)
-            self.norms, self.norm, coefficient = found.norms, found.total, found.clip_coef
             parameters = self.measured()
             for observer in self._observers:
                 observer(found, parameters)
-        else:
-            self.norms = torch.stack(torch._foreach_norm(grads))  # noqa: SLF001 (torch's own clipping is made of it)
-            self.norm = torch.linalg.vector_norm(self.norms)
-            coefficient = ((self._max_norm or math.inf) / (self.norm + _EPSILON)).clamp(max=1.0)
-        if clips:
-            torch._foreach_mul_(grads, coefficient)
+        if found.values.is_cpu:
+            total_and_coefficient: list[float] = found.values.numpy()[_TOTAL_AND_COEFFICIENT].tolist()
+            self.norm, by = total_and_coefficient
+            return by
+        self.norm = found.total
+        # In the gradients' own precision: mixing two is slow.
+        return found.clip_coef.to(grads[0].dtype)
 
     def apply(self) -> None:
         """Let the optimizer update its parameters."""
@@ -135,7 +175,10 @@ class Gradients:
             self._scaler.step(self._optimizer)  # which leaves out what is not finite, whatever the policy
             self._scaler.update()
         elif not self._skip_nonfinite or self.norm is None:
-            self._optimizer.step()
+            self._step()
+        elif isinstance(self.norm, float):
+            if math.isfinite(self.norm):
+                self._step()
         else:
             self._apply_finite(~torch.isfinite(self.norm))
 

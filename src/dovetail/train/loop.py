@@ -46,8 +46,12 @@ class TrainingLoop:
         """Look up what belongs to the phase under way."""
         run = self._run
         self._gradients = run.gradients
-        per_epoch = run.schedule is None or run.schedule.per_epoch
-        self._schedule = None if per_epoch else run.schedule
+        #: What follows each update.
+        self._following: list[Callable[[], None]] = []
+        if run.parts.ema is not None:
+            self._following.append(run.parts.ema.update)
+        if run.schedule is not None and not run.schedule.per_epoch:
+            self._following.append(run.schedule.after_update)
         self._last_step = phases.last_step(run)
 
     def run_epoch(self, when_due: Callable[[], None]) -> None:
@@ -90,16 +94,16 @@ class TrainingLoop:
             gradients.clear()
             results = []
             for batch in batches:
-                result = self._compute_loss(run, batch)
-                gradients.backward(result.total if len(batches) == 1 else result.total * result.weight)
-                results.append(LossResult(result.total.detach(), result.parts, result.weight))
+                total, parts, weight = self._compute_loss(run, batch)
+                gradients.backward(total, None if len(batches) == 1 else weight)
+                results.append(LossResult(total.detach(), parts, weight))
             if not first:  # an optimizer such as L-BFGS asks again, with other weights
-                first[:] = results
+                first.extend(results)
             return results[0].total if len(batches) == 1 else gradients.average(results)
 
         loss = self._trainer.update(run, closure)
-        if self._schedule is not None:
-            self._schedule.after_update()
+        for follow in self._following:
+            follow()
         for batch, result in zip(batches, first, strict=True):
             samples = batch_size(batch)
             tape.add(result, samples)

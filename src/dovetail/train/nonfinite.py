@@ -103,7 +103,7 @@ class Recovery:
                 continue
             run.gradients.clear()
             run.parts.model.load_state_dict(saved["model"])
-            for name, part in (("loss", run.parts.loss), ("scaler", run.parts.scaler)):
+            for name, part in (("loss", run.parts.loss), ("scaler", run.parts.scaler), ("ema", run.parts.ema)):
                 if name in saved and part is not None:
                     part.load_state_dict(saved[name])
             if saved["training"]["state"]["phase"] == run.state.phase:

@@ -82,8 +82,15 @@ def build_phases(
         if not groups:
             raise BuildError(path, "there are no parameters to train")
         optimizer = build(part, {**provided, "params": groups})
-        skips = config.training.nan_policy == "skip"
-        gradients = Gradients(optimizer, max_norm=config.training.max_grad_norm, scaler=scaler, skip_nonfinite=skips)
+        training = config.training
+        skips = training.nan_policy == "skip"
+        gradients = Gradients(
+            optimizer,
+            max_norm=training.max_grad_norm,
+            clip_by=training.clip_by,
+            scaler=scaler,
+            skip_nonfinite=skips,
+        )
         if gradients.asks_again and scaler is not None:
             raise BuildError(part.path, f"{part.name} asks for the loss several times, which fp16 cannot give it")
         if gradients.asks_again and skips:

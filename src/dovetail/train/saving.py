@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -33,20 +32,24 @@ def collect_state(run: Run, tape: LossTape) -> dict[str, Any]:
 
 
 def restore_best(run: Run) -> None:
-    """Give the model, and the loss, the weights of the best checkpoint that is whole; without one they keep theirs."""
+    """Give model, average and loss the weights of the best checkpoint that is whole; without one they keep theirs."""
     for checkpoint in run.checkpoints.ranked():
         try:
-            model, loss = read_model(checkpoint.path), _loss_state(run, checkpoint.path)
+            model, others = read_model(checkpoint.path), _other_weights(run, checkpoint.path)
         except CheckpointError as error:
             _logger.warning("passing over a damaged checkpoint: %s", error)
             continue
         run.parts.model.load_state_dict(model)
-        if loss is not None:
-            run.parts.loss.load_state_dict(loss)
+        for part, state in others:
+            part.load_state_dict(state)
         return
 
 
-def _loss_state(run: Run, checkpoint: Any) -> Mapping[str, Any] | None:
-    """Read the state of a loss that has any; that of the optimizer beside it may be large, so it is read only then."""
-    has_state = isinstance(run.parts.loss, nn.Module) and bool(run.parts.loss.state_dict())
-    return read_checkpoint(checkpoint)["loss"] if has_state else None
+def _other_weights(run: Run, checkpoint: Any) -> list[tuple[Any, Any]]:
+    """Read what else is evaluated, if anything is; the optimizer's state beside it may be large."""
+    loss, ema = run.parts.loss, run.parts.ema
+    wanted: dict[str, Any] = {} if ema is None else {"ema": ema}
+    if isinstance(loss, nn.Module) and loss.state_dict():
+        wanted["loss"] = loss
+    saved = read_checkpoint(checkpoint) if wanted else {}
+    return [(part, saved[name]) for name, part in wanted.items()]

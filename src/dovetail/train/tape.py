@@ -74,7 +74,7 @@ class LossTape:
         self._looked_at = 0
         self._weights: list[Tensor | float] = []
         self._parts: list[tuple[int, dict[str, Tensor]]] = []
-        self._norms: list[Tensor] = []
+        self._norms: list[Tensor | float] = []
         self._samples = 0
         #: Since the epoch began, and since the last log.
         self.epoch, self.interval = Sums(), Sums()
@@ -92,8 +92,8 @@ class LossTape:
             # Detached, because a part that is only for the log would keep its whole graph alive.
             self._parts.append((place, {name: value.detach() for name, value in result.parts.items()}))
 
-    def add_norm(self, norm: Tensor) -> None:
-        """Take the norm of an update's gradients, a 0-d tensor on the device."""
+    def add_norm(self, norm: Tensor | float) -> None:
+        """Take the norm of an update's gradients: a number, or a 0-d tensor on the device."""
         self._norms.append(norm)
 
     def broken(self) -> bool:
