@@ -179,7 +179,7 @@ def test_frozen_parameters_stay_as_they_are_until_their_phase_is_over(tmp_path: 
 def curve(samples: int, seed: int) -> TensorSamples:
     """Return points of a smooth function of one variable."""
     places = torch.rand(samples, 1, generator=torch.Generator().manual_seed(seed)) * 2 - 1
-    return TensorSamples(places, torch.sin(3 * places).squeeze(1), None, "sine")
+    return TensorSamples(places, torch.sin(3 * places), None, "sine")
 
 
 def test_adam_and_then_lbfgs_fit_a_function_closely(tmp_path: Path) -> None:
