@@ -93,3 +93,20 @@ def dovetail_transforms() -> Iterator[Component]:
             }
         },
     )
+    for name, target, summary, traits in (
+        ("gaussian_noise", "GaussianNoise", "Add white noise.", ()),
+        ("amplitude_scaling", "AmplitudeScaling", "Multiply each signal by a factor of its own.", ()),
+        ("time_shift", "TimeShift", "Turn each signal around in time.", ()),
+        ("time_masking", "TimeMasking", "Set stretches of each signal to 0.", ()),
+        ("auto_augment", "AutoAugment", "Apply to each signal one of several short recipes.", ()),
+        ("patch_augment", "PatchAugment", "Drop, shift, cut out, reorder and jitter patches of signals.", ()),
+        ("spec_augment", "SpecAugment", "Mask frequencies and times of spectrograms, a batch at once.", ()),
+        ("mixup", "Mixup", "Mix each sample with another of its batch, and the labels alike.", ("mixes_samples",)),
+        ("cutmix", "CutMix", "Paste a stretch of another sample into each, and mix the labels.", ("mixes_samples",)),
+    ):
+        yield Component(
+            f"signals.{name}",
+            f"dovetail_signals.augment.transforms:{target}",
+            summary=summary,
+            traits=("batched", *traits),
+        )
