@@ -7,12 +7,10 @@
 
 #include "grad_norms.h"
 
-#include <torch/csrc/inductor/aoti_torch/c/shim.h>
-#include <torch/csrc/stable/accelerator.h>
+#include "../common/cuda.h"
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
-#include <cuda_runtime_api.h>
 
 #include <algorithm>
 
@@ -21,7 +19,6 @@ namespace {
 
 constexpr int max_tensors = 1024;    // whose table fits the 32,764 bytes of a launch's parameters
 constexpr int block_size = 512;
-constexpr int warp_size = 32;
 constexpr int warps = block_size / warp_size;
 constexpr std::uintptr_t vector_bytes = 16;
 
@@ -287,19 +284,10 @@ Format format_of(ScalarType dtype) {
   }
 }
 
-void check_launch(const char* kernel) {
-  const cudaError_t error = cudaGetLastError();
-  STD_TORCH_CHECK(error == cudaSuccess, "dovetail::grad_norms: launching ", kernel, " failed: ",
-                  cudaGetErrorString(error));
-}
-
 Result grad_norms(std::vector<Tensor> grads, double max_norm) {
   const std::vector<Flat> flats = flatten(grads);
-  const auto device = grads.front().get_device_index();
-  const torch::stable::accelerator::DeviceGuard guard(device);
-  void* stream_handle = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(device, &stream_handle));
-  const auto stream = static_cast<cudaStream_t>(stream_handle);
+  const torch::stable::accelerator::DeviceGuard guard(grads.front().get_device_index());
+  const cudaStream_t stream = current_stream(grads.front());
 
   const auto count = static_cast<std::int64_t>(flats.size());
   Result result = new_result(grads.front(), count);

@@ -109,8 +109,8 @@ Head<Real> make_head(const Arguments& arguments, std::vector<Tensor>& keep) {
   head.severity = static_cast<const Real*>(data(arguments.severity, real, {head.samples}));
   head.neighbours = static_cast<const std::int64_t*>(data(arguments.neighbours, ScalarType::Long, {head.samples, 2}));
   head.rates = static_cast<const Real*>(data(arguments.rates, real, {head.samples}));
-  STD_TORCH_CHECK((head.levels == nullptr) == (head.severity == nullptr) &&
-                      (head.neighbours == nullptr) == (head.rates == nullptr),
+  STD_TORCH_CHECK(arguments.levels.has_value() == arguments.severity.has_value() &&
+                      arguments.neighbours.has_value() == arguments.rates.has_value(),
                   "dovetail::physical_terms: levels go with severity, neighbours with rates");
   for (int term = 0; term < term_count; ++term) {
     head.weights[term] = arguments.weights[term];

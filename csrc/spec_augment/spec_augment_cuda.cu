@@ -5,10 +5,7 @@
 
 #include "spec_augment.h"
 
-#include <torch/csrc/inductor/aoti_torch/c/shim.h>
-#include <torch/csrc/stable/accelerator.h>
-
-#include <cuda_runtime_api.h>
+#include "../common/cuda.h"
 
 #include <algorithm>
 
@@ -106,17 +103,6 @@ __global__ void __launch_bounds__(block_size) fill_masked(const __grid_constant_
   }
 }
 
-cudaStream_t current_stream(const Tensor& tensor) {
-  void* handle = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(tensor.get_device_index(), &handle));
-  return static_cast<cudaStream_t>(handle);
-}
-
-void check_launch() {
-  const cudaError_t error = cudaGetLastError();
-  STD_TORCH_CHECK(error == cudaSuccess, "dovetail::spec_augment: the launch failed: ", cudaGetErrorString(error));
-}
-
 // `output` is null in place.
 template <class Item>
 void launch(const Plan& plan, void* data, void* output, cudaStream_t stream) {
@@ -140,7 +126,7 @@ void launch(const Plan& plan, void* data, void* output, cudaStream_t stream) {
     copy_masked<Item><<<grid, block_size, 0, stream>>>(plan, static_cast<const Item*>(data),
                                                        static_cast<Item*>(output), rows_per_block, row_groups, wide);
   }
-  check_launch();
+  check_launch("spec_augment");
 }
 
 void launch(const Plan& plan, const Tensor& input, void* data, void* output) {

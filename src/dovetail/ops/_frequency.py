@@ -76,23 +76,23 @@ def bands_around(
         raise ValueError(f"harmonics must be at least 1, got {harmonics}")
     if not 0 < tolerance < 1:
         raise ValueError(f"tolerance must be above 0 and below 1, got {tolerance:g}")
-    rows: list[tuple[float, float, float, float]] = []
+    rows: list[tuple[float, ...]] = []
     ends = [0]
     for which, (of_class, fixed_of_class) in enumerate(itertools.zip_longest(frequencies, fixed, fillvalue=())):
-        for frequency in of_class:
-            if not 0 < frequency < math.inf:
-                raise ValueError(f"class {which}: an expected frequency must be above 0, got {frequency:g}")
-            for harmonic in range(1, harmonics + 1):
-                low, high = (frequency * harmonic * (1 + side * tolerance) for side in (-1, 1))
-                orders = (0.0, 0.0, low / _SECONDS, high / _SECONDS)
-                rows.append((low, high, 0.0, 0.0) if unit == "hz" else orders)
-        for low, high in fixed_of_class:
-            if not 0 <= low < high < math.inf:
-                raise ValueError(f"class {which}: a band must reach from a lower to a higher frequency: {low:g}, {high:g}")
-            rows.append((low, high, 0.0, 0.0))
-        if len(rows) - ends[-1] > MAX_BANDS:
-            raise ValueError(f"class {which} has {len(rows) - ends[-1]} bands; at most {MAX_BANDS} are looked at")
+        centres = [frequency * harmonic for frequency in of_class for harmonic in range(1, harmonics + 1)]
+        if not all(0 < centre < math.inf for centre in centres):
+            raise ValueError(f"class {which}: expected frequencies must be above 0, got {list(of_class)}")
+        if not all(0 <= low < high < math.inf for low, high in fixed_of_class):
+            raise ValueError(f"class {which}: a band reaches from a lower frequency to a higher, got {fixed_of_class}")
+        around = [(centre * (1 - tolerance), centre * (1 + tolerance)) for centre in centres]
+        if unit == "hz":
+            rows += [(*band, 0.0, 0.0) for band in around]
+        else:
+            rows += [(0.0, 0.0, low / _SECONDS, high / _SECONDS) for low, high in around]
+        rows += [(*band, 0.0, 0.0) for band in fixed_of_class]
         ends.append(len(rows))
+        if ends[-1] - ends[-2] > MAX_BANDS:
+            raise ValueError(f"class {which} has {ends[-1] - ends[-2]} bands; at most {MAX_BANDS} are looked at")
     if len(rows) > MAX_ALL_BANDS:
         raise ValueError(f"the classes have {len(rows)} bands; at most {MAX_ALL_BANDS} are looked at")
     return Bands(torch.tensor(rows, dtype=torch.float64).reshape(-1, 4), torch.tensor(ends))
@@ -142,7 +142,8 @@ def frequency_penalties(
     _check(signals, bands, sample_rate, rpm, healthy)
     length = signals.shape[-1]
     wide = signals if signals.dtype is torch.float64 else signals.float()
-    spectrum = torch.view_as_real(torch.fft.rfft(wide.reshape(len(signals), -1, length)))
+    channels = wide.unsqueeze(1) if wide.ndim == 2 else wide  # noqa: PLR2004  # [N, L]
+    spectrum = _spectrum(channels)
     arguments = (
         spectrum,
         bands.edges,
@@ -210,9 +211,14 @@ def frequency_penalties_reference(  # noqa: PLR0917  # the op's own arguments
     return penalties.where(defined, math.nan).to(spectrum.dtype)
 
 
-def _check(
-    signals: Tensor, bands: Bands, sample_rate: float, rpm: Tensor | None, healthy: Tensor | None
-) -> None:
+def _spectrum(channels: Tensor) -> Tensor:
+    """[N, M, L] to [N, M, L // 2 + 1, 2]."""
+    if not channels.numel():  # torch's own refuses it
+        return channels.new_zeros(*channels.shape[:2], channels.shape[2] // 2 + 1, 2)
+    return torch.view_as_real(torch.fft.rfft(channels))
+
+
+def _check(signals: Tensor, bands: Bands, sample_rate: float, rpm: Tensor | None, healthy: Tensor | None) -> None:
     if signals.dtype not in _DTYPES:
         raise TypeError(f"frequency_penalties takes floats of 16, 32 or 64 bits, not {signals.dtype}")
     if signals.ndim not in {2, 3} or signals.shape[-1] < 2:  # noqa: PLR2004  # two samples make a spectrum

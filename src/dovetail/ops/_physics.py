@@ -44,9 +44,9 @@ class Windows(NamedTuple):
 def frequency_consistency(logits: Tensor, penalties: Tensor) -> Tensor:
     """The penalty that is to be expected: `mean over n of Σ_c softmax(logits)_nc · penalties_nc`.
 
-    Every class's probability counts, not the likeliest class alone: chosen by argmax, the penalty would have no gradient
-    with respect to the logits. With `frequency_penalties`, a class is unlikely where the signal does not carry its
-    fault frequencies.
+    Every class's probability counts, not the likeliest class alone: chosen by argmax, the penalty would have no
+    gradient with respect to the logits. With `frequency_penalties`, a class costs something where the signal does not
+    carry its fault frequencies.
 
     Args:
         logits: [N, classes] float16, bfloat16, float32 or float64, any strides. 16 bits are computed in float32.
@@ -204,8 +204,8 @@ def physical_terms(
         RuntimeError: On the CPU, a label that is none of the classes; on CUDA it makes the cross-entropy NaN.
     """
     _check_dtype(logits)
-    if logits.ndim != 2:  # noqa: PLR2004  # [samples, classes]
-        raise ValueError(f"logits must be [N, classes], got shape {tuple(logits.shape)}")
+    if logits.ndim != 2 or not logits.shape[1]:  # noqa: PLR2004  # [samples, classes]
+        raise ValueError(f"logits must be [N, classes], of one class or more, got shape {tuple(logits.shape)}")
     if (severity is None) != (levels is None):
         raise ValueError("severity and levels go together: what is expected, and what each class stands for")
     samples, classes = logits.shape
@@ -232,7 +232,7 @@ def physical_terms(
     return PhysicalTerms(total, *parts.detach().unbind())
 
 
-def physical_terms_reference(  # noqa: PLR0913, PLR0917  # the op's own arguments
+def physical_terms_reference(  # noqa: PLR0917  # the op's own arguments
     logits: Tensor,
     targets: Tensor | None,
     penalties: Tensor | None,
@@ -274,7 +274,13 @@ def _check_dtype(outputs: Tensor) -> None:
 
 
 def _fitted(
-    name: str, tensor: Tensor | None, shape: tuple[int, ...], logits: Tensor, dtype: torch.dtype, *, constant: bool = False
+    name: str,
+    tensor: Tensor | None,
+    shape: tuple[int, ...],
+    logits: Tensor,
+    dtype: torch.dtype,
+    *,
+    constant: bool = False,
 ) -> Tensor | None:
     """What the op takes for an argument, once it is known to fit."""
     if tensor is None:
