@@ -78,7 +78,9 @@ def bands_around(
         raise ValueError(f"tolerance must be above 0 and below 1, got {tolerance:g}")
     rows: list[tuple[float, ...]] = []
     ends = [0]
-    for which, (of_class, fixed_of_class) in enumerate(itertools.zip_longest(frequencies, fixed, fillvalue=())):
+    for which in range(max(len(frequencies), len(fixed))):
+        of_class = frequencies[which] if which < len(frequencies) else ()
+        fixed_of_class = fixed[which] if which < len(fixed) else ()
         centres = [frequency * harmonic for frequency in of_class for harmonic in range(1, harmonics + 1)]
         if not all(0 < centre < math.inf for centre in centres):
             raise ValueError(f"class {which}: expected frequencies must be above 0, got {list(of_class)}")
@@ -115,7 +117,8 @@ def frequency_penalties(
     It is 1/2 where nothing can be said: a silent signal, bands above half the sample rate, a shaft that stands still.
 
     A bin of the spectrum stands for the frequencies half a bin to either side of it, over which its energy is spread
-    evenly: a band narrower than a bin holds its part of it, and penalties move smoothly with the speed.
+    evenly: a band narrower than a bin holds its part of it, and penalties move smoothly with the speed. What a constant
+    signal has besides its mean is rounding, and is taken as it is.
     Sums are float64. A NaN or an infinity in a signal or its speed makes all its penalties NaN. They depend on no
     model: they can be computed once. A gradient reaches the signals, if they require one, and nothing else.
 

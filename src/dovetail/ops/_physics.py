@@ -321,7 +321,9 @@ def _backward(ctx: Any, grad_total: Tensor, *_: Any) -> tuple[Tensor | None, ...
     if torch.is_grad_enabled() and (logits.requires_grad or of_penalties or grad_total.requires_grad):
         total, _ = physical_terms_reference(logits, targets, penalties, *rest, *ctx.weights)
         wanted = [logits, *([penalties] if of_penalties else [])]
-        found = torch.autograd.grad(total, wanted, grad_total, create_graph=True, allow_unused=True)
+        found: tuple[Tensor | None, ...] = torch.autograd.grad(
+            total, wanted, grad_total, create_graph=True, allow_unused=True
+        )
         return found[0], None, found[1] if of_penalties else None, *[None] * 9
     by_penalties = None
     if of_penalties:
