@@ -317,19 +317,18 @@ def _keep(ctx: Any, inputs: _Arguments, output: tuple[Tensor, Tensor, Tensor]) -
 def _backward(ctx: Any, grad_total: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
     """The gradient that came with the terms; by the reference where it is itself to be differentiated."""
     logits, targets, penalties, *rest, grad = ctx.saved_tensors
-    of_penalties = penalties is not None and ctx.needs_input_grad[2]
-    if torch.is_grad_enabled() and (logits.requires_grad or of_penalties or grad_total.requires_grad):
-        total, _ = physical_terms_reference(logits, targets, penalties, *rest, *ctx.weights)
-        wanted = [logits, *([penalties] if of_penalties else [])]
-        found: tuple[Tensor | None, ...] = torch.autograd.grad(
-            total, wanted, grad_total, create_graph=True, allow_unused=True
-        )
-        return found[0], None, found[1] if of_penalties else None, *[None] * 9
+    of_logits, of_penalties = ctx.needs_input_grad[0], ctx.needs_input_grad[2]
+    if torch.is_grad_enabled() and (of_logits or of_penalties):
+        total = physical_terms_reference(logits, targets, penalties, *rest, *ctx.weights)[0]
+        wanted = [one for one, needed in ((logits, of_logits), (penalties, of_penalties)) if needed]
+        found = list(torch.autograd.grad(total, wanted, grad_total, create_graph=True, allow_unused=True))
+        by_penalties = found.pop() if of_penalties else None
+        return found.pop() if of_logits else None, None, by_penalties, *[None] * 9
     by_penalties = None
     if of_penalties:
         scale = grad_total * ctx.weights[1] / max(len(logits), 1)
         by_penalties = logits.to(penalties.dtype).softmax(1) * scale
-    by_logits = (grad * grad_total).to(logits.dtype) if ctx.needs_input_grad[0] else None
+    by_logits = (grad * grad_total).to(logits.dtype) if of_logits else None
     return by_logits, None, by_penalties, *[None] * 9
 
 
