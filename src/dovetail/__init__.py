@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from dovetail.kernel.kinds import Transform as Transform
     from dovetail.losses.result import LossResult as LossResult
     from dovetail.models.output import ModelOutput as ModelOutput
+    from dovetail.monitor.gradients import GradientMonitor as GradientMonitor
+    from dovetail.monitor.gradients import check_gradient_health as check_gradient_health
+    from dovetail.monitor.rules import AlertConfig as AlertConfig
     from dovetail.track.experiments import ExperimentDB as ExperimentDB
     from dovetail.track.metrics_tracker import MetricsTracker as MetricsTracker
     from dovetail.train.context import Run as Run
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "AlertConfig": "dovetail.monitor.rules",
     "AtLeast": "dovetail.kernel.kinds",
     "Batch": "dovetail.data.batch",
     "Between": "dovetail.kernel.kinds",
@@ -51,6 +55,7 @@ _HOMES = {
     "Config": "dovetail.config.api",
     "Dataset": "dovetail.kernel.kinds",
     "ExperimentDB": "dovetail.track.experiments",
+    "GradientMonitor": "dovetail.monitor.gradients",
     "Loss": "dovetail.kernel.kinds",
     "LossResult": "dovetail.losses.result",
     "Metric": "dovetail.kernel.kinds",
@@ -69,6 +74,7 @@ _HOMES = {
     "Tracker": "dovetail.kernel.kinds",
     "Trainer": "dovetail.kernel.kinds",
     "Transform": "dovetail.kernel.kinds",
+    "check_gradient_health": "dovetail.monitor.gradients",
     "hookimpl": "dovetail.kernel.hooks",
 }
 

@@ -449,6 +449,19 @@ def dovetail_callbacks() -> Iterator[Component]:
         summary="Time every epoch and update.",
     )
     yield Component(
+        "gradient_monitor",
+        "dovetail.monitor.gradients:GradientMonitor",
+        summary="Watch every update's gradients: vanishing, exploding, NaN.",
+        traits=("deterministic",),
+    )
+    yield Component(
+        "alerts",
+        "dovetail.monitor.rules:AlertRules",
+        summary="Alert when a figure breaks a limit, such as a spike of the validation loss.",
+        traits=("deterministic",),
+        example={"rules": {"slow": {"metric": "samples_per_second", "below": 1.0}}},
+    )
+    yield Component(
         "lr_monitor",
         "dovetail.train.callbacks.lr_monitor:LearningRateMonitor",
         summary="Keep the learning rate of every parameter group, epoch by epoch.",

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
     from dovetail.checkpoint.manager import Checkpoint
     from dovetail.kernel.component import Component
+    from dovetail.monitor.alerts import Alert
     from dovetail.train.context import Run
-    from dovetail.train.state import Alert, Outcome
+    from dovetail.train.state import Outcome
 
 hookspec = pluggy.HookspecMarker("dovetail")
 hookimpl = pluggy.HookimplMarker("dovetail")
@@ -236,8 +237,9 @@ class LifecycleHooks:
 
     @hookspec
     def dovetail_log(self, run: Run, event: str, metrics: Mapping[str, float]) -> None:
-        """Act on figures that were just logged. ``event`` is ``"train"``, ``"validation"``, ``"epoch"`` or ``"test"``.
+        """Act on figures that were just logged.
 
+        ``event`` is ``"train"``, ``"validation"``, ``"epoch"``, ``"test"``, or ``"monitor"`` for what a part measures.
         Training figures come every ``logging.every`` updates and are already on the host, so progress displays and
         trackers listen here and not to every batch.
 

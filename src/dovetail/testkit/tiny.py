@@ -12,8 +12,9 @@ from dovetail.testkit.registry import NotApplicable, fail
 from dovetail.testkit.tables import run_file, structure_file
 
 if TYPE_CHECKING:
+    from dovetail.monitor.alerts import Alert
     from dovetail.testkit.subject import Subject
-    from dovetail.train.state import Alert, Outcome
+    from dovetail.train.state import Outcome
 
 _ROWS: Final = 24
 _EPOCHS: Final = 2

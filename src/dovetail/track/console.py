@@ -20,9 +20,10 @@ from dovetail.track.runs import LOG, REPORT
 from dovetail.track.words import clock, duration, plural, rate, share
 
 if TYPE_CHECKING:
+    from dovetail.monitor.alerts import Alert
     from dovetail.track.live import LivePanel
     from dovetail.train.context import Run
-    from dovetail.train.state import Alert, Outcome
+    from dovetail.train.state import Outcome
 
 #: Seconds without a word after which a plain console says that the run lives.
 SILENCE: Final = 15.0

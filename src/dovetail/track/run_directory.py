@@ -17,7 +17,7 @@ from typing import IO, Any, Final, Self
 
 from dovetail.storage.atomic import write_atomic
 from dovetail.track.pictures import write_picture
-from dovetail.track.runs import LOG, METRICS, RECORD, RESOLVED
+from dovetail.track.runs import ALERTS, LOG, METRICS, RECORD, RESOLVED
 
 _LOCK: Final = ".lock"
 _FORMAT: Final = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
@@ -30,8 +30,8 @@ class RunDirectoryError(OSError):
 class RunDirectory:
     """The folder of one run, held by one process.
 
-    In it are ``resolved.toml``, ``run.json``, ``metrics.jsonl``, ``log.txt``, ``report.html``, ``plots/``,
-    ``pictures/`` and ``checkpoints/``.
+    In it are ``resolved.toml``, ``run.json``, ``metrics.jsonl``, ``alerts.jsonl``, ``log.txt``, ``report.html``,
+    ``plots/``, ``pictures/`` and ``checkpoints/``.
     """
 
     def __init__(self, path: Path, *, checkpoints: Path | None = None, logs: Path | None = None) -> None:
@@ -119,6 +119,11 @@ class RunDirectory:
             OSError: it cannot be written.
         """
         return write_picture(self.path, name, svg)
+
+    def log_alert(self, alert: Mapping[str, Any]) -> None:
+        """Append an alert to ``alerts.jsonl``, which is not there before the first."""
+        with (self.path / ALERTS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(jsonable(alert), ensure_ascii=False, allow_nan=False) + "\n")
 
     @contextlib.contextmanager
     def logging(self) -> Iterator[None]:

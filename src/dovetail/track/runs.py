@@ -17,6 +17,7 @@ from attrs import field, frozen
 
 RECORD: Final = "run.json"
 METRICS: Final = "metrics.jsonl"
+ALERTS: Final = "alerts.jsonl"
 RESOLVED: Final = "resolved.toml"
 LOG: Final = "log.txt"
 REPORT: Final = "report.html"

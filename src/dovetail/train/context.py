@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from attrs import define, field, frozen
 from torch import nn
 
+from dovetail.monitor.alerts import Alert, AlertManager, Severity
 from dovetail.train.figures import scalars
 from dovetail.train.hooks import Hooks
-from dovetail.train.state import Alert, Status, Stop, TrainState
+from dovetail.train.state import Status, Stop, TrainState
 
 if TYPE_CHECKING:
     from dovetail.checkpoint.manager import CheckpointManager
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from dovetail.train.gradients import Gradients
     from dovetail.train.phases import Phase
     from dovetail.train.schedule import Schedule
+
+_logger: Final = logging.getLogger("dovetail.train")
 
 
 @frozen(eq=False)
@@ -146,8 +150,14 @@ class Run:
     #: The only thing here that changes while training, with ``stop``.
     state: TrainState = field(factory=TrainState)
     stop: Stop | None = None
+    #: Passes on alerts, and holds repeated ones back.
+    alerts: AlertManager = field(factory=AlertManager)
     #: ``time.monotonic()`` at its start.
     started: float = field(factory=time.monotonic)
+
+    def __attrs_post_init__(self) -> None:
+        """Let everybody hear of alerts."""
+        self.alerts.listen(self._pass_on)
 
     def request_stop(self, reason: str, by: object, status: Status = "stopped_early") -> None:
         """Ask for training to end after the update, or the validation, that is under way. The first request holds.
@@ -167,24 +177,42 @@ class Run:
         """Return the seconds that the run has been going."""
         return time.monotonic() - self.started
 
-    def log(self, event: str, metrics: Mapping[str, Any]) -> None:
+    def log(self, event: str, metrics: Mapping[str, Any], *, step: int | None = None) -> None:
         """Write figures to ``metrics.jsonl`` and hand those that are numbers to whoever listens.
 
         Args:
-            event: ``"train"``, ``"validation"``, ``"epoch"`` or ``"test"``.
+            event: ``"train"``, ``"validation"``, ``"epoch"``, ``"test"``, or ``"monitor"`` for what a part measures.
             metrics: figures by name.
+            step: the update that they are of; the last one unless given.
         """
-        self.store.log(event, epoch=self.state.epoch, step=self.state.step, time=self.elapsed(), metrics=metrics)
+        step = self.state.step if step is None else step
+        self.store.log(event, epoch=self.state.epoch, step=step, time=self.elapsed(), metrics=metrics)
         self.hooks.dovetail_log(run=self, event=event, metrics=scalars(metrics))
 
-    def alert(self, type: str, message: str, **details: Any) -> None:  # noqa: A002 (the documents' word)
-        """Tell the parts of something that went wrong without ending the run.
+    def alert(
+        self,
+        type: str,  # noqa: A002 (the documents' word)
+        message: str,
+        *,
+        severity: Severity = "warning",
+        about: str = "",
+        cooldown: int = 0,
+        **details: Any,
+    ) -> None:
+        """Tell of something that went wrong without ending the run: the parts, ``log.txt`` and ``alerts.jsonl``.
 
         Args:
             type: what it is about, for programs.
             message: what happened, for people.
-            details: the figures behind it; ``severity`` is ``"warning"`` unless given.
+            severity: how bad it is.
+            about: what it is about among others of its type, such as a layer's name.
+            cooldown: hold back others of the same type and ``about`` for so many updates, unless they are more severe.
+            details: the figures behind it.
         """
-        severity = details.pop("severity", "warning")
         alert = Alert(type, message, severity, self.state.epoch, self.state.step, details)
+        self.alerts.tell(alert, about=about, cooldown=cooldown)
+
+    def _pass_on(self, alert: Alert) -> None:
+        _logger.log(logging.ERROR if alert.severity == "critical" else logging.WARNING, "%s", alert.message)
+        self.store.log_alert(alert.to_dict())
         self.hooks.dovetail_alert(run=self, alert=alert)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -92,19 +91,3 @@ class Outcome:
         if self.error is not None:
             raise self.error
         return self
-
-
-@frozen
-class Alert:
-    """Something that went wrong without ending the run."""
-
-    #: What it is about, for programs: ``"loss_spike"``, ``"drift"``, ``"gradient_norm"`` …
-    type: str
-    #: What happened, for people.
-    message: str
-    severity: Literal["warning", "critical"] = "warning"
-    epoch: int = 0
-    step: int = 0
-    #: The figures behind it.
-    details: Mapping[str, Any] = field(factory=dict)
-    time: dt.datetime = field(factory=lambda: dt.datetime.now(dt.UTC))

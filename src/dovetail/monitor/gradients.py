@@ -1,0 +1,298 @@
+"""The health of gradients: vanishing, exploding, or no numbers at all."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+import numpy as np
+from attrs import frozen
+from torch import Tensor, nn
+
+from dovetail.kernel.kinds import AtLeast, MoreThan
+from dovetail.monitor.norms import Entry, Measured, Norms, Reading, Rows
+from dovetail.ops import HISTOGRAM_EDGES, GradNorms, grad_norms
+
+if TYPE_CHECKING:
+    from dovetail.train.context import Run
+
+_logger: Final = logging.getLogger("dovetail.monitor")
+
+State = Literal["healthy", "warning", "vanishing", "exploding", "nan"]
+
+
+class ExplodingGradientError(RuntimeError):
+    """A gradient is larger than a run is to bear."""
+
+
+@frozen
+class GradientHealth:
+    """How the gradients of one update are, parameter by parameter.
+
+    A norm is the 2-norm of one parameter's gradient; it is NaN or infinite where the gradient has such an element.
+    """
+
+    max_norm: float
+    min_norm: float
+    mean_norm: float
+    #: A norm is above what is allowed, or infinite.
+    has_exploding_gradients: bool
+    #: A norm is below what is expected, or there is nothing but zeros.
+    has_vanishing_gradients: bool
+    #: Parameters whose gradient is zero in every element.
+    num_zero_gradients: int
+    #: ISO 8601, UTC.
+    timestamp: str
+    #: A gradient has an element that is NaN or infinite.
+    has_nan_gradients: bool = False
+    #: Of all gradients together.
+    total_norm: float = 0.0
+    state: State = "healthy"
+    #: The parameter with the largest norm, or the first whose gradient is no number.
+    worst: str = ""
+
+
+def check_gradient_health(model: nn.Module, threshold_max: float = 1.0, threshold_min: float = 1e-7) -> GradientHealth:
+    """Return how the gradients of ``model`` are now. Waits for the device.
+
+    Args:
+        model: a model after a backward pass.
+        threshold_max: a norm above it is exploding.
+        threshold_min: a norm below it is vanishing.
+
+    Raises:
+        ValueError: no parameter has a gradient, or the thresholds cross.
+    """
+    if not threshold_min < threshold_max:
+        raise ValueError(f"threshold_min must be below threshold_max, got {threshold_min} and {threshold_max}")
+    return _health(_measured(model), vanishing=threshold_min, warning=threshold_max, exploding=threshold_max)
+
+
+class GradientMonitor:
+    """Watches the gradients of every update, before they are clipped.
+
+    In a run it measures in the same pass over the gradients that clipping needs, reads the figures an update later, and
+    waits for nothing. In a loop written by hand call :meth:`check_step` after every backward pass.
+
+    In a run it alerts (``gradient_norm``, ``gradient_vanishing``, ``gradient_nan``) and logs the event ``monitor``
+    with ``grad_norm_mean``, ``grad_norm_min``, ``grad_norm_max``, ``grad_norm_total`` (the mean, the least and the
+    largest of the parameters' norms, and the largest of all gradients together, since the last time) and
+    ``grad_zeros``, the share of gradient elements that are zero.
+
+    Args:
+        check_interval: act every so many updates, and before a checkpoint: warn, alert or end the run. Every update is
+            measured.
+        norm_threshold_warning: warn when a parameter's norm is above.
+        norm_threshold_critical: the gradients explode when a parameter's norm is above.
+        log_distribution: keep a histogram of the norms.
+        norm_threshold_vanishing: the gradients vanish when a parameter's norm is below.
+        log_interval: log figures every so many updates, and at the end of epochs.
+        log_layers: log the norm of every parameter too, as ``grad_norm.NAME``, the largest since the last time.
+        on_critical: whether gradients that explode end the run, or give an alert alone. NaN is not exploding: what is
+            done about it says ``training.nan_policy``.
+        cooldown: updates in which an alert is not told again, unless a warning becomes critical.
+        history: so many of the last updates are kept for :meth:`get_statistics`.
+
+    Raises:
+        ValueError: the thresholds are not in order.
+        ExplodingGradientError: while training: gradients explode, and ``on_critical = "fail"``.
+    """
+
+    def __init__(
+        self,
+        check_interval: Annotated[int, AtLeast(1)] = 10,
+        norm_threshold_warning: Annotated[float, MoreThan(0)] = 1.0,
+        norm_threshold_critical: Annotated[float, MoreThan(0)] = 10.0,
+        log_distribution: bool = True,  # noqa: FBT001, FBT002 (the documents' signature)
+        *,
+        norm_threshold_vanishing: Annotated[float, AtLeast(0)] = 1e-7,
+        log_interval: Annotated[int, AtLeast(1)] = 100,
+        log_layers: bool = False,
+        on_critical: Literal["fail", "alert"] = "fail",
+        cooldown: Annotated[int, AtLeast(0)] = 1000,
+        history: Annotated[int, AtLeast(1)] = 10_000,
+    ) -> None:
+        if not norm_threshold_vanishing < norm_threshold_warning <= norm_threshold_critical:
+            message = (
+                "norm_threshold_vanishing < norm_threshold_warning <= norm_threshold_critical does not hold: "
+                f"{norm_threshold_vanishing:g}, {norm_threshold_warning:g}, {norm_threshold_critical:g}"
+            )
+            raise ValueError(message)
+        self.check_interval, self.log_interval, self.log_layers = check_interval, log_interval, log_layers
+        self.log_distribution, self.on_critical, self.cooldown = log_distribution, on_critical, cooldown
+        self._limits: Final = {
+            "vanishing": norm_threshold_vanishing,
+            "warning": norm_threshold_warning,
+            "exploding": norm_threshold_critical,
+        }
+        self._norms = Norms(history)
+        self._run: Run | None = None
+        self._names: dict[int, str] = {}
+        # The parameters of the last update by their ids, and what its rows stand for.
+        self._rows: tuple[list[int], Rows] = ([], Rows((), np.zeros(0, np.int64)))
+        # Measured but not yet sent to the host, and what is on its way there, the oldest first.
+        self._pending: list[Entry] = []
+        self._readings: list[Reading] = []
+        self._update = 0
+
+    # --- in a loop written by hand ------------------------------------------------------------------------------------
+
+    def check_step(self, model: nn.Module) -> GradientHealth:
+        """Measure the gradients of ``model`` after a backward pass, and return how they are. Waits for the device.
+
+        Every ``check_interval`` calls what is wrong is also said in the log.
+
+        Raises:
+            ValueError: no parameter has a gradient.
+        """
+        measured = _measured(model)
+        self._norms.add(measured, distribution=self.log_distribution)
+        health = _health(measured, **self._limits)
+        self._update += 1
+        if self._update % self.check_interval == 0 and health.state != "healthy":
+            _logger.warning("check %d: %s", self._update, _said(health, self._limits))
+        return health
+
+    def get_statistics(self) -> dict[str, Any]:
+        """Return what was seen so far.
+
+        Returns:
+            ``mean_norm_history``, ``max_norm_history``, ``min_norm_history`` and ``total_norm_history``, a number an
+            update, of the last ``history`` updates; ``check_count``, how many updates were measured in all;
+            ``layers``, by parameter, with the ``mean``, ``max`` and ``last`` norm and the share of ``zeros``; and,
+            with ``log_distribution``, ``histogram``, how many norms lay between any two of ``histogram_edges``, with
+            one more bin on either side.
+        """
+        self._catch_up()
+        statistics = self._norms.statistics()
+        if self.log_distribution:
+            statistics |= {"histogram": self._norms.histogram.tolist(), "histogram_edges": list(HISTOGRAM_EDGES)}
+        return statistics
+
+    # --- in a run -----------------------------------------------------------------------------------------------------
+
+    def dovetail_run_start(self, run: Run) -> None:
+        """Ask to be told of the gradients."""
+        self._run = run
+        self._names = {id(one): name for name, one in run.parts.model.named_parameters()}
+        if isinstance(run.parts.loss, nn.Module):
+            self._names |= {id(one): f"loss.{name}" for name, one in run.parts.loss.named_parameters()}
+        run.gradients.observe(self._observe)
+
+    def dovetail_epoch_end(self) -> None:
+        """Log what there is."""
+        self._catch_up()
+        self._log(self._update)
+
+    def _observe(self, found: GradNorms, parameters: Sequence[Tensor]) -> None:
+        """Take in the gradients of an update, and look at those before it that have arrived."""
+        while self._readings and self._readings[0].arrived():
+            self._look(self._readings.pop(0))
+        self._update = self._run.state.step + 1 if self._run is not None else self._update + 1
+        self._pending.append(Entry(found, self._rows_of(parameters), self._update))
+        if self._update % self.check_interval == 0:
+            self._send()
+
+    def _rows_of(self, parameters: Sequence[Tensor]) -> Rows:
+        ids = [id(one) for one in parameters]
+        if ids != self._rows[0]:
+            names = tuple(self._names.get(one, "?") for one in ids)
+            self._rows = ids, Rows(names, np.array([one.numel() for one in parameters], np.int64))
+        return self._rows[1]
+
+    def _send(self) -> None:
+        if self._pending:
+            self._readings.append(Reading(self._pending))
+            self._pending = []
+
+    def _catch_up(self) -> None:
+        """Read everything that was measured, waiting for the device."""
+        self._send()
+        while self._readings:
+            self._look(self._readings.pop(0))
+
+    def _look(self, reading: Reading) -> None:
+        for one in reading.numbers():
+            self._norms.add(one, distribution=self.log_distribution)
+            self._act(_health(one, **self._limits), one.update)
+            if one.update % self.log_interval == 0:
+                self._log(one.update)
+
+    def _act(self, health: GradientHealth, update: int) -> None:
+        run = self._run
+        # Half precision gets gradients that are too large now and then, and finds a scale at which it does not.
+        if run is None or health.state == "healthy" or (health.state == "nan" and run.parts.scaler is not None):
+            return
+        message = f"update {update}: {_said(health, self._limits)}"
+        kind = {"vanishing": "gradient_vanishing", "nan": "gradient_nan"}.get(health.state, "gradient_norm")
+        severity: Literal["warning", "critical"] = "critical" if health.state in {"exploding", "nan"} else "warning"
+        figures: dict[str, Any] = {"max_norm": health.max_norm, "min_norm": health.min_norm, "parameter": health.worst}
+        run.alert(kind, message, severity=severity, cooldown=self.cooldown, update=update, **figures)
+        if health.state == "exploding" and self.on_critical == "fail":
+            raise ExplodingGradientError(f"{message}. Try a lower optimizer.lr or a warm-up, or on_critical = 'alert'")
+
+    def _log(self, update: int) -> None:
+        if self._run is None or not self._norms.fresh:
+            return
+        figures, largest = self._norms.take()
+        if self.log_layers:
+            figures |= {f"grad_norm.{name}": value for name, value in largest.items()}
+        self._run.log("monitor", figures, step=update)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs to log the same figures."""
+        self._catch_up()
+        return {"norms": self._norms.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a saved state."""
+        self._norms.load_state_dict(state["norms"])
+
+
+def _measured(model: nn.Module) -> Measured:
+    named = [(name, one.grad) for name, one in model.named_parameters() if one.grad is not None]
+    if not named:
+        raise ValueError("no parameter of the model has a gradient: check after loss.backward(), before zero_grad()")
+    rows = Rows(tuple(name for name, _ in named), np.array([grad.numel() for _, grad in named], np.int64))
+    return Reading([Entry(grad_norms([grad for _, grad in named]), rows, 0)]).numbers()[0]
+
+
+def _health(measured: Measured, *, vanishing: float, warning: float, exploding: float) -> GradientHealth:
+    norms = measured.norms
+    broken, explodes, vanishes = ~np.isfinite(norms), bool((norms > exploding).any()), bool((norms < vanishing).any())
+    state: State = "healthy"
+    place = int(np.nanargmax(norms)) if not broken.all() else 0
+    if broken.any():
+        state, place = "nan", int(broken.argmax())
+    elif explodes:
+        state = "exploding"
+    elif vanishes:
+        state, place = "vanishing", int(norms.argmin())
+    elif norms[place] > warning:
+        state = "warning"
+    return GradientHealth(
+        max_norm=float(norms.max()),
+        min_norm=float(norms.min()),
+        mean_norm=float(norms.mean()),
+        has_exploding_gradients=explodes,
+        has_vanishing_gradients=vanishes,
+        num_zero_gradients=int((measured.zeros == measured.rows.sizes).sum()),
+        timestamp=dt.datetime.now(dt.UTC).isoformat(),
+        has_nan_gradients=bool(broken.any()),
+        total_norm=measured.total,
+        state=state,
+        worst=measured.rows.names[place],
+    )
+
+
+def _said(health: GradientHealth, limits: Mapping[str, float]) -> str:
+    if health.state == "nan":
+        return f"the gradient of {health.worst} is NaN or infinite"
+    if health.state == "vanishing":
+        vanishing = f"{health.min_norm:.3g}, below {limits['vanishing']:g}"
+        return f"the gradient of {health.worst} vanishes: its norm is {vanishing}"
+    limit = limits["exploding" if health.state == "exploding" else "warning"]
+    word = "explodes" if health.state == "exploding" else "is large"
+    return f"the gradient of {health.worst} {word}: its norm is {health.max_norm:.3g}, above {limit:g}"
