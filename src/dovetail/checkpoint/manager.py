@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
-import json
 import logging
-import math
-import re
+import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, final
@@ -15,46 +12,21 @@ from typing import TYPE_CHECKING, Any, Final, Literal, final
 from attrs import evolve, field, frozen
 
 from dovetail.checkpoint.errors import CheckpointError
-from dovetail.checkpoint.format import Encoded, write_checkpoint
-from dovetail.checkpoint.manifest import Manifest, read_manifest
+from dovetail.checkpoint.history import history_frame, read_history, write_history
+from dovetail.checkpoint.listing import Checkpoint, Retention, checkpoint_of, folders, free_path, list_checkpoints
 from dovetail.checkpoint.verify import verify
-from dovetail.storage.atomic import make_folder, reap, remove_folder, unfinished, write_atomic
+from dovetail.storage.atomic import make_folder, reap, remove_folder
 from dovetail.storage.errors import storage_error
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from dovetail.checkpoint.format import Encoded
+
 _LOG: Final = logging.getLogger(__name__)
-_NAME: Final = re.compile(r"step-(\d{8,18})(?:-(\d{1,9}))?")
-_HISTORY: Final = "history.json"
-_MEGABYTE: Final = 1_000_000
-
-
-@frozen
-class Checkpoint:
-    """A checkpoint that has been saved."""
-
-    path: Path
-    #: Optimizer updates made when it was saved.
-    step: int
-    #: Epochs begun when it was saved, counted from 1.
-    epoch: int
-    #: The metrics it was saved with.
-    metrics: Mapping[str, float]
-    #: From ``save``: whether it is the best so far. From ``list`` and ``history``: whether it is the best of all now.
-    is_best: bool
-    #: When it was saved: ISO 8601, UTC.
-    timestamp: str
-    model_size_mb: float
-    #: Everything but the model: the optimizer, random generators and so on.
-    state_size_mb: float
-    #: Whether it is still on the disk.
-    kept: bool = True
-
 
 # The manager has a method named `list`, which inside it would stand in the way of the type.
 Checkpoints = list[Checkpoint]
-Paths = list[Path]
 
 
 def _absolute(path: Path | str) -> Path:
@@ -84,6 +56,8 @@ class CheckpointManager:
     mode: Literal["min", "max"] = "min"
     _history: dict[str, Checkpoint] = field(factory=dict, init=False, repr=False, eq=False)
     _warned: set[Path] = field(factory=set, init=False, repr=False, eq=False)
+    #: Held while checkpoints are listed or removed: one thread may save while others look.
+    _lock: threading.RLock = field(factory=threading.RLock, init=False, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
         """Make the folder, clear it of leftovers and read its history."""
@@ -98,7 +72,8 @@ class CheckpointManager:
         except OSError as error:
             raise storage_error(self.directory, error, "make a folder of") from error
         reap(self.directory)
-        self._history.update(self._read_history())
+        self._history.update(read_history(self.directory))
+        self._history.update({one.path.name: one for one in self.list() if one.path.name not in self._history})
 
     def save(
         self, step: int, epoch: int, metrics: Mapping[str, float], state: Mapping[str, Any] | Encoded
@@ -117,24 +92,45 @@ class CheckpointManager:
             TypeError: the state holds what cannot be kept; the message names the path to it.
             StorageError: it cannot be written; the checkpoints that were there still are.
         """
-        path = self._free_path(step)
+        from dovetail.checkpoint.format import write_checkpoint
+
+        path = free_path(self.directory, step)
         scalars = {str(name): float(value) for name, value in metrics.items()}
         now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
         manifest = write_checkpoint(path, state, {"step": step, "epoch": epoch, "metrics": scalars, "timestamp": now})
-        saved = _checkpoint(path, manifest)
-        value = self._value(saved)
-        is_best = value is not None and all(self._better(value, self._value(one)) for one in self._history.values())
-        self._history[path.name] = saved
-        self._prune()
-        self._write_history()
+        with self._lock:
+            saved, retention = checkpoint_of(path, manifest), self._retention
+            value = retention.value(saved)
+            is_best = value is not None and all(
+                retention.better(value, retention.value(one)) for one in self._history.values()
+            )
+            self._history[path.name] = saved
+            self.prune()
+            write_history(self.directory, self._history.values())
         return evolve(saved, is_best=is_best)
+
+    def prune(self) -> Checkpoints:
+        """Remove the checkpoints that need not be kept, and return them.
+
+        Raises:
+            StorageError: one cannot be removed.
+        """
+        with self._lock:
+            superfluous = self._retention.superfluous(self.list())
+            for one in superfluous:
+                try:
+                    remove_folder(one.path)
+                except OSError as error:
+                    raise storage_error(one.path, error, "remove") from error
+        return superfluous
 
     def list(self) -> Checkpoints:
         """Return the checkpoints on the disk, oldest first, those whose manifest or sizes are wrong left out and named.
 
         Their contents are not read; :func:`~dovetail.checkpoint.verify.verify` does that.
         """
-        return self._marked([one for one in map(self._listed, self._folders()) if one is not None])
+        with self._lock:
+            return self._retention.marked(list_checkpoints(self.directory, self._warn))
 
     def latest(self) -> Checkpoint | None:
         """Return the newest checkpoint that is whole, every byte verified; None if there is none.
@@ -152,14 +148,13 @@ class CheckpointManager:
 
     def ranked(self) -> Checkpoints:
         """Return the checkpoints on the disk that have the monitored metric, the best first."""
-        sign = 1 if self.mode == "min" else -1
-        values = [(one, value) for one in self.list() if (value := self._value(one)) is not None]
-        return [one for one, _ in sorted(values, key=lambda pair: sign * pair[1])]
+        return self._retention.ranked(self.list())
 
     def history(self) -> Checkpoints:
         """Return every checkpoint ever saved here, removed ones too, in the order they were saved."""
-        there = {path.name for path in self._folders()}
-        return self._marked([evolve(one, kept=one.path.name in there) for one in self._history.values()])
+        with self._lock:
+            there = {path.name for path in folders(self.directory)}
+            return self._retention.marked([evolve(one, kept=one.path.name in there) for one in self._history.values()])
 
     def history_frame(self) -> pd.DataFrame:
         """Return :meth:`history` as a DataFrame, one row a checkpoint, one column a metric.
@@ -167,33 +162,11 @@ class CheckpointManager:
         Raises:
             ModuleNotFoundError: pandas is not installed.
         """
-        try:
-            import pandas as pd
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError("DataFrames come with pandas: pip install 'dovetail[pandas]'") from error
-        facts = ("epoch", "step", "is_best", "timestamp", "model_size_mb", "state_size_mb", "kept")
-        rows = [
-            {name: getattr(one, name) for name in facts} | dict(one.metrics) | {"path": str(one.path)}
-            for one in self.history()
-        ]
-        return pd.DataFrame(rows, columns=None if rows else [*facts, "path"])
+        return history_frame(self.history())
 
-    # --- which ------------------------------------------------------------------------------------------------------
-
-    def _value(self, checkpoint: Checkpoint) -> float | None:
-        value = checkpoint.metrics.get(self.monitor)
-        return value if value is not None and math.isfinite(value) else None
-
-    def _better(self, value: float, other: float | None) -> bool:
-        return other is None or (value < other if self.mode == "min" else value > other)
-
-    def _marked(self, checkpoints: Checkpoints) -> Checkpoints:
-        best: tuple[float, Checkpoint] | None = None
-        for one in checkpoints:
-            value = self._value(one)
-            if value is not None and (best is None or self._better(value, best[0])):
-                best = (value, one)
-        return [evolve(one, is_best=best is not None and one is best[1]) for one in checkpoints]
+    @property
+    def _retention(self) -> Retention:
+        return Retention(self.keep_best, self.keep_last, self.monitor, self.mode)
 
     def _first_valid(self, checkpoints: Iterable[Checkpoint]) -> Checkpoint | None:
         for one in checkpoints:
@@ -209,95 +182,3 @@ class CheckpointManager:
         if error.path not in self._warned:
             self._warned.add(error.path)
             _LOG.warning("passing over a damaged checkpoint: %s", error)
-
-    # --- on the disk ------------------------------------------------------------------------------------------------
-
-    def _folders(self) -> Paths:
-        named = [(path, _NAME.fullmatch(path.name)) for path in self.directory.iterdir() if not unfinished(path.name)]
-        found = [(int(match[1]), int(match[2] or 1), path) for path, match in named if match and path.is_dir()]
-        return [path for _, _, path in sorted(found)]
-
-    def _listed(self, path: Path) -> Checkpoint | None:
-        try:
-            return _checkpoint(path, read_manifest(path))
-        except CheckpointError as error:
-            self._warn(error)
-            return None
-
-    def _free_path(self, step: int) -> Path:
-        name = f"step-{step:08d}"
-        number = 1 + max((_generation(path) for path in self._folders() if _step(path) == step), default=0)
-        return self.directory / (name if number == 1 else f"{name}-{number}")
-
-    def _prune(self) -> None:
-        there = self.list()
-        keep = {one.path for one in (*there[-self.keep_last :], *self.ranked()[: self.keep_best])}
-        for one in there:
-            if one.path not in keep:
-                try:
-                    remove_folder(one.path)
-                except OSError as error:
-                    raise storage_error(one.path, error, "remove") from error
-
-    def _write_history(self) -> None:
-        records = [
-            {
-                "name": one.path.name,
-                "step": one.step,
-                "epoch": one.epoch,
-                "timestamp": one.timestamp,
-                "metrics": {key: value if math.isfinite(value) else repr(value) for key, value in one.metrics.items()},
-                "model_size_mb": one.model_size_mb,
-                "state_size_mb": one.state_size_mb,
-            }
-            for one in self._history.values()
-        ]
-        path = self.directory / _HISTORY
-        try:
-            write_atomic(path, json.dumps(records, indent=1, allow_nan=False).encode())
-        except OSError as error:
-            raise storage_error(path, error, "write") from error
-
-    def _read_history(self) -> dict[str, Checkpoint]:
-        """Return what history.json and the checkpoints tell; a history that cannot be read is done without."""
-        history: dict[str, Checkpoint] = {}
-        path = self.directory / _HISTORY
-        with contextlib.suppress(FileNotFoundError):
-            try:
-                for one in json.loads(path.read_bytes()):
-                    metrics = {str(name): float(value) for name, value in one.pop("metrics").items()}
-                    name = _NAME.fullmatch(one.pop("name"))
-                    if name:
-                        history[name[0]] = Checkpoint(self.directory / name[0], metrics=metrics, is_best=False, **one)
-            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-                _LOG.warning("%s: the history of checkpoints is damaged and begins anew", path)
-                history = {}
-        return history | {one.path.name: one for one in self.list() if one.path.name not in history}
-
-
-def _step(path: Path) -> int:
-    match = _NAME.fullmatch(path.name)
-    return int(match[1]) if match else -1
-
-
-def _generation(path: Path) -> int:
-    match = _NAME.fullmatch(path.name)
-    return int(match[2] or 1) if match else 0
-
-
-def _checkpoint(path: Path, manifest: Manifest) -> Checkpoint:
-    info = manifest.info
-    sizes = {name: length / _MEGABYTE for name, (length, _) in manifest.files.items()}
-    try:
-        return Checkpoint(
-            path,
-            step=int(info["step"]),
-            epoch=int(info["epoch"]),
-            metrics={str(name): float(value) for name, value in info["metrics"].items()},
-            is_best=False,
-            timestamp=str(info["timestamp"]),
-            model_size_mb=sizes["model.safetensors"],
-            state_size_mb=sum(size for name, size in sizes.items() if name != "model.safetensors"),
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(path, "this checkpoint was not saved by a manager: its manifest has no step") from error

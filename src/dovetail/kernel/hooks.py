@@ -18,7 +18,7 @@ import pluggy
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from dovetail.checkpoint.manager import Checkpoint
+    from dovetail.checkpoint.listing import Checkpoint
     from dovetail.kernel.component import Component
     from dovetail.monitor.alerts import Alert
     from dovetail.train.context import Run

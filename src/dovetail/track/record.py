@@ -19,7 +19,7 @@ from dovetail.config.notation import inline
 from dovetail.monitor.memory import memory_peaks
 
 if TYPE_CHECKING:
-    from dovetail.checkpoint.manager import Checkpoint
+    from dovetail.checkpoint.listing import Checkpoint
     from dovetail.config.schema import RunConfig
     from dovetail.track.run_directory import RunDirectory
     from dovetail.train.context import Run

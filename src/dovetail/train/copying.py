@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from dovetail.checkpoint.manifest import FILES, MANIFEST
 
 if TYPE_CHECKING:
-    from dovetail.checkpoint.manager import Checkpoint
+    from dovetail.checkpoint.listing import Checkpoint
     from dovetail.kernel.kinds import Storage
     from dovetail.train.context import Run
 
