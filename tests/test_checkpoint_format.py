@@ -353,7 +353,8 @@ def test_the_files_are_those_of_the_safetensors_library(tmp_path_factory, kinds)
     path = tmp_path_factory.mktemp("file") / "model.safetensors"
 
     with hashers() as pool:
-        pieces = write_tensors(path, tensors, pool)()
+        with path.open("xb", buffering=0) as file:
+            pieces = write_tensors(file, tensors, pool)()
         found = read_tensors(path, pieces, pool)
         assert equal({name: found[name] for name in tensors}, tensors)
 

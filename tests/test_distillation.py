@@ -253,7 +253,7 @@ def test_files_that_are_no_weights_are_named(tmp_path):
     for name, message in (
         ("none.safetensors", "there is no such file"),
         ("none.pt", "there is no such file"),
-        ("weights.pt", "this is neither a checkpoint's folder nor a .safetensors file"),
+        ("weights.pt", "this is a file of torch.save, which is pickle and may run code"),
         ("bad.safetensors", "this file cannot be read"),
         (".", "there is no manifest"),
     ):

@@ -15,6 +15,7 @@ is read: a folder without a valid manifest is no checkpoint.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from pathlib import Path
@@ -97,7 +98,11 @@ def write_checkpoint(
 
 def _write_files(staging: Path, encoded: Encoded, pool: Executor) -> dict[str, tuple[int, str]]:
     """Write all but the manifest, and return what it says of the files."""
-    digests = {file: write_tensors(staging / name, encoded.tensors[file], pool) for file, name in TENSOR_FILES.items()}
+    digests = {}
+    for file, name in TENSOR_FILES.items():
+        with (staging / name).open("xb", buffering=0) as opened:
+            digests[file] = write_tensors(opened, encoded.tensors[file], pool)
+            os.fsync(opened.fileno())
     pieces = {file: digest() for file, digest in digests.items()}
     tree = {
         "tree": encoded.tree,

@@ -13,6 +13,7 @@ from attrs import evolve, field, frozen
 from dovetail.checkpoint.errors import CheckpointError
 from dovetail.checkpoint.manifest import MODEL, TENSOR_FILES, Manifest, read_manifest
 from dovetail.storage.atomic import unfinished
+from dovetail.storage.errors import storage_error
 
 #: The name of a checkpoint's folder: its step, and a number where a step was saved several times.
 NAME: Final = re.compile(r"step-(\d{8,18})(?:-(\d{1,9}))?")
@@ -81,8 +82,16 @@ class Retention:
 
 
 def folders(directory: Path) -> list[Path]:
-    """Return the folders that are named like checkpoints, by step."""
-    named = [(path, NAME.fullmatch(path.name)) for path in directory.iterdir() if not unfinished(path.name)]
+    """Return the folders that are named like checkpoints, by step.
+
+    Raises:
+        StorageError: the folder cannot be read.
+    """
+    try:
+        there = list(directory.iterdir())
+    except OSError as error:
+        raise storage_error(directory, error, "list") from error
+    named = [(path, NAME.fullmatch(path.name)) for path in there if not unfinished(path.name)]
     found = [(int(match[1]), int(match[2] or 1), path) for path, match in named if match and path.is_dir()]
     return [path for _, _, path in sorted(found)]
 

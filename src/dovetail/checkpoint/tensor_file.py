@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import torch
 
@@ -35,11 +34,11 @@ def memory_of(tensor: torch.Tensor) -> memoryview:
     return flat.numpy().data if tensor.numel() else memoryview(b"")
 
 
-def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], pool: Executor) -> Callable[[], list[Piece]]:
-    """Write a new safetensors file, and flush it to the disk.
+def write_tensors(file: BinaryIO, tensors: Mapping[str, torch.Tensor], pool: Executor) -> Callable[[], list[Piece]]:
+    """Write a safetensors file; whoever opened it flushes it to the disk.
 
     Args:
-        path: must not exist.
+        file: unbuffered, empty.
         tensors: row by row, on any device, of dtypes in :data:`NAMES`. Their memory must not change meanwhile.
         pool: where to hash.
 
@@ -51,16 +50,14 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], pool: Executo
     """
     head, entries = lay_out((key, NAMES[tensor.dtype], tensor.shape) for key, tensor in tensors.items())
     digests: list[tuple[int, Callable[[], str]]] = [(len(head), partial(sha256, head))]
-    with path.open("xb", buffering=0) as file:
-        write_all(file, head)
-        for entry in entries:
-            content = memory_of(tensors[entry.name].cpu())
-            for part in cut(len(content)):
-                piece = content[part]
-                hashing = partial(sha256, piece) if len(piece) <= _SMALL else pool.submit(sha256, piece).result
-                digests.append((entry.start + part.stop, hashing))
-                write_all(file, piece)
-        os.fsync(file.fileno())
+    write_all(file, head)
+    for entry in entries:
+        content = memory_of(tensors[entry.name].cpu())
+        for part in cut(len(content)):
+            piece = content[part]
+            hashing = partial(sha256, piece) if len(piece) <= _SMALL else pool.submit(sha256, piece).result
+            digests.append((entry.start + part.stop, hashing))
+            write_all(file, piece)
     return lambda: [Piece(end, digest()) for end, digest in digests]
 
 

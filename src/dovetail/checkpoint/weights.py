@@ -1,30 +1,43 @@
-"""Giving a model weights that were saved before."""
+"""Weights by themselves: given to a model, and written for other programs."""
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+from attrs import frozen
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
 from dovetail.checkpoint.errors import CheckpointError
 from dovetail.checkpoint.format import read_model
+from dovetail.checkpoint.pieces import hashers
+from dovetail.checkpoint.tensor_file import NAMES, write_tensors
+from dovetail.storage.atomic import make_folder, staged_file
+from dovetail.storage.errors import storage_error
+
+#: What files of torch's own are called, and the key under which many programs put the weights in them.
+_PICKLED = {".pt", ".pth", ".ckpt", ".bin"}
+_INSIDE = ("state_dict", "model_state_dict", "model")
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
+def load_weights(model: nn.Module, path: Path, *, allow_pt: bool = False) -> None:
     """Give ``model`` the weights at ``path``, every one of them.
 
     Args:
         model: of the architecture that the weights were saved from.
         path: a checkpoint of a run, which is a folder, or a ``.safetensors`` file.
+        allow_pt: take a file of ``torch.save`` too. It is read with ``weights_only``, which runs no code that is not
+            torch's own; but that is pickle, and has been broken before.
 
     Raises:
         CheckpointError: there is nothing, it is damaged, or its weights are not those of such a model.
     """
-    state = _read(path.expanduser())
+    state = _read(path.expanduser(), allow_pt=allow_pt)
     try:
         model.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:
@@ -32,17 +45,73 @@ def load_weights(model: nn.Module, path: Path) -> None:
         raise CheckpointError(path, f"these are not the weights of this {type(model).__name__}: {why}") from error
 
 
-def _read(path: Path) -> Mapping[str, Any]:
+def _read(path: Path, *, allow_pt: bool) -> Mapping[str, Any]:
     if path.is_dir():
         state: Mapping[str, Any] = read_model(path)
         return state
+    if not path.exists():
+        raise CheckpointError(path, "there is no such file")
+    if path.suffix in _PICKLED:
+        if not allow_pt:
+            raise CheckpointError(
+                path, "this is a file of torch.save, which is pickle and may run code; see training.init_from_pt"
+            )
+        return _read_pickled(path)
     if path.suffix != ".safetensors":
-        if not path.exists():
-            raise CheckpointError(path, "there is no such file")
         raise CheckpointError(path, "this is neither a checkpoint's folder nor a .safetensors file")
     try:
         return load_file(path)
-    except FileNotFoundError as error:
-        raise CheckpointError(path, "there is no such file") from error
     except (OSError, SafetensorError) as error:
         raise CheckpointError(path, f"this file cannot be read ({error})") from error
+
+
+def _read_pickled(path: Path) -> Mapping[str, Any]:
+    try:
+        # Only from torch 2.10 on, which Dovetail asks for, does weights_only keep what it promises (CVE-2026-24747).
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        why = str(error).strip().partition("\n")[0]
+        raise CheckpointError(path, f"this file cannot be read without running its code ({why})") from error
+    if isinstance(found, Mapping):
+        inner = next((found[key] for key in _INSIDE if isinstance(found.get(key), Mapping)), None)
+        found = found if inner is None else inner
+    if not isinstance(found, Mapping):
+        raise CheckpointError(path, f"this file holds a {type(found).__name__}, not the weights of a model")
+    return found
+
+
+@frozen
+class Exported:
+    """What was written."""
+
+    names: list[str]
+    #: What a model's state has besides tensors, and tensors of dtypes that the format has no name for.
+    left_out: list[str]
+
+
+def export_weights(checkpoint: Path, path: Path) -> Exported:
+    """Write the model's weights of a checkpoint as one ``.safetensors`` file, whole or not at all.
+
+    Every tensor is there under its own name: weights that are tied in the model are written once for each.
+
+    Args:
+        checkpoint: its folder; what is read of it is verified.
+        path: the file to write, replacing what is there.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged or has no model.
+        StorageError: the file cannot be written.
+    """
+    state = read_model(checkpoint)
+    tensors = {
+        name: value.detach().contiguous()
+        for name, value in state.items()
+        if isinstance(value, torch.Tensor) and value.dtype in NAMES
+    }
+    try:
+        make_folder(path.absolute().parent)
+        with hashers() as pool, staged_file(path) as file:
+            write_tensors(file, tensors, pool)()
+    except OSError as error:
+        raise storage_error(path, error, "write", needed=sum(one.nbytes for one in tensors.values())) from error
+    return Exported(sorted(tensors), sorted(set(state) - set(tensors)))

@@ -16,6 +16,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "init": ("dovetail.cli.init:init", "Write a run file that trains in under a minute, offline."),
     "config": ("dovetail.cli.config:config", "Check, show and describe run files."),
     "runs": ("dovetail.cli.runs:runs", "List, show and compare runs."),
+    "checkpoints": ("dovetail.cli.checkpoints:checkpoints", "List, verify, prune and export checkpoints."),
     "plugins": ("dovetail.cli.plugins:plugins", "List, describe, check and begin plugins."),
     "doctor": ("dovetail.cli.doctor:doctor", "Say what is installed here and whether it works."),
     "completion": ("dovetail.cli.completion:completion", "Print the completion script for a shell."),

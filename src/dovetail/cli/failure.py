@@ -91,9 +91,11 @@ def _usage(error: click.UsageError) -> Failure:
 
 def _ours(error: Exception) -> Failure | None:
     """Return what one of Dovetail's own errors means, or None for any other error."""
+    from dovetail.checkpoint.errors import CheckpointError
     from dovetail.config.diagnostics import ConfigError
     from dovetail.kernel.build import BuildError
     from dovetail.kernel.component import PluginError
+    from dovetail.storage.errors import StorageError
     from dovetail.track.runs import RunLookupError
 
     if isinstance(error, ConfigError):
@@ -110,6 +112,6 @@ def _ours(error: Exception) -> Failure | None:
         return Failure(BAD_INPUT, str(error).splitlines(), problems)
     if isinstance(error, BuildError):
         return Failure(BAD_INPUT, [str(error)], [{"path": error.path, "message": error.message}])
-    if isinstance(error, PluginError | RunLookupError):
+    if isinstance(error, PluginError | RunLookupError | CheckpointError | StorageError):
         return Failure(BAD_INPUT, [f"dovetail: {error}"], [{"path": "", "message": str(error)}])
     return None

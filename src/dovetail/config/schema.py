@@ -187,6 +187,13 @@ class TrainingSection:
         converter=_as_every,
     )
     test: bool = setting(default=True, text="evaluate the best checkpoint on the test split at the end")
+    init_from: Path | None = setting(
+        None, "weights that the model begins with: a checkpoint's folder, or a .safetensors file"
+    )
+    init_from_pt: bool = setting(
+        default=False,
+        text="let init_from be a file of torch.save (.pt), which is read with weights_only",
+    )
 
     @max_epochs.validator
     def _check_length(self, _attribute: object, value: int | None) -> None:
@@ -238,9 +245,14 @@ class CheckpointSection:
         f"how many of the last to keep, to resume from; {KEEP_LAST}, or 1 with best_only",
         AtLeast(1),
     )
-    copy_to: Annotated[Part, OfKind("storage")] | None = setting(
-        None, "a store that every checkpoint is copied to as well"
+    background: bool = setting(
+        default=False,
+        text="write while training goes on, which waits for a copy in main memory alone; that takes memory",
     )
+    copy_to: Annotated[Part, OfKind("storage")] | None = setting(
+        None, "a store that every checkpoint is copied to as well, while training goes on"
+    )
+    copy_patience: float = setting(300.0, "seconds that the end of the run waits for copies under way", AtLeast(0))
 
     @keep_best.validator
     @keep_last.validator

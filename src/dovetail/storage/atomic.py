@@ -39,11 +39,22 @@ def write_atomic(path: Path, source: Path | bytes) -> None:
     Raises:
         OSError: what the operating system says.
     """
+    with staged_file(path) as file:
+        _fill(file, source)
+
+
+@contextlib.contextmanager
+def staged_file(path: Path) -> Iterator[BinaryIO]:
+    """Yield an empty, unbuffered file to fill; on leaving, it takes the place of ``path``. On an error it is removed.
+
+    Raises:
+        OSError: what the operating system says.
+    """
     temporary = path.with_name(PREFIX + secrets.token_hex(8))
     try:
         with temporary.open("xb", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            _fill(file, source)
+            yield file
             os.fsync(file.fileno())
             # Still locked: what is renamed is never mistaken for a leftover.
             os.replace(temporary, path)  # noqa: PTH105 (as every call here that faults are injected into)

@@ -15,6 +15,8 @@ from typing import Any, Final
 import tomli
 from attrs import field, frozen
 
+from dovetail.config.notation import NONE
+
 RECORD: Final = "run.json"
 METRICS: Final = "metrics.jsonl"
 ALERTS: Final = "alerts.jsonl"
@@ -179,6 +181,12 @@ def find_run(reference: str, output: Path) -> RunRecord:
         raise RunLookupError(msg)
     msg = f"there is no run '{reference}' in {output}; 'dovetail runs list' shows them"
     raise RunLookupError(msg)
+
+
+def checkpoint_folder(run: RunRecord) -> Path:
+    """Return where a run keeps its checkpoints: in its own folder, or in ``paths.models``."""
+    models = table(read_config(run.folder).get("paths")).get("models", NONE)
+    return run.folder / "checkpoints" if models == NONE else Path(str(models)) / run.name / run.id
 
 
 def _digits(run_id: str) -> str:

@@ -114,7 +114,8 @@ def assemble(
         ema=None if training.ema_decay is None else WeightAverage(model, training.ema_decay),
     )
     if config.checkpoint.copy_to is not None:
-        listeners = [*listeners, ("checkpoint.copy_to", CheckpointCopier(build(config.checkpoint.copy_to, {})))]
+        copier = CheckpointCopier(build(config.checkpoint.copy_to, {}), config.checkpoint.copy_patience)
+        listeners = [*listeners, ("checkpoint.copy_to", copier)]
     first = [one for one in listeners if one[0] == "record"]
     run = Run(
         config=config,

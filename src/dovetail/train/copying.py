@@ -1,36 +1,61 @@
-"""A second copy of every checkpoint, in a store of the user's choice."""
+"""The second copy of a run's checkpoints: queued when they are saved, waited for at the end."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-from dovetail.checkpoint.manifest import FILES, MANIFEST
+from dovetail.checkpoint.copier import Copier, NotCopied
 
 if TYPE_CHECKING:
     from dovetail.checkpoint.listing import Checkpoint
     from dovetail.kernel.kinds import Storage
     from dovetail.train.context import Run
+    from dovetail.train.state import Outcome
 
 _logger: Final = logging.getLogger("dovetail.train")
+#: Seconds that a run which somebody has interrupted waits at most: a machine that is taken away gives half a minute.
+_INTERRUPTED: Final = 10.0
 
 
 class CheckpointCopier:
-    """Copies each checkpoint when it is committed, its manifest last, so that a copy too is whole or no checkpoint.
+    """Copies each checkpoint when it is committed, to ``<run name>/<run id>/<checkpoint>/`` of a store.
 
-    A store that fails costs the copy and not the run: it is an alert.
+    Training never waits for it. A store that fails costs the copy and not the run: it is an alert.
     """
 
-    def __init__(self, storage: Storage) -> None:
-        """Copy to ``storage``, under ``<run name>/<run id>/<checkpoint>/``."""
-        self._storage = storage
+    def __init__(self, storage: Storage, patience: float) -> None:
+        """Copy to ``storage``; the end of the run waits ``patience`` seconds for what is not done."""
+        self._storage, self._patience = storage, patience
+        self._copier: Copier | None = None
 
     def dovetail_checkpoint_saved(self, run: Run, checkpoint: Checkpoint) -> None:
-        """Copy one checkpoint."""
-        prefix = f"{run.config.run.name}/{run.store.id}/{checkpoint.path.name}"
-        try:
-            for name in (*FILES, MANIFEST):
-                self._storage.put(f"{prefix}/{name}", checkpoint.path / name)
-        except Exception as error:
-            _logger.warning("checkpoint.copy_to: %s was not copied", checkpoint.path.name, exc_info=error)
-            run.alert("checkpoint_copy", f"checkpoint.copy_to: {checkpoint.path.name} was not copied: {error}")
+        """Queue a checkpoint."""
+        if self._copier is None:
+            self._copier = Copier(self._storage, f"{run.config.run.name}/{run.store.id}")
+        self._copier.add(checkpoint.path)
+        self._tell(run, self._copier.failed())
+
+    def dovetail_epoch_end(self, run: Run) -> None:
+        """Tell of copies that have failed since."""
+        if self._copier is not None:
+            self._tell(run, self._copier.failed())
+
+    def dovetail_run_end(self, run: Run, outcome: Outcome) -> None:
+        """Wait for the copies that are not done."""
+        if self._copier is not None:
+            self._tell(run, self._copier.close(self._time_left(run, outcome)))
+
+    def _time_left(self, run: Run, outcome: Outcome) -> float:
+        limit = run.config.budget.wall_clock_seconds
+        times = [self._patience]
+        times += [_INTERRUPTED] if outcome.status == "interrupted" else []
+        times += [] if limit is None else [max(limit - run.elapsed(), 0.0)]
+        return min(times)
+
+    def _tell(self, run: Run, failed: Iterable[NotCopied]) -> None:
+        for one in failed:
+            message = f"checkpoint.copy_to: {one.name} was not copied: {one.reason}"
+            _logger.warning(message)
+            run.alert("checkpoint_copy", message)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from torch import nn
 
 from dovetail.checkpoint.format import encode
+from dovetail.checkpoint.saver import Saver
 from dovetail.monitor.memory import MemoryBudget
 from dovetail.train import phases
 from dovetail.train.cadence import Cadence
@@ -40,6 +41,7 @@ class Session:
         self._loop = TrainingLoop(trainer, run)
         self._validating = Cadence(config.training.validate_every)
         self._saving = Cadence(config.checkpoint.every)
+        self._saver = Saver(run.checkpoints, background=config.checkpoint.background)
         self._clock = WallClock(config.budget.wall_clock_seconds, run.started)
         budget = config.budget
         self._memory = MemoryBudget(run.device, main=budget.memory_bytes, gpu=budget.gpu_memory_bytes)
@@ -55,11 +57,13 @@ class Session:
     def fit(self) -> Outcome:
         """Train, test, and say how it ended."""
         run, state = self._run, self._state
-        with stopping_on_signals(run):
+        with stopping_on_signals(run), self._saver:
             self._check_monitor()
             while not self._done():
                 self._epoch()
             self._save(self._validation if self._validated == state.step else {})
+            self._saver.wait()
+            self._tell_saved()
             test = self._test()
         stop = run.stop
         return Outcome(
@@ -114,12 +118,13 @@ class Session:
         step, every = self._state.step, self._config.logging.every
         log = (step // every + 1) * every
         due = min(log, self._validating.next_step(step), self._saving.next_step(step))
-        self._loop.due_step = due if self._tried else step + 1
+        self._loop.due_step = due if self._tried and not self._saver.writing else step + 1
         self._loop.due_at = min(self._clock.deadline, self._saving.due_at, self._memory.due_at)
 
     def _when_due(self) -> None:
         """Do what is due between two updates of an epoch."""
         step = self._state.step
+        self._tell_saved()
         if not self._tried:
             # What cannot be saved is refused now, and not after hours of training.
             self._tried = bool(encode(collect_state(self._run, self._loop.tape)))
@@ -223,11 +228,17 @@ class Session:
         self._state.elapsed = run.elapsed()
         began = time.monotonic()
         state = collect_state(run, self._loop.tape)
-        checkpoint = run.checkpoints.save(step, self._state.epoch, measured, state)
+        self._saver.save(step, self._state.epoch, measured, state)
         self._took("checkpoint", began)
         self._saved, self._improved = step, False
         self._saving.done()
-        run.hooks.dovetail_checkpoint_saved(run=run, checkpoint=checkpoint)
+        self._tell_saved()
+
+    def _tell_saved(self) -> None:
+        """Tell the parts of checkpoints that are on the disk by now."""
+        for saved in self._saver.saved():
+            self._clock.took("checkpoint", saved.seconds)
+            self._run.hooks.dovetail_checkpoint_saved(run=self._run, checkpoint=saved.checkpoint)
 
     def _took(self, what: str, began: float) -> None:
         """Note how long something took that was not training."""

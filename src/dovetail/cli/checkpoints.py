@@ -1,0 +1,317 @@
+"""``dovetail checkpoints``: what a run has saved. Only ``export`` imports torch; none imports plugins."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from attrs import evolve, frozen
+
+from dovetail.cli import complete
+from dovetail.cli.failure import FAILED
+from dovetail.cli.lazy import LazyGroup
+from dovetail.cli.options import json_option, output_option
+from dovetail.cli.text import columns, examples
+
+if TYPE_CHECKING:
+    from dovetail.checkpoint.errors import CheckpointError
+    from dovetail.checkpoint.listing import Checkpoint, Retention
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+RUN = (
+    'RUN is named as for "dovetail runs show"; it may also be a folder of checkpoints that no run has made, or one '
+    "checkpoint."
+)
+
+
+@click.group(
+    cls=LazyGroup,
+    epilog=examples(
+        "dovetail checkpoints list",
+        "dovetail checkpoints verify latest",
+        "dovetail checkpoints export digits --to digits.safetensors",
+    ),
+)
+def checkpoints() -> None:
+    """List, verify, prune and export checkpoints."""
+
+
+def _run_argument(command: _Command) -> _Command:
+    return click.argument("run", default="latest", shell_complete=complete.runs)(output_option(command))
+
+
+@frozen
+class _Saved:
+    """What ``RUN`` means."""
+
+    #: The folder of all its checkpoints, and the run's own.
+    directory: Path
+    run: Path | None
+    name: str
+    #: By what the run tells the best.
+    retention: Retention
+    #: The one checkpoint that was asked for.
+    only: Path | None = None
+
+    def folders(self) -> list[Path]:
+        """Return the folders that are named like checkpoints."""
+        from dovetail.checkpoint.listing import folders
+
+        if self.only is not None:
+            return [self.only]
+        return folders(self.directory) if self.directory.is_dir() else []
+
+    def list(self, refused: Callable[[CheckpointError], object]) -> list[Checkpoint]:
+        """Return the checkpoints, the best one marked, telling of those that are none."""
+        from dovetail.checkpoint.listing import list_checkpoints
+
+        if not self.directory.is_dir():
+            return []
+        found = self.retention.marked(list_checkpoints(self.directory, refused))
+        return [one for one in found if self.only in {None, one.path}]
+
+
+def _find(reference: str, output: str) -> _Saved:
+    from dovetail.checkpoint.listing import Retention, folders
+    from dovetail.checkpoint.manifest import MANIFEST
+    from dovetail.config.schema import KEEP_BEST, KEEP_LAST
+    from dovetail.track.runs import RECORD, checkpoint_folder, find_run, load_run, read_config, table
+    from dovetail.train.figures import direction
+
+    path = Path(reference)
+    retention = Retention(KEEP_BEST, KEEP_LAST, "val_loss", "min")
+    if (path / MANIFEST).is_file():
+        path = path.absolute()
+        of_run = path.parent.parent
+        if not (of_run / RECORD).is_file():
+            return _Saved(path.parent, None, path.name, retention, path)
+        return evolve(_find(str(of_run), output), only=path)
+    if path.is_dir() and not (path / RECORD).is_file() and folders(path):
+        return _Saved(path, None, path.name, retention)
+    run = load_run(path) if (path / RECORD).is_file() else find_run(reference, Path(output))
+    kept = table(read_config(run.folder).get("checkpoint"))
+    monitor, mode = str(kept.get("monitor", "val_loss")), kept.get("mode", "auto")
+    retention = Retention(
+        int(kept.get("keep_best", KEEP_BEST)),
+        int(kept.get("keep_last", KEEP_LAST)),
+        monitor,
+        direction(monitor, mode if mode in {"min", "max"} else "auto"),
+    )
+    return _Saved(checkpoint_folder(run), run.folder, run.name, retention)
+
+
+def _echo(document: Any) -> None:
+    from dovetail.track.run_directory import jsonable
+
+    click.echo(json.dumps(jsonable(document), ensure_ascii=False, indent=2))
+
+
+# --- list -----------------------------------------------------------------------------------------------------------
+
+
+@checkpoints.command(
+    "list",
+    epilog=examples("dovetail checkpoints list", "dovetail checkpoints list digits --json"),
+    help=f"List the checkpoints of RUN, oldest first. Their contents are not read.\n\n{RUN}",
+)
+@_run_argument
+@json_option
+def list_(run: str, *, output: str, as_json: bool) -> None:
+    """List the checkpoints of a run, oldest first."""
+    from dovetail.storage.errors import size
+    from dovetail.track.words import share
+
+    saved = _find(run, output)
+    refused: list[CheckpointError] = []
+    found = saved.list(refused.append)
+    if as_json:
+        _echo([_as_json(one) for one in found])
+    elif not found:
+        click.echo(f"there are no checkpoints in {saved.directory}")
+    else:
+        monitor = saved.retention.monitor
+        rows = [
+            [
+                one.path.name,
+                str(one.epoch),
+                share(monitor, one.metrics[monitor]) if monitor in one.metrics else "",
+                "best" if one.is_best else "",
+                size(int(1e6 * (one.model_size_mb + one.state_size_mb))),
+                one.timestamp[:19].replace("T", " "),
+            ]
+            for one in found
+        ]
+        head = ["CHECKPOINT", "EPOCH", monitor.upper(), "", "SIZE", "SAVED (UTC)"]
+        click.echo("\n".join([*columns(rows, head=head, right="124"), f"in {saved.directory}"]))
+    for error in refused:
+        click.echo(f"damaged: {error}", err=True)
+
+
+def _as_json(one: Checkpoint) -> dict[str, Any]:
+    from attrs import asdict
+
+    return {"name": one.path.name, **asdict(one)}
+
+
+# --- verify ---------------------------------------------------------------------------------------------------------
+
+
+@checkpoints.command(
+    epilog=examples(
+        "dovetail checkpoints verify", "dovetail checkpoints verify runs/digits/…/checkpoints/step-00000120"
+    ),
+    help="Read every byte of the checkpoints of RUN, and say which file and tensor is damaged. "
+    f"Exit code 1 if one is.\n\n{RUN}",
+)
+@_run_argument
+@json_option
+@click.pass_context
+def verify(ctx: click.Context, run: str, *, output: str, as_json: bool) -> None:
+    """Read every byte of the checkpoints of a run."""
+    from dovetail.checkpoint.verify import problems
+
+    paths = _find(run, output).folders()
+    total = sum(one.stat().st_size for path in paths for one in path.glob("*") if one.is_file())
+    found: dict[Path, list[CheckpointError]] = {}
+    with click.progressbar(length=total, label="verifying", file=sys.stderr, hidden=as_json) as bar:
+        for path in paths:
+            found[path] = list(problems(path, told=bar.update))
+    damaged = sum(map(bool, found.values()))
+    if as_json:
+        _echo({"checkpoints": [_verdict(path, some) for path, some in found.items()], "damaged": damaged})
+    else:
+        for path, some in found.items():
+            click.echo(f"{path.name}: {'damaged' if some else 'whole'}")
+            for problem in some:
+                click.echo(f"  {problem.path.name}: {problem.message}")
+        click.echo(f"{len(paths)} checkpoints, {damaged or 'none'} damaged")
+    ctx.exit(FAILED if damaged else 0)
+
+
+def _verdict(path: Path, found: list[CheckpointError]) -> dict[str, Any]:
+    told = [{"file": one.path.name, "tensor": one.tensor, "message": one.message} for one in found]
+    return {"name": path.name, "path": path, "whole": not found, "problems": told}
+
+
+# --- prune ----------------------------------------------------------------------------------------------------------
+
+
+@checkpoints.command(
+    epilog=examples("dovetail checkpoints prune latest --dry-run", "dovetail checkpoints prune digits --keep-last 1"),
+    help="Remove all checkpoints of RUN but the best and the last ones: as many as its run file says, or as given "
+    f"here. A run that is under way is left alone.\n\n{RUN}",
+)
+@_run_argument
+@click.option("--keep-best", type=click.IntRange(min=0), metavar="K", help="How many of the best to keep.")
+@click.option("--keep-last", type=click.IntRange(min=1), metavar="N", help="How many of the last to keep.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@json_option
+def prune(run: str, *, output: str, keep_best: int | None, keep_last: int | None, dry_run: bool, as_json: bool) -> None:
+    """Remove all checkpoints of a run but the best and the last ones."""
+    saved = _find(run, output)
+    if saved.only is not None:
+        raise click.UsageError("prune takes a run, or a folder of checkpoints")
+    retention = saved.retention
+    retention = evolve(
+        retention,
+        keep_best=retention.keep_best if keep_best is None else keep_best,
+        keep_last=retention.keep_last if keep_last is None else keep_last,
+    )
+    there = saved.list(lambda _: None)
+    removed = retention.superfluous(there) if dry_run else _prune(saved, retention)
+    kept = [one for one in there if one not in removed]
+    if as_json:
+        names = {"removed": removed, "kept": kept}
+        _echo({**{key: [one.path.name for one in some] for key, some in names.items()}, "dry_run": dry_run})
+        return
+    for one in removed:
+        click.echo(f"{'would remove' if dry_run else 'removed'} {one.path.name}")
+    click.echo(f"{len(kept)} {'would be kept' if dry_run else 'kept'}: {', '.join(one.path.name for one in kept)}")
+
+
+def _prune(saved: _Saved, retention: Retention) -> list[Checkpoint]:
+    from contextlib import nullcontext
+
+    from dovetail.checkpoint.manager import CheckpointManager
+    from dovetail.track.run_directory import RunDirectory, RunDirectoryError
+
+    try:
+        # Held while it lasts, so that no process trains on meanwhile.
+        with RunDirectory(saved.run) if saved.run else nullcontext():
+            manager = CheckpointManager(
+                saved.directory,
+                keep_best=retention.keep_best,
+                keep_last=retention.keep_last,
+                monitor=retention.monitor,
+                mode=retention.mode,
+            )
+            return manager.prune()
+    except RunDirectoryError as error:
+        raise click.ClickException(str(error)) from error
+
+
+# --- export ---------------------------------------------------------------------------------------------------------
+
+
+@checkpoints.command(
+    epilog=examples(
+        "dovetail checkpoints export --to model.safetensors",
+        "dovetail checkpoints export digits --checkpoint last --to exports/",
+    ),
+    help="Write the model's weights of one checkpoint of RUN, verified, as one .safetensors file.\n\n"
+    f"Any program that reads safetensors can open it. {RUN}",
+)
+@_run_argument
+@click.option(
+    "--checkpoint",
+    "which",
+    default="best",
+    show_default=True,
+    metavar="WHICH",
+    help='"best", "last", or the name of one, such as step-00001200. Without a best one, the last.',
+)
+@click.option(
+    "--to", type=click.Path(path_type=Path), default=Path(), metavar="PATH", help="A file, or a folder to put it in."
+)
+@click.option("--force", is_flag=True, help="Replace the file if it is there.")
+@json_option
+def export(run: str, *, output: str, which: str, to: Path, force: bool, as_json: bool) -> None:
+    """Write the model's weights of one checkpoint of a run."""
+    from dovetail.storage.errors import size
+
+    saved = _find(run, output)
+    chosen = _choose(saved, which)
+    path = to if to.suffix == ".safetensors" and not to.is_dir() else to / f"{saved.name}-{chosen.name}.safetensors"
+    if path.exists() and not force:
+        raise click.UsageError(f"{path} is there already; --force replaces it")
+    from dovetail.checkpoint.weights import export_weights
+
+    exported = export_weights(chosen, path)
+    length = path.stat().st_size
+    if as_json:
+        _echo({"path": path, "checkpoint": chosen, "tensors": len(exported.names), "bytes": length})
+    else:
+        click.echo(f"{path}: {len(exported.names)} tensors of {chosen.name}, {size(length)}")
+    if exported.left_out:
+        click.echo(f"left out, being no tensors: {', '.join(exported.left_out)}", err=True)
+
+
+def _choose(saved: _Saved, which: str) -> Path:
+    if saved.only is not None:
+        return saved.only
+    if which not in {"best", "last"}:
+        names = [path.name for path in saved.folders()]
+        if which not in names:
+            there = ", ".join(names) or "none"
+            raise click.UsageError(f"there is no checkpoint '{which}' in {saved.directory}; there is {there}")
+        return saved.directory / which
+    found = saved.list(lambda _: None)
+    if not found:
+        raise click.UsageError(f"there are no checkpoints in {saved.directory}")
+    best = next((one for one in found if one.is_best), None) if which == "best" else None
+    return (best or found[-1]).path

@@ -1,0 +1,183 @@
+"""Tests of the second copy: it never holds training up, is tried again, and is whole or not there."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+import torch
+
+from dovetail.checkpoint.copier import Copier
+from dovetail.checkpoint.format import read_checkpoint
+from dovetail.checkpoint.manager import CheckpointManager
+from dovetail.run import run
+from dovetail.storage.local import LocalStorage
+from small_runs import only_run, small
+
+
+class Unsteady:
+    """A store over a folder that can be shut."""
+
+    def __init__(self, path) -> None:
+        self.inner = LocalStorage(path=path)
+        self.opened = threading.Event()
+        self.refusals = 0
+        self.tries = 0
+
+    def put(self, key, source):
+        """Put, after waiting to be opened, or refuse."""
+        self.tries += 1
+        if self.refusals:
+            self.refusals -= 1
+            raise OSError("the network is down")
+        assert self.opened.wait(30)
+        self.inner.put(key, source)
+
+    def open(self, key):
+        """Open."""
+        return self.inner.open(key)
+
+    def list(self, prefix=""):
+        """List."""
+        return self.inner.list(prefix)
+
+    def delete(self, key):
+        """Delete."""
+        self.inner.delete(key)
+
+    def exists(self, key):
+        """Say whether it is there."""
+        return self.inner.exists(key)
+
+
+@pytest.fixture
+def store(tmp_path):
+    """Return a store that is shut."""
+    return Unsteady(tmp_path / "store")
+
+
+@pytest.fixture
+def manager(tmp_path):
+    """Return a manager that keeps the last two."""
+    return CheckpointManager(tmp_path / "checkpoints", keep_best=0, keep_last=2)
+
+
+def save(manager, step):
+    """Save a small checkpoint and return its folder."""
+    return manager.save(step, 1, {}, {"model": {"w": torch.full((3,), float(step))}}).path
+
+
+def test_a_copy_is_a_checkpoint(store, manager, tmp_path):
+    """It can be read where it lies; adding one does not wait for the store."""
+    copier = Copier(store, "run/1")
+    copier.add(save(manager, 1))
+    copier.add(save(manager, 2))
+    assert store.list() == []
+
+    store.opened.set()
+
+    assert copier.close(30) == []
+    for step in (1, 2):
+        copy = tmp_path / "store" / "run" / "1" / f"step-{step:08d}"
+        assert read_checkpoint(copy)["model"]["w"].tolist() == [step] * 3
+
+
+def test_a_store_that_fails_is_tried_again(store, manager):
+    """From the first file on, until it works."""
+    store.opened.set()
+    store.refusals = 3
+    copier = Copier(store, "a", waits=(0.01,) * 5)
+    copier.add(save(manager, 1))
+
+    assert copier.close(30) == []
+    assert len(store.list("a/step-00000001/")) == 4
+    assert store.tries == 3 + 4
+
+
+def test_a_store_that_stays_down_is_told_of(store, manager):
+    """After all tries, with its own words; the next checkpoint gets its chance."""
+    store.opened.set()
+    store.refusals = 3
+    copier = Copier(store, "a", waits=(0.01, 0.01))
+    copier.add(save(manager, 1))
+    copier.add(save(manager, 2))
+
+    (failure,) = copier.close(30)
+
+    assert (failure.name, failure.reason) == ("step-00000001", "the network is down")
+    assert {key.split("/")[1] for key in store.list()} == {"step-00000002"}
+
+
+def test_the_end_waits_only_so_long(store, manager):
+    """A store that hangs does not keep the process; what has no copy is named."""
+    copier = Copier(store, "a")
+    copier.add(save(manager, 1))
+    copier.add(save(manager, 2))
+
+    assert [one.name for one in copier.close(0.05)] == ["step-00000001", "step-00000002"]
+    assert not any(thread.name == "dovetail-copy" and not thread.daemon for thread in threading.enumerate())
+    store.opened.set()
+
+
+def test_what_was_pruned_before_its_turn_is_left_out(store, manager):
+    """No failure, and nothing half is left behind."""
+    copier = Copier(store, "a", waits=(0.01,))
+    for step in (1, 2, 3, 4, 5):
+        copier.add(save(manager, step))
+    store.opened.set()
+
+    assert copier.close(30) == []
+    kept = {one.path.name for one in manager.list()}
+    copied = {key.split("/")[1] for key in store.list()}
+    assert kept <= copied
+    for name in copied:
+        assert len(store.list(f"a/{name}/")) == 4
+
+
+class Alerts:
+    """Notes alerts and the steps of training."""
+
+    def __init__(self) -> None:
+        self.seen, self.steps = [], 0
+
+    def dovetail_alert(self, alert):
+        """Note one."""
+        self.seen.append(alert)
+
+    def dovetail_batch_end(self):
+        """Count."""
+        self.steps += 1
+
+
+def test_a_run_goes_on_while_its_store_hangs(tmp_path, store):
+    """Every update is made, and the missing copies are an alert each."""
+    alerts = Alerts()
+    config = small(
+        tmp_path / "runs",
+        checkpoint={"copy_to": store, "copy_patience": 0.05},
+        callbacks={"alerts": alerts},
+    )
+
+    began = time.monotonic()
+    outcome = run(config).check()
+
+    assert time.monotonic() - began < 30  # what the store would wait for
+    assert outcome.status == "completed"
+    assert alerts.steps == 14
+    assert [(one.type, one.severity) for one in alerts.seen] == [("checkpoint_copy", "warning")] * 2
+    assert "step-00000014 was not copied: not done 0.05 s after the end" in alerts.seen[-1].message
+    store.opened.set()
+
+
+def test_a_runs_copies_lie_under_its_name_and_id(tmp_path, store):
+    """Whole, in the background too."""
+    store.opened.set()
+    run(small(tmp_path / "runs", checkpoint={"copy_to": store, "background": True})).check()
+
+    folder = only_run(tmp_path / "runs")
+    for path in (folder / "checkpoints").glob("step-*"):
+        copy = tmp_path / "store" / "run" / folder.name / path.name
+        assert {one.name: one.read_bytes() for one in copy.iterdir()} == {
+            one.name: one.read_bytes() for one in path.iterdir()
+        }
