@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dovetail.checkpoint.standalone import CheckpointManager as CheckpointManager
     from dovetail.config.api import Config as Config
     from dovetail.data.batch import Batch as Batch
     from dovetail.data.split import Splits as Splits
@@ -50,6 +51,7 @@ _HOMES = {
     "Batch": "dovetail.data.batch",
     "Between": "dovetail.kernel.kinds",
     "Callback": "dovetail.kernel.kinds",
+    "CheckpointManager": "dovetail.checkpoint.standalone",
     "Collator": "dovetail.kernel.kinds",
     "Component": "dovetail.kernel.component",
     "Config": "dovetail.config.api",

@@ -1,0 +1,191 @@
+"""Checkpoints for a training loop of one's own: model, optimizer and scheduler in, kept and given back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from attrs import field, frozen
+
+from dovetail.checkpoint.copier import Copier
+from dovetail.checkpoint.errors import CheckpointError
+from dovetail.checkpoint.format import read_checkpoint
+from dovetail.checkpoint.listing import Checkpoint, checkpoint_of
+from dovetail.checkpoint.manager import CheckpointManager as Folder
+from dovetail.checkpoint.manifest import read_manifest
+from dovetail.storage.local import LocalStorage
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from dovetail.kernel.kinds import Storage
+
+_METADATA = "metadata"
+
+
+@frozen
+class CheckpointMetadata:
+    """What is known of a saved checkpoint."""
+
+    #: Its folder.
+    path: str
+    epoch: int
+    metrics: Mapping[str, float]
+    #: Whether it was the best so far when it was saved; from ``load_checkpoint``: False.
+    is_best: bool
+    #: ISO 8601, UTC.
+    timestamp: str
+    model_size_mb: float
+    #: Everything but the model: the optimizer, the scheduler, the metadata.
+    optimizer_state_size_mb: float
+    #: What was given to ``save_checkpoint``.
+    metadata: Mapping[str, Any] = field(factory=dict)
+
+    @classmethod
+    def of(cls, one: Checkpoint, metadata: Mapping[str, Any] | None) -> Self:
+        """Return what a manager knows of a checkpoint."""
+        return cls(
+            str(one.path),
+            one.epoch,
+            one.metrics,
+            one.is_best,
+            one.timestamp,
+            one.model_size_mb,
+            one.state_size_mb,
+            dict(metadata or {}),
+        )
+
+
+class CheckpointManager:
+    """Keeps the best and the newest checkpoints of a training loop, each there whole or not at all.
+
+    Args:
+        checkpoint_dir: their folder; made if it is missing.
+        keep_best_k: how many of the best to keep; 0 keeps none for being good.
+        keep_last_n: how many of the newest to keep, at least 1.
+        monitor: the metric that tells the best.
+        mode: whether less (``"min"``) or more (``"max"``) of it is better.
+        save_interval_epochs: save after every so many epochs; ``save_checkpoint`` does nothing in between.
+        drive_backup: keep a second copy in the folder ``drive_backup_path``, such as a mounted drive.
+        drive_backup_path: that folder.
+        backup: any other store for the second copy. It is copied to in the background; :meth:`close` waits for it.
+
+    Raises:
+        ValueError: a number is too small, the mode unknown, or the backup's folder missing.
+        StorageError: the folder cannot be made.
+    """
+
+    def __init__(  # noqa: PLR0917 (the documents' order)
+        self,
+        checkpoint_dir: str | Path,
+        keep_best_k: int = 3,
+        keep_last_n: int = 5,
+        monitor: str = "val_loss",
+        mode: Literal["min", "max"] = "min",
+        save_interval_epochs: int = 1,
+        drive_backup: bool = False,  # noqa: FBT001, FBT002 (the documents' order)
+        drive_backup_path: str | Path | None = None,
+        backup: Storage | None = None,
+    ) -> None:
+        if save_interval_epochs < 1:
+            raise ValueError(f"save_interval_epochs must be at least 1, got {save_interval_epochs}")
+        if drive_backup and drive_backup_path is None:
+            raise ValueError("drive_backup needs drive_backup_path, the folder to copy to")
+        if drive_backup and drive_backup_path is not None:
+            backup = LocalStorage(path=Path(drive_backup_path))
+        self.save_interval_epochs = save_interval_epochs
+        self._folder = Folder(
+            Path(checkpoint_dir), keep_best=keep_best_k, keep_last=keep_last_n, monitor=monitor, mode=mode
+        )
+        self._copier = None if backup is None else Copier(backup, self._folder.directory.name)
+
+    def save_checkpoint(  # noqa: PLR0917 (the documents' order)
+        self,
+        epoch: int,
+        metrics: Mapping[str, float],
+        model: Any,
+        optimizer: Any,
+        scheduler: Any = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> CheckpointMetadata | None:
+        """Save what the parts return from ``state_dict``, then remove what need not be kept any longer.
+
+        Args:
+            epoch: from 1; it also orders the checkpoints.
+            metrics: any scalars. A monitored one that is NaN or infinite never makes a checkpoint the best.
+            model: with ``state_dict()``.
+            optimizer: likewise.
+            scheduler: likewise; may be left out.
+            metadata: anything else to keep: numbers, text, lists, dicts, tensors.
+
+        Returns:
+            What was saved; None where ``save_interval_epochs`` says that nothing is due.
+
+        Raises:
+            TypeError: a state holds what cannot be kept; the message names the path to it.
+            StorageError: it cannot be written; the checkpoints that were there still are.
+        """
+        if epoch % self.save_interval_epochs:
+            return None
+        state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), _METADATA: dict(metadata or {})}
+        if scheduler is not None:
+            state["scheduler"] = scheduler.state_dict()
+        saved = self._folder.save(epoch, epoch, metrics, state)
+        if self._copier is not None:
+            self._copier.add(saved.path)
+        return CheckpointMetadata.of(saved, metadata)
+
+    def load_checkpoint(
+        self, path: str | Path, model: Any, optimizer: Any = None, scheduler: Any = None
+    ) -> CheckpointMetadata:
+        """Give the parts their state back from a checkpoint, every byte of which is verified first.
+
+        Raises:
+            CheckpointError: it is damaged, or has no state for one of the parts, none of which is then changed.
+        """
+        folder = Path(path)
+        state = read_checkpoint(folder)
+        parts = {
+            name: part
+            for name, part in {"model": model, "optimizer": optimizer, "scheduler": scheduler}.items()
+            if part is not None
+        }
+        for name in parts:
+            if name not in state:
+                raise CheckpointError(folder, f"there is no state of a {name} in this checkpoint")
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+        return CheckpointMetadata.of(checkpoint_of(folder, read_manifest(folder)), state.get(_METADATA))
+
+    def get_best_checkpoint(self) -> str | None:
+        """Return the path of the best checkpoint by the monitored metric; None if there is none."""
+        best = self._folder.best()
+        return None if best is None else str(best.path)
+
+    def get_latest_checkpoint(self) -> str | None:
+        """Return the path of the newest checkpoint that is whole; None if there is none."""
+        latest = self._folder.latest()
+        return None if latest is None else str(latest.path)
+
+    def get_checkpoint_history(self) -> pd.DataFrame:
+        """Return every checkpoint ever saved here, one row each, with a column a metric.
+
+        Raises:
+            ModuleNotFoundError: pandas is not installed.
+        """
+        return self._folder.history_frame()
+
+    def close(self, patience: float = 300.0) -> list[str]:
+        """Wait up to ``patience`` seconds for the second copies, and return what went wrong with them, if anything."""
+        copier, self._copier = self._copier, None
+        return [] if copier is None else [f"{one.name}: {one.reason}" for one in copier.close(patience)]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
