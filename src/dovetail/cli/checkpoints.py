@@ -178,7 +178,8 @@ def verify(ctx: click.Context, run: str, *, output: str, as_json: bool) -> None:
     paths = _find(run, output).folders()
     total = sum(one.stat().st_size for path in paths for one in path.glob("*") if one.is_file())
     found: dict[Path, list[CheckpointError]] = {}
-    with click.progressbar(length=total, label="verifying", file=sys.stderr, hidden=as_json) as bar:
+    hidden = as_json or not sys.stderr.isatty()
+    with click.progressbar(length=total, label="verifying", file=sys.stderr, hidden=hidden) as bar:
         for path in paths:
             found[path] = list(problems(path, told=bar.update))
     damaged = sum(map(bool, found.values()))
@@ -189,7 +190,8 @@ def verify(ctx: click.Context, run: str, *, output: str, as_json: bool) -> None:
             click.echo(f"{path.name}: {'damaged' if some else 'whole'}")
             for problem in some:
                 click.echo(f"  {problem.path.name}: {problem.message}")
-        click.echo(f"{len(paths)} checkpoints, {damaged or 'none'} damaged")
+        checked = f"{len(paths)} checkpoint{'s' if len(paths) != 1 else ''}"
+        click.echo(f"{checked}, {damaged or 'none'} damaged")
     ctx.exit(FAILED if damaged else 0)
 
 
