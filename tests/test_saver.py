@@ -74,6 +74,16 @@ def test_a_checkpoint_is_of_one_step(tmp_path):
         assert all(torch.equal(one, torch.full_like(one, step)) for one in found["model"].values())
 
 
+def test_who_looks_while_a_checkpoint_is_written_finds_it(tmp_path):
+    """Listing waits, so that what a run goes back to does not depend on the speed of the disk."""
+    manager = CheckpointManager(tmp_path)
+    with Saver(manager, background=True) as saver:
+        for step in range(1, 6):
+            saver.save(step, 1, {"val_loss": 1 / step}, {"model": {"w": torch.ones(500_000)}})
+
+            assert manager.latest().step == manager.best().step == step
+
+
 def test_memory_is_used_again():
     """As long as it is large enough; each tensor begins at a line of the cache."""
     buffers = HostBuffers()

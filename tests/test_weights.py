@@ -89,6 +89,25 @@ def test_a_run_begins_with_weights_from_a_file(tmp_path, monkeypatch):
     assert min(losses) < 0.5 * max(losses)
 
 
+def test_an_average_begins_with_those_weights_too(tmp_path):
+    """And not with those that the model was made with."""
+    seen = []
+
+    class Look:
+        def dovetail_run_start(self, run):
+            seen.append((run.parts.model.weight.clone(), run.parts.ema.state_dict()["weights"]["weight"].clone()))
+
+    model = torch.nn.Linear(4, 3)
+    wanted = torch.nn.Linear(4, 3)
+    save_file(wanted.state_dict(), tmp_path / "w.safetensors")
+    training = {"max_epochs": 1, "ema_decay": 0.9, "init_from": str(tmp_path / "w.safetensors")}
+    run(small(tmp_path / "runs", model=model, training=training, callbacks={"look": Look()})).check()
+
+    ((weight, average),) = seen
+    assert torch.equal(weight, wanted.weight)
+    assert torch.equal(average, wanted.weight)
+
+
 def test_weights_that_do_not_fit_are_refused_before_training(tmp_path):
     """At the place where they are written, in a dry run too."""
     save_file({"w": torch.ones(3)}, tmp_path / "w.safetensors")

@@ -20,7 +20,6 @@ from dovetail.train.device import torch_settings
 from dovetail.train.errors import explained
 from dovetail.train.evaluate import evaluate
 from dovetail.train.loop import TrainingLoop
-from dovetail.train.saving import init_weights
 from dovetail.train.seeds import set_random_seed
 from dovetail.train.standard import StandardTrainer
 from dovetail.train.state import Outcome
@@ -58,7 +57,6 @@ def run(config: RunConfig, *, argv: Sequence[str] | None = None, listeners: Iter
         try:
             named = [("record", recorder), *((type(one).__name__.lower(), one) for one in listeners)]
             ready = assemble(config, device, store, [*named, ("report", LiveReport(config, store.path))])
-            init_weights(ready)
             recorder.built(parameters=_trainable(ready), data=ready.data)
             outcome = _train(ready)
         except BaseException as error:
@@ -191,9 +189,7 @@ def prepare(config: RunConfig) -> Rehearsal:
     device = choose_device(config)
     with tempfile.TemporaryDirectory() as folder, RunDirectory(Path(folder)) as store, _settings(config):
         try:
-            ready = assemble(config, device, store)
-            init_weights(ready)
-            return _rehearse(ready)
+            return _rehearse(assemble(config, device, store))
         except BuildError as error:
             raise refusal(config, error.path, error.message) from error
         except Exception as error:

@@ -56,8 +56,8 @@ class CheckpointManager:
     mode: Literal["min", "max"] = "min"
     _history: dict[str, Checkpoint] = field(factory=dict, init=False, repr=False, eq=False)
     _warned: set[Path] = field(factory=set, init=False, repr=False, eq=False)
-    #: Held while checkpoints are listed or removed: one thread may save while others look.
-    _lock: threading.RLock = field(factory=threading.RLock, init=False, repr=False, eq=False)
+    #: Held while checkpoints are saved, listed or removed: who looks while another thread saves, waits for it.
+    lock: threading.RLock = field(factory=threading.RLock, init=False, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
         """Make the folder, clear it of leftovers and read its history."""
@@ -94,12 +94,12 @@ class CheckpointManager:
         """
         from dovetail.checkpoint.format import write_checkpoint
 
-        path = free_path(self.directory, step)
         scalars = {str(name): float(value) for name, value in metrics.items()}
         now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-        manifest = write_checkpoint(path, state, {"step": step, "epoch": epoch, "metrics": scalars, "timestamp": now})
-        with self._lock:
-            saved, retention = checkpoint_of(path, manifest), self._retention
+        info = {"step": step, "epoch": epoch, "metrics": scalars, "timestamp": now}
+        with self.lock:
+            path, retention = free_path(self.directory, step), self._retention
+            saved = checkpoint_of(path, write_checkpoint(path, state, info))
             value = retention.value(saved)
             is_best = value is not None and all(
                 retention.better(value, retention.value(one)) for one in self._history.values()
@@ -115,7 +115,7 @@ class CheckpointManager:
         Raises:
             StorageError: one cannot be removed.
         """
-        with self._lock:
+        with self.lock:
             superfluous = self._retention.superfluous(self.list())
             for one in superfluous:
                 try:
@@ -129,7 +129,7 @@ class CheckpointManager:
 
         Their contents are not read; :func:`~dovetail.checkpoint.verify.verify` does that.
         """
-        with self._lock:
+        with self.lock:
             return self._retention.marked(list_checkpoints(self.directory, self._warn))
 
     def latest(self) -> Checkpoint | None:
@@ -152,7 +152,7 @@ class CheckpointManager:
 
     def history(self) -> Checkpoints:
         """Return every checkpoint ever saved here, removed ones too, in the order they were saved."""
-        with self._lock:
+        with self.lock:
             there = {path.name for path in folders(self.directory)}
             return self._retention.marked([evolve(one, kept=one.path.name in there) for one in self._history.values()])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -97,11 +98,24 @@ class Saver:
         self.wait()
         encoded = state if isinstance(state, Encoded) else encode(state)
         copied, metrics = self._buffers.copy(encoded), dict(metrics)
-        self._writing = self._pool.submit(self._write, step, epoch, metrics, copied)
+        begun = threading.Event()
+        self._writing = self._pool.submit(self._write, step, epoch, metrics, copied, begun)
+        # From here on, who lists the manager's checkpoints finds this one too.
+        begun.wait()
 
-    def _write(self, step: int, epoch: int, metrics: Mapping[str, float], state: Mapping[str, Any] | Encoded) -> Saved:
+    def _write(
+        self,
+        step: int,
+        epoch: int,
+        metrics: Mapping[str, float],
+        state: Mapping[str, Any] | Encoded,
+        begun: threading.Event | None = None,
+    ) -> Saved:
         began = time.monotonic()
-        checkpoint = self._manager.save(step, epoch, metrics, state)
+        with self._manager.lock:
+            if begun is not None:
+                begun.set()
+            checkpoint = self._manager.save(step, epoch, metrics, state)
         return Saved(checkpoint, time.monotonic() - began)
 
     def saved(self) -> list[Saved]:

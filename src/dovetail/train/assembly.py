@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import nn
 
+from dovetail.checkpoint.errors import CheckpointError
+from dovetail.checkpoint.listing import folders
 from dovetail.checkpoint.manager import CheckpointManager
+from dovetail.checkpoint.weights import load_weights
 from dovetail.config.diagnostics import ConfigError, Problem
 from dovetail.config.structure import origin_of
 from dovetail.kernel.build import BuildError, build
@@ -75,7 +78,9 @@ def assemble(
     """
     data = Data.build(config, device)
     provided = dict(data.provided)
-    model = _module(build(config.model, provided)).to(device)
+    model = _module(build(config.model, provided))
+    _init_weights(config, model, store)
+    model = model.to(device)
     loss = build(config.loss, provided)
     if isinstance(loss, nn.Module):
         loss = loss.to(device)
@@ -134,6 +139,17 @@ def assemble(
     )
     set_up(run)
     return run
+
+
+def _init_weights(config: RunConfig, model: nn.Module, store: RunDirectory) -> None:
+    """Give the model the weights that ``training.init_from`` names; a run that has checkpoints goes on from them."""
+    training = config.training
+    if training.init_from is None or (store.checkpoints.is_dir() and folders(store.checkpoints)):
+        return
+    try:
+        load_weights(model, training.init_from, allow_pt=training.init_from_pt)
+    except CheckpointError as error:
+        raise BuildError("training.init_from", str(error)) from error
 
 
 def _module(model: Any) -> nn.Module:

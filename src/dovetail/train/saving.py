@@ -9,8 +9,6 @@ from torch import nn
 
 from dovetail.checkpoint.errors import CheckpointError
 from dovetail.checkpoint.format import read_checkpoint, read_model
-from dovetail.checkpoint.weights import load_weights
-from dovetail.kernel.build import BuildError
 from dovetail.train.seeds import rng_state
 
 if TYPE_CHECKING:
@@ -31,20 +29,6 @@ def collect_state(run: Run, tape: LossTape) -> dict[str, Any]:
             table, _, name = path.rpartition(".")
             (tree.setdefault(table, {}) if table else tree)[name] = part.state_dict()
     return tree
-
-
-def init_weights(run: Run) -> None:
-    """Give the model the weights that ``training.init_from`` names, if it does.
-
-    Raises:
-        BuildError: they cannot be read, or are not those of this model.
-    """
-    training = run.config.training
-    if training.init_from is not None:
-        try:
-            load_weights(run.parts.model, training.init_from, allow_pt=training.init_from_pt)
-        except CheckpointError as error:
-            raise BuildError("training.init_from", str(error)) from error
 
 
 def restore_best(run: Run) -> None:
