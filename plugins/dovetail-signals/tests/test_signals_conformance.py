@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from hypothesis import strategies as st
 
 import dovetail
 import dovetail_signals
@@ -50,12 +52,30 @@ FILES = {
 }
 
 
+def _representations(seed):
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        "stft": torch.randn(4, 1, 16, 12, generator=generator),
+        "envelope": torch.randn(4, 1, 32, generator=generator),
+    }
+
+
+#: What to feed the parts that take no plain tensor.
+BATCHES = {"signals.multi_tfr_fusion": st.integers(0, 1000).map(_representations)}
+
+
 def _everything():
     for kind in KINDS:
         for one in PLUGINS.components(kind):
             # Parts for differential equations have tests of their own.
             if one.distribution == "dovetail-signals" and one.entry_point == "signals":
-                subject = Subject.find(one.qualified, kind=kind, files=FILES.get(one.name), plugins=PLUGINS)
+                subject = Subject.find(
+                    one.qualified,
+                    kind=kind,
+                    files=FILES.get(one.name),
+                    batches=BATCHES.get(one.name),
+                    plugins=PLUGINS,
+                )
                 for check in select_checks(subject, {}):
                     yield pytest.param(subject, check, id=f"{kind}:{one.name}-{check.name}")
 

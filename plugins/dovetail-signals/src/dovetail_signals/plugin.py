@@ -110,3 +110,50 @@ def dovetail_transforms() -> Iterator[Component]:
             summary=summary,
             traits=("batched", *traits),
         )
+
+
+@hookimpl
+def dovetail_models() -> Iterator[Component]:
+    """Offer networks."""
+    yield Component(
+        "signals.cnn1d",
+        "dovetail_signals.models.cnn1d:CNN1D",
+        summary="A convolutional network for signals.",
+        example={"channels": [8, 16], "kernel_size": 5},
+    )
+    yield Component(
+        "signals.wdcnn",
+        "dovetail_signals.models.wdcnn:WDCNN",
+        summary="WDCNN: a wide first kernel against noise, then small ones.",
+        example={"first_kernel": 8, "first_stride": 1, "hidden": 16},
+    )
+    yield Component(
+        "signals.resnet1d",
+        "dovetail_signals.models.resnet1d:ResNet1D",
+        summary="A residual network for signals.",
+        example={"channels": [8, 16], "blocks": 1},
+    )
+    yield Component(
+        "signals.cnn_lstm",
+        "dovetail_signals.models.cnn_lstm:CNNLSTM",
+        summary="Convolutions, then a recurrent layer in both directions.",
+        example={"channels": [8, 16], "kernel_size": 5, "first_stride": 1, "hidden": 8},
+    )
+    yield Component(
+        "signals.patch_transformer",
+        "dovetail_signals.models.patch_transformer:PatchTransformer",
+        summary="A transformer on patches of a signal.",
+        example={"patch_size": 8, "width": 16, "depth": 1, "heads": 2},
+    )
+    yield Component(
+        "signals.spectrogram_cnn",
+        "dovetail_signals.models.spectrogram_cnn:SpectrogramCNN",
+        summary="A convolutional network for spectrograms.",
+        example={"channels": [8, 16]},
+    )
+    yield Component(
+        "signals.multi_tfr_fusion",
+        "dovetail_signals.models.spectrogram_cnn:MultiTFRFusion",
+        summary="One network for each representation of a signal, and the weighted mean of what they say.",
+        example={"spectrograms": ["stft"], "spectra": ["envelope"], "channels": [4, 8]},
+    )

@@ -64,6 +64,11 @@ class WindowSamples:
         return None if self.class_names is None else len(self.class_names)
 
     @property
+    def num_outputs(self) -> int | None:
+        """Numbers to predict for a sample in a regression; None for classes."""
+        return 1 if self.class_names is None else None
+
+    @property
     def input_shape(self) -> tuple[int, int]:
         """Channels and length of a window."""
         return self.signal.shape[0], self.window

@@ -1,0 +1,71 @@
+"""Convolutions that hear, and a recurrent layer that remembers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from torch import Tensor, nn
+
+from dovetail import AtLeast, Between, Provided
+from dovetail_signals.models.layers import SIGNAL, channels_of, check, convolution, halved, head, sizes
+
+
+class CNNLSTM(nn.Module):
+    """Convolutions over time, then a long short-term memory in both directions over what they found, then its mean.
+
+    It takes signals of any length.
+
+    Args:
+        input_shape: [channels, time] of a sample; the dataset provides it.
+        num_classes: classes to tell apart; the dataset provides it. Output [batch, num_classes].
+        num_outputs: predict this many numbers instead; the dataset of a regression provides it.
+        channels: after each convolution, each followed by a halving.
+        kernel_size: of the convolutions.
+        first_stride: steps the first convolution takes.
+        hidden: size of the memory in each direction.
+        layers: recurrent layers.
+        dropout: share of the features set to 0 while training.
+
+    Raises:
+        ValueError: samples are no signals, or a size is below 1.
+
+    Source:
+        Hochreiter and Schmidhuber, Long short-term memory, Neural Computation 9 (1997); with convolutions: Sainath et
+        al., Convolutional, long short-term memory, fully connected deep neural networks (ICASSP 2015).
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        *,
+        num_classes: Annotated[int | None, Provided] = None,
+        num_outputs: Annotated[int | None, Provided] = None,
+        channels: Sequence[Annotated[int, AtLeast(1)]] = (16, 32, 64),
+        kernel_size: Annotated[int, AtLeast(1)] = 9,
+        first_stride: Annotated[int, AtLeast(1)] = 4,
+        hidden: Annotated[int, AtLeast(1)] = 64,
+        layers: Annotated[int, AtLeast(1)] = 1,
+        dropout: Annotated[float, Between(0, 1)] = 0.0,
+    ) -> None:
+        super().__init__()
+        self.channels = channels_of(input_shape, SIGNAL)
+        sizes(kernel_size=kernel_size, hidden=hidden, layers=layers, channels=min(channels, default=0))
+        first, *rest = channels
+        self.stem = convolution(self.channels, first, 2 * kernel_size + 1, stride=first_stride)
+        self.blocks = nn.ModuleList(
+            convolution(before, after, kernel_size) for before, after in zip(channels, rest, strict=False)
+        )
+        self.memory = nn.LSTM(channels[-1], hidden, layers, batch_first=True, bidirectional=True)
+        self.dropout = nn.Dropout(dropout)
+        self.head = head(2 * hidden, num_classes, num_outputs)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return logits [batch, classes] of signals [batch, channels, time]; ValueError where they are none."""
+        check(inputs, self.channels, SIGNAL)
+        found = halved(self.stem(inputs))
+        for block in self.blocks:
+            found = halved(block(found))
+        states, _ = self.memory(found.transpose(1, 2))
+        logits: Tensor = self.head(self.dropout(states.mean(1)))
+        return logits

@@ -1,0 +1,85 @@
+"""A residual network for signals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from torch import Tensor, nn
+
+from dovetail import AtLeast, Between, Provided
+from dovetail_signals.models.layers import SIGNAL, channels_of, check, convolution, halved, head, mean_over, sizes
+
+
+class _Block(nn.Module):
+    """Two convolutions beside a short cut."""
+
+    def __init__(self, before: int, after: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.first = convolution(before, after, kernel, stride=stride)
+        self.second = nn.Conv1d(after, after, kernel, padding=kernel // 2, bias=False)
+        self.norm = nn.BatchNorm1d(after)
+        self.short_cut = (
+            nn.Identity()
+            if before == after and stride == 1
+            else nn.Sequential(nn.Conv1d(before, after, 1, stride, bias=False), nn.BatchNorm1d(after))
+        )
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        found: Tensor = self.norm(self.second(self.first(inputs))) + self.short_cut(inputs)
+        return found.relu()
+
+
+class ResNet1D(nn.Module):
+    """Residual blocks over time; every stage after the first halves the time. It takes signals of any length.
+
+    Args:
+        input_shape: [channels, time] of a sample; the dataset provides it.
+        num_classes: classes to tell apart; the dataset provides it. Output [batch, num_classes].
+        num_outputs: predict this many numbers instead; the dataset of a regression provides it.
+        channels: of each stage.
+        blocks: in each stage.
+        kernel_size: of the convolutions, odd.
+        dropout: share of the pooled features set to 0 while training.
+
+    Raises:
+        ValueError: samples are no signals, a size is below 1, or the kernel is even.
+
+    Source:
+        He et al., Deep residual learning for image recognition (CVPR 2016); for time series: Wang, Yan and Oates, Time
+        series classification from scratch with deep neural networks (IJCNN 2017).
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        *,
+        num_classes: Annotated[int | None, Provided] = None,
+        num_outputs: Annotated[int | None, Provided] = None,
+        channels: Sequence[Annotated[int, AtLeast(1)]] = (32, 64, 128),
+        blocks: Annotated[int, AtLeast(1)] = 2,
+        kernel_size: Annotated[int, AtLeast(1)] = 5,
+        dropout: Annotated[float, Between(0, 1)] = 0.0,
+    ) -> None:
+        super().__init__()
+        self.channels = channels_of(input_shape, SIGNAL)
+        sizes(blocks=blocks, kernel_size=kernel_size, channels=min(channels, default=0))
+        if kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd, got {kernel_size}")
+        self.stem = convolution(self.channels, channels[0], 2 * kernel_size + 1, stride=2)
+        layers: list[nn.Module] = []
+        before = channels[0]
+        for stage, after in enumerate(channels):
+            for number in range(blocks):
+                layers.append(_Block(before, after, kernel_size, 2 if stage and not number else 1))
+                before = after
+        self.stages = nn.Sequential(*layers)
+        self.dropout = nn.Dropout(dropout)
+        self.head = head(channels[-1], num_classes, num_outputs)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return logits [batch, classes] of signals [batch, channels, time]; ValueError where they are none."""
+        check(inputs, self.channels, SIGNAL)
+        found = self.stages(halved(self.stem(inputs)))
+        logits: Tensor = self.head(self.dropout(mean_over(found, 1)))
+        return logits

@@ -1,0 +1,70 @@
+"""WDCNN: a wide first kernel, then many small ones."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Annotated
+
+from torch import Tensor, nn
+
+from dovetail import AtLeast, Between, Provided
+from dovetail_signals.models.layers import SIGNAL, channels_of, check, convolution, halved, head
+
+
+class WDCNN(nn.Module):
+    """A convolutional network whose wide first kernel filters noise, as a bank of short-time filters would.
+
+    It takes signals of one length: what is left after five halvings is flattened.
+
+    Args:
+        input_shape: [channels, time] of a sample; the dataset provides it.
+        num_classes: classes to tell apart; the dataset provides it. Output [batch, num_classes].
+        num_outputs: predict this many numbers instead; the dataset of a regression provides it.
+        first_kernel: length of the first kernel.
+        first_stride: steps it takes.
+        hidden: size of the layer before the last.
+        dropout: share of that layer set to 0 while training; the paper has none.
+
+    Raises:
+        ValueError: samples are no signals.
+
+    Source:
+        Zhang et al., A new deep learning model for fault diagnosis with good anti-noise and domain adaptation ability
+        on raw vibration signals, Sensors 17 (2017), 425. There the last convolution has no padding.
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        *,
+        num_classes: Annotated[int | None, Provided] = None,
+        num_outputs: Annotated[int | None, Provided] = None,
+        first_kernel: Annotated[int, AtLeast(1)] = 64,
+        first_stride: Annotated[int, AtLeast(1)] = 16,
+        hidden: Annotated[int, AtLeast(1)] = 100,
+        dropout: Annotated[float, Between(0, 1)] = 0.0,
+    ) -> None:
+        super().__init__()
+        self.shape = (channels_of(input_shape, SIGNAL), input_shape[1])
+        widths = (16, 32, 64, 64, 64)
+        padding = (first_kernel - 1) // 2
+        self.stem = convolution(self.shape[0], widths[0], first_kernel, stride=first_stride, padding=padding)
+        self.blocks = nn.ModuleList(convolution(before, after, 3) for before, after in pairwise(widths))
+        length = (self.shape[1] + 2 * padding - first_kernel) // first_stride + 1
+        for _ in widths:
+            length = max(1, length // 2)
+        self.hidden = nn.Sequential(
+            nn.Linear(widths[-1] * length, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Dropout(dropout)
+        )
+        self.head = head(hidden, num_classes, num_outputs)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return logits [batch, classes] of signals [batch, channels, time]; ValueError where they do not fit."""
+        check(inputs, self.shape[0], SIGNAL)
+        if inputs.shape[-1] != self.shape[1]:
+            raise ValueError(f"was built for signals of {self.shape[1]} steps, got {inputs.shape[-1]}")
+        found = halved(self.stem(inputs))
+        for block in self.blocks:
+            found = halved(block(found))
+        logits: Tensor = self.head(self.hidden(found.flatten(1)))
+        return logits
