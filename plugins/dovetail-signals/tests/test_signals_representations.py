@@ -12,7 +12,7 @@ from scipy.stats import kurtosis
 
 from dovetail.random import Draws
 from dovetail_signals import representations as tfr
-from dovetail_signals.tfr import CWT, STFT, EnvelopeSpectrum, LogMel, MultiTFR
+from dovetail_signals.tfr import CWT, STFT, EnvelopeSpectrum, LogMel, MultiTFR, ZScore
 
 RATE = 12_000
 DRAWS = Draws(0, 0, torch.arange(4))
@@ -115,6 +115,7 @@ def test_mel_filters():
 @pytest.mark.parametrize(
     "transform, shape",
     [
+        (ZScore(), (2, 256)),
         (STFT(n_fft=64), (2, 33, 13)),
         (LogMel(sample_rate=RATE, n_fft=64, n_mels=10), (2, 10, 13)),
         (CWT(sample_rate=RATE, frequencies=7, hop=10), (2, 7, 26)),

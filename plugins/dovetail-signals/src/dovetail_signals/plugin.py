@@ -49,6 +49,12 @@ _SIGNAL = ("batched", "deterministic", "every_split")
 def dovetail_transforms() -> Iterator[Component]:
     """Offer representations and augmentation."""
     yield Component(
+        "signals.zscore",
+        "dovetail_signals.tfr:ZScore",
+        summary="Signals of mean 0 and variance 1, each by itself.",
+        traits=_SIGNAL,
+    )
+    yield Component(
         "signals.stft",
         "dovetail_signals.tfr:STFT",
         summary="Signals as spectrograms in decibels, by the short-time Fourier transform.",

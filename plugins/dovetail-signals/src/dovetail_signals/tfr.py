@@ -37,6 +37,15 @@ class _Representation:
 
 
 @final
+class ZScore(_Representation):
+    """Each channel of each signal brought to mean 0 and variance 1, so that loudness tells nothing."""
+
+    def represent(self, signals: Tensor) -> Tensor:
+        """Return [N, channels, time]; a constant signal becomes 0."""
+        return representations.standardised(signals, 1)
+
+
+@final
 class STFT(_Representation):
     """Spectrogram in decibels: [channels, n_fft // 2 + 1, times].
 
