@@ -39,7 +39,13 @@ if TYPE_CHECKING:
     from dovetail.monitor.rules import AlertConfig as AlertConfig
     from dovetail.track.experiments import ExperimentDB as ExperimentDB
     from dovetail.track.metrics_tracker import MetricsTracker as MetricsTracker
+    from dovetail.train.accumulator import GradientAccumulator as GradientAccumulator
     from dovetail.train.context import Run as Run
+    from dovetail.train.engine import EpochResult as EpochResult
+    from dovetail.train.engine import TrainingLoop as TrainingLoop
+    from dovetail.train.engine import ValidationLoop as ValidationLoop
+    from dovetail.train.seed_manager import SeedManager as SeedManager
+    from dovetail.train.seeds import set_random_seed as set_random_seed
     from dovetail.train.standard import StandardTrainer as StandardTrainer
     from dovetail.train.state import Outcome as Outcome
 
@@ -56,7 +62,9 @@ _HOMES = {
     "Component": "dovetail.kernel.component",
     "Config": "dovetail.config.api",
     "Dataset": "dovetail.kernel.kinds",
+    "EpochResult": "dovetail.train.engine",
     "ExperimentDB": "dovetail.track.experiments",
+    "GradientAccumulator": "dovetail.train.accumulator",
     "GradientMonitor": "dovetail.monitor.gradients",
     "Loss": "dovetail.kernel.kinds",
     "LossResult": "dovetail.losses.result",
@@ -70,14 +78,18 @@ _HOMES = {
     "Provided": "dovetail.kernel.kinds",
     "Run": "dovetail.train.context",
     "Scheduler": "dovetail.kernel.kinds",
+    "SeedManager": "dovetail.train.seed_manager",
     "Splits": "dovetail.data.split",
     "StandardTrainer": "dovetail.train.standard",
     "Storage": "dovetail.kernel.kinds",
     "Tracker": "dovetail.kernel.kinds",
     "Trainer": "dovetail.kernel.kinds",
+    "TrainingLoop": "dovetail.train.engine",
     "Transform": "dovetail.kernel.kinds",
+    "ValidationLoop": "dovetail.train.engine",
     "check_gradient_health": "dovetail.monitor.gradients",
     "hookimpl": "dovetail.kernel.hooks",
+    "set_random_seed": "dovetail.train.seeds",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604 (built from the one table above)

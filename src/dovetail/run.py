@@ -19,7 +19,7 @@ from dovetail.train.assembly import assemble, choose_device, refusal
 from dovetail.train.device import torch_settings
 from dovetail.train.errors import explained
 from dovetail.train.evaluate import evaluate
-from dovetail.train.loop import TrainingLoop
+from dovetail.train.loop import RunLoop
 from dovetail.train.seeds import set_random_seed
 from dovetail.train.standard import StandardTrainer
 from dovetail.train.state import Outcome
@@ -204,7 +204,7 @@ def _rehearse(run: Run) -> Rehearsal:
     trainer = own if isinstance(own, StandardTrainer) else StandardTrainer()
     run.state.epoch = 1
     batch = trainer.prepare_batch(run, next(iter(trainer.batches(run))))
-    loop = TrainingLoop(trainer, run)
+    loop = RunLoop(trainer, run)
     began = time.monotonic()
     loop.step([batch])
     loop.check()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 if TYPE_CHECKING:
@@ -42,6 +42,31 @@ def _size(value: Any) -> int | None:
         return len(value)
     shape: tuple[int, ...] = getattr(value, "shape", ())
     return shape[0] if shape else None
+
+
+def as_batch(raw: Any) -> Batch:
+    """Return a batch of whatever a loader gives.
+
+    Args:
+        raw: a batch as a run has them; a pair of inputs and targets; or a dict with ``labels``, as Hugging Face's
+            collators make it, whose other entries reach the model as keywords.
+
+    Raises:
+        TypeError: it is none of these.
+    """
+    if isinstance(raw, Mapping):
+        if "inputs" in raw:
+            return cast("Batch", raw)
+        if "labels" in raw:
+            inputs = {name: value for name, value in raw.items() if name != "labels"}
+            batch: Batch = {"inputs": inputs, "targets": raw["labels"]}
+            if "attention_mask" in inputs:
+                batch["mask"] = inputs["attention_mask"]
+            return batch
+        raise TypeError(f"a batch has 'inputs' or 'labels'; this one has {', '.join(map(str, raw)) or 'nothing'}")
+    if isinstance(raw, Sequence) and len(raw) == len(("inputs", "targets")):
+        return {"inputs": raw[0], "targets": raw[1]}
+    raise TypeError(f"a batch is a dict, or a pair of inputs and targets, not {type(raw).__name__}")
 
 
 def to_device(batch: Batch, device: torch.device | str, *, non_blocking: bool = False) -> Batch:

@@ -27,6 +27,7 @@ from dovetail.train.figures import direction
 from dovetail.train.forward import Forward
 from dovetail.train.hooks import Hooks
 from dovetail.train.phases import build_phases, set_up
+from dovetail.train.plain_hooks import plain_hooks
 from dovetail.train.precision import make_scaler
 from dovetail.train.recompute import recompute_activations
 from dovetail.train.tracking import tracker_guards
@@ -135,7 +136,14 @@ def assemble(
         store=store,
         checkpoints=_checkpoints(config, store),
         schedule=phases[0].schedule,
-        hooks=Hooks([*first, *parts.named(), *(one for one in listeners if one not in first)], tracker_guards(config)),
+        hooks=Hooks(
+            [
+                *first,
+                *((path, plain_hooks(part) if path.startswith("callbacks.") else part) for path, part in parts.named()),
+                *((path, plain_hooks(one)) for path, one in listeners if (path, one) not in first),
+            ],
+            tracker_guards(config),
+        ),
     )
     set_up(run)
     return run

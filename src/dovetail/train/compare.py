@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from dovetail.data.batch import Batch, to_device
+from dovetail.data.batch import Batch, as_batch, to_device
 from dovetail.metrics.accuracy import Accuracy
 from dovetail.train.device import resolve_device
 from dovetail.train.evaluate import evaluating
@@ -50,7 +50,7 @@ def compare_teacher_student(
     times: dict[str, list[float]] = {name: [] for name in models}
     with torch.no_grad(), evaluating(*models.values()):
         for number, raw in enumerate(test_loader):
-            batch = to_device(_read(raw), where)
+            batch = to_device(as_batch(raw), where)
             if number == 0:  # the first call of a model allocates and chooses kernels
                 for call in forward.values():
                     call(batch)
@@ -79,10 +79,6 @@ def _figures(
         "compression_ratio": figures["teacher_parameters"] / small if small else float("inf"),
         "speedup": figures["teacher_latency_ms"] / figures["student_latency_ms"],
     }
-
-
-def _read(raw: Batch | Sequence[Any]) -> Batch:
-    return raw if isinstance(raw, dict) else Batch(inputs=raw[0], targets=raw[1])
 
 
 def _timed(call: Forward, batch: Batch, device: torch.device) -> tuple[ModelOutput, float]:

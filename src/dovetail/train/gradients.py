@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import torch
 from torch import Tensor
 
+from dovetail.losses.result import LossResult
 from dovetail.ops import GradNorms, grad_norms
 from dovetail.ops._loader import native
 from dovetail.train.stepping import plain_step
 
 if TYPE_CHECKING:
-    from dovetail.losses.result import LossResult
+    from dovetail.data.batch import Batch
 
 #: Is told of the gradients of an update, before they are clipped: their statistics, and the parameters that they are
 #: of, in the same order.
@@ -110,6 +111,22 @@ class Gradients:
         if self._scaler is not None:
             total = self._scaler.scale(total)
         total.backward()  # type: ignore[no-untyped-call]  # torch has not typed it
+
+    def compute(
+        self, compute_loss: Callable[[Batch], LossResult], batches: Sequence[Batch]
+    ) -> tuple[Tensor, list[LossResult]]:
+        """Compute the gradients of the mean loss of ``batches`` anew; return that mean, and each batch's loss.
+
+        It is the mean over the units that the losses count, however many each batch has: the gradient of one large
+        batch.
+        """
+        self.clear()
+        results = []
+        for batch in batches:
+            total, parts, weight = compute_loss(batch)
+            self.backward(total, None if len(batches) == 1 else weight)
+            results.append(LossResult(total.detach(), parts, weight))
+        return (results[0].total if len(batches) == 1 else self.average(results)), results
 
     def average(self, results: Sequence[LossResult]) -> Tensor:
         """Divide gradients of ``Σ total·weight`` by ``Σ weight``, and return the mean loss of the batches together."""

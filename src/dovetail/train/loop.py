@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 
 from dovetail.data.batch import batch_size
-from dovetail.losses.result import LossResult
 from dovetail.train import phases
 from dovetail.train.nonfinite import Recovery
 from dovetail.train.precision import autocasting
@@ -18,18 +18,19 @@ from dovetail.train.tape import LossTape
 
 if TYPE_CHECKING:
     from dovetail.data.batch import Batch
+    from dovetail.losses.result import LossResult
     from dovetail.train.context import Run
     from dovetail.train.standard import StandardTrainer
 
 
-class TrainingLoop:
+class RunLoop:
     """Trains on the batches of an epoch, ``training.accumulate`` of them to an update."""
 
     def __init__(self, trainer: StandardTrainer, run: Run) -> None:
         """Look everything up that a step need not look up."""
         training = run.config.training
         self._trainer, self._run = trainer, run
-        self._compute_loss = autocasting(trainer.compute_loss, training.precision, run.device)
+        self._compute_loss = partial(autocasting(trainer.compute_loss, training.precision, run.device), run)
         self._accumulate = training.accumulate
         # None where nobody listens, so that a step asks nobody.
         self._batch_start, self._batch_end = (
@@ -91,15 +92,10 @@ class TrainingLoop:
         first: list[LossResult] = []
 
         def closure() -> torch.Tensor:
-            gradients.clear()
-            results = []
-            for batch in batches:
-                total, parts, weight = self._compute_loss(run, batch)
-                gradients.backward(total, None if len(batches) == 1 else weight)
-                results.append(LossResult(total.detach(), parts, weight))
+            loss, results = gradients.compute(self._compute_loss, batches)
             if not first:  # an optimizer such as L-BFGS asks again, with other weights
                 first.extend(results)
-            return results[0].total if len(batches) == 1 else gradients.average(results)
+            return loss
 
         loss = self._trainer.update(run, closure)
         for follow in self._following:

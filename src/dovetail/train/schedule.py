@@ -22,9 +22,10 @@ class Schedule:
             monitor: the metric for a scheduler whose ``step`` takes ``metrics``; such a one always steps per epoch.
         """
         self._scheduler = scheduler
-        self._plateau = "metrics" in inspect.signature(scheduler.step).parameters
+        #: Whether it steps on a metric, as a plateau scheduler does.
+        self.reads_metrics = "metrics" in inspect.signature(scheduler.step).parameters
         self._monitor = monitor
-        self.per_epoch = per_epoch or self._plateau
+        self.per_epoch = per_epoch or self.reads_metrics
 
     def after_update(self) -> None:
         """Step; only for a scheduler that steps per update."""
@@ -38,7 +39,7 @@ class Schedule:
         """
         if not self.per_epoch:
             return
-        if not self._plateau:
+        if not self.reads_metrics:
             self._scheduler.step()
         elif self._monitor in metrics:
             self._scheduler.step(metrics[self._monitor])

@@ -20,7 +20,7 @@ from dovetail.train.errors import TrainingError
 from dovetail.train.evaluate import evaluate
 from dovetail.train.figures import better, direction, missing_metric, scalars
 from dovetail.train.interrupt import stopping_on_signals
-from dovetail.train.loop import TrainingLoop
+from dovetail.train.loop import RunLoop
 from dovetail.train.saving import collect_state, restore_best
 from dovetail.train.state import Outcome
 
@@ -38,7 +38,7 @@ class Session:
         """Set the clocks; nothing is trained yet."""
         config = run.config
         self._trainer, self._run, self._state, self._config = trainer, run, run.state, config
-        self._loop = TrainingLoop(trainer, run)
+        self._loop = RunLoop(trainer, run)
         self._validating = Cadence(config.training.validate_every)
         self._saving = Cadence(config.checkpoint.every)
         self._saver = Saver(run.checkpoints, background=config.checkpoint.background)

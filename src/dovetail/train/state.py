@@ -86,6 +86,20 @@ class Outcome:
     #: What went wrong in a failed run.
     error: BaseException | None = field(default=None, eq=False)
 
+    def results(self) -> dict[str, Any]:
+        """Return what training came to, by the names that many scripts expect.
+
+        Returns:
+            ``best_epoch``; ``best_val_loss``, the best value of the monitored metric, which is the validation loss
+            unless ``checkpoint.monitor`` names another; ``final_metrics``; ``total_time`` in seconds.
+        """
+        return {
+            "best_epoch": self.best_epoch,
+            "best_val_loss": self.best_metric,
+            "final_metrics": dict(self.metrics),
+            "total_time": self.total_time,
+        }
+
     def check(self) -> Outcome:
         """Return the outcome itself, or raise the error of a run that failed."""
         if self.error is not None:

@@ -1,0 +1,291 @@
+"""Epochs of training and validation on their own, with any model and any loader, outside of a run."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from attrs import field, frozen
+from torch import Tensor, nn
+
+from dovetail.data.batch import Batch, as_batch, batch_size, to_device
+from dovetail.losses.adapt import as_loss
+from dovetail.losses.strategy import StrategyInRun
+from dovetail.models.output import ModelOutput
+from dovetail.train.accumulator import GradientAccumulator
+from dovetail.train.errors import NonFiniteLossError, TrainingError
+from dovetail.train.evaluate import evaluating
+from dovetail.train.forward import Forward
+from dovetail.train.gradients import Gradients
+from dovetail.train.precision import Precision, autocasting, make_scaler
+from dovetail.train.schedule import Schedule
+from dovetail.train.tape import LossTape
+
+if TYPE_CHECKING:
+    from dovetail.kernel.kinds import Loss, Metric
+    from dovetail.losses.result import LossResult
+
+#: Is told the loss of each batch, and the number of the batch in its epoch, counted from 0.
+MetricsCallback = Callable[[float, int], object]
+
+
+class Monitor(Protocol):
+    """What looks at gradients before they are clipped, such as a ``GradientMonitor``."""
+
+    #: Look at every so many updates.
+    check_interval: int
+
+    def check_step(self, model: nn.Module) -> Any:
+        """Return how the gradients are; ``has_exploding_gradients`` ends the epoch."""
+
+
+@frozen
+class EpochResult:
+    """What an epoch came to."""
+
+    epoch: int
+    #: The mean over what the loss counts: samples, tokens, class weight. Not a number where nothing counted.
+    loss: float
+    #: The terms of the loss, and the figures of the metrics.
+    metrics: dict[str, Any] = field(factory=dict)
+    epoch_duration_seconds: float = 0.0
+    num_samples: int = 0
+    num_batches: int = 0
+    #: At the end of the epoch; not a number for a validation.
+    learning_rate: float = math.nan
+
+
+class _Epoch:
+    """What training and validation have in common: the loss, the metrics, and the batches."""
+
+    def __init__(self, loss_strategy: Any, precision: Precision, metrics: Mapping[str, Metric] | None) -> None:
+        is_strategy = hasattr(loss_strategy, "compute_loss") and not isinstance(loss_strategy, nn.Module)
+        self._loss: Any = loss_strategy
+        self._criterion: Loss = StrategyInRun(loss_strategy) if is_strategy else as_loss(loss_strategy)
+        self._precision = precision
+        self._metrics = dict(metrics or {})
+
+    def _begin(self, model: nn.Module, device: torch.device) -> LossTape:
+        model.to(device)
+        if isinstance(self._loss, nn.Module):
+            self._loss.to(device)
+        for metric in self._metrics.values():
+            metric.reset()
+        self._forward = Forward(model)
+        self._step = autocasting(self._compute, self._precision, device)
+        return LossTape(device)
+
+    def _compute(self, batch: Batch) -> tuple[ModelOutput, LossResult]:
+        outputs = self._forward(batch)
+        return outputs, self._criterion(outputs, batch)
+
+    def _take(self, outputs: ModelOutput, batch: Batch) -> None:
+        for metric in self._metrics.values():
+            metric.update(outputs, batch)
+
+    def _result(self, epoch: int, tape: LossTape, began: float, batches: int, rate: float = math.nan) -> EpochResult:
+        sums = tape.start_epoch()
+        if sums.samples == 0:
+            raise TrainingError(f"epoch {epoch} had no batches")
+        means = sums.means("train")
+        loss = means.pop("train_loss")
+        figures: dict[str, Any] = {name.removeprefix("train_"): value for name, value in means.items()}
+        for metric in self._metrics.values():
+            figures.update(metric.compute())
+        return EpochResult(epoch, loss, figures, time.monotonic() - began, sums.samples, batches, rate)
+
+
+class TrainingLoop(_Epoch):
+    """Trains a model for an epoch: gradients accumulated with exact averages, clipped once, watched.
+
+    Args:
+        gradient_accumulator: how many batches make an update, and how their gradients are clipped.
+        gradient_monitor: looks at the gradients every ``check_interval`` updates, before they are clipped; None for
+            nobody.
+        loss_strategy: any loss: a ``LossStrategy``, one of a run, or a plain ``(input, target)`` one such as torch's.
+        gradient_clip_norm: what gradients are clipped to; where the accumulator says so too, the lower limit holds, and
+            they are clipped once.
+        precision: ``"fp32"``, ``"bf16"`` or ``"fp16"`` of the forward pass; the scaler of the last stays with the loop.
+        metrics: what is measured besides the loss, on the outputs that training sees.
+        schedule_per: when the scheduler steps, ``"update"`` or ``"epoch"``. One that reads a metric is left to the
+            caller.
+    """
+
+    def __init__(
+        self,
+        gradient_accumulator: GradientAccumulator,
+        gradient_monitor: Monitor | None,
+        loss_strategy: Any,
+        gradient_clip_norm: float | None = 1.0,
+        *,
+        precision: Precision = "fp32",
+        metrics: Mapping[str, Metric] | None = None,
+        schedule_per: str = "update",
+    ) -> None:
+        super().__init__(loss_strategy, precision, metrics)
+        if schedule_per not in {"update", "epoch"}:
+            raise ValueError(f"schedule_per: 'update' or 'epoch', got {schedule_per!r}")
+        self.gradient_accumulator, self.gradient_monitor = gradient_accumulator, gradient_monitor
+        limits = [one for one in (gradient_clip_norm, gradient_accumulator.max_gradient_norm) if one is not None]
+        self._limit = min(limits, default=None)
+        self._schedule_per = schedule_per
+        self._scaler: torch.amp.GradScaler | None = None
+        self._updates = 0
+
+    def run_epoch(  # noqa: PLR0917 (the documents' signature)
+        self,
+        epoch: int,
+        model: nn.Module,
+        train_loader: Iterable[Any],
+        optimizer: torch.optim.Optimizer,
+        scheduler: Any = None,
+        device: torch.device | str = "cpu",
+        metrics_callback: MetricsCallback | None = None,
+    ) -> EpochResult:
+        """Train on every batch once, in training mode.
+
+        Args:
+            epoch: its number, for the result; a loader with ``set_epoch`` is told of it.
+            model: moved to ``device``.
+            train_loader: batches as a run has them, pairs of inputs and targets, or dicts with ``labels``.
+            optimizer: of the model's parameters; one that needs a closure gets it.
+            scheduler: steps after each update, or epoch; None for a rate that stays.
+            device: where to train.
+            metrics_callback: is told of each batch; reading its loss waits for the device.
+
+        Raises:
+            NonFiniteLossError: a loss is NaN or infinite.
+            TrainingError: there is no batch, or the monitor says that gradients explode.
+        """
+        where, began = torch.device(device), time.monotonic()
+        tape = self._begin(model, where)
+        if self._scaler is None:
+            self._scaler = make_scaler(self._precision, where)
+        gradients = Gradients(
+            optimizer, max_norm=self._limit, clip_by=self.gradient_accumulator.clip_by, scaler=self._scaler
+        )
+        schedule = None if scheduler is None else Schedule(scheduler, per_epoch=self._schedule_per == "epoch")
+        model.train()
+        if hasattr(train_loader, "set_epoch"):
+            train_loader.set_epoch(epoch)
+        number = 0
+        for batches in self._groups(train_loader, where):
+            results = self._update(model, gradients, batches)
+            self.gradient_accumulator.updated(len(batches))
+            if schedule is not None and not schedule.per_epoch:
+                schedule.after_update()
+            for batch, result in zip(batches, results, strict=True):
+                tape.add(result, batch_size(batch))
+                if metrics_callback is not None:
+                    metrics_callback(float(result.total), number)
+                number += 1
+            if tape.broken():
+                break
+        tape.read()
+        spoiled = not math.isfinite(tape.epoch.total)
+        done = self._result(epoch, tape, began, number, float(optimizer.param_groups[0]["lr"]))
+        if schedule is not None and schedule.per_epoch and not schedule.reads_metrics:
+            scheduler.step()
+        if spoiled:
+            raise NonFiniteLossError(f"the loss became NaN or infinite by batch {number} of epoch {epoch}")
+        return done
+
+    def _groups(self, loader: Iterable[Any], device: torch.device) -> Iterator[list[Batch]]:
+        """Yield the batches of each update; the last may be fewer."""
+        group: list[Batch] = []
+        for raw in loader:
+            group.append(to_device(as_batch(raw), device, non_blocking=True))
+            if len(group) == self.gradient_accumulator.accumulation_steps:
+                yield group
+                group = []
+        if group:
+            yield group
+
+    def _update(self, model: nn.Module, gradients: Gradients, batches: list[Batch]) -> list[LossResult]:
+        """Update once, and return the batches' losses."""
+        first: list[LossResult] = []
+
+        def compute(batch: Batch) -> LossResult:
+            outputs, result = self._step(batch)
+            if not first:
+                with torch.no_grad():
+                    self._take(ModelOutput(outputs.logits.detach()), batch)
+            return result
+
+        def closure() -> Tensor:
+            loss, results = gradients.compute(compute, batches)
+            if not first:
+                self._updates += 1
+                self._look(model)
+                first.extend(results)
+            return loss
+
+        gradients.update(closure)
+        return first
+
+    def _look(self, model: nn.Module) -> None:
+        """Let the monitor look, if it is time."""
+        monitor = self.gradient_monitor
+        if monitor is None or self._updates % monitor.check_interval:
+            return
+        health = monitor.check_step(model)
+        if health.has_exploding_gradients and getattr(monitor, "on_critical", "fail") == "fail":
+            raise TrainingError(
+                f"gradients explode: the largest norm is {health.max_norm:.4g} in update {self._updates}. A lower "
+                "learning rate helps, or a higher norm_threshold_critical where such norms are usual"
+            )
+
+
+class ValidationLoop(_Epoch):
+    """Evaluates a model for an epoch, in evaluation mode and without gradients.
+
+    Args:
+        loss_strategy: as for :class:`TrainingLoop`.
+        precision: of the forward pass.
+        metrics: what is measured besides the loss.
+    """
+
+    def __init__(
+        self,
+        loss_strategy: Any,
+        *,
+        precision: Precision = "fp32",
+        metrics: Mapping[str, Metric] | None = None,
+    ) -> None:
+        super().__init__(loss_strategy, precision, metrics)
+
+    def run_epoch(
+        self,
+        epoch: int,
+        model: nn.Module,
+        val_loader: Iterable[Any],
+        device: torch.device | str = "cpu",
+        metrics_callback: MetricsCallback | None = None,
+    ) -> EpochResult:
+        """Evaluate every batch once; afterwards each layer is in the mode it was in.
+
+        Args:
+            epoch: its number, for the result.
+            model: moved to ``device``.
+            val_loader: as for :meth:`TrainingLoop.run_epoch`.
+            device: where to evaluate.
+            metrics_callback: is told of each batch; reading its loss waits for the device.
+
+        Raises:
+            TrainingError: there is no batch.
+        """
+        where, began = torch.device(device), time.monotonic()
+        tape, number = self._begin(model, where), 0
+        with torch.no_grad(), evaluating(model, self._loss):
+            for raw in val_loader:
+                batch = to_device(as_batch(raw), where, non_blocking=True)
+                outputs, result = self._step(batch)
+                tape.add(result, batch_size(batch))
+                self._take(outputs, batch)
+                if metrics_callback is not None:
+                    metrics_callback(float(result.total), number)
+                number += 1
+        return self._result(epoch, tape, began, number)

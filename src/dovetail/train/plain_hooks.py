@@ -1,0 +1,126 @@
+"""Hooks as a plain object with methods such as ``on_epoch_end``, as other libraries have them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from dovetail.train.context import Run
+
+Method = Callable[..., object]
+
+_HOOKS: Final[Mapping[str, str]] = {
+    "on_training_start": "dovetail_run_start",
+    "on_train_begin": "dovetail_run_start",
+    "on_epoch_start": "dovetail_epoch_start",
+    "on_epoch_begin": "dovetail_epoch_start",
+    "on_batch_start": "dovetail_batch_start",
+    "on_batch_begin": "dovetail_batch_start",
+    "on_batch_end": "dovetail_batch_end",
+    "on_validation_end": "dovetail_validation_end",
+    "on_epoch_end": "dovetail_epoch_end",
+    "on_training_end": "dovetail_run_end",
+    "on_train_end": "dovetail_run_end",
+}
+
+
+def plain_hooks(part: object) -> object:
+    """Return an object with the lifecycle hooks that ``part`` implements under plain names.
+
+    ================================= ==============================================================
+    method                            is called
+    ================================= ==============================================================
+    ``on_training_start()``           before the first epoch
+    ``on_epoch_start(epoch)``         before an epoch, counted from 1
+    ``on_batch_start(batch_idx)``     before an update; the batch of the epoch, counted from 0
+    ``on_batch_end(batch_idx, loss)`` after an update; reading the loss waits for the device
+    ``on_validation_end(metrics)``    after each validation
+    ``on_epoch_end(epoch, metrics)``  after an epoch and its validation
+    ``on_training_end()``             at the end, whatever the end was
+    ================================= ==============================================================
+
+    ``on_train_begin``, ``on_epoch_begin``, ``on_batch_begin`` and ``on_train_end`` are other names for the same. A
+    method that takes fewer arguments gets the first ones.
+
+    Args:
+        part: any object. One with hooks of our own, or with none of these methods, is returned itself.
+    """
+    if any(name.startswith("dovetail_") for name in dir(part)):
+        return part
+    adapted, found = _Adapted(), False
+    for name, hook in _HOOKS.items():
+        method = getattr(part, name, None)
+        if callable(method):
+            # Only the hooks that are implemented, so that the hot ones cost nothing where nobody wants them.
+            setattr(adapted, hook, _CALLERS[hook](_taking(method)))
+            found = True
+    return adapted if found else part
+
+
+class _Adapted:
+    """Holds hooks as attributes."""
+
+
+def _start(method: Method) -> Callable[..., None]:
+    def hook() -> None:
+        method()
+
+    return hook
+
+
+def _epoch_start(method: Method) -> Callable[..., None]:
+    def hook(epoch: int) -> None:
+        method(epoch)
+
+    return hook
+
+
+def _batch_start(method: Method) -> Callable[..., None]:
+    def hook(run: Run) -> None:
+        method(run.state.batch)
+
+    return hook
+
+
+def _batch_end(method: Method) -> Callable[..., None]:
+    def hook(run: Run, loss: object) -> None:
+        method(run.state.batch - 1, float(loss))  # type: ignore[arg-type]  # a 0-d tensor
+
+    return hook
+
+
+def _validation_end(method: Method) -> Callable[..., None]:
+    def hook(metrics: Mapping[str, float]) -> None:
+        method(dict(metrics))
+
+    return hook
+
+
+def _epoch_end(method: Method) -> Callable[..., None]:
+    def hook(epoch: int, metrics: Mapping[str, float]) -> None:
+        method(epoch, dict(metrics))
+
+    return hook
+
+
+_CALLERS: Final[Mapping[str, Callable[[Method], Callable[..., None]]]] = {
+    "dovetail_run_start": _start,
+    "dovetail_epoch_start": _epoch_start,
+    "dovetail_batch_start": _batch_start,
+    "dovetail_batch_end": _batch_end,
+    "dovetail_validation_end": _validation_end,
+    "dovetail_epoch_end": _epoch_end,
+    "dovetail_run_end": _start,
+}
+
+
+def _taking(method: Callable[..., object]) -> Callable[..., object]:
+    """Return ``method``, called with as many of its positional arguments as it takes."""
+    kinds = [one.kind for one in inspect.signature(method).parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL in kinds:
+        return method
+    taken = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
+    positional = sum(kind in taken for kind in kinds)
+    return lambda *arguments: method(*arguments[:positional])
