@@ -176,12 +176,11 @@ def test_a_scheduler_may_step_per_epoch_and_one_that_reads_a_metric_is_the_calle
 
 def test_a_monitor_looks_at_the_gradients_before_they_are_clipped():
     """Every so many updates; exploding ones end the epoch unless it says that they only alert."""
-
     monitor = GradientMonitor(check_interval=2, norm_threshold_warning=0.05, norm_threshold_critical=0.1)
     model, batches = network(), pairs(5, 6)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     loop = TrainingLoop(GradientAccumulator(max_gradient_norm=1e-3), monitor, nn.CrossEntropyLoss())
-    with pytest.raises(TrainingError, match="gradients explode: the largest norm is 0.* in update 2"):
+    with pytest.raises(TrainingError, match=r"gradients explode: the largest norm is 0\..* in update 2"):
         loop.run_epoch(1, model, batches, optimizer)
 
     patient = GradientMonitor(2, 0.05, 0.1, on_critical="alert")
