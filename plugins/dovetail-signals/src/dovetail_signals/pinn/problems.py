@@ -192,7 +192,9 @@ def _own(name: str) -> Problem:
     try:
         found: Any = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"problem: '{name}' cannot be imported: {error}") from error
+        raise ValueError(
+            f"problem: '{name}' cannot be imported: {error}; a module of your own is installed, or on PYTHONPATH"
+        ) from error
     if not isinstance(found, Problem):
         raise ValueError(f"problem: '{name}' is a {type(found).__name__}, not a Problem")  # noqa: TRY004 (a value from a run file)
     return found
