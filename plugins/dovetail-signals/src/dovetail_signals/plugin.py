@@ -163,3 +163,36 @@ def dovetail_models() -> Iterator[Component]:
         summary="One network for each representation of a signal, and the weighted mean of what they say.",
         example={"spectrograms": ["stft"], "spectra": ["envelope"], "channels": [4, 8]},
     )
+
+
+@hookimpl
+def dovetail_trainers() -> Iterator[Component]:
+    """Offer trainers."""
+    yield Component(
+        "signals.spectrogram",
+        "dovetail_signals.trainers.spectrogram:SpectrogramTrainer",
+        summary="Mask bands of frequencies and stretches of time in every training batch.",
+        example={"use_specaugment": False},
+    )
+    yield Component(
+        "signals.multi_tfr",
+        "dovetail_signals.trainers.spectrogram:MultiTFRTrainer",
+        summary="Train on several representations at once, each with a weighted loss of its own.",
+        example={"use_specaugment": False},
+    )
+    yield Component(
+        "signals.progressive_resizing",
+        "dovetail_signals.trainers.progressive:ProgressiveResizingTrainer",
+        summary="Train on short signals first and on longer ones later, by a schedule.",
+        example={"schedule": [[2, 1]]},
+    )
+    yield Component(
+        "signals.adversarial",
+        "dovetail_signals.trainers.adversarial:AdversarialTrainer",
+        summary="Train on each batch as it is, and changed by the fast gradient sign method.",
+    )
+    yield Component(
+        "signals.physics_informed",
+        "dovetail_signals.trainers.physics_informed:PhysicsInformedTrainer",
+        summary="Bring the physics of a loss in by a schedule, or in balance with what the labels say.",
+    )

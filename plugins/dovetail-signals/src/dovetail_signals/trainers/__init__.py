@@ -1,0 +1,1 @@
+"""Trainers that differ from the standard one in a single place each."""

@@ -1,0 +1,102 @@
+"""Short signals first, longer ones later."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, Literal, final
+
+import torch
+from torch import Tensor
+
+from dovetail import Batch, Run, StandardTrainer
+
+Resize = Literal["interpolate", "truncate", "pad"]
+#: Length of the signals, and for how many epochs.
+SCHEDULE: Final[tuple[tuple[int, int], ...]] = ((25_600, 20), (51_200, 15), (76_800, 10), (102_400, 5))
+
+
+def resize(signals: Tensor, length: int, method: Resize = "interpolate") -> Tensor:
+    """Return signals [..., time] of another length.
+
+    Args:
+        signals: floating-point values along time.
+        length: how long they shall be, in values.
+        method: ``interpolate`` between values, which keeps the whole signal and changes its sampling rate; ``truncate``
+            keeps the beginning; ``pad`` adds zeros. Where a signal is too short to truncate it is padded, and one that
+            is too long to pad is truncated.
+
+    Raises:
+        ValueError: the length is below 1.
+    """
+    if length < 1:
+        raise ValueError(f"length must be at least 1, got {length}")
+    if signals.shape[-1] == length:
+        return signals
+    if method == "interpolate":
+        rows = signals.reshape(1, -1, signals.shape[-1])
+        found = torch.nn.functional.interpolate(rows, size=length, mode="linear", align_corners=True)
+        return found.reshape(*signals.shape[:-1], length)
+    cut = signals[..., :length]
+    return torch.nn.functional.pad(cut, (0, length - cut.shape[-1]))
+
+
+class ResizableSignalDataset(torch.utils.data.Dataset[Any]):
+    """Another dataset's samples with signals of one length.
+
+    Args:
+        base_dataset: its samples are (signal, target), or dicts with ``inputs``.
+        target_length: how long signals shall be, in values.
+        resize_method: as in :func:`resize`.
+    """
+
+    def __init__(self, base_dataset: Any, target_length: int, resize_method: Resize = "interpolate") -> None:
+        self.base_dataset, self.target_length, self.resize_method = base_dataset, target_length, resize_method
+
+    def __len__(self) -> int:
+        return len(self.base_dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        sample = self.base_dataset[index]
+        if isinstance(sample, dict):
+            return {**sample, "inputs": resize(sample["inputs"], self.target_length, self.resize_method)}
+        return resize(sample[0], self.target_length, self.resize_method), *sample[1:]
+
+
+@final
+class ProgressiveResizingTrainer(StandardTrainer):
+    """Trains on signals that become longer by a schedule: early epochs are cheap. Validation sees what training sees.
+
+    The model must take signals of any length. What an epoch sees depends on its number alone, so a resumed run goes on
+    where it was.
+
+    Args:
+        schedule: pairs of a length, in values, and the epochs for which it holds; the last one holds to the end.
+        resize_method: ``interpolate``, ``truncate``, or ``pad``.
+
+    Raises:
+        ValueError: the schedule is empty, or has a number below 1.
+    """
+
+    def __init__(
+        self, *, schedule: Sequence[tuple[int, int]] = SCHEDULE, resize_method: Resize = "interpolate"
+    ) -> None:
+        if not schedule or min(min(step) for step in schedule) < 1:
+            raise ValueError(f"schedule needs pairs of a length and a number of epochs, at least 1, got {schedule}")
+        self._schedule, self._method = tuple(schedule), resize_method
+
+    def length_in(self, epoch: int) -> int:
+        """Return how long signals are in an epoch, counted from 1."""
+        last = 0
+        for length, epochs in self._schedule:
+            last += epochs
+            if epoch <= last:
+                return length
+        return self._schedule[-1][0]
+
+    def prepare_batch(self, run: Run, batch: Batch) -> Batch:
+        """Return the batch on the device, its signals as long as the epoch says."""
+        moved = super().prepare_batch(run, batch)
+        inputs = moved["inputs"]
+        if not isinstance(inputs, Tensor):
+            raise ValueError("progressive resizing needs inputs that are one tensor of signals")  # noqa: TRY004 (data)
+        return {**moved, "inputs": resize(inputs, self.length_in(run.state.epoch), self._method)}
