@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import math
@@ -47,19 +46,28 @@ def write_history(directory: Path, checkpoints: Iterable[Checkpoint]) -> None:
 
 
 def read_history(directory: Path) -> dict[str, Checkpoint]:
-    """Return what the history file tells, by the checkpoint's name; one that cannot be read is done without."""
+    """Return what the history file tells, by the checkpoint's name; one that is damaged is done without.
+
+    Raises:
+        StorageError: the disk does not give it.
+    """
     history: dict[str, Checkpoint] = {}
     path = directory / HISTORY
-    with contextlib.suppress(FileNotFoundError):
-        try:
-            for one in json.loads(path.read_bytes()):
-                metrics = {str(name): float(value) for name, value in one.pop("metrics").items()}
-                name = NAME.fullmatch(one.pop("name"))
-                if name:
-                    history[name[0]] = Checkpoint(directory / name[0], metrics=metrics, is_best=False, **one)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            _LOG.warning("%s: the history of checkpoints is damaged and begins anew", path)
-            return {}
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        return history
+    except OSError as error:
+        raise storage_error(path, error, "read") from error
+    try:
+        for one in json.loads(raw):
+            metrics = {str(name): float(value) for name, value in one.pop("metrics").items()}
+            name = NAME.fullmatch(one.pop("name"))
+            if name:
+                history[name[0]] = Checkpoint(directory / name[0], metrics=metrics, is_best=False, **one)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        _LOG.warning("%s: the history of checkpoints is damaged and begins anew", path)
+        return {}
     return history
 
 

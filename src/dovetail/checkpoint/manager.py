@@ -69,9 +69,9 @@ class CheckpointManager:
             raise ValueError(f"mode must be 'min' or 'max', got {self.mode!r}")
         try:
             make_folder(self.directory)
+            reap(self.directory)
         except OSError as error:
             raise storage_error(self.directory, error, "make a folder of") from error
-        reap(self.directory)
         self._history.update(read_history(self.directory))
         self._history.update({one.path.name: one for one in self.list() if one.path.name not in self._history})
 

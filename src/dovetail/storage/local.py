@@ -34,10 +34,10 @@ class LocalStorage:
         self.path = Path(path).expanduser().absolute()
         try:
             make_folder(self.path)
+            for folder, _, _ in os.walk(self.path):
+                reap(Path(folder))
         except OSError as error:
             raise storage_error(self.path, error, "make a store of") from error
-        for folder, _, _ in os.walk(self.path):
-            reap(Path(folder))
 
     def __repr__(self) -> str:
         return f"LocalStorage(path={str(self.path)!r})"

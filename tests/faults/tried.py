@@ -1,0 +1,172 @@
+"""Run with faults.c loaded: tries a task with every one of its file operations failing in turn.
+
+Prints one JSON object: how many operations were tried by task and mode, and what was wrong.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+
+from dovetail.checkpoint.errors import CheckpointError
+from dovetail.checkpoint.format import read_checkpoint
+from dovetail.checkpoint.manager import CheckpointManager
+from dovetail.checkpoint.saver import Saver
+from dovetail.checkpoint.weights import export_weights
+from dovetail.storage.atomic import unfinished
+from dovetail.storage.errors import StorageError
+from dovetail.storage.local import LocalStorage
+
+FAULTS = ctypes.CDLL(os.environ["LD_PRELOAD"])
+FAULTS.faults_disarm.restype = ctypes.c_long
+FAIL, DEAD, DIE = 0, 1, 2
+MODES = {"fails": (FAIL, errno.EIO), "is full": (FAIL, errno.ENOSPC), "is dead": (DEAD, errno.EIO), "kills": (DIE, 0)}
+LONGEST = 400
+torch.set_num_threads(1)
+
+
+def state(step):
+    """Return the state of a step: large enough for several writes, and all of it says which step it is."""
+    return {"model": {"w": torch.full((3000,), float(step)), "b": torch.full((2,), step)}, "steps": [step] * 5}
+
+
+def manager(folder):
+    """Return a manager that has room for one."""
+    return CheckpointManager(folder / "checkpoints", keep_best=0, keep_last=1)
+
+
+def save(folder):
+    """Save a second checkpoint, by a manager of its own."""
+    manager(folder).save(2, 1, {"val_loss": 0.5}, state(2))
+
+
+def save_in_background(folder):
+    """Save a second checkpoint in a thread."""
+    with Saver(manager(folder), background=True) as saver:
+        saver.save(2, 1, {"val_loss": 0.5}, state(2))
+
+
+def copy(folder):
+    """Put an object in the place of another."""
+    LocalStorage(path=folder / "store").put("a/b", b"new" * 1000)
+
+
+def export(folder):
+    """Write weights in the place of others."""
+    export_weights(folder / "checkpoints" / "step-00000001", folder / "w.safetensors")
+
+
+def careless(folder):
+    """Write in the place of weights as many programs do: what finds nothing wrong with this finds nothing."""
+    try:
+        (folder / "w.safetensors").write_bytes((folder / "whole").read_bytes())
+    except OSError as error:
+        raise StorageError(folder, "not written") from error
+
+
+def load(folder):
+    """Read the newest checkpoint."""
+    found = manager(folder).latest()
+    if found is None or read_checkpoint(found.path)["steps"] != [1] * 5:
+        raise CheckpointError(folder, "not read")
+
+
+def prepare(folder):
+    """Make what is there before."""
+    folder.mkdir(parents=True)
+    manager(folder).save(1, 1, {"val_loss": 0.7}, state(1))
+    LocalStorage(path=folder / "store").put("a/b", b"old" * 1000)
+    (folder / "w.safetensors").write_bytes(b"old")
+
+
+def wrong(folder, mode):
+    """Return what is wrong afterwards, if anything is."""
+    checkpoints = folder / "checkpoints"
+    names = {path.name for path in checkpoints.iterdir()} - {"history.json"}
+    half = {name for name in names if unfinished(name)}
+    if half and mode in {"fails", "is full"} and len(half) > 1:
+        return f"left behind: {half}"
+    steps = []
+    for name in sorted(names - half):
+        step = int(name[5:])
+        found = read_checkpoint(checkpoints / name)
+        if found["steps"] != [step] * 5 or not bool((found["model"]["w"] == step).all()):
+            return f"{name} is mixed"
+        steps.append(step)
+    again = manager(folder)
+    if not steps or again.latest().step != max(steps):
+        return f"checkpoints {steps}"
+    if again.save(3, 1, {}, state(3)).step != again.latest().step:
+        return "no further save"
+    with LocalStorage(path=folder / "store").open("a/b") as file:
+        if file.read() not in {b"old" * 1000, b"new" * 1000}:
+            return "the object is half there"
+    weights = (folder / "w.safetensors").read_bytes()
+    if weights != b"old" and weights != (checkpoints.parent / "whole").read_bytes():
+        return "the weights are half there"
+    return None
+
+
+def attempt(task, folder):
+    """Do the task; return what it raised, if that is one of ours, and its operations."""
+    try:
+        task(folder)
+    except (StorageError, CheckpointError) as error:
+        return error
+    return None
+
+
+def once(task, name, folder, nth):
+    """Try one operation; return whether it came to it, and what was wrong."""
+    how, code = MODES[name]
+    prepare(folder)
+    export_weights(folder / "checkpoints" / "step-00000001", folder / "whole")
+    if how == DIE:
+        child = os.fork()
+        if child == 0:
+            FAULTS.faults_arm(os.fsencode(folder), nth, how, code)
+            task(folder)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        reached = os.WIFSIGNALED(status)
+        if not reached and os.WEXITSTATUS(status):
+            return reached, f"exit {status}"
+    else:
+        FAULTS.faults_arm(os.fsencode(folder), nth, how, code)
+        try:
+            error = attempt(task, folder)
+        except Exception as other:  # noqa: BLE001 (it is what the test looks for)
+            FAULTS.faults_disarm()
+            return True, f"raised {type(other).__name__}: {other}"
+        reached = FAULTS.faults_disarm() >= nth
+        if not reached and error is not None:
+            return reached, f"raised {error} without a fault"
+        if error is not None and str(folder) not in str(error):
+            return reached, f"the path is not named: {error}"
+    return reached, wrong(folder, name)
+
+
+def main(root):
+    """Try everything."""
+    tried, found = {}, []
+    for task in (save, save_in_background, copy, export, load, careless):
+        for name in MODES:
+            for nth in range(1, LONGEST):
+                folder = root / f"{task.__name__}-{name}-{nth}".replace(" ", "-")
+                reached, problem = once(task, name, folder, nth)
+                if problem:
+                    found.append(f"{task.__name__}, operation {nth} {name}: {problem}")
+                if not reached:
+                    break
+            tried.setdefault(task.__name__, {})[name] = nth - 1
+    print(json.dumps({"tried": tried, "wrong": found}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
