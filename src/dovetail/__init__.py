@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from dovetail.models.output import ModelOutput as ModelOutput
     from dovetail.monitor.gradients import GradientMonitor as GradientMonitor
     from dovetail.monitor.gradients import check_gradient_health as check_gradient_health
+    from dovetail.monitor.metrics_engine import MetricsEngine as MetricsEngine
     from dovetail.monitor.rules import AlertConfig as AlertConfig
     from dovetail.track.experiments import ExperimentDB as ExperimentDB
     from dovetail.track.metrics_tracker import MetricsTracker as MetricsTracker
@@ -69,6 +70,7 @@ _HOMES = {
     "Loss": "dovetail.kernel.kinds",
     "LossResult": "dovetail.losses.result",
     "Metric": "dovetail.kernel.kinds",
+    "MetricsEngine": "dovetail.monitor.metrics_engine",
     "MetricsTracker": "dovetail.track.metrics_tracker",
     "Model": "dovetail.kernel.kinds",
     "ModelOutput": "dovetail.models.output",

@@ -253,6 +253,11 @@ def dovetail_metrics() -> Iterator[Component]:
         summary="Share of labels predicted right, or among the top k.",
     )
     yield Component(
+        "confidence",
+        "dovetail.metrics.confidence:Confidence",
+        summary="How sure the model is: probability of the first and the first five classes, and entropy.",
+    )
+    yield Component(
         "f1",
         "dovetail.metrics.f1:F1",
         summary="F1 score: macro, micro, weighted, or one per class.",
@@ -452,6 +457,12 @@ def dovetail_callbacks() -> Iterator[Component]:
         "gradient_monitor",
         "dovetail.monitor.gradients:GradientMonitor",
         summary="Watch every update's gradients: vanishing, exploding, NaN.",
+        traits=("deterministic",),
+    )
+    yield Component(
+        "drift_monitor",
+        "dovetail.monitor.data:DriftMonitor",
+        summary="Compare validation data with the training set, or a saved profile, feature by feature.",
         traits=("deterministic",),
     )
     yield Component(

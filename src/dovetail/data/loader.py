@@ -202,6 +202,12 @@ class Loader:
         size = self.batch_size
         return self.sampler.order(epoch)[number * size : (number + 1) * size]
 
+    def over(self, dataset: Any) -> Loader:
+        """Return a loader of another dataset, in its own order, that transforms and collates as this one does."""
+        fetch = Fetcher(dataset, self._fetch.transforms, self._fetch.collator, self._fetch.seed)
+        sampler = AddressedSampler(len(dataset), self.batch_size, seed=self._fetch.seed)
+        return Loader(fetch, sampler, num_workers=0, pin_memory=False)
+
     def reread(self, epoch: int, indices: Indices) -> Batch:
         """Return the samples at ``indices`` as ``epoch`` has them, in one batch, read in this process."""
         return self._fetch((epoch, indices))

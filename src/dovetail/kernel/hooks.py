@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from dovetail.checkpoint.listing import Checkpoint
+    from dovetail.data.batch import Batch
     from dovetail.kernel.component import Component
+    from dovetail.models.output import ModelOutput
     from dovetail.monitor.alerts import Alert
     from dovetail.train.context import Run
     from dovetail.train.state import Outcome
@@ -249,6 +251,17 @@ class LifecycleHooks:
                 def dovetail_log(self, run, event, metrics):
                     if event == "train":
                         print(run.state.step, metrics["train_loss"], metrics["samples_per_second"])
+        """
+
+    @hookspec
+    def dovetail_validation_batch(self, run: Run, batch: Batch, outputs: ModelOutput) -> None:
+        """Act on a batch of validation and what the model made of it. Costs nothing where nobody implements it.
+
+        Example::
+
+            class Surprises:
+                def dovetail_validation_batch(self, batch, outputs):
+                    self.worst.append(outputs.logits.softmax(-1).amax(-1).min())
         """
 
     @hookspec

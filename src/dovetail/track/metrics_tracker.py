@@ -53,6 +53,11 @@ class MetricsTracker:
         if self._board is not None:
             self._board.log(row)
 
+    def log(self, figures: Mapping[str, float], step: int | None = None) -> None:
+        """Log figures of less than an epoch to Weights & Biases, where that is used; they are not kept here."""
+        if self._board is not None:
+            self._board.log(dict(figures), step=step)
+
     def get_summary(self) -> pd.DataFrame:
         """Return one row an epoch, one column a figure, NaN where an epoch has none.
 

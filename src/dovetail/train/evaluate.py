@@ -37,6 +37,7 @@ def evaluate(trainer: StandardTrainer, run: Run, batches: Iterable[Batch], prefi
         metric.reset()
     averaged = run.parts.ema if run.config.training.ema_validate else None
     weights = contextlib.nullcontext() if averaged is None else averaged.applied()
+    tell = (run.hooks.dovetail_validation_batch or None) if prefix == "val" else None
     with torch.no_grad(), evaluating(run.parts.model, run.parts.loss), weights:
         for raw in batches:
             if run.stop is not None and run.stop.at_once:
@@ -46,6 +47,8 @@ def evaluate(trainer: StandardTrainer, run: Run, batches: Iterable[Batch], prefi
             tape.add(result, batch_size(batch))
             for metric in metrics.values():
                 metric.update(outputs, batch)
+            if tell is not None:
+                tell(run=run, batch=batch, outputs=outputs)
     figures: dict[str, Any] = dict(tape.start_epoch().means(prefix))
     for name, metric in metrics.items():
         for key, value in metric.compute().items():
