@@ -78,7 +78,7 @@ def test_the_version_is_printed(capsys):
     "arguments,expected",
     [
         (["rnu"], "dovetail: unknown command 'rnu'; did you mean 'run'?"),
-        (["xyz"], "dovetail: unknown command 'xyz'; there is run, init, config"),
+        (["xyz"], "dovetail: unknown command 'xyz'; there is run, resume, init"),
         (["config", "chek"], "dovetail config: unknown command 'chek'; did you mean 'check'?"),
         (["run"], "dovetail run: missing argument 'FILE'"),
         (["run", "--jsno", "x.toml"], "dovetail run: no such option"),

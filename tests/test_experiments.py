@@ -101,13 +101,13 @@ def test_figures_come_together_or_not_at_all(db):
 
 
 def test_a_resumed_run_goes_on_where_it_was(db, tmp_path):
-    """The same folder is the same run; figures made after the step it is resumed from are dropped."""
+    """The same folder is the same run; of its figures so many are kept as it had when it was saved."""
     run = db.log_run("one", folder=tmp_path)
     for step in (10, 20, 30):
         db.log_metrics(run, {"loss": 1 / step}, step=step)
     db.finish_run(run, "interrupted", "SIGTERM")
     again = db.log_run("one", folder=tmp_path)
-    db.rewind(again, 20)
+    db.rewind(again, 2)
 
     assert again == run
     assert [one["step"] for one in db.get_metrics(run)] == [10, 20]

@@ -13,19 +13,24 @@ from attrs import evolve, frozen
 
 from dovetail.config.freeze import freeze, parts_of
 from dovetail.kernel.build import BuildError
+from dovetail.track.earlier import ResumeError, changes, find_earlier, finished, refuse_changes
 from dovetail.track.record import Recorder
 from dovetail.track.run_directory import RunDirectory, RunDirectoryError
+from dovetail.track.runs import load_run
 from dovetail.train.assembly import assemble, choose_device, refusal
 from dovetail.train.device import torch_settings
 from dovetail.train.errors import explained
 from dovetail.train.evaluate import evaluate
 from dovetail.train.loop import RunLoop
+from dovetail.train.resuming import Earlier, past_outcome
 from dovetail.train.seeds import set_random_seed
 from dovetail.train.standard import StandardTrainer
 from dovetail.train.state import Outcome
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
+
+    import torch
 
     from dovetail.config.schema import RunConfig
     from dovetail.train.context import Run
@@ -50,15 +55,77 @@ def run(config: RunConfig, *, argv: Sequence[str] | None = None, listeners: Iter
             cannot be built from its options.
         PluginError: a part's plugin cannot be used.
     """
+    earlier = find_earlier(config)
+    if earlier is not None:
+        return resume(earlier.folder, config, argv=argv, listeners=listeners)
     device = choose_device(config)
-    with _open(config) as store, store.logging(), _settings(config):
-        store.freeze(freeze(config))
-        recorder = Recorder(store, config, device=str(device), plugins=_distributions(config), command=list(argv or ()))
+    with _open(config) as store:
+        return _carry_out(config, device, store, argv=argv, listeners=listeners)
+
+
+def resume(
+    folder: Path, config: RunConfig, *, argv: Sequence[str] | None = None, listeners: Iterable[object] = ()
+) -> Outcome:
+    """Go on with a run from its newest checkpoint that is whole; without one it begins again, in the same folder.
+
+    What a checkpoint was not saved of is trained and logged again, so that weights and figures are those of a run that
+    was never stopped, to the last bit on a CPU.
+
+    Args:
+        folder: the run's folder.
+        config: its settings. Only those of :data:`~dovetail.config.freeze.NON_NUMERIC_KEYS`, and how long it is to be,
+            may differ from what they were.
+        argv: the command line that asked for it, for the record.
+        listeners: further objects with lifecycle hooks, such as the console.
+
+    Returns:
+        How it ended; of a run that has nothing left to do, how it ended before.
+
+    Raises:
+        ConfigError, PluginError: as :func:`run`; and a setting may not change.
+        ResumeError: it cannot go on: another process is at it, none of its checkpoints is whole, or its data changed.
+        RunLookupError: there is no such run.
+    """
+    with _take(folder, config) as store:
+        # Read when nobody else can write it any more.
+        record = load_run(folder)
+        changed = changes(record, config)
+        refuse_changes(record, config, changed)
+        if finished(record) and not any(one.of_length() for one in changed):
+            return past_outcome(record)
+        output = folder.absolute().parents[1]
+        if config.paths.output.absolute() != output:
+            config = evolve(config, paths=evolve(config.paths, output=output))
+        earlier = Earlier(record, changed)
+        return _carry_out(config, choose_device(config), store, argv=argv, listeners=listeners, earlier=earlier)
+
+
+def _carry_out(
+    config: RunConfig,
+    device: torch.device,
+    store: RunDirectory,
+    *,
+    argv: Sequence[str] | None,
+    listeners: Iterable[object],
+    earlier: Earlier | None = None,
+) -> Outcome:
+    with store.logging(), _settings(config):
+        recorder = Recorder(
+            store,
+            config,
+            device=str(device),
+            plugins=_distributions(config),
+            command=list(argv or ()),
+            earlier=earlier.record.data if earlier else None,
+        )
+        if earlier is None:
+            store.freeze(freeze(config))
         try:
             named = [("record", recorder), *((type(one).__name__.lower(), one) for one in listeners)]
             ready = assemble(config, device, store, [*named, ("report", LiveReport(config, store.path))])
             recorder.built(parameters=_trainable(ready), data=ready.data)
-            outcome = _train(ready)
+            warnings = earlier.take_up(ready, recorder) if earlier else []
+            outcome = _train(ready, warnings)
         except BaseException as error:
             recorder.finish(_failed(error))
             if isinstance(error, BuildError):
@@ -69,10 +136,12 @@ def run(config: RunConfig, *, argv: Sequence[str] | None = None, listeners: Iter
     return outcome
 
 
-def _train(run: Run) -> Outcome:
+def _train(run: Run, warnings: Iterable[str]) -> Outcome:
     """Fit, and let every part know how it ended."""
     try:
         run.hooks.dovetail_run_start(run=run)
+        for warning in warnings:
+            run.alert("resume", warning)
         outcome: Outcome = run.parts.trainer.fit(run)
     except Exception as error:
         told = explained(error, run.config)
@@ -101,6 +170,17 @@ def _open(config: RunConfig) -> RunDirectory:
         return RunDirectory.create(paths.output, config.run.name, models=paths.models, logs=paths.logs)
     except RunDirectoryError as error:
         raise refusal(config, "paths.output", str(error)) from error
+
+
+def _take(folder: Path, config: RunConfig) -> RunDirectory:
+    """Take the folder of a run that is resumed into use."""
+    elsewhere = [
+        one and one / config.run.name / folder.absolute().name for one in (config.paths.models, config.paths.logs)
+    ]
+    try:
+        return RunDirectory(folder, checkpoints=elsewhere[0], logs=elsewhere[1])
+    except RunDirectoryError as error:
+        raise ResumeError(str(error)) from error
 
 
 def _settings(config: RunConfig) -> AbstractContextManager[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import logging
 import threading
@@ -14,6 +15,7 @@ from attrs import evolve, field, frozen
 from dovetail.checkpoint.errors import CheckpointError
 from dovetail.checkpoint.history import history_frame, read_history, write_history
 from dovetail.checkpoint.listing import Checkpoint, Retention, checkpoint_of, folders, free_path, list_checkpoints
+from dovetail.checkpoint.manifest import read_manifest
 from dovetail.checkpoint.verify import verify
 from dovetail.storage.atomic import make_folder, reap, remove_folder
 from dovetail.storage.errors import storage_error
@@ -24,6 +26,18 @@ if TYPE_CHECKING:
     from dovetail.checkpoint.format import Encoded
 
 _LOG: Final = logging.getLogger(__name__)
+
+
+@frozen
+class ResumePoint:
+    """Where a run goes on from."""
+
+    checkpoint: Checkpoint
+    #: What it holds.
+    state: Mapping[str, Any] = field(repr=False)
+    #: What was wrong with those that are newer.
+    damaged: list[CheckpointError]
+
 
 # The manager has a method named `list`, which inside it would stand in the way of the type.
 Checkpoints = list[Checkpoint]
@@ -139,6 +153,37 @@ class CheckpointManager:
         """
         return self._first_valid(reversed(self.list()))
 
+    def resume(self) -> ResumePoint | None:
+        """Return the newest checkpoint that is whole, with its state, for a run that goes on from it; None without any.
+
+        What is newer is damaged, and is set aside as ``damaged-…``, so that it is neither kept as the newest nor
+        counted as the best: the run makes it again.
+
+        Raises:
+            CheckpointError: there are checkpoints, and not one of them is whole. They are left as they are.
+        """
+        from dovetail.checkpoint.format import read_checkpoint
+
+        damaged: dict[Path, CheckpointError] = {}
+        for path in reversed(folders(self.directory)):
+            try:
+                found = checkpoint_of(path, read_manifest(path))
+                point = ResumePoint(found, read_checkpoint(path), [*damaged.values()])
+            except CheckpointError as error:
+                damaged[path] = error
+                continue
+            for one in damaged:
+                self._set_aside(one)
+            # What was saved later is yet to come.
+            names = list(self._history)
+            for name in names[names.index(path.name) + 1 :]:
+                del self._history[name]
+            return point
+        if damaged:
+            newest = next(iter(damaged.values()))
+            raise CheckpointError(self.directory, f"none of its {len(damaged)} checkpoints is whole; {newest}")
+        return None
+
     def best(self) -> Checkpoint | None:
         """Return the best checkpoint on the disk, None if none has the monitored metric; of equals, the oldest.
 
@@ -182,3 +227,11 @@ class CheckpointManager:
         if error.path not in self._warned:
             self._warned.add(error.path)
             _LOG.warning("passing over a damaged checkpoint: %s", error)
+
+    def _set_aside(self, path: Path) -> None:
+        self._history.pop(path.name, None)
+        aside = path.with_name(f"damaged-{path.name}")
+        with contextlib.suppress(OSError):  # a disk that fails at this as well is no reason not to go on
+            remove_folder(aside)
+        with contextlib.suppress(OSError):
+            path.rename(aside)

@@ -13,6 +13,7 @@ from dovetail.cli.text import examples
 #: Our own commands: where each lives, and the line about it, written here so that ``--help`` imports none of them.
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "run": ("dovetail.cli.run:run", "Train what a run file describes."),
+    "resume": ("dovetail.cli.resume:resume", "Go on with a run that was stopped or killed."),
     "init": ("dovetail.cli.init:init", "Write a run file that trains in under a minute, offline."),
     "config": ("dovetail.cli.config:config", "Check, show and describe run files."),
     "runs": ("dovetail.cli.runs:runs", "List, show and compare runs."),
@@ -34,7 +35,7 @@ Exit codes:
   1    it failed while running
   2    bad input: run file, usage, data, or a plugin that is missing or broken
   3    the run stopped cleanly because its budget was used up
-  130  interrupted; a run has written a checkpoint
+  130  interrupted by Ctrl-C, SIGTERM, SIGUSR1 or SIGUSR2; a run has written a checkpoint
 
 \b
 Environment:

@@ -96,6 +96,7 @@ def _ours(error: Exception) -> Failure | None:
     from dovetail.kernel.build import BuildError
     from dovetail.kernel.component import PluginError
     from dovetail.storage.errors import StorageError
+    from dovetail.track.earlier import ResumeError
     from dovetail.track.runs import RunLookupError
 
     if isinstance(error, ConfigError):
@@ -112,6 +113,6 @@ def _ours(error: Exception) -> Failure | None:
         return Failure(BAD_INPUT, str(error).splitlines(), problems)
     if isinstance(error, BuildError):
         return Failure(BAD_INPUT, [str(error)], [{"path": error.path, "message": error.message}])
-    if isinstance(error, PluginError | RunLookupError | CheckpointError | StorageError):
+    if isinstance(error, PluginError | RunLookupError | ResumeError | CheckpointError | StorageError):
         return Failure(BAD_INPUT, [f"dovetail: {error}"], [{"path": "", "message": str(error)}])
     return None

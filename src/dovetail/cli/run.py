@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
     from dovetail.train.state import Outcome
 
 _CODES = {"failed": FAILED, "out_of_budget": OUT_OF_BUDGET, "interrupted": INTERRUPTED}
+_DONE = {"completed": "completed", "stopped_early": "stopped early"}
+EXIT_CODES = "Exit codes: 0 completed or stopped early, 1 failed, 2 bad input, 3 out of budget, 130 interrupted."
 
 
 @click.command(
@@ -39,7 +44,7 @@ _CODES = {"failed": FAILED, "out_of_budget": OUT_OF_BUDGET, "interrupted": INTER
         "dovetail run digits.toml --profile ci_fast --json",
     )
     + "\n\n"
-    + "Exit codes: 0 completed or stopped early, 1 failed, 2 bad input, 3 out of budget, 130 interrupted.",
+    + EXIT_CODES,
 )
 @run_file
 @click.option("--dry-run", is_flag=True, help="Check and build everything, try one batch, and record nothing.")
@@ -71,26 +76,56 @@ def run(
         plugins = discover(no_plugins, strict_plugins=strict_plugins)
         config = structure(compose_file(file, overrides, profile, plugins), plugins)
         rehearsal = _rehearse(config) if dry_run else None
-        outcome, console = (None, None) if rehearsal else _train(config, ["dovetail", *ctx.obj], quiet=quiet)
     if rehearsal:
         _show(file, rehearsal, as_json=as_json, quiet=quiet)
-    elif outcome and console:
-        if outcome.status == "failed":
-            _fail(outcome, console, as_json=as_json)
-        if as_json:
-            click.echo(json.dumps(_document(console), ensure_ascii=False, indent=2))
-        ctx.exit(_CODES.get(outcome.status, 0))
-
-
-def _train(config: RunConfig, command: Sequence[str], *, quiet: bool) -> tuple[Outcome, Console]:
-    """Run it, watched by a console."""
+        return
     from dovetail.run import run as start
-    from dovetail.track.console import Console
 
-    console = Console(mode="silent" if quiet else None if config.logging.console else "summary")
-    outcome = start(config, argv=command, listeners=[console])
-    console.summarise(outcome, command)
-    return outcome, console
+    ctx.exit(train(partial(start, config), config, ctx.obj, quiet=quiet, as_json=as_json))
+
+
+def train(
+    start: Callable[..., Outcome],
+    config: RunConfig,
+    arguments: Sequence[str],
+    *,
+    quiet: bool,
+    as_json: bool,
+    folder: Path | None = None,
+) -> int:
+    """Train, watched by a console, say how it ended, and return the exit code.
+
+    Args:
+        start: ``run`` or ``resume``, given everything but the command line and who listens.
+        config: the run's settings.
+        arguments: the command line.
+        quiet: say nothing but errors, and how to go on with a run that was stopped.
+        as_json: standard output is for one document; everything else goes to standard error.
+        folder: of a run that is there already.
+
+    Raises:
+        RunFailedError: the run failed.
+    """
+    from dovetail.track.console import Console, resume_command
+
+    command = ["dovetail", *arguments]
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        console = Console(mode="silent" if quiet else None if config.logging.console else "summary")
+        console.folder = folder
+        outcome = start(argv=command, listeners=[console])
+        if console.progress is not None:
+            console.summarise(outcome, [] if folder else command)
+        elif not quiet:
+            click.echo(
+                f"nothing is left to do: the run has {_DONE[outcome.status]}; training.max_epochs=… makes it longer"
+            )
+    if outcome.status == "failed":
+        _fail(outcome, console, as_json=as_json)
+    if quiet and (resume := resume_command(outcome, console.folder)):
+        click.echo(f"dovetail: {outcome.reason}; go on with: {shlex.join(resume)}", err=True)
+    if as_json:
+        click.echo(json.dumps(_document(console), ensure_ascii=False, indent=2))
+    return _CODES.get(outcome.status, 0)
 
 
 def _fail(outcome: Outcome, console: Console, *, as_json: bool) -> NoReturn:

@@ -41,12 +41,16 @@ NON_NUMERIC_KEYS: Final = (
     "checkpoint.background",
     "checkpoint.copy_to",
     "checkpoint.copy_patience",
+    "checkpoint.resume",
     "paths",
     "logging",
     "report",
     "budget",
     "plugins",
 )
+
+#: Settings that move a run's numbers only by how far it goes: also free to change when it is resumed.
+LENGTH_KEYS: Final = ("training.max_epochs", "training.max_steps")
 
 _HEADER: Final = "# A run as it was resolved, every default filled in.\n"
 _REPEATED: Final = "# `dovetail run` on this file repeats it.\n"

@@ -253,6 +253,11 @@ class CheckpointSection:
         None, "a store that every checkpoint is copied to as well, while training goes on"
     )
     copy_patience: float = setting(300.0, "seconds that the end of the run waits for copies under way", AtLeast(0))
+    resume: Literal["never", "auto", "must"] = setting(
+        "never",
+        "what `dovetail run` does about an earlier run with these settings: begin anew all the same, go on with it if "
+        "it was not finished, or refuse to begin one",
+    )
 
     @keep_best.validator
     @keep_last.validator

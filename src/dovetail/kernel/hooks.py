@@ -195,6 +195,8 @@ class LifecycleHooks:
     def dovetail_run_start(self, run: Run) -> None:
         """Act once, when everything is built and before the first batch.
 
+        In a run that is resumed, parts have their state back by now, and ``run.state.step`` is above 0.
+
         Example::
 
             class Announce:
@@ -204,7 +206,7 @@ class LifecycleHooks:
 
     @hookspec
     def dovetail_epoch_start(self, run: Run, epoch: int) -> None:
-        """Act before the first batch of an epoch; ``epoch`` counts from 1.
+        """Act before the first batch of an epoch; ``epoch`` counts from 1. Not called again where an epoch is resumed.
 
         Example::
 

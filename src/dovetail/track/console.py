@@ -72,6 +72,8 @@ class Console:
         self._say(
             " · ".join([*about, f"{plural(self.progress.epochs, 'epoch')} of {run.plan.steps_per_epoch:,} steps"])
         )
+        if self.progress.step:
+            self._say(f"going on at {_where(self.progress)}")
         if self.mode == "live":
             from dovetail.track.live import LivePanel
 
@@ -117,7 +119,7 @@ class Console:
     # --- the end ------------------------------------------------------------------------------------------------------
 
     def summarise(self, outcome: Outcome, command: Sequence[str]) -> None:
-        """Write how the run ended, where it is, and the command that repeats it."""
+        """Write how the run ended, where it is, and the command that repeats it, if there is one."""
         if self.mode != "silent":
             for line in summary(outcome, self.progress, self.folder, command):
                 self._say(line)
@@ -185,8 +187,18 @@ def summary(outcome: Outcome, progress: Progress | None, folder: Path | None, co
         rows.append(("run", str(folder)))
         if (folder / REPORT).is_file():
             rows.append(("report", str(folder / REPORT)))
-    rows.append(("again", shlex.join(command)))
+    resume = resume_command(outcome, folder)
+    if resume:
+        rows.append(("go on", shlex.join(resume)))
+    if command:
+        rows.append(("again", shlex.join(command)))
     return [*lines, *(f"  {name:<8} {value}" for name, value in rows)]
+
+
+def resume_command(outcome: Outcome, folder: Path | None) -> list[str]:
+    """Return the command that goes on with a run; none for one that is finished, or has nothing to go on from."""
+    unfinished = outcome.status not in {"completed", "stopped_early"}
+    return ["dovetail", "resume", str(folder)] if unfinished and folder is not None else []
 
 
 def _is_number(value: Any) -> bool:

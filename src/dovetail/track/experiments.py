@@ -121,14 +121,18 @@ class ExperimentDB:
             self._check_run(run_id)
             connection.executemany("INSERT INTO metrics VALUES (?, ?, ?, ?, ?)", rows)
 
-    def rewind(self, run_id: int, step: int) -> None:
-        """Drop the figures after ``step``: a resumed run goes on from there, and makes them again.
+    def rewind(self, run_id: int, figures: int) -> None:
+        """Keep the first ``figures`` figures of a run, which is resumed from where it had so many.
 
         Raises:
             DatabaseError: the file cannot be written.
         """
         with self._database.writing() as connection:
-            connection.execute("DELETE FROM metrics WHERE run_id = ? AND step > ?", (run_id, step))
+            connection.execute(
+                "DELETE FROM metrics WHERE rowid IN"
+                " (SELECT rowid FROM metrics WHERE run_id = ? ORDER BY rowid LIMIT -1 OFFSET ?)",
+                (run_id, figures),
+            )
 
     def finish_run(self, run_id: int, status: str = "completed", reason: str = "") -> None:
         """Note how a run ended.

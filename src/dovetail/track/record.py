@@ -37,7 +37,14 @@ class Recorder:
     """Keeps ``run.json`` up to date: at the start, after each epoch and checkpoint, and at the end."""
 
     def __init__(
-        self, store: RunDirectory, config: RunConfig, *, device: str, plugins: Mapping[str, str], command: Sequence[str]
+        self,
+        store: RunDirectory,
+        config: RunConfig,
+        *,
+        device: str,
+        plugins: Mapping[str, str],
+        command: Sequence[str],
+        earlier: Mapping[str, Any] | None = None,
     ) -> None:
         """Write the record of a run that starts now.
 
@@ -47,6 +54,7 @@ class Recorder:
             device: what the run computes on.
             plugins: the version of each distribution that a part comes from.
             command: the command line that started it; empty from Python.
+            earlier: the record of a run that is resumed, which stays as it is until :meth:`resumed`.
         """
         self._store, self._config, self._began = store, config, time.monotonic()
         self._device = torch.device(device)
@@ -87,8 +95,13 @@ class Recorder:
             "test": {},
             "memory_peaks": {},
             "host": host(),
+            "checkpoint": None,
+            "resumes": [],
         }
-        store.write_record(self.record)
+        #: The earlier record while it is not yet known whether the run can be resumed.
+        self._earlier = earlier
+        if earlier is None:
+            store.write_record(self.record)
 
     def built(self, *, parameters: int, data: Mapping[str, Any]) -> None:
         """Add what is known once the parts are built.
@@ -98,6 +111,45 @@ class Recorder:
             data: the dataset's fingerprint, sizes of the splits, ``num_classes`` and ``class_names``.
         """
         self.record |= {"parameters": parameters, "data": dict(data)}
+        self._write()
+
+    def resumed(self, run: Run, checkpoint: Checkpoint | None, changed: Mapping[str, Any]) -> None:
+        """Continue the record of a run that goes on.
+
+        Args:
+            run: the run, at the checkpoint.
+            checkpoint: what it goes on from; None where it begins again.
+            changed: settings and versions that are not what they were, as ``{path: [before, now]}``.
+        """
+        earlier, self._earlier = self._earlier or {}, None
+        state = run.state
+        self._began = time.monotonic() - run.elapsed_before
+        folder = None if checkpoint is None else os.path.relpath(checkpoint.path, self._store.path)
+        kept = ("started", "command", "overrides", "profile", "config_file")
+        # Where a setting was written first says more than that it now comes from resolved.toml.
+        origins = {path: origin for path, origin in earlier.get("origins", {}).items() if path not in changed}
+        entry = {
+            "time": _now(),
+            "epoch": state.epoch,
+            "step": state.step,
+            "checkpoint": folder,
+            "command": self.record["command"],
+            "changed": changed,
+        }
+        self.record |= {key: earlier[key] for key in kept if key in earlier}
+        self.record["origins"] |= {path: one for path, one in origins.items() if path in self.record["origins"]}
+        self.record["resumes"] = [*earlier.get("resumes", []), entry]
+        self.record |= {"epochs": state.epoch, "steps": state.step, "checkpoint": folder}
+        if checkpoint is not None and state.best_step is not None:
+            # Not the earlier record's: a later best is yet to come.
+            where = next((one.path for one in run.checkpoints.ranked() if one.step == state.best_step), None)
+            self.record["best"] = {
+                "epoch": state.best_epoch,
+                "step": state.best_step,
+                "metric": run.checkpoints.monitor,
+                "value": state.best_metric,
+                "checkpoint": None if where is None else os.path.relpath(where, self._store.path),
+            }
         self._write()
 
     def dovetail_epoch_end(self, run: Run, metrics: Mapping[str, float]) -> None:
@@ -113,11 +165,17 @@ class Recorder:
             metric, value = run.checkpoints.monitor, checkpoint.metrics[run.checkpoints.monitor]
             best = {"epoch": checkpoint.epoch, "step": checkpoint.step, "metric": metric, "value": value}
             self.record["best"] = {**best, "checkpoint": folder}
-        self.record |= {"epochs": state.epoch, "steps": state.step}
+        newest = os.path.relpath(checkpoint.path, self._store.path)
+        self.record |= {"epochs": state.epoch, "steps": state.step, "checkpoint": newest}
         self._write()
 
     def finish(self, outcome: Outcome) -> None:
-        """Write the end, and a line in the log of all runs beside the runs' folders."""
+        """Write the end, and a line in the log of all runs beside the runs' folders.
+
+        Where a run could not be resumed, its record stays as it is.
+        """
+        if self._earlier is not None:
+            return
         self.record |= {
             "status": outcome.status,
             "reason": outcome.reason,
@@ -131,6 +189,8 @@ class Recorder:
         append_line(self._config.paths.output, self.record)
 
     def _write(self) -> None:
+        if self._earlier is not None:
+            return
         self.record["duration_s"] = round(time.monotonic() - self._began, 3)
         self.record["memory_peaks"] = memory_peaks(self._device)
         self._store.write_record(self.record)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import fcntl
 import json
 import logging
 import math
@@ -16,10 +15,11 @@ from types import TracebackType
 from typing import IO, Any, Final, Self
 
 from dovetail.storage.atomic import write_atomic
+from dovetail.track.line_file import rewind
+from dovetail.track.lock import FolderLock, LockedError
 from dovetail.track.pictures import write_picture
 from dovetail.track.runs import ALERTS, LOG, METRICS, RECORD, RESOLVED
 
-_LOCK: Final = ".lock"
 _FORMAT: Final = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
 
@@ -103,6 +103,17 @@ class RunDirectory:
         self._metrics.write(event_line(event, epoch=epoch, step=step, time=time, metrics=metrics))
         self._metrics.flush()
 
+    def logged(self) -> int:
+        """Return how many bytes of ``metrics.jsonl`` there are, all of them on the disk."""
+        if self._metrics is None:
+            self._metrics = (self.path / METRICS).open("a", encoding="utf-8")
+        os.fsync(self._metrics.fileno())
+        return os.fstat(self._metrics.fileno()).st_size
+
+    def rewind(self, logged: int) -> None:
+        """Drop what was written to ``metrics.jsonl`` after its first ``logged`` bytes."""
+        rewind(self.path / METRICS, logged)
+
     def add_picture(self, name: str, svg: str) -> Path:
         """Give the report a picture, replacing one of the same name.
 
@@ -146,9 +157,7 @@ class RunDirectory:
         if self._metrics is not None:
             self._metrics.close()
             self._metrics = None
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._lock.release()
 
     def __enter__(self) -> Self:
         return self
@@ -169,23 +178,14 @@ def _make(path: Path) -> None:
         raise RunDirectoryError(message) from error
 
 
-def _locked(path: Path) -> int | None:
-    """Lock the folder for as long as this process lives, and return what holds the lock."""
+def _locked(path: Path) -> FolderLock:
+    """Lock the folder for as long as this process lives."""
     try:
-        descriptor = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        return FolderLock(path)
+    except LockedError as error:
+        raise RunDirectoryError(f"{path}: {error}") from None
     except OSError as error:
         raise RunDirectoryError(f"{path}: cannot write here: {(error.strerror or str(error)).lower()}") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        holder = os.read(descriptor, 32).decode(errors="replace").strip()
-        os.close(descriptor)
-        raise RunDirectoryError(
-            f"{path}: another process{f' ({holder})' if holder else ''} is using this run"
-        ) from None
-    os.truncate(descriptor, 0)
-    os.write(descriptor, f"pid {os.getpid()}".encode())
-    return descriptor
 
 
 def event_line(event: str, *, epoch: int, step: int, time: float, metrics: Mapping[str, Any]) -> str:

@@ -43,14 +43,18 @@ class WallClock:
 class Stopwatch:
     """Counts the seconds spent on something, less those spent on something else in between."""
 
-    def __init__(self) -> None:
-        """Start."""
-        self._began, self._away = time.monotonic(), 0.0
+    def __init__(self, seconds: float = 0.0) -> None:
+        """Start, or go on from ``seconds`` that were counted before."""
+        self._began, self._away = time.monotonic() - seconds, 0.0
 
     def leave_out(self, seconds: float) -> None:
         """Do not count ``seconds`` of the time since the start."""
         self._away += seconds
 
+    def seconds(self) -> float:
+        """Return the seconds so far."""
+        return time.monotonic() - self._began - self._away
+
     def per_second(self, number: float) -> float:
         """Return how many of ``number`` things there were in a second."""
-        return number / max(time.monotonic() - self._began - self._away, 1e-9)
+        return number / max(self.seconds(), 1e-9)

@@ -152,8 +152,11 @@ class Run:
     stop: Stop | None = None
     #: Passes on alerts, and holds repeated ones back.
     alerts: AlertManager = field(factory=AlertManager)
-    #: ``time.monotonic()`` at its start.
+    #: What the checkpoint that the run goes on from says of the training under way; None for a run from the start.
+    resumed: Mapping[str, Any] | None = None
+    #: ``time.monotonic()`` at its start, or when it was resumed, and the seconds that it had been going before.
     started: float = field(factory=time.monotonic)
+    elapsed_before: float = 0.0
 
     def __attrs_post_init__(self) -> None:
         """Let everybody hear of alerts."""
@@ -168,14 +171,14 @@ class Run:
             status: how the run is then said to have ended.
         """
         if self.stop is None or (status == "interrupted" and not self.stop.at_once):
-            self.stop = Stop(reason, by if isinstance(by, str) else self._path_of(by), status)
+            self.stop = Stop(reason, by if isinstance(by, str) else self._path_of(by), status, self.stop)
 
     def _path_of(self, part: object) -> str:
         return next((path for path, one in self.parts.named() if one is part), type(part).__name__)
 
     def elapsed(self) -> float:
-        """Return the seconds that the run has been going."""
-        return time.monotonic() - self.started
+        """Return the seconds that the run has been going, over all its resumes."""
+        return self.elapsed_before + time.monotonic() - self.started
 
     def log(self, event: str, metrics: Mapping[str, Any], *, step: int | None = None) -> None:
         """Write figures to ``metrics.jsonl`` and hand those that are numbers to whoever listens.

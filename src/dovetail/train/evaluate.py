@@ -11,6 +11,7 @@ from torch import nn
 
 from dovetail.data.batch import batch_size
 from dovetail.train.precision import autocasting
+from dovetail.train.seeds import kept_rng
 from dovetail.train.tape import LossTape
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def evaluate(trainer: StandardTrainer, run: Run, batches: Iterable[Batch], prefi
 
     Where an average of the weights is kept, it is the average that is looked at, unless ``training.ema_validate`` says
     otherwise.
+    Training does not notice: random numbers that are drawn here are not missing there.
 
     Args:
         trainer: its ``evaluation_step`` computes a batch.
@@ -38,7 +40,7 @@ def evaluate(trainer: StandardTrainer, run: Run, batches: Iterable[Batch], prefi
     averaged = run.parts.ema if run.config.training.ema_validate else None
     weights = contextlib.nullcontext() if averaged is None else averaged.applied()
     tell = (run.hooks.dovetail_validation_batch or None) if prefix == "val" else None
-    with torch.no_grad(), evaluating(run.parts.model, run.parts.loss), weights:
+    with torch.no_grad(), evaluating(run.parts.model, run.parts.loss), weights, kept_rng():
         for raw in batches:
             if run.stop is not None and run.stop.at_once:
                 return None

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first asks the run to stop with a checkpoint, the second ends the process at once."""
+"""Signals: the first asks the run to stop with a checkpoint; a second Ctrl-C or SIGTERM ends the process at once."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from dovetail.train.context import Run
 
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+#: From a person, or from whoever manages machines and jobs: a second one means it.
+_ORDERS: Final = (signal.SIGINT, signal.SIGTERM)
+#: That the time is nearly up, as Slurm says it: often followed by a SIGTERM, which is then the first of its kind.
+_NOTICES: Final = (signal.SIGUSR1, signal.SIGUSR2)
 _STANDARD_ERROR: Final = 2
 
 
 @contextlib.contextmanager
 def stopping_on_signals(run: Run) -> Iterator[None]:
-    """Turn the first SIGINT or SIGTERM into ``run.request_stop``; the next one kills the process.
+    """Turn SIGINT, SIGTERM and SIGUSR1, SIGUSR2 into ``run.request_stop``; a second of the former kills the process.
 
     Outside the main thread, where Python cannot handle signals, this does nothing.
     """
@@ -30,15 +33,23 @@ def stopping_on_signals(run: Run) -> Iterator[None]:
     def handle(number: int, _frame: FrameType | None) -> None:
         name = signal.Signals(number).name
         run.request_stop(f"got {name}", by=name, status="interrupted")
-        for one in _SIGNALS:
+        if number in _NOTICES:
+            _say(f"\n{name}: stopping with a checkpoint\n")
+            return
+        for one in _ORDERS:
             # The kernel's own default, so that it works inside a long call into C too.
             signal.signal(one, signal.SIG_DFL)
-        # Not print: the signal may have come in the middle of one.
-        os.write(_STANDARD_ERROR, f"\n{name}: stopping with a checkpoint; once more ends at once\n".encode())
+        _say(f"\n{name}: stopping with a checkpoint; once more ends at once\n")
 
-    before = {one: signal.signal(one, handle) for one in _SIGNALS}
+    before = {one: signal.signal(one, handle) for one in (*_ORDERS, *_NOTICES)}
     try:
         yield
     finally:
         for one, handler in before.items():
             signal.signal(one, handler)
+
+
+def _say(text: str) -> None:
+    # Not print: the signal may have come in the middle of one. The terminal may be gone: that is often why it came.
+    with contextlib.suppress(OSError):
+        os.write(_STANDARD_ERROR, text.encode())

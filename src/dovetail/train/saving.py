@@ -1,27 +1,43 @@
-"""What a checkpoint holds, and taking the best weights back from one."""
+"""What a checkpoint holds, going on from one, and taking the best weights back."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
 from dovetail.checkpoint.errors import CheckpointError
 from dovetail.checkpoint.format import read_checkpoint, read_model
+from dovetail.train import phases
+from dovetail.train.errors import TrainingError
 from dovetail.train.seeds import rng_state
+from dovetail.train.state import Stop
 
 if TYPE_CHECKING:
     from dovetail.train.context import Run
-    from dovetail.train.tape import LossTape
 
 _logger = logging.getLogger("dovetail.train")
 
 
-def collect_state(run: Run, tape: LossTape) -> dict[str, Any]:
-    """Return everything that a resumed run needs: each part's state under its config path, and where training is."""
+def collect_state(run: Run, training: Mapping[str, Any]) -> dict[str, Any]:
+    """Return everything that a resumed run needs: each part's state under its config path, and where training is.
+
+    Args:
+        run: the run.
+        training: what whoever drives the run needs besides; it comes back as ``run.resumed``.
+    """
+    stop = run.stop.kept if run.stop else None
     tree: dict[str, Any] = {
-        "training": {"state": run.state.state_dict(), "losses": tape.state_dict()},
+        "training": {
+            **training,
+            "state": run.state.state_dict(),
+            "stop": None if stop is None else {"reason": stop.reason, "by": stop.by, "status": stop.status},
+            "logged": run.store.logged(),
+            "modes": {path: _modes(module) for path, module in _modules(run)},
+        },
         "rng": rng_state(),
     }
     for path, part in run.parts.named():
@@ -29,6 +45,73 @@ def collect_state(run: Run, tape: LossTape) -> dict[str, Any]:
             table, _, name = path.rpartition(".")
             (tree.setdefault(table, {}) if table else tree)[name] = part.state_dict()
     return tree
+
+
+def restore_state(run: Run, tree: Mapping[str, Any]) -> None:
+    """Put a run that has just been built where it was when ``tree`` was collected; what it logged later is dropped.
+
+    The random generators follow when training goes on (``run.resumed["rng"]``), so that nothing in between moves them.
+
+    Raises:
+        TrainingError: a part does not take its state back; the message names it.
+    """
+    training = tree["training"]
+    run.state.load_state_dict(training["state"])
+    phases.set_up(run)
+    for path, part in run.parts.named():
+        if callable(getattr(part, "state_dict", None)):
+            table, _, name = path.rpartition(".")
+            kept = tree.get(table, {}) if table else tree
+            if name in kept:
+                _restore(path, part, kept[name])
+            elif table != "trackers":  # a tracker may be new
+                raise TrainingError(f"the checkpoint has no state of {path}")
+    run.elapsed_before = run.state.elapsed
+    run.stop = None if training["stop"] is None else Stop(**training["stop"])
+    for path, module in _modules(run):
+        _set_modes(module, training["modes"][path])
+    run.store.rewind(training["logged"])
+    run.resumed = {**training, "rng": tree["rng"]}
+
+
+def _modules(run: Run) -> Iterator[tuple[str, nn.Module]]:
+    for path, part in (("model", run.parts.model), ("loss", run.parts.loss)):
+        if isinstance(part, nn.Module):
+            yield path, part
+
+
+def _modes(module: nn.Module) -> dict[str, Any]:
+    """Return what ``state_dict`` leaves out, and a callback may have changed: what is frozen or in evaluation mode."""
+    return {
+        "frozen": [name for name, one in module.named_parameters() if not one.requires_grad],
+        "evaluating": [name for name, one in module.named_modules() if not one.training],
+    }
+
+
+def _set_modes(module: nn.Module, modes: Mapping[str, Any]) -> None:
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(name not in modes["frozen"])
+    for name, layer in module.named_modules():
+        layer.training = name not in modes["evaluating"]
+
+
+def _restore(path: str, part: Any, state: Mapping[str, Any]) -> None:
+    try:
+        part.load_state_dict(state)
+        if isinstance(part, torch.optim.Optimizer):
+            _keep_dtypes(part, state)
+    except Exception as error:
+        raise TrainingError(f"{path} does not take its state back: {type(error).__name__}: {error}") from error
+
+
+def _keep_dtypes(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
+    """Give the optimizer's tensors the dtype they were saved in; torch has cast them to that of their parameter."""
+    for group, kept in zip(optimizer.param_groups, saved["param_groups"], strict=True):
+        for parameter, number in zip(group["params"], kept["params"], strict=True):
+            for name, value in saved["state"].get(number, {}).items():
+                loaded = optimizer.state[parameter][name]
+                if isinstance(value, torch.Tensor) and loaded.dtype != value.dtype:
+                    optimizer.state[parameter][name] = value.to(loaded.device)
 
 
 def restore_best(run: Run) -> None:

@@ -6,9 +6,10 @@ model's initial weights, dropout, and whatever third-party code draws.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -63,3 +64,13 @@ def set_rng_state(state: Mapping[str, Any]) -> None:
     torch.set_rng_state(state["torch"])
     if "cuda" in state and torch.cuda.device_count() == len(state["cuda"]):
         torch.cuda.set_rng_state_all(state["cuda"])
+
+
+@contextlib.contextmanager
+def kept_rng() -> Iterator[None]:
+    """Leave the global generators as they were found."""
+    state = rng_state()
+    try:
+        yield
+    finally:
+        set_rng_state(state)

@@ -22,6 +22,7 @@ from dovetail.train.figures import better, direction, missing_metric, scalars
 from dovetail.train.interrupt import stopping_on_signals
 from dovetail.train.loop import RunLoop
 from dovetail.train.saving import collect_state, restore_best
+from dovetail.train.seeds import set_rng_state
 from dovetail.train.state import Outcome
 
 if TYPE_CHECKING:
@@ -53,12 +54,17 @@ class Session:
         self._validated = self._saved = self._logged = 0
         #: Whether the best so far is still to be saved, and whether it was tried that the state can be.
         self._improved = self._tried = False
+        #: Whether the epoch has been trained and all been done that is due at its end.
+        self._ended = True
 
     def fit(self) -> Outcome:
         """Train, test, and say how it ended."""
         run, state = self._run, self._state
         with stopping_on_signals(run), self._saver:
-            self._check_monitor()
+            if run.resumed is None:
+                self._check_monitor()
+            else:
+                self._go_on(run.resumed)
             while not self._done():
                 self._epoch()
             self._save(self._validation if self._validated == state.step else {})
@@ -97,8 +103,8 @@ class Session:
         if phases.over(run):
             phases.enter(run, state.phase + 1)
             self._loop.look_up()
-        state.epoch, state.batch, before = state.epoch + 1, 0, state.step
-        self._validation = {}
+        state.epoch, state.batch = state.epoch + 1, 0
+        self._validation, self._ended = {}, False
         for part in (run.parts.model, run.parts.loss):
             if isinstance(part, nn.Module):
                 part.train()
@@ -106,12 +112,52 @@ class Session:
         self._loop.tape.start_interval()
         self._interval, self._epoch_time = Stopwatch(), Stopwatch()
         self._wind_up()
+        self._train()
+
+    def _train(self) -> None:
+        """Train on the batches of the epoch that are left, and do what is due at its end."""
+        run, state = self._run, self._state
         self._loop.run_epoch(self._when_due)
-        if state.step == before and run.stop is None:
+        if state.batch == 0 and run.stop is None:
             raise TrainingError(f"epoch {state.epoch} had no batches")
         self._over_budget()
         if not self._at_once():
             self._end_epoch()
+
+    # --- saved and resumed ------------------------------------------------------------------------------------------
+
+    def _collect(self) -> dict[str, Any]:
+        """Return the whole state of the run."""
+        session = {
+            "ended": self._ended,
+            "validated": self._validated,
+            "logged": self._logged,
+            "metrics": self._metrics,
+            "validation": self._validation,
+            "interval_seconds": self._interval.seconds(),
+            "epoch_seconds": self._epoch_time.seconds(),
+        }
+        return collect_state(self._run, {"losses": self._loop.tape.state_dict(), "session": session})
+
+    def _go_on(self, resumed: Mapping[str, Any]) -> None:
+        """Take up a run where a checkpoint was saved, and bring the epoch that was under way to its end."""
+        session = resumed["session"]
+        self._ended = session["ended"]
+        self._validated, self._logged, self._saved = session["validated"], session["logged"], self._state.step
+        self._metrics, self._validation = dict(session["metrics"]), dict(session["validation"])
+        self._interval = Stopwatch(session["interval_seconds"])
+        self._epoch_time = Stopwatch(session["epoch_seconds"])
+        self._loop.tape.load_state_dict(resumed["losses"])
+        self._tried = True
+        set_rng_state(resumed["rng"])
+        if self._ended:
+            return
+        if self._run.stop is not None or self._state.step >= phases.last_step(self._run):
+            self._end_epoch()
+        else:
+            # What was due at this update may not have been done any more: each looks for itself.
+            self._loop.due_step = self._state.step
+            self._train()
 
     def _wind_up(self) -> None:
         """Tell the loop when to call next."""
@@ -127,9 +173,9 @@ class Session:
         self._tell_saved()
         if not self._tried:
             # What cannot be saved is refused now, and not after hours of training.
-            self._tried = bool(encode(collect_state(self._run, self._loop.tape)))
+            self._tried = bool(encode(self._collect()))
         self._log_training()
-        if self._validating.due(step):
+        if self._validating.due(step) and self._validated != step:
             self._validate()
         if self._over_budget():
             return
@@ -142,14 +188,15 @@ class Session:
         run, state = self._run, self._state
         self._log_training()
         self._loop.check()
-        sums = self._loop.tape.start_epoch()
-        speed = self._epoch_time.per_second(sums.samples)
         ends = self._done() or phases.over(run)
         due = ends or self._validating.due(state.step) or self._validating.due_after_epoch(state.epoch)
         if due and self._validated != state.step:
             self._validate()
             if self._at_once():
                 return
+        # Not before: a validation that is broken off leaves the epoch as it is, to be ended by a resumed run.
+        sums = self._loop.tape.start_epoch()
+        speed = self._epoch_time.per_second(sums.samples)
         measured = sums.means("train")
         self._metrics = {**measured, **self._validation, **self._rates(), "samples_per_second": speed}
         if self._validated == state.step:
@@ -161,6 +208,7 @@ class Session:
         run.log("epoch", self._metrics)
         _logger.info("epoch %d, step %d: %s", state.epoch, state.step, _in_words(self._metrics))
         run.hooks.dovetail_epoch_end(run=run, epoch=state.epoch, metrics=self._metrics)
+        self._ended = True
         if ends or self._improved or self._saving.due(state.step) or self._saving.due_after_epoch(state.epoch):
             self._save(measured)
 
@@ -198,6 +246,7 @@ class Session:
         if figures is None:
             return
         self._validated, self._validation = self._state.step, scalars(figures)
+        self._saved = -1  # a checkpoint that was saved without these figures lacks them
         if self._config.checkpoint.monitor.startswith("val_"):
             self._note_best(self._validation)
         run.log("validation", figures)
@@ -227,8 +276,7 @@ class Session:
         self._loop.check()
         self._state.elapsed = run.elapsed()
         began = time.monotonic()
-        state = collect_state(run, self._loop.tape)
-        self._saver.save(step, self._state.epoch, measured, state)
+        self._saver.save(step, self._state.epoch, measured, self._collect())
         self._took("checkpoint", began)
         self._saved, self._improved = step, False
         self._saving.done()

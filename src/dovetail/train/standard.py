@@ -26,10 +26,11 @@ class StandardTrainer:
     """
 
     def batches(self, run: Run) -> Iterable[Batch]:
-        """Return the batches of the epoch ``run.state.epoch``, counted from 1."""
-        loader = run.parts.loaders.train
-        loader.set_epoch(run.state.epoch)
-        return loader
+        """Return the batches of the epoch ``run.state.epoch``, counted from 1.
+
+        ``run.state.batch`` of them have been trained on already, in a run that is resumed: those are left out.
+        """
+        return run.parts.loaders.train.batches(run.state.epoch, run.state.batch)
 
     def prepare_batch(self, run: Run, batch: Batch) -> Batch:
         """Return the batch as the model shall see it: moved to the run's device, without waiting for the copy."""

@@ -58,6 +58,13 @@ class Stop:
     reason: str
     by: str
     status: Status = "stopped_early"
+    #: The request that this one overtook: a resumed run still has it.
+    earlier: Stop | None = None
+
+    @property
+    def kept(self) -> Stop | None:
+        """What a resumed run shall still do of it: a signal, or the budget, ended only the process."""
+        return self.earlier if self.at_once else self
 
     @property
     def at_once(self) -> bool:

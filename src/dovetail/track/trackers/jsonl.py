@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from dovetail.track.line_file import LineFile
 from dovetail.track.run_directory import event_line
 
 if TYPE_CHECKING:
@@ -18,23 +19,29 @@ class JSONLTracker:
     Every run keeps ``metrics.jsonl`` in its folder anyway; this is for a second file, elsewhere or at another cadence.
 
     Args:
-        path: the file; the folders above it are made. A relative path is inside the run's folder.
+        path: the file; the folders above it are made. A relative path is inside the run's folder, where a resumed run
+            cuts off what it writes again.
 
     Raises:
         OSError: at the run's start or while it goes on: the file cannot be written.
     """
 
     def __init__(self, path: Path = Path("tracked.jsonl")) -> None:
-        self.path = path
+        self._file = LineFile(path)
 
     def dovetail_run_start(self, run: Run) -> None:
         """Find the file."""
-        self.path = run.store.path / self.path
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.touch()
+        self._file.open(run.store.path)
 
     def dovetail_log(self, run: Run, event: str, metrics: Mapping[str, float]) -> None:
         """Append a line."""
-        line = event_line(event, epoch=run.state.epoch, step=run.state.step, time=run.elapsed(), metrics=metrics)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(line)
+        time = run.elapsed()
+        self._file.append(event_line(event, epoch=run.state.epoch, step=run.state.step, time=time, metrics=metrics))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs."""
+        return self._file.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a saved state."""
+        self._file.load_state_dict(state)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from dovetail.kernel.kinds import AtLeast
 from dovetail.track.experiments import ExperimentDB
@@ -29,18 +29,29 @@ class SQLiteTracker:
         self.path, self.timeout = path, timeout
         self._db: ExperimentDB | None = None
         self._run_id = 0
+        #: How many figures of the run are in the file.
+        self._figures = 0
 
     def dovetail_run_start(self, run: Run) -> None:
         """Open the file and add the run, or take it up again where it is resumed."""
         config = run.config
         self._db = ExperimentDB(config.paths.output / self.path, timeout=self.timeout)
         self._run_id = self._db.log_run(config.run.name, config.to_dict(), config.run.notes, folder=run.store.path)
-        self._db.rewind(self._run_id, run.state.step)
+        self._db.rewind(self._run_id, self._figures)
 
     def dovetail_log(self, run: Run, metrics: Mapping[str, float]) -> None:
         """Add figures."""
         if self._db is not None:
             self._db.log_metrics(self._run_id, metrics, epoch=run.state.epoch, step=run.state.step)
+            self._figures += len(metrics)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs."""
+        return {"figures": self._figures}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a saved state."""
+        self._figures = state["figures"]
 
     def dovetail_run_end(self, outcome: Outcome) -> None:
         """Note the end and close the file."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 from dovetail.kernel.kinds import AtLeast
 
@@ -28,3 +29,11 @@ class LearningRateMonitor:
         """Look at the optimizer."""
         if epoch % self.log_interval == 0:
             self.history.append((epoch, [float(group["lr"]) for group in run.parts.optimizer.param_groups]))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs."""
+        return {"history": list(self.history)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a saved state."""
+        self.history = list(state["history"])

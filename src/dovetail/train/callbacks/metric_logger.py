@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from dovetail.kernel.kinds import AtLeast
+from dovetail.track.line_file import LineFile
 from dovetail.track.run_directory import jsonable
 
 if TYPE_CHECKING:
@@ -20,22 +21,29 @@ class MetricLogger:
     Every run keeps ``metrics.jsonl`` in its folder anyway; this is for a second file where something else expects one.
 
     Args:
-        log_file: the file, appended to; the folders above it are made. A relative path is inside the run's folder.
+        log_file: the file, appended to; the folders above it are made. A relative path is inside the run's folder,
+            where a resumed run cuts off what it writes again.
         log_interval: write every so many epochs.
     """
 
     def __init__(self, log_file: Path, log_interval: Annotated[int, AtLeast(1)] = 1) -> None:
-        self.log_file, self.log_interval = Path(log_file), log_interval
+        self.log_interval = log_interval
+        self._file = LineFile(Path(log_file))
 
     def dovetail_run_start(self, run: Run) -> None:
         """Find the file, and fail now rather than after an epoch if it cannot be written."""
-        self.log_file = run.store.path / self.log_file
-        self.log_file.parent.mkdir(parents=True, exist_ok=True)
-        self.log_file.touch()
+        self._file.open(run.store.path)
 
     def dovetail_epoch_end(self, run: Run, epoch: int, metrics: Mapping[str, float]) -> None:
         """Append a line."""
         if epoch % self.log_interval == 0:
             line: dict[str, Any] = {"epoch": epoch, "step": run.state.step, **jsonable(metrics)}
-            with self.log_file.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
+            self._file.append(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs."""
+        return self._file.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a saved state."""
+        self._file.load_state_dict(state)

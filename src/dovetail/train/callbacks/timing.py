@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -39,6 +40,16 @@ class Timing:
         self.updates.append(seconds / max(1, run.state.step - self._step))
         if self.verbose:
             _logger.info("epoch %d took %.3f s, %.3f ms per update", epoch, seconds, 1000 * self.updates[-1])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs."""
+        under_way = {"seconds": time.monotonic() - self._began, "step": self._step}
+        return {"epochs": list(self.epochs), "updates": list(self.updates), **under_way}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a saved state."""
+        self.epochs, self.updates = list(state["epochs"]), list(state["updates"])
+        self._began, self._step = time.monotonic() - state["seconds"], state["step"]
 
     def dovetail_run_end(self, outcome: Any) -> None:
         """Say what the whole run came to."""

@@ -1,0 +1,127 @@
+"""Earlier runs: found again by their settings, and what may be different when one of them is resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import tomli
+from attrs import frozen
+
+from dovetail.config.diagnostics import ConfigError, Problem
+from dovetail.config.freeze import LENGTH_KEYS, NON_NUMERIC_KEYS, freeze, leaves, numeric_hash
+from dovetail.config.notation import inline
+from dovetail.config.schema import RunConfig
+from dovetail.config.structure import origin_of
+from dovetail.track.runs import ABSENT, RunRecord, find_runs, flat, read_config, table
+
+_MAY_CHANGE: Final = (*NON_NUMERIC_KEYS, *LENGTH_KEYS)
+#: How many of the differences between two runs fit a message.
+_SHOWN: Final = 3
+
+
+class ResumeError(RuntimeError):
+    """A run cannot be resumed; the message says why and what helps."""
+
+
+@frozen
+class Change:
+    """A setting that is not what it was when a run began."""
+
+    path: str
+    before: Any
+    now: Any
+    #: Where the earlier value came from.
+    origin: str
+
+    def may_be(self) -> bool:
+        """Say whether a run may go on with the new value."""
+        return any(self.path == key or self.path.startswith(f"{key}.") for key in _MAY_CHANGE)
+
+    def of_length(self) -> bool:
+        """Say whether it makes the run longer or shorter."""
+        return self.path in LENGTH_KEYS
+
+    def __str__(self) -> str:
+        where = f" ({self.origin})" if self.origin else ""
+        return f"{self.path}: {_shown(self.before)}{where} → {_shown(self.now)}"
+
+
+def changes(run: RunRecord, config: RunConfig) -> list[Change]:
+    """Return what is different in ``config`` from the settings of an earlier run."""
+    before, now = flat(read_config(run.folder)), flat(tomli.loads(freeze(config)))
+    origins = table(run.data.get("origins"))
+    return [
+        Change(path, before.get(path, ABSENT), now.get(path, ABSENT), str(origins.get(path, "")))
+        for path in {**before, **now}
+        if before.get(path, ABSENT) != now.get(path, ABSENT)
+    ]
+
+
+def refuse_changes(run: RunRecord, config: RunConfig, changed: list[Change]) -> None:
+    """Refuse what may not change when a run is resumed.
+
+    Raises:
+        ConfigError: with every such setting at its place, and what it was before.
+    """
+    written = {path: origin for path, _, origin in leaves(config)}
+    problems = []
+    for one in changed:
+        if not one.may_be():
+            before = f"{_shown(one.before)} ({one.origin})" if one.origin else _shown(one.before)
+            message = f"was {before} when {run.name}/{run.id} began, and is {_shown(one.now)}: may not change on resume"
+            origin = written.get(one.path) or origin_of(config.tree, tuple(one.path.split(".")))
+            problems.append(Problem(origin, one.path, message))
+    if problems:
+        raise ConfigError(problems)
+
+
+def find_earlier(config: RunConfig) -> RunRecord | None:
+    """Return the run that ``checkpoint.resume`` says to go on with, or None to begin one.
+
+    Raises:
+        ConfigError: it says that there must be one, and there is none.
+    """
+    policy = config.checkpoint.resume
+    if policy == "never":
+        return None
+    same: list[RunRecord] = []
+    others: list[RunRecord] = []
+    for run in find_runs(config.paths.output):
+        if run.name == config.run.name:
+            (same if run.data.get("numeric_hash") == numeric_hash(config) else others).append(run)
+    if policy == "must":
+        if not same:
+            raise ConfigError([_none_to_resume(config, others)])
+        return same[-1]
+    return next((run for run in reversed(same) if not finished(run)), None)
+
+
+def finished(run: RunRecord) -> bool:
+    """Say whether a run has done all that it was to do."""
+    return run.status in {"completed", "stopped_early"}
+
+
+def _none_to_resume(config: RunConfig, others: list[RunRecord]) -> Problem:
+    path, folder = "checkpoint.resume", config.paths.output / config.run.name
+    message = f"there is no run with these settings in {folder}"
+    if others:
+        different = "; ".join(_few(changes(others[-1], config)))
+        message += f"; the newest there, {others[-1].id}, differs in {different}"
+    return Problem(origin_of(config.tree, ("checkpoint", "resume")), path, message)
+
+
+def _few(changed: list[Change]) -> Iterator[str]:
+    numeric = [one for one in changed if one.of_length() or not one.may_be()]
+    yield from (str(one) for one in numeric[:_SHOWN])
+    if len(numeric) > _SHOWN:
+        yield f"and {len(numeric) - _SHOWN} more"
+
+
+def _shown(value: Any) -> str:
+    return ABSENT if value == ABSENT else inline(value)
+
+
+def as_record(changed: list[Change]) -> Mapping[str, Any]:
+    """Return changes as ``run.json`` keeps them: ``{path: [before, now]}``."""
+    return {one.path: [one.before, one.now] for one in changed}

@@ -1,0 +1,113 @@
+"""Going on with an earlier run: from which checkpoint, and whether what it depends on is still the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from attrs import frozen
+
+from dovetail.checkpoint.errors import CheckpointError
+from dovetail.config.freeze import freeze
+from dovetail.track.earlier import Change, ResumeError, as_record
+from dovetail.track.runs import RunRecord, flat, table
+from dovetail.train.errors import TrainingError
+from dovetail.train.saving import restore_state
+from dovetail.train.state import Outcome
+
+if TYPE_CHECKING:
+    from dovetail.checkpoint.manager import ResumePoint
+    from dovetail.track.record import Recorder
+    from dovetail.train.context import Run
+    from dovetail.train.state import Status
+
+#: What of the data must be the same.
+_OF_THE_DATA: Final = ("fingerprint", "sizes", "num_classes", "class_names")
+
+
+@frozen
+class Earlier:
+    """A run that is to go on, as it was recorded, and the settings that have changed since."""
+
+    record: RunRecord
+    changed: list[Change]
+
+    def take_up(self, run: Run, recorder: Recorder) -> list[str]:
+        """Put ``run``, which has just been built, where its newest whole checkpoint was saved; return warnings.
+
+        Raises:
+            ResumeError: the data are not what they were, no checkpoint is whole, or a part does not take its state
+                back. The record and the log are then as they were.
+        """
+        self._check_data(run)
+        point = self._point(run)
+        warnings = [
+            f"passing over a damaged checkpoint, the run goes on from the one before: {one}"
+            for one in (point.damaged if point else ())
+        ]
+        if point is None:
+            run.store.rewind(0)
+            warnings.append("there is no checkpoint yet, so the run begins again")
+        else:
+            try:
+                restore_state(run, point.state)
+            except TrainingError as error:
+                raise ResumeError(f"{point.checkpoint.path}: {error}") from error
+        changed = [one for one in self.changed if one.of_length()]
+        if changed:
+            run.stop = None  # asked for when it was to end earlier
+            if any(phase.scheduler is not None for phase in run.phases):
+                lengths = "; ".join(map(str, changed))
+                warnings.append(f"the learning rate now follows a schedule of the new length ({lengths})")
+        versions = dict(self._other_versions(recorder.record))
+        if versions:
+            shown = ", ".join(f"{name} {before} → {now}" for name, (before, now) in versions.items())
+            warnings.append(f"other versions than the run began with, so its numbers may differ: {shown}")
+        run.store.freeze(freeze(run.config))
+        recorder.resumed(run, point.checkpoint if point else None, {**as_record(self.changed), **versions})
+        return warnings
+
+    def _check_data(self, run: Run) -> None:
+        before = table(self.record.data.get("data"))
+        for name in _OF_THE_DATA:
+            if name in before and before[name] != run.data.get(name):
+                raise ResumeError(
+                    f"{self.record.folder}: the data have changed since this run began ({name} was "
+                    f"{before[name]!r}, and is {run.data.get(name)!r}); a new run can be begun on them"
+                )
+
+    def _point(self, run: Run) -> ResumePoint | None:
+        try:
+            point = run.checkpoints.resume()
+        except CheckpointError as error:
+            raise ResumeError(f"{error}. dovetail run {self.record.folder}/resolved.toml begins it anew") from error
+        saved = self.record.data.get("checkpoint")
+        if point is None and saved:
+            raise ResumeError(
+                f"{self.record.folder}: its checkpoints are gone: {saved} was the newest, and there is none in "
+                f"{run.checkpoints.directory} (paths.models says where they are)"
+            )
+        return point
+
+    def _other_versions(self, record: Any) -> Iterator[tuple[str, tuple[Any, Any]]]:
+        before, now = flat(table(self.record.data.get("versions"))), flat(record["versions"])
+        for name in {**before, **now}:
+            if before.get(name) != now.get(name):
+                yield f"versions.{name}", (before.get(name), now.get(name))
+        if self.record.data.get("device") != record["device"]:
+            yield "device", (self.record.data.get("device"), record["device"])
+
+
+def past_outcome(record: RunRecord) -> Outcome:
+    """Return how a run ended, as its record tells."""
+    best = table(record.data.get("best"))
+    return Outcome(
+        cast("Status", record.status),
+        str(record.data.get("reason") or ""),
+        record.data.get("stopped_by"),
+        best_epoch=best.get("epoch"),
+        best_metric=record.best[1] if record.best else None,
+        metrics=record.metrics,
+        test_metrics=record.test,
+        total_time=record.duration or 0.0,
+    )
