@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -246,29 +244,3 @@ def test_mixing_needs_one_tensor():
         Mixup().transform_batch({"inputs": {"a": torch.zeros(2, 3)}, "targets": torch.zeros(2)}, draws(2))
     with pytest.raises(ValueError, match="say num_classes"):
         CutMix().transform_batch({"inputs": torch.zeros(2, 1, 3), "targets": torch.zeros(2).long()}, draws(2))
-
-
-@pytest.mark.parametrize(
-    "function, takes",
-    [
-        (augment.cutmix, {"signal1": ..., "signal2": ..., "label1": ..., "label2": ..., "alpha": 1.0}),
-        (augment.cutmix_batch, {"signals": ..., "labels": ..., "alpha": 1.0, "prob": 0.5}),
-        (
-            augment.adversarial_augmentation,
-            {"model": ..., "signal": ..., "label": ..., "epsilon": 0.01, "criterion": None},
-        ),
-        (augment.time_masking, {"signal": ..., "mask_param": 1000, "num_masks": 1}),
-        (augment.gaussian_noise_augmentation, {"signal": ..., "noise_std": 0.01}),
-        (augment.amplitude_scaling, {"signal": ..., "scale_range": (0.8, 1.2)}),
-        (augment.time_shift, {"signal": ..., "shift_max": 1000}),
-        (AutoAugment, {"policy": None}),
-        (augment.MixupAugmentation, {"alpha": 1.0}),
-    ],
-)
-def test_the_documented_names_take_what_is_documented(function, takes):
-    """In the documented order, with the documented defaults (T9)."""
-    found = inspect.signature(function).parameters
-
-    assert list(found)[: len(takes)] == list(takes)
-    for name, default in takes.items():
-        assert found[name].default == (found[name].empty if default is ... else default)

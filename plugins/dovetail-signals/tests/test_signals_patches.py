@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-
 import pytest
 import torch
 from hypothesis import given
@@ -122,27 +120,3 @@ def test_heavier_pipelines_change_more():
     assert torch.equal(
         augment.PatchAugmentation(use_dropout=False, use_shift=False, use_cutout=False, use_jitter=False)(batch), batch
     )
-
-
-@pytest.mark.parametrize(
-    "function, takes",
-    [
-        (augment.patch_dropout, {"patches": ..., "drop_prob": 0.1, "training": True}),
-        (
-            augment.patch_mixup,
-            {"patches1": ..., "patches2": ..., "labels1": ..., "labels2": ..., "alpha": 0.4},
-        ),
-        (augment.temporal_shift_patches, {"patches": ..., "max_shift": 5, "circular": True}),
-        (augment.patch_cutout, {"patches": ..., "n_holes": 10, "hole_size": 5}),
-        (augment.patch_permutation, {"patches": ..., "permute_prob": 0.1}),
-        (augment.patch_jitter, {"patches": ..., "noise_std": 0.01}),
-        (augment.PatchAugmentation, {"use_dropout": True, "dropout_prob": 0.1}),
-    ],
-)
-def test_the_documented_names_take_what_is_documented(function, takes):
-    """In the documented order, with the documented defaults (T10)."""
-    found = inspect.signature(function).parameters
-
-    assert list(found)[: len(takes)] == list(takes)
-    for name, default in takes.items():
-        assert found[name].default == (found[name].empty if default is ... else default)

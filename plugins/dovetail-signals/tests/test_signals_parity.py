@@ -1,0 +1,43 @@
+"""The documents' names for trainers and augmentation against ours: tests/parity/signals.toml."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import pytest
+import tomli
+
+from dovetail.kernel.component import load_target
+from dovetail.kernel.plugins import Plugins
+from dovetail_signals.trainers.progressive import SCHEDULE, ProgressiveResizingTrainer
+
+TABLES = tomli.loads((Path(__file__).parents[3] / "tests" / "parity" / "signals.toml").read_text())
+ENTRIES = [entry for table in TABLES.values() for entry in table]
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda one: f"{one['id']}-{one['name']}")
+def test_a_documented_name_takes_what_is_documented(entry):
+    """Every documented parameter is there in the documented order, with the documented default."""
+    found = inspect.signature(load_target(entry["ours"])).parameters
+    wanted = {name: None if value == "@none" else value for name, value in entry.get("defaults", {}).items()}
+    defaults = {name: found[name].default for name in wanted}
+
+    assert list(found)[: len(entry["takes"])] == entry["takes"]
+    assert {name: list(one) if isinstance(one, tuple) else one for name, one in defaults.items()} == wanted
+
+
+@pytest.mark.parametrize(
+    "entry", [one for one in ENTRIES if "component" in one], ids=lambda one: f"{one['id']}-{one['name']}"
+)
+def test_a_run_file_can_name_it(entry):
+    """The part is registered under the name that the table gives."""
+    kind, _, name = entry["component"].partition(":")
+
+    assert Plugins.discover().find(kind, name).distribution == "dovetail-signals"
+
+
+def test_the_documented_schedule():
+    """Progressive resizing begins with the lengths and epochs that the document gives."""
+    assert SCHEDULE == ((25_600, 20), (51_200, 15), (76_800, 10), (102_400, 5))
+    assert inspect.signature(ProgressiveResizingTrainer).parameters["schedule"].default == SCHEDULE
