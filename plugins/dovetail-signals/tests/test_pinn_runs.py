@@ -213,7 +213,7 @@ def test_pictures_of_the_solution(tmp_path):
     page = (folder / "report.html").read_text(encoding="utf-8")
 
     assert sorted(path.name for path in (folder / "pictures").iterdir()) == ["pde-1-solution.svg", "pde-2-error.svg"]
-    assert 'aria-label="absolute error"' in page
+    assert 'aria-label="absolute error, powers of ten"' in page
 
 
 def test_a_picture_shows_its_values():

@@ -69,7 +69,7 @@ def _cells(levels: npt.NDArray[np.int_]) -> list[str]:
         for first, after in itertools.pairwise(edges):
             x, length = _LEFT + first * width, (after - first) * width
             # A little larger than it is, or the gaps between cells would shine through.
-            shape = f"M{x:.1f} {y:.1f}h{length + 0.4:.1f}v{height + 0.4:.1f}h-{length + 0.4:.1f}z"
+            shape = f"M{x:.1f} {y:.1f}h{length + 0.6:.1f}v{height + 0.6:.1f}h-{length + 0.6:.1f}z"
             drawn.setdefault(int(levels[row, first]), []).append(shape)
     return [f'<path fill="{_colour(level)}" d="{"".join(shapes)}"/>' for level, shapes in sorted(drawn.items())]
 

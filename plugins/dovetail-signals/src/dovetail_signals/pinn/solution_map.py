@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,6 +13,7 @@ from dovetail_signals.pinn.heat_map import Array, heat_map
 from dovetail_signals.pinn.points import PointSamples
 
 _AT_ONCE: Final = 50_000  # points
+_SHOWN: Final = 1e-4  # share of the largest error from which on errors are told apart
 
 
 class SolutionMap:
@@ -31,11 +33,13 @@ class SolutionMap:
         names = (samples.problem.coordinates[0], samples.problem.coordinates[1])
         found = self._solve(run, samples.inputs)
         length = samples.problem.unknowns > 1
+        error = self._on_grid((found - samples.values).abs(), samples)
+        decades = np.log10(np.maximum(error, max(_SHOWN * float(error.max()), np.finfo(float).tiny)))
         for name, title, values in (
-            ("pde-1-solution", "length of the solution" if length else "solution", found),
-            ("pde-2-error", "length of the error" if length else "absolute error", (found - samples.values).abs()),
+            ("pde-1-solution", "length of the solution" if length else "solution", self._on_grid(found, samples)),
+            ("pde-2-error", f"{'length of the' if length else 'absolute'} error, powers of ten", decades),
         ):
-            run.store.add_picture(name, heat_map(title, self._on_grid(values, samples), rows, columns, names))
+            run.store.add_picture(name, heat_map(title, values, rows, columns, names))
 
     @staticmethod
     @torch.no_grad()
