@@ -6,12 +6,13 @@ import math
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dovetail_signals.pinn import equations, exact
+from dovetail_signals.pinn import equations, exact, spectral
 from dovetail_signals.pinn.data import solution_grid
 from dovetail_signals.pinn.field import Field
 from dovetail_signals.pinn.problems import PROBLEMS, find_problem
@@ -147,3 +148,42 @@ def test_an_unknown_coordinate_is_named(by):
 
     with pytest.raises(ValueError, match="there are x, t"):
         Field(at[:, :1], at, "xt")(by)
+
+
+@pytest.mark.skipif(not (DATA / "pde").is_dir(), reason="needs the reference solutions under DOVETAIL_DATA")
+@pytest.mark.parametrize("name, file", [("schrodinger", "nls"), ("kdv", "kdv")])
+def test_computed_solutions_are_the_published_references(name, file):
+    """The spectral method, on the grid of the reference solution of the PINN paper, agrees with it."""
+    problem = find_problem(name)
+    grid = solution_grid(problem, DATA / "pde" / f"{file}.npz", torch.float64)
+    x, t = (one.numpy() for one in grid.axes.values())
+    wanted = grid.values.numpy().reshape(len(x), len(t), problem.unknowns)
+    wanted = wanted[..., 0] + 1j * wanted[..., 1] if problem.unknowns > 1 else wanted[..., 0]
+    low, high = problem.domain["x"]
+    inside = x < high - 1e-9
+    found = problem.solver(wanted[inside, 0].astype(complex), high - low, t, **problem.options())
+
+    assert np.linalg.norm(found - wanted[inside]) < 1e-4 * np.linalg.norm(wanted)
+
+
+def test_a_computed_soliton_moves_as_it_should():
+    """The spectral solution of a periodic soliton of KdV is the one in closed form, to six digits."""
+    x, t = np.linspace(-4, 4, 257)[:-1], np.linspace(0, 1, 5)
+    wave = np.stack(
+        [kdv_soliton(0.5, 0.01)(torch.from_numpy(x), torch.tensor(float(one))).numpy() for one in t], axis=1
+    )
+    found = spectral.kdv(wave[:, 0].astype(complex), 8.0, t, dispersion=0.01)
+
+    assert np.linalg.norm(found - wave) < 1e-6 * np.linalg.norm(wave)
+
+
+@pytest.mark.parametrize("name", [name for name, one in PROBLEMS.items() if one.solver])
+def test_periodic_problems_have_a_grid_to_compare_with(name):
+    """Without a file there is a solution on a grid, which begins as the problem does."""
+    problem = find_problem(name)
+    grid = solution_grid(problem, None, torch.float64)
+    begins = grid.inputs[:, 1] == problem.lower[1]
+
+    assert torch.allclose(grid.values[begins], problem.initial(grid.inputs[begins]))
+    assert grid.values.isfinite().all()
+    assert (grid.inputs[:, 0] < problem.upper[0]).all()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import types
+
 import numpy as np
 import pytest
 import torch
@@ -188,13 +191,24 @@ def test_a_file_that_is_none_is_refused(tmp_path):
         ({"problem": "no_such_module:thing"}, "cannot be imported"),
         ({"problem": "math:pi"}, "not a Problem"),
         ({"problem": "heat", "coefficients": {"viscosity": 1.0}}, "it has diffusivity"),
-        ({"problem": "kdv", "validation": 5}, "set reference"),
     ],
 )
 def test_what_cannot_be_is_refused(options, message):
     """The message names what there is."""
     with pytest.raises(ValueError, match=message):
         pde_points(**options)
+
+
+def test_validation_needs_a_solution(monkeypatch):
+    """Where no solution is known there are no points of it to look at, and no test."""
+    module = types.ModuleType("unsolved")
+    module.unsolved = Problem(equation=PROBLEMS["heat"].equation, domain={"x": (0, 1), "t": (0, 1)})
+    monkeypatch.setitem(sys.modules, "unsolved", module)
+    options = {"problem": "unsolved:unsolved", "initial": 0, "boundary": 0}
+
+    assert pde_points(**options).test is None
+    with pytest.raises(ValueError, match="set reference"):
+        pde_points(**options, validation=5)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from dovetail.run import run
 from dovetail_signals.pinn import equations
 from dovetail_signals.pinn.points import Where
 from dovetail_signals.pinn.problems import Problem
+from dovetail_signals.pinn.resampling import ResidualAdaptive
 
 HEAT = {
     "run": {"name": "heat"},
@@ -256,3 +257,14 @@ def test_relative_error_is_over_all_samples_together():
     assert length.compute()["relative_l2"] == pytest.approx(math.sqrt(1 / (16 + 25)))
     metric.reset()
     assert math.isnan(metric.compute()["relative_l2"])
+
+
+def test_moved_points_come_back(tmp_path):
+    """What a sampler saved, loaded into another, is where the other run's points lie from its first update on."""
+    options = {"every": 1, "candidates": 1000}
+    first, second, watch = ResidualAdaptive(**options), ResidualAdaptive(**options), Watch()
+    run(config(tmp_path / "a", {"callbacks": {"rad": first}}))
+    second.load_state_dict(first.state_dict())
+    run(config(tmp_path / "b", {"callbacks": {"rad": second}, "training": {"max_epochs": 1}}), listeners=[watch])
+
+    assert torch.equal(watch.points[0], first.state_dict()["points"])

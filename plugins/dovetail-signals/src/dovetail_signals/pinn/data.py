@@ -5,9 +5,10 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -53,7 +54,8 @@ def pde_points(
         sampling: how points are drawn, each coordinate evenly (``latin_hypercube``) or independently (``uniform``).
         passes: how often an epoch goes through the points.
         reference: a ``.npz`` with a solution: a vector for each coordinate, by its letter, and ``u`` (or a complex
-            ``h``) on their grid. By default the solution in closed form where there is one; else there is no test.
+            ``h``) on their grid. By default the solution in closed form, or computed by a spectral method, where the
+            problem has one; else there is no test.
         validation: so many points of that solution, drawn at random, to look at while training.
         dtype: of coordinates and values.
         seed: draws the points; the run's by default.
@@ -81,7 +83,7 @@ def pde_points(
 
 
 def solution_grid(problem: Problem, reference: Path | None, dtype: torch.dtype) -> PointSamples | None:
-    """Return a solution on a grid: that of a file, else the exact one, else None.
+    """Return a solution on a grid: that of a file, else the exact one, else a computed one, else None.
 
     Raises:
         ValueError: the file does not fit the problem.
@@ -96,11 +98,32 @@ def solution_grid(problem: Problem, reference: Path | None, dtype: torch.dtype) 
             for letter, (low, high) in problem.domain.items()
         }
         values = exact(_grid(axes))
+    elif problem.solver is not None:
+        axes, values = _solve(problem)
     else:
         return None
     points = _grid(axes).to(dtype)
     where = torch.full((len(points),), Where.SOLUTION)
     return PointSamples(problem, points, values.to(dtype), where, axes=axes)
+
+
+def _solve(problem: Problem) -> tuple[dict[str, Tensor], Tensor]:
+    """Compute the solution of a periodic problem in one dimension; its end, which is its beginning, is left out."""
+    (space, (low, high)), (time, (begin, end)) = problem.domain.items()
+    places = torch.linspace(low, high, 2 * _ALONG_SPACE + 1, dtype=torch.float64)[:-1]
+    times = torch.linspace(begin, end, _ALONG_TIME, dtype=torch.float64)
+    if problem.initial is None or problem.solver is None:
+        raise ValueError("reference: a solver needs the values that the problem begins with")
+    start = problem.initial(torch.stack([places, torch.full_like(places, begin)], dim=1)).numpy()
+    values = start[:, 0] + 1j * start[:, 1] if problem.unknowns > 1 else start[:, 0]
+    found = problem.solver(values, high - low, times.numpy(), **problem.options())
+    return {space: places, time: times}, _columns(found if problem.unknowns > 1 else found.real)
+
+
+def _columns(solution: npt.NDArray[Any]) -> Tensor:
+    """Return ``[points, unknowns]`` of values on a grid, a complex number as two."""
+    columns = [solution.real, solution.imag] if np.iscomplexobj(solution) else [solution]
+    return torch.from_numpy(np.stack([one.astype(np.float64).ravel() for one in columns], axis=1))
 
 
 def _grid(axes: Mapping[str, Tensor]) -> Tensor:
@@ -128,10 +151,10 @@ def _read(problem: Problem, path: Path) -> tuple[dict[str, Tensor], Tensor]:
     if solution.shape != tuple(map(len, axes.values())):
         shape = " × ".join(str(len(one)) for one in axes.values())
         raise ValueError(f"reference: '{needed[-1]}' of '{path}' has shape {solution.shape} on a grid of {shape}")
-    columns = [solution.real, solution.imag] if np.iscomplexobj(solution) else [solution]
-    if len(columns) != problem.unknowns:
-        raise ValueError(f"reference: '{path}' has {len(columns)} unknown(s), the problem {problem.unknowns}")
-    return axes, torch.from_numpy(np.stack([one.astype(np.float64).ravel() for one in columns], axis=1))
+    values = _columns(solution)
+    if values.shape[1] != problem.unknowns:
+        raise ValueError(f"reference: '{path}' has {values.shape[1]} unknown(s), the problem {problem.unknowns}")
+    return axes, values
 
 
 def _some(test: PointSamples, count: int, seed: int) -> PointSamples:

@@ -12,7 +12,7 @@ import torch
 from attrs import evolve, field, frozen
 from torch import Tensor
 
-from dovetail_signals.pinn import equations, exact
+from dovetail_signals.pinn import equations, exact, spectral
 from dovetail_signals.pinn.field import Field
 
 #: ``[points, coordinates]`` to ``[points, unknowns]``.
@@ -34,6 +34,8 @@ class Problem:
         periodic_order: up to which derivative both ends of a period agree.
         coefficients: of the equation; those left out are its own defaults.
         exact: ``(points, **coefficients) -> values``, the solution, where it can be written down.
+        solver: ``(initial values, period, times, **coefficients) -> [places, times]``, of a periodic problem in one
+            dimension where it cannot: complex NumPy arrays, two unknowns as one complex number.
     """
 
     equation: Callable[..., Tensor]
@@ -45,6 +47,7 @@ class Problem:
     periodic_order: int = 1
     coefficients: Mapping[str, float] = field(factory=dict)
     exact: Callable[..., Tensor] | None = None
+    solver: Callable[..., Any] | None = None
 
     def __attrs_post_init__(self) -> None:
         """Refuse a domain that is none, and an initial condition without time.
@@ -84,13 +87,15 @@ class Problem:
         """Return what the equation leaves over, ``[points, equations]``."""
         return self.equation(u, **self.coefficients)
 
+    def options(self) -> dict[str, float]:
+        """Return every coefficient, the equation's own defaults included."""
+        parameters = inspect.signature(self.equation).parameters.values()
+        return {**{one.name: one.default for one in parameters if one.default is not one.empty}, **self.coefficients}
+
     def solution(self) -> Known | None:
         """Return the exact solution with this problem's coefficients, or None where there is none in closed form."""
-        solve = self.exact
-        if solve is None:
-            return None
-        options = {**_defaults(self.equation), **self.coefficients}
-        return lambda points: solve(points, **options)
+        solve, options = self.exact, self.options()
+        return None if solve is None else lambda points: solve(points, **options)
 
     def with_coefficients(self, changed: Mapping[str, float]) -> Problem:
         """Return the problem with some coefficients changed.
@@ -104,11 +109,6 @@ class Problem:
                 listed = ", ".join(known) or "none"
                 raise ValueError(f"coefficients: the equation has no '{name}'; it has {listed}")
         return evolve(self, coefficients={**self.coefficients, **changed})
-
-
-def _defaults(equation: Callable[..., Tensor]) -> dict[str, float]:
-    parameters = inspect.signature(equation).parameters.values()
-    return {one.name: one.default for one in parameters if one.default is not one.empty}
 
 
 def _x(points: Tensor) -> Tensor:
@@ -139,6 +139,7 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
         initial=_sech_pulse,
         boundary="periodic",
         unknowns=2,
+        solver=spectral.schrodinger,
     ),
     "kdv": Problem(
         equation=equations.kdv,
@@ -146,12 +147,14 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
         initial=lambda points: torch.cos(math.pi * _x(points)),
         boundary="periodic",
         periodic_order=2,
+        solver=spectral.kdv,
     ),
     "allen_cahn": Problem(
         equation=equations.allen_cahn,
         domain={"x": (-1, 1), "t": (0, 1)},
         initial=lambda points: _x(points).square() * torch.cos(math.pi * _x(points)),
         boundary="periodic",
+        solver=spectral.allen_cahn,
     ),
     "heat": Problem(
         equation=equations.heat,
