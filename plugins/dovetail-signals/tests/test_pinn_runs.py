@@ -268,3 +268,11 @@ def test_moved_points_come_back(tmp_path):
     run(config(tmp_path / "b", {"callbacks": {"rad": second}, "training": {"max_epochs": 1}}), listeners=[watch])
 
     assert torch.equal(watch.points[0], first.state_dict()["points"])
+
+
+def test_a_compiled_network_is_refused(tmp_path):
+    """Before the first update, with what to do about it."""
+    outcome = run(config(tmp_path, {"hardware": {"device": "cpu", "compile": True}}))
+
+    assert outcome.status == "failed"
+    assert "leave it off" in outcome.reason

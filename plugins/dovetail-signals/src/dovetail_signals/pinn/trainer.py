@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from dovetail import Batch, Run, StandardTrainer
+from dovetail_signals.pinn.loss import PDELoss
 from dovetail_signals.pinn.points import PointSamples, with_partners
 
 
@@ -13,6 +14,15 @@ class PINNTrainer(StandardTrainer):
 
     Points on a periodic boundary get their partners, a period further, as rows of the same batch.
     """
+
+    def dovetail_run_start(self, run: Run) -> None:
+        """Refuse to compile the network.
+
+        Raises:
+            ValueError: the run is to, and the loss is that of an equation.
+        """
+        if run.config.hardware.compile and isinstance(run.parts.loss, PDELoss):
+            raise ValueError("hardware.compile: torch cannot differentiate a compiled network twice; leave it off")
 
     def prepare_batch(self, run: Run, batch: Batch) -> Batch:
         """Return the batch with its periodic partners, on the run's device, its inputs followed where it trains."""
