@@ -223,7 +223,7 @@ def test_a_thousand_features():
 def test_features_of_batches():
     """Numbers by their place, sums of what is large, tokens without padding, and targets."""
     few = features_of({"inputs": torch.zeros(2, 1, 2), "targets": torch.tensor([0, 2])}, most=10)
-    assert list(few.columns) == ["inputs[0,0]", "inputs[0,1]", "targets"]
+    assert Profile.build(few.columns, categorical=few.categorical).names == ("inputs[0,0]", "inputs[0,1]", "targets")
     assert few.categorical == {"targets"}
 
     large = torch.arange(24.0).reshape(2, 3, 4)

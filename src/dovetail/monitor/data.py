@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dovetail.train.context import Run
 
 _logger: Final = logging.getLogger("dovetail.monitor")
-_AT_A_TIME: Final = 4096  # samples that are gathered before they are counted
+_AT_A_TIME: Final = 16_384  # samples that are gathered before they are counted
 _READ: Final = 256  # training samples that are read at a time
 #: Where the reference is kept, in the run's folder.
 _KEPT: Final = "drift_reference.json"
@@ -149,7 +149,8 @@ def joined(parts: Iterable[Features]) -> Features:
     if not listed or not listed[0].columns:
         raise DriftError("the batches have no inputs or targets that are tensors")
     first: Mapping[str, Any] = listed[0].columns
-    if any(one.columns.keys() != first.keys() for one in listed):
+    shapes = {name: one.shape[1:] for name, one in first.items()}
+    if any({name: column.shape[1:] for name, column in one.columns.items()} != shapes for one in listed):
         raise DriftError(
             "batches have different features, as inputs of different lengths give; with a smaller max_features each "
             "sample is summed up"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
@@ -14,7 +13,7 @@ from torch import Tensor
 class Features(NamedTuple):
     """The features of some samples."""
 
-    #: By name; tokens are more than samples.
+    #: By name: ``[samples]``, ``[samples, …]`` where each number of a sample is a feature, or ``[tokens]``.
     columns: dict[str, npt.NDArray[Any]]
     #: The names of those whose numbers stand for something: classes, tokens.
     categorical: frozenset[str]
@@ -52,13 +51,11 @@ def features_of(batch: Mapping[str, Any], most: int) -> Features:
 def _numbers(name: str, value: Tensor, most: int) -> dict[str, npt.NDArray[Any]]:
     value = value if value.dtype in {torch.float32, torch.float64} else value.float()
     shape = value.shape[1:]
-    flat = value.flatten(1) if shape else value[:, None]
     if shape.numel() == 1:
-        return {name: flat[:, 0].numpy()}
+        return {name: value.reshape(-1).numpy()}
     if shape.numel() <= most:
-        places = (",".join(map(str, place)) for place in np.ndindex(*shape))
-        return {f"{name}[{place}]": flat[:, number].numpy() for number, place in enumerate(places)}
-    channels = value.flatten(2) if len(shape) > 1 and shape[0] * 4 <= most else flat[:, None]
+        return {name: value.numpy()}
+    channels = value.flatten(2) if len(shape) > 1 and shape[0] * 4 <= most else value.flatten(1)[:, None]
     found: dict[str, npt.NDArray[Any]] = {}
     for number, one in enumerate(channels.unbind(1)):
         stem = f"{name}[{number}]" if channels.shape[1] > 1 else name

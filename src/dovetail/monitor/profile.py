@@ -58,7 +58,8 @@ class Profile:
 
     :meth:`build` makes the profile of a reference, and its :meth:`of` that of other data in the same bins.
     Data are an array or tensor ``[rows, features]``, a DataFrame, or a mapping of names to columns, which may have
-    different lengths. A column of text, of objects or of booleans is categorical, any other numeric unless said.
+    different lengths; an array ``[rows, …]`` in it is many columns, ``name[3]`` or ``name[0,2]``. A column of text,
+    of objects or of booleans is categorical, any other numeric unless said.
     """
 
     #: Of the longest column.
@@ -216,7 +217,9 @@ def _check_format(found: object, path: Path | str) -> None:
 def _columns(data: Any, names: Sequence[str] | None) -> dict[str, Array]:
     if isinstance(data, Mapping) or hasattr(data, "columns"):
         keys = list(data.columns) if hasattr(data, "columns") else list(data)
-        columns = {str(key): _plain(data[key]) for key in keys}
+        columns: dict[str, Array] = {}
+        for key in keys:
+            columns |= _spread(str(key), _plain(data[key]))
     else:
         matrix = _plain(data)
         if matrix.ndim != 2:  # noqa: PLR2004 (rows and features)
@@ -235,6 +238,15 @@ def _columns(data: Any, names: Sequence[str] | None) -> dict[str, Array]:
     if empty := [name for name, one in columns.items() if not len(one)]:
         raise DriftError(f"there are no rows in column {', '.join(map(repr, empty[:5]))}")
     return columns
+
+
+def _spread(name: str, column: Array) -> dict[str, Array]:
+    """Return a column, or each of the columns that an array ``[rows, …]`` has in place of one."""
+    if column.ndim <= 1:
+        return {name: column}
+    flat = column.reshape(len(column), math.prod(column.shape[1:]))
+    places = (",".join(map(str, place)) for place in np.ndindex(column.shape[1:]))
+    return {f"{name}[{place}]": flat[:, number] for number, place in enumerate(places)}
 
 
 def _plain(data: Any) -> Array:
