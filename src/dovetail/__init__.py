@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from dovetail.kernel.kinds import Tracker as Tracker
     from dovetail.kernel.kinds import Trainer as Trainer
     from dovetail.kernel.kinds import Transform as Transform
+    from dovetail.losses.adapt import as_loss as as_loss
     from dovetail.losses.result import LossResult as LossResult
     from dovetail.models.output import ModelOutput as ModelOutput
     from dovetail.monitor.gradients import GradientMonitor as GradientMonitor
@@ -89,6 +90,7 @@ _HOMES = {
     "TrainingLoop": "dovetail.train.engine",
     "Transform": "dovetail.kernel.kinds",
     "ValidationLoop": "dovetail.train.engine",
+    "as_loss": "dovetail.losses.adapt",
     "check_gradient_health": "dovetail.monitor.gradients",
     "hookimpl": "dovetail.kernel.hooks",
     "set_random_seed": "dovetail.train.seeds",

@@ -160,6 +160,14 @@ def _case(form: str, seed: int, shape: tuple[int, ...], targets: Tensor) -> Case
     outputs.extras["teacher_logits"] = torch.randn(shape, generator=generator) * 2
     outputs.extras["physics_residual"] = torch.randn(samples, generator=generator)
     batch: Batch = {"inputs": torch.randn(samples, *INPUT_SHAPE, generator=generator), "targets": targets}
+    # What datasets of machines know of each sample: the conditions, and which windows follow one another.
+    batch["meta"] = {
+        "rpm": torch.rand(samples, generator=generator) * 1000 + 800,
+        "load_newton": torch.rand(samples, generator=generator) * 1000 + 500,
+        "viscosity": torch.rand(samples, generator=generator) * 0.02 + 0.01,
+        "recording": torch.randint(2, (samples,), generator=generator),
+        "time": torch.rand(samples, generator=generator),
+    }
     return Case(outputs, batch, f"{form}(seed={seed}, logits={list(shape)})")
 
 

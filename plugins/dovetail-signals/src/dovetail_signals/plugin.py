@@ -196,3 +196,39 @@ def dovetail_trainers() -> Iterator[Component]:
         "dovetail_signals.trainers.physics_informed:PhysicsInformedTrainer",
         summary="Bring the physics of a loss in by a schedule, or in balance with what the labels say.",
     )
+
+
+_PHYSICS = ("deterministic", "differentiable", "classification")
+#: Of the kit's cases: signals of 32 values.
+_FREQUENCIES = {"expected_freqs": {"1": [3.0], "2": [5.0]}, "sample_rate": 32, "tolerance": 0.2}
+
+
+@hookimpl
+def dovetail_losses() -> Iterator[Component]:
+    """Offer losses that know the physics of rotating machines."""
+    yield Component(
+        "signals.frequency_consistency",
+        "dovetail_signals.losses.frequency:FrequencyConsistencyLoss",
+        summary="Penalise class probability whose fault frequencies the signal does not carry.",
+        traits=(*_PHYSICS, "additive", "signal_gradient"),
+        example={**_FREQUENCIES, "unit": "orders", "sample_rate": 2000},
+    )
+    yield Component(
+        "signals.sommerfeld_consistency",
+        "dovetail_signals.losses.sommerfeld:SommerfeldConsistencyLoss",
+        summary="Penalise a severity that a journal bearing's operating conditions do not let expect.",
+        traits=(*_PHYSICS, "additive"),
+    )
+    yield Component(
+        "signals.temporal_smoothness",
+        "dovetail_signals.losses.temporal:TemporalSmoothnessLoss",
+        summary="Penalise probabilities that change from one window of a recording to the next.",
+        traits=_PHYSICS,
+    )
+    yield Component(
+        "signals.physical_constraint",
+        "dovetail_signals.losses.constraint:PhysicalConstraintLoss",
+        summary="Cross-entropy and the three physical terms, in one launch.",
+        traits=(*_PHYSICS, "signal_gradient"),
+        example=_FREQUENCIES,
+    )

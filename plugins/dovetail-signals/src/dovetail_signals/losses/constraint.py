@@ -1,0 +1,128 @@
+"""Classification and three physical constraints in one loss, one launch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from torch import Tensor, nn
+
+from dovetail import AtLeast, Batch, Between, Loss, LossResult, ModelOutput, MoreThan, as_loss
+from dovetail.ops import physical_terms
+from dovetail_signals.losses.frequency import FrequencyConsistencyLoss
+from dovetail_signals.losses.reading import read_scores
+from dovetail_signals.losses.sommerfeld import SommerfeldConsistencyLoss
+from dovetail_signals.losses.temporal import TemporalSmoothnessLoss
+
+_WHO = "physical_constraint"
+_NO_LABEL = -100
+
+
+class PhysicalConstraintLoss(nn.Module):
+    """Cross-entropy, and three physical terms with the factors lambda.
+
+    The terms are those of `FrequencyConsistencyLoss`, `SommerfeldConsistencyLoss` and `TemporalSmoothnessLoss` (with a
+    factor of 1), and the options of these names mean what they mean there. A factor of 0 leaves its term out. The parts
+    are logged without their factors. A trainer may set the factors anew between steps.
+
+    A sample without a label (-100) counts for the physics alone, so recordings that nobody labelled are of use.
+
+    Args:
+        lambda_freq: factor of the frequency consistency, ≥ 0; above 0 it needs ``expected_freqs``.
+        lambda_sommerfeld: factor of the Sommerfeld consistency, ≥ 0; above 0 it needs the operating conditions.
+        lambda_temporal: factor of the temporal smoothness, ≥ 0.
+        classification: another loss of the classes, such as focal; by default cross-entropy.
+        expected_freqs: frequencies of each class by its number.
+        sample_rate: in Hz.
+        tolerance: half the width of a band, as a share of its centre; above 0, below 1.
+        unit: ``"hz"`` or ``"orders"``.
+        harmonics: how many of each frequency.
+        healthy: a healthy machine's share of energy in each class's bands.
+        fault_severity_order: classes from the least to the most severe.
+        time_step: the time between windows at which a change counts as it is.
+
+    Raises:
+        ValueError: a number is out of its range, or frequencies are missing.
+    """
+
+    def __init__(
+        self,
+        lambda_freq: Annotated[float, AtLeast(0)] = 1.0,
+        lambda_sommerfeld: Annotated[float, AtLeast(0)] = 0.5,
+        lambda_temporal: Annotated[float, AtLeast(0)] = 0.1,
+        *,
+        classification: Loss | None = None,
+        expected_freqs: Mapping[str, Sequence[float]] | None = None,
+        sample_rate: Annotated[float, MoreThan(0)] = 20480,
+        tolerance: Annotated[float, Between(0, 1)] = 0.1,
+        unit: Literal["hz", "orders"] = "hz",
+        harmonics: Annotated[int, AtLeast(1)] = 1,
+        healthy: Sequence[float] | None = None,
+        fault_severity_order: Sequence[int] | None = None,
+        time_step: Annotated[float, MoreThan(0)] = 1.0,
+    ) -> None:
+        super().__init__()
+        factors = {"freq": lambda_freq, "sommerfeld": lambda_sommerfeld, "temporal": lambda_temporal}
+        for name, factor in factors.items():
+            if not factor >= 0:
+                raise ValueError(f"lambda_{name}: must be at least 0, got {factor:g}")
+        if lambda_freq and expected_freqs is None:
+            raise ValueError("lambda_freq: above 0 it needs expected_freqs; set it to 0 to go without")
+        self.lambda_freq, self.lambda_sommerfeld, self.lambda_temporal = lambda_freq, lambda_sommerfeld, lambda_temporal
+        self.classification: Any = classification
+        self._classification = None if classification is None else as_loss(classification)
+        self.frequency = FrequencyConsistencyLoss(
+            expected_freqs or {}, sample_rate, tolerance, unit=unit, harmonics=harmonics, healthy=healthy
+        )
+        self.sommerfeld = SommerfeldConsistencyLoss(fault_severity_order)
+        self.temporal = TemporalSmoothnessLoss(1.0, time_step=time_step)
+
+    def forward(self, outputs: ModelOutput, batch: Batch) -> LossResult:
+        """Return the sum, a mean over samples, and its terms as parts.
+
+        Args:
+            outputs: class scores ``[batch, classes]``.
+            batch: integer labels ``[batch]``; signals and conditions as the terms want them.
+
+        Raises:
+            ValueError: shapes do not fit, something that a term needs is missing, or a label is none of the classes.
+        """
+        logits = read_scores(_WHO, outputs, batch)
+        terms = physical_terms(
+            logits,
+            self._labels(logits, batch) if self._classification is None else None,
+            penalties=self.frequency.penalties(logits, batch) if self.lambda_freq > 0 else None,
+            severity=self.sommerfeld.severity(logits, batch) if self.lambda_sommerfeld > 0 else None,
+            levels=self.sommerfeld.levels(logits) if self.lambda_sommerfeld > 0 else None,
+            windows=self.temporal.windows(logits, batch) if self.lambda_temporal > 0 else None,
+            lambda_freq=self.lambda_freq,
+            lambda_sommerfeld=self.lambda_sommerfeld,
+            lambda_temporal=self.lambda_temporal,
+        )
+        parts = {"classification": terms.classification}
+        total = terms.total
+        if self._classification is not None:
+            other = self._classification(outputs, batch)
+            parts["classification"] = other.total
+            total = total + other.total
+        for name, factor in (("frequency", self.lambda_freq), ("sommerfeld", self.lambda_sommerfeld)):
+            if factor > 0:
+                parts[name] = getattr(terms, name)
+        if self.lambda_temporal > 0:
+            parts["temporal"] = terms.temporal
+        return LossResult(total, parts, float(len(logits)))
+
+    def _labels(self, logits: Tensor, batch: Batch) -> Tensor:
+        targets: Any = batch.get("targets")
+        if not isinstance(targets, Tensor) or targets.is_floating_point() or targets.is_complex():
+            found = targets.dtype if isinstance(targets, Tensor) else type(targets).__name__
+            raise ValueError(f"{_WHO}: targets must be class labels, integers of shape {[len(logits)]}; got {found}")
+        labels: Tensor = targets.long()
+        if labels.is_cpu:
+            wrong = labels[((labels < 0) | (labels >= logits.shape[1])) & (labels != _NO_LABEL)]
+            if len(wrong):
+                raise ValueError(
+                    f"{_WHO}: label {int(wrong[0])} is out of range for {logits.shape[1]} classes, "
+                    f"0 to {logits.shape[1] - 1}"
+                )
+        return labels

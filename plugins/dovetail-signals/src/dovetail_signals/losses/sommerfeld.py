@@ -1,0 +1,106 @@
+"""Sommerfeld consistency: the severity that is predicted, and the one that the operating conditions let expect."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import torch
+from torch import Tensor, nn
+
+from dovetail import Batch, LossResult, ModelOutput, MoreThan
+from dovetail.ops import sommerfeld_consistency, sommerfeld_number, sommerfeld_severity
+from dovetail_signals.losses.reading import check_samples, read_meta, read_scores, require_meta
+
+_WHO = "sommerfeld_consistency"
+
+
+class SommerfeldConsistencyLoss(nn.Module):
+    """The mean over samples of ``(severity predicted - severity expected)²``.
+
+    What is expected is the eccentricity ratio of a short journal bearing at its Sommerfeld number, 0 for a shaft that
+    floats in the middle and 1 for one that touches: slower, more loaded, or with thinner oil, a bearing suffers more.
+    What is predicted is the expectation of the classes' levels under their probabilities, or, where the model gives one
+    number for each sample and no order is given, that number.
+
+    The Sommerfeld number is ``meta.sommerfeld``, or is worked out from ``meta.viscosity`` (Pa s), ``meta.rpm`` and
+    ``meta.load_newton`` and the bearing's size.
+
+    Args:
+        fault_severity_order: the classes' numbers from the least to the most severe; their levels lie evenly from 0 to
+            1. By default in the order of their numbers.
+        length: of the bearing, in metres.
+        diameter: of the shaft, in metres.
+        clearance: radial, in metres.
+
+    Raises:
+        ValueError: a class comes twice in the order, or a size is not above 0.
+
+    Source:
+        Ocvirk, Short-bearing approximation for full journal bearings, NACA TN 2808 (1952): `dovetail.ops` has the
+        equation.
+    """
+
+    def __init__(
+        self,
+        fault_severity_order: Sequence[int] | None = None,
+        *,
+        length: Annotated[float, MoreThan(0)] = 0.05,
+        diameter: Annotated[float, MoreThan(0)] = 0.1,
+        clearance: Annotated[float, MoreThan(0)] = 1e-4,
+    ) -> None:
+        super().__init__()
+        self.order = None if fault_severity_order is None else [int(one) for one in fault_severity_order]
+        if self.order is not None and sorted(self.order) != list(range(len(self.order))):
+            raise ValueError(
+                f"fault_severity_order: must name each class once, 0 to {len(self.order) - 1}, got {self.order}"
+            )
+        self.length, self.diameter, self.clearance = length, diameter, clearance
+        sommerfeld_number(*[torch.ones(1)] * 3, length=length, diameter=diameter, clearance=clearance)
+
+    def forward(self, outputs: ModelOutput, batch: Batch) -> LossResult:
+        """Return the mean over samples.
+
+        Args:
+            outputs: class scores ``[batch, classes]``; severities ``[batch]`` or ``[batch, 1]``.
+            batch: the operating conditions in its ``meta``.
+
+        Raises:
+            ValueError: shapes do not fit, conditions are missing, or the order is not one of the model's classes.
+        """
+        logits: Tensor = outputs.logits
+        if self.order is None and (logits.ndim == 1 or logits.shape[1:] == (1,)):
+            check_samples(_WHO, logits, batch)
+            found = sommerfeld_consistency(logits, self.severity(logits, batch))
+        else:
+            logits = read_scores(_WHO, outputs, batch)
+            found = sommerfeld_consistency(logits, self.severity(logits, batch), self.levels(logits))
+        return LossResult(found, {}, float(len(logits)))
+
+    def severity(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Return what the conditions of each sample let expect, ``[batch]`` from 0 to 1."""
+        number = read_meta(_WHO, batch, "sommerfeld", len(logits), logits.device)
+        if number is None:
+            conditions = [
+                require_meta(_WHO, batch, key, logits, "without meta.sommerfeld, it")
+                for key in ("viscosity", "rpm", "load_newton")
+            ]
+            number = sommerfeld_number(
+                *conditions, length=self.length, diameter=self.diameter, clearance=self.clearance
+            )
+        return sommerfeld_severity(number, self.length / self.diameter)
+
+    def levels(self, logits: Tensor) -> Tensor:
+        """Return each class's severity, ``[classes]`` from 0 to 1.
+
+        Raises:
+            ValueError: the order names another number of classes.
+        """
+        classes = logits.shape[1]
+        order = range(classes) if self.order is None else self.order
+        if len(order) != classes:
+            raise ValueError(f"fault_severity_order: names {len(order)} classes, but the model has {classes}")
+        levels = [0.0] * classes
+        for place, which in enumerate(order):
+            levels[which] = place / max(classes - 1, 1)
+        return torch.tensor(levels, dtype=torch.float64, device=logits.device)
