@@ -14,7 +14,7 @@ from torch import nn
 from dovetail.data.split import Splits
 from dovetail.monitor.gradients import GradientMonitor, check_gradient_health
 from dovetail.ops import HISTOGRAM_EDGES
-from dovetail.run import run
+from dovetail.run import resume, run
 from small_runs import blobs, only_run, small
 
 
@@ -165,7 +165,7 @@ def test_gradients_that_explode(tmp_path, policy):
 
     explosions = [one for one in alerts if one["type"] == "gradient_norm"]
 
-    assert [(one["severity"], one["step"] <= 3) for one in explosions] == [("critical", True)]
+    assert [(one["severity"], one["step"]) for one in explosions] == [("critical", 3)]
     assert explosions[0]["message"].startswith("update 1: the gradient of head.weight explodes: its norm is ")
     if policy == "fail":
         assert outcome.status == "failed"
@@ -201,6 +201,42 @@ def test_a_resumed_monitor_goes_on_as_if_nothing_had_been():
         (first if place < 3 else second).check_step(model)
 
     np.testing.assert_equal(second.get_statistics(), whole.get_statistics())
+
+
+@pytest.mark.parametrize("step", [4, 5, 9])
+def test_a_run_that_is_resumed_logs_the_same(tmp_path, step):
+    """Stopped anywhere, also where figures are measured but not read: lines and alerts are those without the stop."""
+
+    def config(name: str) -> Any:
+        monitor = {"type": "gradient_monitor", "check_interval": 3, "log_interval": 4, "norm_threshold_warning": 0.1}
+        callbacks = {"gradients": {**monitor, "cooldown": 6}, "alerts": {"type": "alerts"}}
+        training = {"max_epochs": 2}
+        return small(tmp_path / name, callbacks=callbacks, training=training, model=nn.Linear(4, 3))
+
+    class Stop:
+        def __init__(self, at: int) -> None:
+            self.at = at
+
+        def dovetail_batch_end(self, run: Any, step: int) -> None:
+            """Interrupt as a signal would."""
+            if step == self.at:
+                run.request_stop("stop", by="test", status="interrupted")
+
+    seen = []
+    for name, stop_at in (("whole", -1), ("stopped", step)):
+        torch.manual_seed(0)
+        outcome = run(config(name), listeners=[Stop(stop_at)])
+        if name == "stopped":
+            assert outcome.status == "interrupted"
+            resume(only_run(tmp_path / name), config(name)).check()
+        folder = only_run(tmp_path / name)
+        alerts = map(json.loads, (folder / "alerts.jsonl").read_text().splitlines())
+        events = [(one["step"], one["metrics"]) for one in logged(tmp_path / name, "monitor")]
+        seen.append((events, [(one["message"], one["step"], one["details"]) for one in alerts]))
+
+    assert seen[0] == seen[1]
+    assert len(seen[0][0]) == 5
+    assert len(seen[0][1]) >= 2
 
 
 def test_a_parameter_without_a_gradient_is_not_counted(tmp_path):

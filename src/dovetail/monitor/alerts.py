@@ -82,6 +82,14 @@ class AlertManager:
             listener(alert)
         return True
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return which alerts are being held back."""
+        return {"told": [(*key, one.step, one.rank, one.held_back) for key, one in self._told.items()]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a saved state."""
+        self._told = {(kind, about): _Told(*rest) for kind, about, *rest in state["told"]}
+
     def has_alerts(self) -> bool:
         """Say whether any was told."""
         return bool(self.alerts)

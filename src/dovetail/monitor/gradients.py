@@ -82,8 +82,7 @@ class GradientMonitor:
     ``grad_zeros``, the share of gradient elements that are zero.
 
     Args:
-        check_interval: act every so many updates, and before a checkpoint: warn, alert or end the run. Every update is
-            measured.
+        check_interval: act every so many updates: warn, alert or end the run. Every update is measured.
         norm_threshold_warning: warn when a parameter's norm is above.
         norm_threshold_critical: the gradients explode when a parameter's norm is above.
         log_distribution: keep a histogram of the norms.
@@ -156,7 +155,7 @@ class GradientMonitor:
         return health
 
     def get_statistics(self) -> dict[str, Any]:
-        """Return what was seen so far.
+        """Return what was seen so far; in a run what has been read, which is all at the end of an epoch.
 
         Returns:
             ``mean_norm_history``, ``max_norm_history``, ``min_norm_history`` and ``total_norm_history``, a number an
@@ -165,7 +164,6 @@ class GradientMonitor:
             with ``log_distribution``, ``histogram``, how many norms lay between any two of ``histogram_edges``, with
             one more bin on either side.
         """
-        self._catch_up()
         statistics = self._norms.statistics()
         if self.log_distribution:
             statistics |= {"histogram": self._norms.histogram.tolist(), "histogram_edges": list(HISTOGRAM_EDGES)}
@@ -242,13 +240,42 @@ class GradientMonitor:
         self._run.log("monitor", figures, step=update)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run needs to log the same figures."""
-        self._catch_up()
-        return {"norms": self._norms.state_dict()}
+        """Return what a resumed run needs to log the same figures; what is not read yet stays so."""
+        return {
+            "norms": self._norms.state_dict(),
+            "sent": [_kept(one.entries) for one in self._readings],
+            "pending": _kept(self._pending),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a saved state."""
         self._norms.load_state_dict(state["norms"])
+        self._readings = [Reading(_entries(one)) for one in state["sent"]]
+        self._pending = _entries(state["pending"])
+
+
+def _kept(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    return [
+        {
+            "values": one.found.values.cpu().clone(),
+            "counts": one.found.counts.cpu().clone(),
+            "names": list(one.rows.names),
+            "sizes": one.rows.sizes.tolist(),
+            "update": one.update,
+        }
+        for one in entries
+    ]
+
+
+def _entries(kept: Sequence[Mapping[str, Any]]) -> list[Entry]:
+    return [
+        Entry(
+            GradNorms(one["values"], one["counts"]),
+            Rows(tuple(one["names"]), np.array(one["sizes"], np.int64)),
+            one["update"],
+        )
+        for one in kept
+    ]
 
 
 def _measured(model: nn.Module) -> Measured:

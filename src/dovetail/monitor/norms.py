@@ -59,9 +59,10 @@ class Reading:
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         """Start the copies; nothing waits for them."""
-        self._entries = list(entries)
-        values = torch.cat([one.found.values for one in entries])
-        counts = torch.cat([one.found.counts for one in entries])
+        self.entries: Final = list(entries)
+        device = entries[-1].found.values.device  # those from a checkpoint are on the CPU
+        values = torch.cat([one.found.values.to(device) for one in entries])
+        counts = torch.cat([one.found.counts.to(device) for one in entries])
         host = GradNorms(values, counts).to_host()
         self._values, self._counts = host.values, host.counts
         self._done: Any = torch.cuda.Event() if values.is_cuda else None  # type: ignore[no-untyped-call]  # torch has not typed it
@@ -77,7 +78,7 @@ class Reading:
         if self._done is not None:
             self._done.synchronize()
         found, values, counts = [], self._values, self._counts
-        for entry in self._entries:
+        for entry in self.entries:
             lengths = len(entry.found.values), len(entry.found.counts)
             one = GradNorms(values[: lengths[0]], counts[: lengths[1]])
             values, counts = values[lengths[0] :], counts[lengths[1] :]

@@ -103,16 +103,21 @@ class RunDirectory:
         self._metrics.write(event_line(event, epoch=epoch, step=step, time=time, metrics=metrics))
         self._metrics.flush()
 
-    def logged(self) -> int:
-        """Return how many bytes of ``metrics.jsonl`` there are, all of them on the disk."""
+    def logged(self) -> dict[str, int]:
+        """Return how many bytes there are of ``metrics.jsonl``, all of them on the disk, and of ``alerts.jsonl``."""
         if self._metrics is None:
             self._metrics = (self.path / METRICS).open("a", encoding="utf-8")
         os.fsync(self._metrics.fileno())
-        return os.fstat(self._metrics.fileno()).st_size
+        alerts = self.path / ALERTS
+        return {
+            "metrics": os.fstat(self._metrics.fileno()).st_size,
+            "alerts": alerts.stat().st_size if alerts.exists() else 0,
+        }
 
-    def rewind(self, logged: int) -> None:
-        """Drop what was written to ``metrics.jsonl`` after its first ``logged`` bytes."""
-        rewind(self.path / METRICS, logged)
+    def rewind(self, metrics: int = 0, alerts: int = 0) -> None:
+        """Drop what was written to ``metrics.jsonl`` and ``alerts.jsonl`` after so many bytes of each."""
+        rewind(self.path / METRICS, metrics)
+        rewind(self.path / ALERTS, alerts)
 
     def add_picture(self, name: str, svg: str) -> Path:
         """Give the report a picture, replacing one of the same name.

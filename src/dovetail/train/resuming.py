@@ -46,7 +46,7 @@ class Earlier:
             for one in (point.damaged if point else ())
         ]
         if point is None:
-            run.store.rewind(0)
+            run.store.rewind()
             warnings.append("there is no checkpoint yet, so the run begins again")
         else:
             try:

@@ -36,6 +36,7 @@ def collect_state(run: Run, training: Mapping[str, Any]) -> dict[str, Any]:
             "state": run.state.state_dict(),
             "stop": None if stop is None else {"reason": stop.reason, "by": stop.by, "status": stop.status},
             "logged": run.store.logged(),
+            "alerts": run.alerts.state_dict(),
             "modes": {path: _modes(module) for path, module in _modules(run)},
         },
         "rng": rng_state(),
@@ -70,7 +71,8 @@ def restore_state(run: Run, tree: Mapping[str, Any]) -> None:
     run.stop = None if training["stop"] is None else Stop(**training["stop"])
     for path, module in _modules(run):
         _set_modes(module, training["modes"][path])
-    run.store.rewind(training["logged"])
+    run.store.rewind(**training["logged"])
+    run.alerts.load_state_dict(training["alerts"])
     run.resumed = {**training, "rng": tree["rng"]}
 
 
