@@ -110,6 +110,8 @@ def _carry_out(
     earlier: Earlier | None = None,
 ) -> Outcome:
     with store.logging(), _settings(config):
+        if earlier is None:
+            store.freeze(freeze(config))
         recorder = Recorder(
             store,
             config,
@@ -118,8 +120,6 @@ def _carry_out(
             command=list(argv or ()),
             earlier=earlier.record.data if earlier else None,
         )
-        if earlier is None:
-            store.freeze(freeze(config))
         try:
             named = [("record", recorder), *((type(one).__name__.lower(), one) for one in listeners)]
             ready = assemble(config, device, store, [*named, ("report", LiveReport(config, store.path))])
