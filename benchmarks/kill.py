@@ -106,6 +106,8 @@ VARIANTS: Final[Mapping[str, list[str]]] = {
     "saved in the background, averaged": ["checkpoint.background=true", "training.ema_decay=0.9"],
     "bf16, SGD": ["training.precision=bf16", "optimizer.type=sgd", "optimizer.lr=0.05", "optimizer.momentum=0.9"],
 }
+#: Of one run, so that a machine that has become slower does not spend all kills on a run that gets nowhere.
+MOST_KILLS: Final = 12
 #: Figures that come from the clock.
 CLOCK: Final = {"time", "samples_per_second"}
 UNFINISHED: Final = ".dovetail-tmp-"
@@ -271,7 +273,7 @@ def main() -> int:
                 expected=expected,
                 longest=0.7 * seconds,
                 tally=tallies[variant],
-                most=left,
+                most=min(left, MOST_KILLS),
             )
             number += 1
     rows = [

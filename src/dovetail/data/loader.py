@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any, cast, final
@@ -17,6 +16,7 @@ from dovetail.data.errors import DataError
 from dovetail.data.sampler import Address, AddressedSampler
 from dovetail.data.samples import Indices
 from dovetail.data.seeding import KeptGlobals, seed_globals
+from dovetail.data.signals import leave_signals_to_parent
 from dovetail.random import Draws
 
 
@@ -100,13 +100,6 @@ class _InWorker:
         raise NotImplementedError  # torch's type asks for it; batches come through __getitems__
 
 
-def _leave_signals_to_the_run(_worker: int) -> None:
-    """Go on through a Ctrl-C or a notice that went to the whole group of processes: the run says when it is enough."""
-    for one in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(one, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
 def _as_it_is(batch: Any) -> Any:
     return batch
 
@@ -178,7 +171,7 @@ class Loader:
                 batch_sampler=cast("Any", self._requests),
                 num_workers=num_workers,
                 collate_fn=_as_it_is,
-                worker_init_fn=_leave_signals_to_the_run,
+                worker_init_fn=leave_signals_to_parent,
                 pin_memory=pin_memory,
                 persistent_workers=True,
                 # Without one of its own, iter() would draw a seed from the global generator and so shift dropout.

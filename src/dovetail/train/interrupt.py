@@ -30,7 +30,11 @@ def stopping_on_signals(run: Run) -> Iterator[None]:
         yield
         return
 
+    own = os.getpid()
+
     def handle(number: int, _frame: FrameType | None) -> None:
+        if os.getpid() != own:
+            return  # a child that has just been forked; workers have handlers of their own
         name = signal.Signals(number).name
         run.request_stop(f"got {name}", by=name, status="interrupted")
         if number in _NOTICES:
