@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from dovetail import Config, LossResult, StandardTrainer
-from dovetail.run import run
+from dovetail.run import resume, run
 from dovetail_signals.trainers.physics_informed import PhysicsInformedTrainer, ramp
 from dovetail_signals.trainers.progressive import ProgressiveResizingTrainer, ResizableSignalDataset, resize
 from dovetail_signals.trainers.spectrogram import MultiTFRTrainer, SpectrogramTrainer
@@ -49,8 +49,8 @@ class Watching(nn.Module):
         return self.head(inputs.flatten(2).mean(-1))
 
 
-def train(folder, model, trainer, loss=None, *, epochs=2, transforms=None):
-    """Train on simulated signals, and return the outcome."""
+def config_of(folder, model, trainer, loss=None, *, epochs=2, transforms=None):
+    """Return a run on simulated signals."""
     table = {
         "run": {"name": "trained", "seed": 3},
         "data": {
@@ -72,7 +72,12 @@ def train(folder, model, trainer, loss=None, *, epochs=2, transforms=None):
         "logging": {"console": False},
         "paths": {"output": str(folder)},
     }
-    return run(Config.from_dict(table).build()).check()
+    return Config.from_dict(table).build()
+
+
+def train(*args, **options):
+    """Train on simulated signals, and return the outcome."""
+    return run(config_of(*args, **options)).check()
 
 
 STFT = {"stft": {"type": "signals.stft", "n_fft": 64}}
@@ -217,6 +222,72 @@ def test_a_loss_without_factors_is_told_of_once(tmp_path, caplog):
 
     assert len(told) == 1
     assert 'loss.type = "signals.physical_constraint"' in told[0]
+
+
+class StopAfter:
+    """Interrupts a run after an update."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def dovetail_batch_end(self, run, step):
+        """Interrupt."""
+        if step == self.step:
+            run.request_stop("got SIGTERM", by="SIGTERM", status="interrupted")
+
+
+MIXED = {
+    "scale": {"type": "signals.zscore"},
+    "shift": {"type": "signals.time_shift"},
+    "policy": {"type": "signals.auto_augment"},
+    "mix": {"type": "signals.mixup"},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [2, 5])
+@pytest.mark.parametrize(
+    "case",
+    [
+        ({"type": "standard"}, MIXED, {"type": "signals.cnn1d", "channels": [4]}, None),
+        (
+            {"type": "signals.spectrogram", "time_mask_param": 8, "freq_mask_param": 8},
+            STFT,
+            {"type": "signals.spectrogram_cnn", "channels": [4]},
+            None,
+        ),
+        (
+            {"type": "signals.progressive_resizing", "schedule": [[64, 1], [128, 1]]},
+            {},
+            {"type": "signals.cnn1d", "channels": [4]},
+            None,
+        ),
+        ({"type": "signals.physics_informed"}, {}, {"type": "signals.cnn1d", "channels": [4]}, Constraint),
+        (
+            {"type": "signals.physics_informed", "balance": "gradient"},
+            {},
+            {"type": "signals.cnn1d", "channels": [4]},
+            Constraint,
+        ),
+    ],
+    ids=["transforms", "spectrogram", "progressive", "loss_ratio", "gradient"],
+)
+def test_a_run_that_is_stopped_goes_on_to_the_same_bits(case, stop, tmp_path):
+    """Stopped within an epoch and resumed, a run ends with the figures of one that was never stopped."""
+    trainer, transforms, model, loss = case
+
+    def config(name):
+        made = None if loss is None else loss()
+        return config_of(tmp_path / name, model, trainer, made, epochs=3, transforms=transforms)
+
+    whole = run(config("whole")).check().metrics
+    run(config("stopped"), listeners=[StopAfter(stop)]).check()
+    (folder,) = [path for path in (tmp_path / "stopped" / "trained").iterdir() if path.is_dir()]
+    resumed = resume(folder, config("stopped")).check().metrics
+
+    assert {name: value for name, value in resumed.items() if name.startswith(("train_", "val_"))} == {
+        name: value for name, value in whole.items() if name.startswith(("train_", "val_"))
+    }
 
 
 def test_none_of_them_overrides_fit():
