@@ -376,6 +376,56 @@ def test_parts_of_a_loss_are_logged_also_those_that_come_and_go(tmp_path):
     assert outcome.metrics["train_rare"] == 4.0
 
 
+def test_training_batches_are_measured_too(tmp_path):
+    """Figures of the epoch so far with each log, of the whole epoch at its end, also where updates are accumulated."""
+    seen: list[float] = []
+
+    class Noting(StandardTrainer):
+        def compute_loss(self, run: Any, batch: Any) -> LossResult:
+            with torch.no_grad():
+                right = run.parts.model(batch["inputs"]).argmax(1) == batch["targets"]
+            seen.extend(right.tolist())
+            return super().compute_loss(run, batch)
+
+    outcome = run(
+        small(
+            tmp_path,
+            trainer=Noting(),
+            training={"train_metrics": True, "accumulate": 2},
+            metrics={"own": CountsBatches()},
+            logging={"every": 2},
+        )
+    ).check()
+    logged = [one["metrics"]["train_accuracy"] for one in of_kind(tmp_path, "train")]
+
+    assert outcome.metrics["train_accuracy"] == sum(seen[100:]) / 100
+    assert outcome.metrics["train_batches"] == 7.0
+    assert outcome.metrics["val_batches"] == 2.0
+    assert logged == [
+        sum(seen[start:end]) / (end - start) for start, end in [(0, 64), (0, 100), (100, 164), (100, 200)]
+    ]
+
+
+class CountsBatches:
+    """A metric from Python, which is copied for the training batches."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def update(self, outputs: Any, batch: Any) -> None:
+        """Count one."""
+        assert not outputs.logits.requires_grad
+        self.count += 1
+
+    def compute(self) -> dict[str, float]:
+        """Return the number."""
+        return {"batches": float(self.count)}
+
+    def reset(self) -> None:
+        """Begin anew."""
+        self.count = 0
+
+
 def test_steps_bound_a_run_and_the_last_weights_are_validated(tmp_path):
     """max_steps ends a run in the middle of an epoch; what it ended with is measured and saved at any cadence."""
     config = small(tmp_path, training={"max_epochs": None, "max_steps": 10, "validate_every": {"epochs": 50}})

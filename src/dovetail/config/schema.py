@@ -186,6 +186,9 @@ class TrainingSection:
         check=_no_minutes,
         converter=_as_every,
     )
+    train_metrics: bool = setting(
+        default=False, text="measure what [metrics] names on the training batches too, as the model sees them"
+    )
     test: bool = setting(default=True, text="evaluate the best checkpoint on the test split at the end")
     init_from: Path | None = setting(
         None, "weights that the model begins with: a checkpoint's folder, or a .safetensors file"

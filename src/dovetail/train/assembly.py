@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import re
 from collections.abc import Sequence
@@ -113,6 +114,12 @@ def assemble(
         scheduler=phases[0].scheduler,
         transforms=data.transforms,
         metrics={name: build(part, provided) for name, part in config.metrics.items()},
+        train_metrics={
+            # An object from Python is copied: each of the two counts its own batches.
+            name: copy.deepcopy(build(part, provided))
+            for name, part in config.metrics.items()
+            if training.train_metrics
+        },
         callbacks={name: build(part, provided) for name, part in config.callbacks.items()},
         trackers={name: build(part, provided) for name, part in config.trackers.items()},
         trainer=build(config.trainer, provided),

@@ -54,6 +54,8 @@ class Parts:
     scheduler: Any = None
     transforms: Mapping[str, Any] = field(factory=dict)
     metrics: Mapping[str, Any] = field(factory=dict)
+    #: The same once more, for the training batches, where those are measured too.
+    train_metrics: Mapping[str, Any] = field(factory=dict)
     callbacks: Mapping[str, Any] = field(factory=dict)
     trackers: Mapping[str, Any] = field(factory=dict)
     trainer: Any = None
@@ -75,7 +77,7 @@ class Parts:
             yield "ema", self.ema
         if self.trainer is not None:
             yield "trainer", self.trainer
-        for table in ("transforms", "metrics", "callbacks", "trackers"):
+        for table in ("transforms", "metrics", "train_metrics", "callbacks", "trackers"):
             for name, part in getattr(self, table).items():
                 yield f"{table}.{name}", part
 

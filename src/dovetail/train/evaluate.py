@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,6 +16,7 @@ from dovetail.train.tape import LossTape
 
 if TYPE_CHECKING:
     from dovetail.data.batch import Batch
+    from dovetail.kernel.kinds import Metric
     from dovetail.train.context import Run
     from dovetail.train.standard import StandardTrainer
 
@@ -52,12 +53,17 @@ def evaluate(trainer: StandardTrainer, run: Run, batches: Iterable[Batch], prefi
             if tell is not None:
                 tell(run=run, batch=batch, outputs=outputs)
     figures: dict[str, Any] = dict(tape.start_epoch().means(prefix))
+    add_figures(figures, metrics, prefix)
+    return figures
+
+
+def add_figures(figures: dict[str, Any], metrics: Mapping[str, Metric], prefix: str) -> None:
+    """Add what metrics have measured to ``figures``, as ``{prefix}_{name}``."""
     for name, metric in metrics.items():
         for key, value in metric.compute().items():
             # Two metrics of one kind report under one key: the second is told apart by its name in the run file.
             full = f"{prefix}_{key}"
             figures[full if full not in figures else f"{prefix}_{name}_{key}"] = value
-    return figures
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from dovetail.data.batch import batch_size
 from dovetail.train import phases
 from dovetail.train.nonfinite import Recovery
 from dovetail.train.precision import autocasting
+from dovetail.train.running import RunningMetrics
 from dovetail.train.tape import LossTape
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ class RunLoop:
         training = run.config.training
         self._trainer, self._run = trainer, run
         self._compute_loss = partial(autocasting(trainer.compute_loss, training.precision, run.device), run)
+        self.running = RunningMetrics(run)
+        self._measuring = self.running.measuring(self._compute_loss) if run.parts.train_metrics else self._compute_loss
         self._accumulate = training.accumulate
         # None where nobody listens, so that a step asks nobody.
         self._batch_start, self._batch_end = (
@@ -92,8 +95,9 @@ class RunLoop:
         first: list[LossResult] = []
 
         def closure() -> torch.Tensor:
-            loss, results = gradients.compute(self._compute_loss, batches)
-            if not first:  # an optimizer such as L-BFGS asks again, with other weights
+            # An optimizer such as L-BFGS asks again, with other weights: what counts is the first answer.
+            loss, results = gradients.compute(self._compute_loss if first else self._measuring, batches)
+            if not first:
                 first.extend(results)
             return loss
 

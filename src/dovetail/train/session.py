@@ -197,7 +197,7 @@ class Session:
         # Not before: a validation that is broken off leaves the epoch as it is, to be ended by a resumed run.
         sums = self._loop.tape.start_epoch()
         speed = self._epoch_time.per_second(sums.samples)
-        measured = sums.means("train")
+        measured = {**sums.means("train"), **self._loop.running.start_epoch()}
         self._metrics = {**measured, **self._validation, **self._rates(), "samples_per_second": speed}
         if self._validated == state.step:
             measured |= self._validation
@@ -222,7 +222,7 @@ class Session:
         self._loop.check()
         sums = self._loop.tape.start_interval()
         speed = self._interval.per_second(sums.samples)
-        figures = {**sums.means("train"), **self._rates(), "samples_per_second": speed}
+        figures = {**sums.means("train"), **self._loop.running.figures(), **self._rates(), "samples_per_second": speed}
         if sums.gradient_norm is not None:
             figures["grad_norm"] = sums.gradient_norm
         self._logged, self._interval = step, Stopwatch()
