@@ -98,6 +98,7 @@ def config_of(output: Path, drawn: Mapping[str, Any]) -> RunConfig:
             "validate_every": drawn["validate_every"],
             "precision": drawn["precision"],
             "ema_decay": drawn["ema_decay"],
+            "train_metrics": drawn["train_metrics"],
         },
         "optimizer": drawn["optimizer"],
         "loader": {"batch_size": 16, "num_workers": drawn["num_workers"]},
@@ -128,8 +129,9 @@ def drawn_settings(draw: st.DrawFn) -> dict[str, Any]:
         "background": draw(st.booleans()),
         "log_every": draw(st.integers(1, 6)),
         "patience": draw(st.sampled_from([0, 0, 2])),
-        "precision": draw(st.sampled_from(["fp32", "bf16"])),
+        "precision": draw(st.sampled_from(["fp32", "bf16", "fp16"])),
         "ema_decay": draw(st.sampled_from([None, 0.9])),
+        "train_metrics": draw(st.booleans()),
         "optimizer": draw(st.sampled_from([plain, {"type": "sgd", "lr": 0.05, "momentum": 0.9}])),
         "scheduler": draw(st.sampled_from([*schedulers, *([plateau] if validate_every == {"epochs": 1} else [])])),
     }
@@ -221,6 +223,7 @@ PLAIN: Mapping[str, Any] = {
     "patience": 0,
     "precision": "fp32",
     "ema_decay": None,
+    "train_metrics": False,
     "optimizer": {"type": "adamw", "lr": 1e-2},
     "scheduler": {"type": "warmup_cosine"},
 }

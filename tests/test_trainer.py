@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from dovetail.checkpoint.format import read_checkpoint
 from dovetail.data.samples import TensorSamples
 from dovetail.data.split import Splits
 from dovetail.losses.adapt import as_loss
@@ -298,6 +300,38 @@ def test_every_precision_learns_and_leaves_nothing_behind(tmp_path, precision):
     assert all(one.dtype == torch.float32 for one in keep.run.parts.model.parameters())
     assert torch.backends.cuda.matmul.fp32_precision == before
     assert not torch.is_autocast_enabled("cpu")
+
+
+def test_the_scale_of_half_precision_is_part_of_a_checkpoint(tmp_path):
+    """So is how many updates it has been there for."""
+    keep = Keep()
+    run(small(tmp_path, training={"precision": "fp16", "test": False}, callbacks={"keep": keep})).check()
+    saved = read_checkpoint(keep.run.checkpoints.latest().path)["scaler"]
+
+    assert saved == keep.run.parts.scaler.state_dict()
+    assert saved["_growth_tracker"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
+def test_a_compiled_model_is_the_same_model(tmp_path):
+    """It learns alike, and its checkpoint has the names of the model that was given."""
+    ends = []
+    for compiled in (False, True):
+        keep = Keep()
+        config = small(
+            tmp_path / str(compiled),
+            training={"max_epochs": 1},
+            hardware={"compile": compiled},
+            loader={"drop_last": True},
+            callbacks={"keep": keep},
+        )
+        outcome = run(config).check()
+        model = read_checkpoint(keep.run.checkpoints.latest().path)["model"]
+        ends.append((outcome.metrics["val_loss"], list(model)))
+
+    assert ends[0][1] == ends[1][1] == ["hidden.0.weight", "hidden.0.bias", "head.weight", "head.bias"]
+    assert ends[0][0] == pytest.approx(ends[1][0], rel=1e-4)
 
 
 # --- cadences and names -----------------------------------------------------------------------------------------------
