@@ -13,15 +13,16 @@ from torch import nn
 
 from dovetail.data.split import Splits
 from dovetail.monitor.gradients import GradientMonitor, check_gradient_health
-from dovetail.ops import HISTOGRAM_EDGES
+from dovetail.ops import HISTOGRAM_EDGES, _loader
 from dovetail.run import resume, run
 from small_runs import blobs, only_run, small
 
 
-@pytest.fixture(params=["0", "1"], ids=["reference", "native"])
+@pytest.fixture(params=["reference", "native"])
 def native(request, monkeypatch):
-    """Run with the native op, and without."""
-    monkeypatch.setenv("DOVETAIL_NATIVE", request.param)
+    """Run with the native op, and without, as with DOVETAIL_NATIVE=0."""
+    if request.param == "reference":
+        monkeypatch.setattr(_loader, "_live", lambda _: False)
 
 
 def model_with(*gradients: list[float]) -> nn.Module:
@@ -260,3 +261,22 @@ def test_a_parameter_without_a_gradient_is_not_counted(tmp_path):
     assert outcome.status == "completed"
     assert statistics["check_count"] == 7
     assert set(statistics["layers"]) == {"always.weight", "always.bias", "other.weight", "other.bias"}
+
+
+def test_every_phase_is_watched(tmp_path):
+    """A second optimizer's updates are measured too; a phase's frozen parameters have no gradient."""
+    monitor = GradientMonitor()
+    phases = [{"max_epochs": 1, "freeze": ["hidden.*"]}, {"max_epochs": 1, "optimizer": {"type": "sgd", "lr": 0.1}}]
+    outcome = run(small(tmp_path, callbacks={"gradients": monitor}, phases=phases))
+    statistics = monitor.get_statistics()
+
+    assert outcome.status == "completed"
+    assert statistics["check_count"] == 14
+    assert set(statistics["layers"]) == {"hidden.0.weight", "hidden.0.bias", "head.weight", "head.bias"}
+
+
+def test_where_nothing_is_measured_that_is_said(tmp_path, caplog):
+    """L-BFGS asks for the loss again and again; its gradients are nobody else's, and the log says so once."""
+    run(small(tmp_path, callbacks={"gradients": {"type": "gradient_monitor"}}, optimizer={"type": "lbfgs"}))
+
+    assert len([one for one in caplog.records if "no gradients were measured" in one.message]) == 1

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+from dovetail.ops import _loader
 from dovetail.train.gradients import Gradients
 
 OPTIMIZERS = {
@@ -25,10 +26,16 @@ def backward(model: nn.Module, gradients: Gradients, inputs: torch.Tensor) -> No
     model(inputs).sum().backward()
 
 
-@pytest.mark.parametrize("native", ["0", "1"])
+def with_native(patch: pytest.MonkeyPatch, native: bool) -> None:
+    """Take the native ops away, as DOVETAIL_NATIVE=0 does for a whole process."""
+    if not native:
+        patch.setattr(_loader, "_live", lambda _: False)
+
+
+@pytest.mark.parametrize("native", [False, True])
 def test_an_observer_sees_the_gradients_before_they_are_clipped(monkeypatch, native):
     """It gets norms and parameters in one order, and what it gets is also what clips; a layer not used is left out."""
-    monkeypatch.setenv("DOVETAIL_NATIVE", native)
+    with_native(monkeypatch, native)
     model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2))
     unused = nn.Parameter(torch.ones(2))
     gradients, seen = Gradients(torch.optim.SGD([unused, *model.parameters()], lr=0.1), max_norm=0.5), []
@@ -94,7 +101,7 @@ BY_TORCH = {
 }
 
 
-@pytest.mark.parametrize("native", ["0", "1"])
+@pytest.mark.parametrize("native", [False, True])
 @pytest.mark.parametrize("clip_by", BY_TORCH)
 @given(limit=st.floats(1e-3, 1e3), scale=st.floats(1e-3, 1e3), seed=st.integers(0, 99))
 def test_clipping_is_what_torch_does(clip_by, native, limit, scale, seed):
@@ -104,7 +111,7 @@ def test_clipping_is_what_torch_does(clip_by, native, limit, scale, seed):
     models[1].load_state_dict(models[0].state_dict())
     inputs = torch.randn(4, 3) * scale
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DOVETAIL_NATIVE", native)
+        with_native(patch, native)
         gradients = Gradients(torch.optim.SGD(models[0].parameters()), max_norm=limit, clip_by=clip_by)
         backward(models[0], gradients, inputs)
         gradients.clip()

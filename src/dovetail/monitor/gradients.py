@@ -135,6 +135,7 @@ class GradientMonitor:
         self._pending: list[Entry] = []
         self._readings: list[Reading] = []
         self._update = 0
+        self._warned = False
 
     # --- in a loop written by hand ------------------------------------------------------------------------------------
 
@@ -182,6 +183,12 @@ class GradientMonitor:
     def dovetail_epoch_end(self) -> None:
         """Log what there is."""
         self._catch_up()
+        if not self._norms.count and not self._warned:
+            self._warned = True
+            _logger.warning(
+                "no gradients were measured: an optimizer that asks for the loss several times, or a trainer whose "
+                "update does not call run.gradients.clip(), shows none"
+            )
         self._log(self._update)
 
     def _observe(self, found: GradNorms, parameters: Sequence[Tensor]) -> None:

@@ -141,7 +141,8 @@ class Norms:
         self._courses = {name: deque[float](maxlen=history) for name in _COURSES}
         self._layers: dict[tuple[str, ...], _Layers] = {}
         self._window = _Window()
-        self._count = 0
+        #: Updates so far.
+        self.count = 0
         #: How many norms were in each bin of :data:`~dovetail.ops.HISTOGRAM_EDGES`.
         self.histogram: Counts = np.zeros(len(HISTOGRAM_EDGES) + 1, np.int64)
 
@@ -159,7 +160,7 @@ class Norms:
         if layers is None:
             layers = self._layers[one.rows.names] = _Layers.empty(one.rows.sizes)
         layers.add(one)
-        self._count += 1
+        self.count += 1
         if distribution:
             self.histogram = self.histogram + one.histogram
         window = self._window
@@ -206,14 +207,14 @@ class Norms:
                     "zeros": int(seen.zeros[place]) / looks if looks else 0.0,
                 }
         courses = {f"{name}_norm_history": list(values) for name, values in self._courses.items()}
-        return {**courses, "check_count": self._count, "layers": layers}
+        return {**courses, "check_count": self.count, "layers": layers}
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything, numbers of many in tensors."""
         window = self._window
         return {
             "courses": {name: torch.tensor(list(one), dtype=torch.float64) for name, one in self._courses.items()},
-            "count": self._count,
+            "count": self.count,
             "histogram": torch.from_numpy(self.histogram.copy()),
             "window": list(attrs.astuple(window)),
             "layers": [
@@ -231,7 +232,7 @@ class Norms:
         for name, one in state["courses"].items():
             self._courses[name].clear()
             self._courses[name].extend(one.tolist())
-        self._count, self._window = state["count"], _Window(*state["window"])
+        self.count, self._window = state["count"], _Window(*state["window"])
         self.histogram = state["histogram"].numpy().copy()
         self._layers = {
             tuple(one["names"]): _Layers(looks=one["looks"], **{name: _array(one[name]) for name in _ARRAYS})
