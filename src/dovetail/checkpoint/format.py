@@ -26,7 +26,7 @@ from attrs import evolve, frozen
 
 from dovetail.checkpoint.errors import CheckpointError
 from dovetail.checkpoint.manifest import MALFORMED, MANIFEST, MODEL, TENSOR_FILES, TREE, Manifest, read_manifest
-from dovetail.checkpoint.pieces import hashers, root, sha256, to_json
+from dovetail.checkpoint.pieces import hashers, readers, root, sha256, to_json
 from dovetail.checkpoint.tensor_file import read_tensors, write_tensors
 from dovetail.checkpoint.tensors import laid_out, resolve
 from dovetail.checkpoint.tree import Encoder, decode
@@ -126,7 +126,7 @@ def read_checkpoint(directory: Path) -> dict[str, Any]:
     """
     manifest = read_manifest(directory)
     tree = read_tree(directory, manifest)
-    with hashers() as pool:
+    with readers() as pool:
         kept = {file: _tensors(directory, manifest, tree, file, pool) for file in TENSOR_FILES}
     state = _decoded(directory, tree["tree"], kept)
     if not isinstance(state, dict):
@@ -144,7 +144,7 @@ def read_model(directory: Path) -> Any:
     tree = read_tree(directory, manifest)
     if not isinstance(tree["tree"], dict) or MODEL not in tree["tree"]:
         raise CheckpointError(directory, "there is no model in this checkpoint")
-    with hashers() as pool:
+    with readers() as pool:
         kept = {MODEL: _tensors(directory, manifest, tree, MODEL, pool)}
     return _decoded(directory, tree["tree"][MODEL], kept)
 

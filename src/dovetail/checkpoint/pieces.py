@@ -6,9 +6,12 @@ of every piece, the manifest that of the row of their digests: a change of any b
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
+import sys
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
@@ -18,6 +21,7 @@ from attrs import frozen
 #: Bytes of the largest piece: long enough that hashing dominates, short enough that no core idles at the end.
 LARGEST: Final = 1 << 24
 _MOST_THREADS: Final = 8
+_NICE: Final = 10
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -31,8 +35,23 @@ class Piece:
 
 
 def hashers() -> ThreadPoolExecutor:
-    """Return threads to hash in: hashlib lets others run meanwhile, so that they use all cores of this process."""
-    return ThreadPoolExecutor(min(_MOST_THREADS, len(os.sched_getaffinity(0))), "dovetail-hash")
+    """Return threads to hash in: hashlib lets others run meanwhile, so that they use all cores of this process.
+
+    They give way to whoever writes what they hash, and to training: the disk is to be busy all the time.
+    """
+    threads = min(_MOST_THREADS, len(os.sched_getaffinity(0)))
+    return ThreadPoolExecutor(threads, "dovetail-hash", initializer=_give_way)
+
+
+def readers() -> ThreadPoolExecutor:
+    """Return threads to read and hash in: more than there are cores, since some wait for the disk."""
+    return ThreadPoolExecutor(min(2 * _MOST_THREADS, 2 + len(os.sched_getaffinity(0))), "dovetail-read")
+
+
+def _give_way() -> None:
+    if sys.platform == "linux":  # where a thread has a priority of its own
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
 
 
 def sha256(data: bytes | bytearray | memoryview) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,9 +16,11 @@ from attrs import define, field
 from dovetail.checkpoint.errors import CheckpointError
 from dovetail.checkpoint.header import LARGEST_HEAD, Entry, parse
 from dovetail.checkpoint.manifest import FILES, MALFORMED, TENSOR_FILES, TREE, Manifest, read_bytes, read_manifest
-from dovetail.checkpoint.pieces import LARGEST, Piece, from_json, hashers, root, sha256
+from dovetail.checkpoint.pieces import LARGEST, Piece, from_json, readers, root, sha256
 
 _LARGEST_TREE: Final = 1 << 29
+#: Bytes that are read and hashed at a time: they are still in the cache when they are hashed.
+_STEP: Final = 1 << 18
 #: Gives the memory that a tensor's bytes are to be read into.
 Memory = Callable[[Entry], memoryview]
 
@@ -55,7 +58,7 @@ def problems(
         yield error
         return
     told(manifest.files[TREE][0])
-    with hashers() as pool:
+    with readers() as pool:
         for name in names:
             if name != TREE:
                 try:
@@ -186,15 +189,19 @@ def _jobs(pieces: Sequence[Piece], entries: Sequence[Entry], memory: Memory | No
 def _check(path: Path, descriptor: int, job: _Job) -> list[CheckpointError]:
     """Read and check a job's pieces, and return what is wrong with them, once for each tensor."""
     found: dict[str, CheckpointError] = {}
-    spare = memoryview(bytearray(LARGEST if any(one[3] is None for one in job.pieces) else 0))
+    spare = memoryview(bytearray(_STEP))
     for start, piece, name, into in job.pieces:
-        content = spare[: piece.end - start] if into is None else into
+        digest = hashlib.sha256()
         try:
-            _fill(path, descriptor, content, start)
+            for place in range(start, piece.end, _STEP):
+                end = min(place + _STEP, piece.end)
+                content = spare[: end - place] if into is None else into[place - start : end - start]
+                _fill(path, descriptor, content, place)
+                digest.update(content)
         except CheckpointError as error:
             found[name] = error
             continue
-        if sha256(content) != piece.sha256:
+        if digest.hexdigest() != piece.sha256:
             message = f"this file is damaged: tensor '{name}' does not match its digest"
             found[name] = CheckpointError(path, message, name)
     return list(found.values())
