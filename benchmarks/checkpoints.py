@@ -95,16 +95,21 @@ def writing(path: Path, write: Callable[[Path], object], *, unflushed: bool = Fa
 def reading(path: Path, call: Callable[[Path], object], *, cold: bool) -> Callable[[], float]:
     """Return what measures reading.
 
-    All is read once before, so that what lies below the operating system, such as the cache of a virtual disk, is in
-    the same state for every candidate.
+    All is read from the disk once before, so that what lies below the operating system, such as the cache of a virtual
+    disk, is in the same state for every candidate.
     """
 
-    def measure() -> float:
-        raw_read(path)
-        for one in files(path) if cold else ():
+    def forget() -> None:
+        for one in files(path):
             descriptor = os.open(one, os.O_RDONLY)
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
             os.close(descriptor)
+
+    def measure() -> float:
+        forget()
+        raw_read(path)
+        if cold:
+            forget()
         return seconds(lambda: call(path))
 
     return measure
