@@ -15,9 +15,8 @@ is read: a folder without a valid manifest is no checkpoint.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ from dovetail.checkpoint.tensor_file import read_tensors, write_tensors
 from dovetail.checkpoint.tensors import laid_out, resolve
 from dovetail.checkpoint.tree import Encoder, decode
 from dovetail.checkpoint.verify import pieces_of, read_tree
-from dovetail.storage.atomic import make_folder, staged_folder, write_atomic
+from dovetail.storage.atomic import make_folder, staged_folder, sync_file, write_atomic
 from dovetail.storage.errors import StorageError, storage_error
 
 
@@ -98,12 +97,16 @@ def write_checkpoint(
 
 def _write_files(staging: Path, encoded: Encoded, pool: Executor) -> dict[str, tuple[int, str]]:
     """Write all but the manifest, and return what it says of the files."""
-    digests = {}
-    for file, name in TENSOR_FILES.items():
-        with (staging / name).open("xb", buffering=0) as opened:
-            digests[file] = write_tensors(opened, encoded.tensors[file], pool)
-            os.fsync(opened.fileno())
-    pieces = {file: digest() for file, digest in digests.items()}
+    digests, flushed = {}, []
+    # One file is flushed while the next is written and hashed.
+    with ThreadPoolExecutor(len(TENSOR_FILES), "dovetail-flush") as flushing:
+        for file, name in TENSOR_FILES.items():
+            with (staging / name).open("xb", buffering=0) as opened:
+                digests[file] = write_tensors(opened, encoded.tensors[file], pool)
+            flushed.append(flushing.submit(sync_file, staging / name))
+        pieces = {file: digest() for file, digest in digests.items()}
+    for one in flushed:
+        one.result()
     tree = {
         "tree": encoded.tree,
         "strides": encoded.strides,
