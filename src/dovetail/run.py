@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +22,7 @@ from dovetail.train.assembly import assemble, choose_device, refusal
 from dovetail.train.device import torch_settings
 from dovetail.train.errors import explained
 from dovetail.train.evaluate import evaluate
+from dovetail.train.group import joined
 from dovetail.train.loop import RunLoop
 from dovetail.train.resuming import Earlier, past_outcome
 from dovetail.train.seeds import set_random_seed
@@ -34,8 +36,10 @@ if TYPE_CHECKING:
 
     from dovetail.config.schema import RunConfig
     from dovetail.train.context import Run
+    from dovetail.train.group import Group
 
 _logger: Final = logging.getLogger("dovetail.run")
+_SEEDS: Final = 1 << 64
 
 
 def run(config: RunConfig, *, argv: Sequence[str] | None = None, listeners: Iterable[object] = ()) -> Outcome:
@@ -55,12 +59,13 @@ def run(config: RunConfig, *, argv: Sequence[str] | None = None, listeners: Iter
             cannot be built from its options.
         PluginError: a part's plugin cannot be used.
     """
-    earlier = find_earlier(config)
-    if earlier is not None:
-        return resume(earlier.folder, config, argv=argv, listeners=listeners)
     device = choose_device(config)
-    with _open(config) as store:
-        return _carry_out(config, device, store, argv=argv, listeners=listeners)
+    with joined(device) as group:
+        earlier = group.share(find_earlier(config) if group.leads else None)
+        if earlier is not None:
+            return _go_on(earlier.folder, config, device, group, argv=argv, listeners=listeners)
+        with _open(config) if group.leads else _elsewhere() as store:
+            return _carry_out(config, device, store, group, argv=argv, listeners=listeners)
 
 
 def resume(
@@ -86,24 +91,43 @@ def resume(
         ResumeError: it cannot go on: another process is at it, none of its checkpoints is whole, or its data changed.
         RunLookupError: there is no such run.
     """
-    with _take(folder, config) as store:
+    device = choose_device(config)
+    with joined(device) as group:
+        return _go_on(folder, config, device, group, argv=argv, listeners=listeners)
+
+
+def _go_on(
+    folder: Path,
+    config: RunConfig,
+    device: torch.device,
+    group: Group,
+    *,
+    argv: Sequence[str] | None,
+    listeners: Iterable[object],
+) -> Outcome:
+    with _take(folder, config) if group.leads else _elsewhere() as store:
         # Read when nobody else can write it any more.
-        record = load_run(folder)
-        changed = changes(record, config)
-        refuse_changes(record, config, changed)
-        if finished(record) and not any(one.of_length() for one in changed):
-            return past_outcome(record)
+        earlier = group.share(_earlier(folder, config) if group.leads else None)
+        if finished(earlier.record) and not any(one.of_length() for one in earlier.changed):
+            return past_outcome(earlier.record)
         output = folder.absolute().parents[1]
         if config.paths.output.absolute() != output:
             config = evolve(config, paths=evolve(config.paths, output=output))
-        earlier = Earlier(record, changed)
-        return _carry_out(config, choose_device(config), store, argv=argv, listeners=listeners, earlier=earlier)
+        return _carry_out(config, device, store, group, argv=argv, listeners=listeners, earlier=earlier)
+
+
+def _earlier(folder: Path, config: RunConfig) -> Earlier:
+    record = load_run(folder)
+    changed = changes(record, config)
+    refuse_changes(record, config, changed)
+    return Earlier(record, changed)
 
 
 def _carry_out(
     config: RunConfig,
     device: torch.device,
     store: RunDirectory,
+    group: Group,
     *,
     argv: Sequence[str] | None,
     listeners: Iterable[object],
@@ -121,10 +145,15 @@ def _carry_out(
             earlier=earlier.record.data if earlier else None,
         )
         try:
-            named = [("record", recorder), *((type(one).__name__.lower(), one) for one in listeners)]
-            ready = assemble(config, device, store, [*named, ("report", LiveReport(config, store.path))])
+            named: list[tuple[str, object]] = [("record", recorder)]
+            if group.leads:
+                named += [(type(one).__name__.lower(), one) for one in listeners]
+                named.append(("report", LiveReport(config, store.path)))
+            ready = assemble(config, device, store, named, group)
             recorder.built(parameters=_trainable(ready), data=ready.data)
             warnings = earlier.take_up(ready, recorder) if earlier else []
+            if group.rank:  # the weights are the same in all; what is drawn from now on is not
+                set_random_seed((config.run.seed + group.rank) % _SEEDS, config.run.deterministic)
             outcome = _train(ready, warnings)
         except BaseException as error:
             recorder.finish(_failed(error))
@@ -132,7 +161,8 @@ def _carry_out(
                 raise refusal(config, error.path, error.message) from error
             raise
         recorder.finish(outcome)
-    _report(config, store.path)
+    if group.leads:
+        _report(config, store.path)
     return outcome
 
 
@@ -170,6 +200,13 @@ def _open(config: RunConfig) -> RunDirectory:
         return RunDirectory.create(paths.output, config.run.name, models=paths.models, logs=paths.logs)
     except RunDirectoryError as error:
         raise refusal(config, "paths.output", str(error)) from error
+
+
+@contextlib.contextmanager
+def _elsewhere() -> Iterator[RunDirectory]:
+    """Give a process other than the leader a folder for what nobody needs."""
+    with tempfile.TemporaryDirectory() as folder, RunDirectory(Path(folder)) as store:
+        yield store
 
 
 def _take(folder: Path, config: RunConfig) -> RunDirectory:
@@ -267,9 +304,14 @@ def prepare(config: RunConfig) -> Rehearsal:
         TrainingError: the batch cannot be trained on.
     """
     device = choose_device(config)
-    with tempfile.TemporaryDirectory() as folder, RunDirectory(Path(folder)) as store, _settings(config):
+    with (
+        joined(device) as group,
+        tempfile.TemporaryDirectory() as folder,
+        RunDirectory(Path(folder)) as store,
+        _settings(config),
+    ):
         try:
-            return _rehearse(assemble(config, device, store))
+            return _rehearse(assemble(config, device, store, group=group))
         except BuildError as error:
             raise refusal(config, error.path, error.message) from error
         except Exception as error:

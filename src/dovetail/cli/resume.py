@@ -59,13 +59,19 @@ def resume(
     Settings that do not move its numbers may be replaced (paths, workers, logging, budget …), and so may
     training.max_epochs and training.max_steps. What else differs is refused.
     """
+    from dovetail.cli.processes import supervise
     from dovetail.config.structure import structure
     from dovetail.track.runs import RESOLVED, find_run
+    from dovetail.train.ranks import from_environment
 
     folder = find_run(run, Path(output)).folder
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         plugins = discover(no_plugins, strict_plugins=strict_plugins)
         config = structure(compose_file(str(folder / RESOLVED), overrides, None, plugins), plugins)
+        rank, started = from_environment()
+        if config.hardware.devices > 1 and started == 1:
+            ctx.exit(supervise(ctx.obj, config.hardware.devices))
     from dovetail.run import resume as start
 
+    quiet, as_json = quiet or rank > 0, as_json and not rank
     ctx.exit(train(partial(start, folder, config), config, ctx.obj, quiet=quiet, as_json=as_json, folder=folder))

@@ -26,6 +26,7 @@ from dovetail.cli.text import columns, examples
 
 if TYPE_CHECKING:
     from dovetail.config.schema import RunConfig
+    from dovetail.config.tree import Node
     from dovetail.run import Rehearsal
     from dovetail.track.console import Console
     from dovetail.train.state import Outcome
@@ -42,11 +43,16 @@ EXIT_CODES = "Exit codes: 0 completed or stopped early, 1 failed, 2 bad input, 3
         "dovetail run digits.toml",
         "dovetail run digits.toml training.max_epochs=30 optimizer.lr=3e-3",
         "dovetail run digits.toml --profile ci_fast --json",
+        "dovetail run digits.toml --nproc 2",
     )
     + "\n\n"
     + EXIT_CODES,
 )
 @run_file
+@click.option("--nproc", type=click.IntRange(1), metavar="N", help="Train in N processes, each with its own device.")
+@click.option(
+    "--max-restarts", type=click.IntRange(0), default=0, metavar="N", help="How often processes may be started anew."
+)
 @click.option("--dry-run", is_flag=True, help="Check and build everything, try one batch, and record nothing.")
 @click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors.")
 @json_option
@@ -58,6 +64,8 @@ def run(
     overrides: tuple[str, ...],
     profile: str | None,
     *,
+    nproc: int | None,
+    max_restarts: int,
     dry_run: bool,
     quiet: bool,
     as_json: bool,
@@ -69,19 +77,42 @@ def run(
     Settings of the file can be replaced: a.b=VALUE with VALUE in TOML, or any other text as a string. a.b=@unset
     removes a setting, a.b=@none sets it to nothing.
     """
+    from dovetail.cli.processes import supervise
     from dovetail.config.structure import structure
+    from dovetail.train.ranks import from_environment
 
     # With --json, standard output is for the one document: what parts and console print goes to standard error.
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         plugins = discover(no_plugins, strict_plugins=strict_plugins)
-        config = structure(compose_file(file, overrides, profile, plugins), plugins)
+        rank, started = from_environment()
+        config = structure(
+            _compose(partial(compose_file, file, profile=profile, plugins=plugins), overrides, nproc, started), plugins
+        )
+        if config.hardware.devices > 1 and started == 1:
+            ctx.exit(supervise(ctx.obj, config.hardware.devices, max_restarts))
+        quiet = quiet or rank > 0
         rehearsal = _rehearse(config) if dry_run else None
     if rehearsal:
-        _show(file, rehearsal, as_json=as_json, quiet=quiet)
+        _show(file, rehearsal, as_json=as_json and not rank, quiet=quiet)
         return
     from dovetail.run import run as start
 
-    ctx.exit(train(partial(start, config), config, ctx.obj, quiet=quiet, as_json=as_json))
+    ctx.exit(train(partial(start, config), config, ctx.obj, quiet=quiet, as_json=as_json and not rank))
+
+
+def _compose(compose: Callable[..., Node], overrides: tuple[str, ...], nproc: int | None, started: int) -> Node:
+    """Compose the run file for as many processes as were asked for; else, unless it says how many, as were started."""
+    if nproc is not None:
+        overrides = (*overrides, f"hardware.devices={nproc}")
+    tree = compose(overrides=overrides)
+    hardware = tree.table.get("hardware")
+    said = {} if hardware is None else hardware.table
+    more = []
+    if started > 1 and "devices" not in said:
+        more.append(f"hardware.devices={started}")
+    if (nproc or started) > 1 and ("strategy" not in said or said["strategy"].says("none")):
+        more.append("hardware.strategy=ddp")
+    return compose(overrides=(*overrides, *more)) if more else tree
 
 
 def train(

@@ -190,7 +190,7 @@ class Loader:
     @property
     def num_samples(self) -> int:
         """Number of samples that an epoch uses."""
-        return min(self.sampler.length, len(self) * self.batch_size)
+        return self.sampler.num_samples
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose order and random numbers the next iteration uses."""
@@ -201,8 +201,7 @@ class Loader:
 
     def indices(self, epoch: int, number: int) -> Indices:
         """Return which samples make up batch ``number``, from 0, of ``epoch``."""
-        size = self.batch_size
-        return self.sampler.order(epoch)[number * size : (number + 1) * size]
+        return self.sampler.indices(epoch, number)
 
     def over(self, dataset: Any) -> Loader:
         """Return a loader of another dataset, in its own order, that transforms and collates as this one does."""
@@ -272,6 +271,9 @@ def make_loader(
     drop_last: bool = False,
     transforms: Sequence[Any] = (),
     device: torch.device | None = None,
+    rank: int = 0,
+    ranks: int = 1,
+    whole_batches: bool = False,
 ) -> Loader:
     """Return a loader over ``dataset``.
 
@@ -292,6 +294,10 @@ def make_loader(
         transforms: applied in this order: to each sample those that are called with one, then to each batch those that
             have ``transform_batch(batch, draws)``.
         device: where transforms of batches work; None leaves batches where they are.
+        rank: which of the processes this is that share the samples, from 0.
+        ranks: how many there are. ``batch_size`` is that of each.
+        whole_batches: the processes take turns with batches, as for an evaluation, rather than split each
+            (:class:`~dovetail.data.sampler.AddressedSampler`).
 
     Raises:
         ValueError: the batch size is below 1, the number of workers below 0, not one batch comes out, or a transform of
@@ -301,11 +307,12 @@ def make_loader(
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if num_workers < 0:
         raise ValueError(f"num_workers must be at least 0, got {num_workers}")
-    sampler = AddressedSampler(len(dataset), batch_size, shuffle, seed, drop_last)
-    if len(sampler) == 0:
+    sampler = AddressedSampler(len(dataset), batch_size, shuffle, seed, drop_last, rank, ranks, whole_batches)
+    if sampler.num_samples == 0:
         raise ValueError(
             f"no batch comes out of {len(dataset)} samples with batch_size = {batch_size}"
             + (" and drop_last = true" if drop_last else "")
+            + (f" for {ranks} processes" if ranks > 1 else "")
         )
     of_samples = tuple(one for one in transforms if not transforms_batches(one))
     of_batches = tuple(one for one in transforms if transforms_batches(one))

@@ -132,7 +132,12 @@ class Scheduler(Protocol):
 
 
 class Metric(Protocol):
-    """Gathers batches on the device and gives figures at the end, without a device sync in between."""
+    """Gathers batches on the device and gives figures at the end, without a device sync in between.
+
+    Where several processes train together, each evaluates some of the batches, and a metric needs three methods more:
+    ``state_dict()`` and ``load_state_dict(state)`` for what it has gathered, and ``merge(states)``, which replaces that
+    by what all have.
+    """
 
     def update(self, outputs: ModelOutput, batch: Batch) -> None:
         """Take in one batch."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -42,6 +42,12 @@ class CountingMetric(ABC):
     def load_state_dict(self, state_dict: Mapping[str, Tensor]) -> None:
         """Go on from saved counts."""
         self._counts = dict(state_dict)
+
+    def merge(self, states: Sequence[Mapping[str, Tensor]]) -> None:
+        """Go on from the sum of several states, such as those of the processes that share the batches of a split."""
+        self._counts = {}
+        for state in states:
+            self._add(**state)
 
     def _mean(self, name: str) -> float:
         """Return the sum of that name over the ``total``; not a number where that is 0."""

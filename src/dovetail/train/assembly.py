@@ -26,10 +26,12 @@ from dovetail.train.device import DeviceError, resolve_device
 from dovetail.train.ema import WeightAverage
 from dovetail.train.figures import direction
 from dovetail.train.forward import Forward
+from dovetail.train.group import ALONE, Group
 from dovetail.train.hooks import Hooks
 from dovetail.train.phases import build_phases, set_up
 from dovetail.train.plain_hooks import plain_hooks
 from dovetail.train.precision import make_scaler
+from dovetail.train.ranks import local_rank, size_of_group
 from dovetail.train.recompute import recompute_activations
 from dovetail.train.tracking import tracker_guards
 
@@ -44,14 +46,20 @@ def choose_device(config: RunConfig) -> torch.device:
     """Return the device that the config asks for.
 
     Raises:
-        ConfigError: it is not there, or the config asks for several processes.
+        ConfigError: it is not there, or there are not as many processes as the config wants.
     """
-    hardware = config.hardware
-    if hardware.devices > 1 or hardware.strategy != "none":
-        message = 'training on several devices is not there yet; leave devices = 1 and strategy = "none"'
-        raise refusal(config, "hardware.devices" if hardware.devices > 1 else "hardware.strategy", message)
+    hardware, started = config.hardware, size_of_group()
+    if hardware.devices != started:
+        message = (
+            f"{hardware.devices} devices need as many processes, and {started} were started"
+            f": 'dovetail run --nproc {hardware.devices}', torchrun or srun start them"
+        )
+        raise refusal(config, "hardware.devices", message)
+    if hardware.strategy == "fsdp":
+        raise refusal(config, "hardware.strategy", 'sharding a model is not there yet; "ddp" trains whole copies of it')
     try:
-        return resolve_device(hardware.device)
+        device = resolve_device(hardware.device)
+        return resolve_device(f"cuda:{local_rank()}") if device == torch.device("cuda") and started > 1 else device
     except DeviceError as error:
         raise refusal(config, "hardware.device", str(error)) from None
 
@@ -63,7 +71,11 @@ def refusal(config: RunConfig, path: str, message: str) -> ConfigError:
 
 
 def assemble(
-    config: RunConfig, device: torch.device, store: RunDirectory, listeners: Sequence[tuple[str, object]] = ()
+    config: RunConfig,
+    device: torch.device,
+    store: RunDirectory,
+    listeners: Sequence[tuple[str, object]] = (),
+    group: Group = ALONE,
 ) -> Run:
     """Build every part of a run, and the run.
 
@@ -73,12 +85,13 @@ def assemble(
         store: the run's folder.
         listeners: further objects with lifecycle hooks, as (name, object). One named ``"record"`` is called before the
             config's parts, all others after them.
+        group: the processes that train together; trackers and copies of checkpoints are the leader's alone.
 
     Raises:
         BuildError: a part cannot be built; the error names its place in the config.
         PluginError: a part's target cannot be imported, or a part has a misspelt hook.
     """
-    data = Data.build(config, device)
+    data = Data.build(config, device, group)
     provided = dict(data.provided)
     model = _module(build(config.model, provided))
     _init_weights(config, model, store)
@@ -90,12 +103,12 @@ def assemble(
     training = config.training
     if training.gradient_checkpointing:
         explained("training.gradient_checkpointing", lambda: recompute_activations(model))
-    if training.accumulate > 1 and config.loss.registered and "additive" not in config.loss.registered.component.traits:
+    batches = training.accumulate * group.size
+    if batches > 1 and config.loss.registered and "additive" not in config.loss.registered.component.traits:
         _logger.warning(
-            "loss '%s' does not claim to be additive: accumulated over %d batches it may differ from that of one large "
-            "batch",
+            "loss '%s' does not claim to be additive: over %d batches it may differ from that of one large batch",
             config.loss.name,
-            training.accumulate,
+            batches,
         )
     plan = Plan.make(
         len(data.loaders.train),
@@ -121,12 +134,14 @@ def assemble(
             if training.train_metrics
         },
         callbacks={name: build(part, provided) for name, part in config.callbacks.items()},
-        trackers={name: build(part, provided) for name, part in config.trackers.items()},
+        trackers={name: build(part, provided) for name, part in config.trackers.items() if group.leads},
         trainer=build(config.trainer, provided),
         scaler=scaler,
         ema=None if training.ema_decay is None else WeightAverage(model, training.ema_decay),
     )
-    if config.checkpoint.copy_to is not None:
+    if group.size > 1:
+        _refuse_apart(config, parts)
+    if config.checkpoint.copy_to is not None and group.leads:
         copier = CheckpointCopier(build(config.checkpoint.copy_to, {}), config.checkpoint.copy_patience)
         listeners = [*listeners, ("checkpoint.copy_to", copier)]
     first = [one for one in listeners if one[0] == "record"]
@@ -143,6 +158,7 @@ def assemble(
         store=store,
         checkpoints=_checkpoints(config, store),
         schedule=phases[0].schedule,
+        group=group,
         hooks=Hooks(
             [
                 *first,
@@ -165,6 +181,23 @@ def _init_weights(config: RunConfig, model: nn.Module, store: RunDirectory) -> N
         load_weights(model, training.init_from, allow_pt=training.init_from_pt)
     except CheckpointError as error:
         raise BuildError("training.init_from", str(error)) from error
+
+
+def _refuse_apart(config: RunConfig, parts: Parts) -> None:
+    """Refuse what several processes cannot do together.
+
+    Raises:
+        BuildError: a metric cannot be added up, or the run may go back to a checkpoint, which one process alone has.
+    """
+    for name, metric in parts.metrics.items():
+        if not all(hasattr(metric, one) for one in ("state_dict", "load_state_dict", "merge")):
+            message = (
+                "it lacks state_dict(), load_state_dict(state) or merge(states), so what several processes measured "
+                "cannot be put together"
+            )
+            raise BuildError(f"metrics.{name}", message)
+    if config.training.nan_policy == "roll_back":
+        raise BuildError("training.nan_policy", "several processes cannot roll back together yet: 'stop' or 'skip'")
 
 
 def _module(model: Any) -> nn.Module:

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 from torch import nn
 
 from dovetail.monitor.alerts import Alert, AlertManager, Severity
 from dovetail.train.figures import scalars
+from dovetail.train.group import Group
 from dovetail.train.hooks import Hooks
 from dovetail.train.state import Status, Stop, TrainState
 
@@ -156,6 +157,12 @@ class Run:
     alerts: AlertManager = field(factory=AlertManager)
     #: What the checkpoint that the run goes on from says of the training under way; None for a run from the start.
     resumed: Mapping[str, Any] | None = None
+    #: The processes that train together.
+    group: Group = field(factory=Group)
+    #: What only this process knows until they agree: that it was asked to stop.
+    asked: Stop | None = None
+    #: ``state.samples_seen`` when they last agreed; None before.
+    agreed_samples: int | None = None
     #: ``time.monotonic()`` at its start, or when it was resumed, and the seconds that it had been going before.
     started: float = field(factory=time.monotonic)
     elapsed_before: float = 0.0
@@ -167,13 +174,45 @@ class Run:
     def request_stop(self, reason: str, by: object, status: Status = "stopped_early") -> None:
         """Ask for training to end after the update, or the validation, that is under way. The first request holds.
 
+        Where several processes train together, all end after the same update, whichever of them was asked.
+
         Args:
             reason: why, in one sentence.
             by: who asks: a name, or the part itself, which is then named by its config path.
             status: how the run is then said to have ended.
         """
-        if self.stop is None or (status == "interrupted" and not self.stop.at_once):
-            self.stop = Stop(reason, by if isinstance(by, str) else self._path_of(by), status, self.stop)
+        stop = Stop(reason, by if isinstance(by, str) else self._path_of(by), status)
+        if self.group.size == 1:
+            self._take(stop)
+        elif self.asked is None or (status == "interrupted" and not self.asked.at_once):
+            self.asked = stop
+
+    def agree(self, *, due: bool = False) -> bool:
+        """Let all processes go on alike: each learns whether one was asked to stop.
+
+        Args:
+            due: whether something is due by this process's clock.
+
+        Returns:
+            Whether something is due by the clock of any.
+        """
+        if self.group.size > 1:
+            seen = self.state.samples_seen
+            before = seen if self.agreed_samples is None else self.agreed_samples
+            stop, due, samples = self.group.agree(self.asked, due, seen - before)
+            self.state.samples_seen = self.agreed_samples = before + samples
+            self.asked = None
+            if stop is not None:
+                self._take(stop)
+        return due
+
+    def _take(self, stop: Stop) -> None:
+        if self.stop is None or (stop.status == "interrupted" and not self.stop.at_once):
+            self.stop = evolve(stop, earlier=self.stop)
+
+    def modules(self) -> list[nn.Module]:
+        """Return what may have parameters to train: the model, and a loss that is a module."""
+        return [self.parts.model, self.parts.loss] if isinstance(self.parts.loss, nn.Module) else [self.parts.model]
 
     def _path_of(self, part: object) -> str:
         return next((path for path, one in self.parts.named() if one is part), type(part).__name__)

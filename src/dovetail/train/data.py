@@ -19,6 +19,7 @@ from dovetail.train.context import Loaders
 
 if TYPE_CHECKING:
     from dovetail.config.schema import RunConfig
+    from dovetail.train.group import Group
 
 _Made = TypeVar("_Made")
 
@@ -47,8 +48,13 @@ class Data:
     facts: Mapping[str, Any] = field(factory=dict)
 
     @classmethod
-    def build(cls, config: RunConfig, device: torch.device) -> Data:
+    def build(cls, config: RunConfig, device: torch.device, group: Group) -> Data:
         """Load, split, and make the loaders.
+
+        Args:
+            config: the run's.
+            device: where to train.
+            group: the processes that share the batches.
 
         Raises:
             BuildError: the data cannot be used as the config says.
@@ -72,7 +78,15 @@ class Data:
             name: explained(
                 "loader",
                 partial(
-                    _loader, config, name, part, collator=collator, transforms=used[name], pinned=pinned, device=device
+                    _loader,
+                    config,
+                    name,
+                    part,
+                    collator=collator,
+                    transforms=used[name],
+                    pinned=pinned,
+                    device=device,
+                    group=group,
                 ),
             )
             for name, part in splits
@@ -106,6 +120,7 @@ def _loader(
     transforms: Sequence[Any],
     pinned: bool,
     device: torch.device,
+    group: Group,
 ) -> Loader:
     section, training = config.loader, name == "train"
     return make_loader(
@@ -119,6 +134,9 @@ def _loader(
         drop_last=training and section.drop_last,
         transforms=transforms,
         device=device,
+        rank=group.rank,
+        ranks=group.size,
+        whole_batches=group.size > 1 and not training,
     )
 
 

@@ -26,6 +26,10 @@ class LoaderWorkerError(TrainingError):
     """A process that loads data died."""
 
 
+class ProcessLostError(TrainingError):
+    """Another of the processes that train together ended, or does not answer."""
+
+
 class PartError(TrainingError):
     """A part of the run raised an error in one of its hooks; the part's config path comes first in the message."""
 
@@ -45,6 +49,11 @@ def explained(error: Exception, config: RunConfig) -> Exception:
             f"a process that loads data died ({text.splitlines()[0]}). Often the machine ran out of memory: lower "
             f"loader.num_workers (now {config.loader.num_workers}) or loader.batch_size (now "
             f"{config.loader.batch_size}). With loader.num_workers = 0 an error in the dataset shows itself"
+        )
+    if config.hardware.devices > 1 and any(word in text for word in ("gloo", "NCCL", "Connection closed by peer")):
+        return ProcessLostError(
+            f"lost another of the {config.hardware.devices} processes that train together: it, or what started it, "
+            f"says why it ended. The connection says: {text.splitlines()[0]}"
         )
     return error
 

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_map
 
 from dovetail.data.batch import batch_size
+from dovetail.train.group import ALONE, Group
 from dovetail.train.precision import autocasting
 from dovetail.train.seeds import kept_rng
-from dovetail.train.tape import LossTape
+from dovetail.train.tape import LossTape, add_up
 
 if TYPE_CHECKING:
     from dovetail.data.batch import Batch
@@ -31,7 +33,7 @@ def evaluate(trainer: StandardTrainer, run: Run, batches: Iterable[Batch], prefi
     Args:
         trainer: its ``evaluation_step`` computes a batch.
         run: the run.
-        batches: the split's batches.
+        batches: the split's batches; of several processes, each has some of them.
         prefix: begins the names: ``"val"`` gives ``val_loss``, ``val_accuracy`` …
     """
     tape, metrics = LossTape(run.device), run.parts.metrics
@@ -52,18 +54,33 @@ def evaluate(trainer: StandardTrainer, run: Run, batches: Iterable[Batch], prefi
                 metric.update(outputs, batch)
             if tell is not None:
                 tell(run=run, batch=batch, outputs=outputs)
-    figures: dict[str, Any] = dict(tape.start_epoch().means(prefix))
-    add_figures(figures, metrics, prefix)
+    figures: dict[str, Any] = dict(add_up(run.group.gather(tape.start_epoch())).means(prefix))
+    add_figures(figures, metrics, prefix, run.group)
     return figures
 
 
-def add_figures(figures: dict[str, Any], metrics: Mapping[str, Metric], prefix: str) -> None:
-    """Add what metrics have measured to ``figures``, as ``{prefix}_{name}``."""
+def add_figures(figures: dict[str, Any], metrics: Mapping[str, Metric], prefix: str, group: Group = ALONE) -> None:
+    """Add what metrics have measured, in all processes together, to ``figures``, as ``{prefix}_{name}``."""
     for name, metric in metrics.items():
-        for key, value in metric.compute().items():
+        for key, value in _compute(metric, group).items():
             # Two metrics of one kind report under one key: the second is told apart by its name in the run file.
             full = f"{prefix}_{key}"
             figures[full if full not in figures else f"{prefix}_{name}_{key}"] = value
+
+
+def _compute(metric: Any, group: Group) -> Mapping[str, Any]:
+    if group.size == 1:
+        alone: Mapping[str, Any] = metric.compute()
+        return alone
+    own = metric.state_dict()
+    metric.merge(group.gather(tree_map(_on_cpu, own)))
+    together: Mapping[str, Any] = metric.compute()
+    metric.load_state_dict(own)
+    return together
+
+
+def _on_cpu(value: Any) -> Any:
+    return value.cpu() if isinstance(value, torch.Tensor) else value
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from torch import Tensor
 from dovetail.losses.result import LossResult
 from dovetail.ops import GradNorms, grad_norms
 from dovetail.ops._loader import native
+from dovetail.train.group import ALONE, Group
 from dovetail.train.stepping import plain_step
 
 if TYPE_CHECKING:
@@ -113,25 +114,34 @@ class Gradients:
         total.backward()  # type: ignore[no-untyped-call]  # torch has not typed it
 
     def compute(
-        self, compute_loss: Callable[[Batch], LossResult], batches: Sequence[Batch]
+        self, compute_loss: Callable[[Batch], LossResult], batches: Sequence[Batch], group: Group = ALONE
     ) -> tuple[Tensor, list[LossResult]]:
         """Compute the gradients of the mean loss of ``batches`` anew; return that mean, and each batch's loss.
 
         It is the mean over the units that the losses count, however many each batch has: the gradient of one large
-        batch.
+        batch, also where several processes have some of them each.
         """
         self.clear()
         results = []
+        plain = len(batches) == 1 and group.size == 1
         for batch in batches:
             total, parts, weight = compute_loss(batch)
-            self.backward(total, None if len(batches) == 1 else weight)
+            self.backward(total, None if plain else weight)
             results.append(LossResult(total.detach(), parts, weight))
-        return (results[0].total if len(batches) == 1 else self.average(results)), results
+        return (results[0].total if plain else self.average(results, group)), results
 
-    def average(self, results: Sequence[LossResult]) -> Tensor:
-        """Divide gradients of ``Σ total·weight`` by ``Σ weight``, and return the mean loss of the batches together."""
+    def average(self, results: Sequence[LossResult], group: Group = ALONE) -> Tensor:
+        """Divide gradients of ``Σ total·weight`` by ``Σ weight``, and return the mean loss of the batches together.
+
+        Args:
+            results: the losses of this process's batches.
+            group: the processes of the update; their gradients have been averaged, every process counting the same.
+        """
         weight: Any = sum(result.weight for result in results)
         total: Any = sum(result.total * result.weight for result in results)
+        if group.size > 1:
+            total, weight = group.add_up(torch.stack([total, torch.as_tensor(weight).to(total)])).unbind()
+            total, weight = total / group.size, weight / group.size
         # Batches in which nothing counts weigh nothing: their gradients are zero, and stay so.
         weight = weight.clamp(min=_TINY) if isinstance(weight, Tensor) else max(weight, _TINY)
         grads = self._present()

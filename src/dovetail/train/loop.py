@@ -14,6 +14,7 @@ from dovetail.data.batch import batch_size
 from dovetail.train import phases
 from dovetail.train.nonfinite import Recovery
 from dovetail.train.precision import autocasting
+from dovetail.train.replicas import Replica
 from dovetail.train.running import RunningMetrics
 from dovetail.train.tape import LossTape
 
@@ -29,12 +30,9 @@ class RunLoop:
 
     def __init__(self, trainer: StandardTrainer, run: Run) -> None:
         """Look everything up that a step need not look up."""
-        training = run.config.training
         self._trainer, self._run = trainer, run
-        self._compute_loss = partial(autocasting(trainer.compute_loss, training.precision, run.device), run)
         self.running = RunningMetrics(run)
-        self._measuring = self.running.measuring(self._compute_loss) if run.parts.train_metrics else self._compute_loss
-        self._accumulate = training.accumulate
+        self._accumulate = run.config.training.accumulate
         # None where nobody listens, so that a step asks nobody.
         self._batch_start, self._batch_end = (
             run.hooks.dovetail_batch_start or None,
@@ -48,7 +46,12 @@ class RunLoop:
 
     def look_up(self) -> None:
         """Look up what belongs to the phase under way."""
-        run = self._run
+        run, trainer = self._run, self._trainer
+        # None where one process trains alone.
+        self._replica = Replica(run.modules(), trainer.compute_loss) if run.group.size > 1 else None
+        compute = self._replica or trainer.compute_loss
+        self._compute_loss = partial(autocasting(compute, run.config.training.precision, run.device), run)
+        self._measuring = self.running.measuring(self._compute_loss) if run.parts.train_metrics else self._compute_loss
         self._gradients = run.gradients
         #: What follows each update.
         self._following: list[Callable[[], None]] = []
@@ -68,8 +71,13 @@ class RunLoop:
         run, state = self._run, self._run.state
         group: list[Batch] = []
         for batch in self._trainer.batches(run):
-            if not group and (state.step >= self.due_step or time.monotonic() >= self.due_at):
-                when_due()
+            if not group:
+                due = state.step >= self.due_step or time.monotonic() >= self.due_at
+                if self._replica is not None:
+                    due = run.agree(due=due)
+                if due and not run.stop:
+                    when_due()
+                    run.agree()
                 if run.stop:
                     return
             group.append(self._trainer.prepare_batch(run, batch))
@@ -88,6 +96,7 @@ class RunLoop:
             NonFiniteLossError: an earlier update's loss was NaN or infinite, and ``training.nan_policy`` says to stop.
         """
         run, state, tape, gradients = self._run, self._run.state, self.tape, self._gradients
+        replica = self._replica
         if tape.broken():
             self._recover(tape.take_faults())
         if self._batch_start is not None:
@@ -95,8 +104,10 @@ class RunLoop:
         first: list[LossResult] = []
 
         def closure() -> torch.Tensor:
+            if replica is not None:
+                replica.expect(len(batches))
             # An optimizer such as L-BFGS asks again, with other weights: what counts is the first answer.
-            loss, results = gradients.compute(self._compute_loss if first else self._measuring, batches)
+            loss, results = gradients.compute(self._compute_loss if first else self._measuring, batches, run.group)
             if not first:
                 first.extend(results)
             return loss

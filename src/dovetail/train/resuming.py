@@ -40,7 +40,7 @@ class Earlier:
                 back. The record and the log are then as they were.
         """
         self._check_data(run)
-        point = self._point(run)
+        point = run.group.share(self._point(run) if run.group.leads else None)
         warnings = [
             f"passing over a damaged checkpoint, the run goes on from the one before: {one}"
             for one in (point.damaged if point else ())

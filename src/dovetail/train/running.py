@@ -25,7 +25,7 @@ class RunningMetrics:
 
     def __init__(self, run: Run) -> None:
         """Listen to ``run.forward`` from now on, if there is anything to measure."""
-        self._metrics, self._forward = run.parts.train_metrics, run.forward
+        self._metrics, self._forward, self._group = run.parts.train_metrics, run.forward, run.group
         self._outputs: ModelOutput | None = None
         if self._metrics:
             run.forward = self._remember
@@ -53,7 +53,7 @@ class RunningMetrics:
     def figures(self) -> dict[str, float]:
         """Return what was measured since the epoch began, as ``train_accuracy`` and the like. Waits for the device."""
         figures: dict[str, Any] = {}
-        add_figures(figures, self._metrics, "train")
+        add_figures(figures, self._metrics, "train", self._group)
         return scalars(figures)
 
     def start_epoch(self) -> dict[str, float]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import nn
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from dovetail.train.context import Run
 
 _logger = logging.getLogger("dovetail.train")
+#: Parts whose state is another one in each process: it has gone through other batches.
+_EACH: Final = "train_metrics"
 
 
 def collect_state(run: Run, training: Mapping[str, Any]) -> dict[str, Any]:
@@ -39,12 +41,15 @@ def collect_state(run: Run, training: Mapping[str, Any]) -> dict[str, Any]:
             "alerts": run.alerts.state_dict(),
             "modes": {path: _modes(module) for path, module in _modules(run)},
         },
-        "rng": rng_state(),
+        "rng": run.group.gather(rng_state()),
     }
     for path, part in run.parts.named():
         if callable(getattr(part, "state_dict", None)):
             table, _, name = path.rpartition(".")
-            (tree.setdefault(table, {}) if table else tree)[name] = part.state_dict()
+            state = part.state_dict()
+            if table == _EACH:
+                state = run.group.gather(state)
+            (tree.setdefault(table, {}) if table else tree)[name] = state
     return tree
 
 
@@ -64,14 +69,15 @@ def restore_state(run: Run, tree: Mapping[str, Any]) -> None:
             table, _, name = path.rpartition(".")
             kept = tree.get(table, {}) if table else tree
             if name in kept:
-                _restore(path, part, kept[name])
+                _restore(path, part, kept[name][run.group.rank] if table == _EACH else kept[name])
             elif table != "trackers":  # a tracker may be new
                 raise TrainingError(f"the checkpoint has no state of {path}")
     run.elapsed_before = run.state.elapsed
     run.stop = None if training["stop"] is None else Stop(**training["stop"])
     for path, module in _modules(run):
         _set_modes(module, training["modes"][path])
-    run.store.rewind(**training["logged"])
+    if run.group.leads:
+        run.store.rewind(**training["logged"])
     run.alerts.load_state_dict(training["alerts"])
     run.resumed = {**training, "rng": tree["rng"]}
 
@@ -118,23 +124,29 @@ def _keep_dtypes(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> 
 
 def restore_best(run: Run) -> None:
     """Give model, average and loss the weights of the best checkpoint that is whole; without one they keep theirs."""
+    evaluated = {"model": run.parts.model} | _evaluated_besides(run)
+    # The leader's, because the others may be on machines that have no such folder.
+    best = run.group.share(_best_weights(run, list(evaluated)) if run.group.leads else None)
+    for name, state in (best or {}).items():
+        evaluated[name].load_state_dict(state)
+
+
+def _best_weights(run: Run, names: Sequence[str]) -> dict[str, Any] | None:
     for checkpoint in run.checkpoints.ranked():
         try:
-            model, others = read_model(checkpoint.path), _other_weights(run, checkpoint.path)
+            # The optimizer's state beside the model may be large: it is read only where something is besides.
+            if list(names) == ["model"]:
+                return {"model": read_model(checkpoint.path)}
+            saved = read_checkpoint(checkpoint.path)
+            return {name: saved[name] for name in names}
         except CheckpointError as error:
             _logger.warning("passing over a damaged checkpoint: %s", error)
-            continue
-        run.parts.model.load_state_dict(model)
-        for part, state in others:
-            part.load_state_dict(state)
-        return
+    return None
 
 
-def _other_weights(run: Run, checkpoint: Any) -> list[tuple[Any, Any]]:
-    """Read what else is evaluated, if anything is; the optimizer's state beside it may be large."""
+def _evaluated_besides(run: Run) -> dict[str, Any]:
     loss, ema = run.parts.loss, run.parts.ema
-    wanted: dict[str, Any] = {} if ema is None else {"ema": ema}
+    besides: dict[str, Any] = {} if ema is None else {"ema": ema}
     if isinstance(loss, nn.Module) and loss.state_dict():
-        wanted["loss"] = loss
-    saved = read_checkpoint(checkpoint) if wanted else {}
-    return [(part, saved[name]) for name, part in wanted.items()]
+        besides["loss"] = loss
+    return besides

@@ -24,6 +24,7 @@ from dovetail.train.loop import RunLoop
 from dovetail.train.saving import collect_state, restore_best
 from dovetail.train.seeds import set_rng_state
 from dovetail.train.state import Outcome
+from dovetail.train.tape import add_up
 
 if TYPE_CHECKING:
     from dovetail.train.context import Run
@@ -67,6 +68,7 @@ class Session:
                 self._go_on(run.resumed)
             while not self._done():
                 self._epoch()
+                run.agree()
             self._save(self._validation if self._validated == state.step else {})
             self._saver.wait()
             self._tell_saved()
@@ -121,6 +123,7 @@ class Session:
         if state.batch == 0 and run.stop is None:
             raise TrainingError(f"epoch {state.epoch} had no batches")
         self._over_budget()
+        run.agree()
         if not self._at_once():
             self._end_epoch()
 
@@ -137,7 +140,8 @@ class Session:
             "interval_seconds": self._interval.seconds(),
             "epoch_seconds": self._epoch_time.seconds(),
         }
-        return collect_state(self._run, {"losses": self._loop.tape.state_dict(), "session": session})
+        losses = self._run.group.gather(self._loop.tape.state_dict())
+        return collect_state(self._run, {"losses": losses, "session": session})
 
     def _go_on(self, resumed: Mapping[str, Any]) -> None:
         """Take up a run where a checkpoint was saved, and bring the epoch that was under way to its end."""
@@ -147,9 +151,9 @@ class Session:
         self._metrics, self._validation = dict(session["metrics"]), dict(session["validation"])
         self._interval = Stopwatch(session["interval_seconds"])
         self._epoch_time = Stopwatch(session["epoch_seconds"])
-        self._loop.tape.load_state_dict(resumed["losses"])
+        self._loop.tape.load_state_dict(resumed["losses"][self._run.group.rank])
         self._tried = True
-        set_rng_state(resumed["rng"])
+        set_rng_state(resumed["rng"][self._run.group.rank])
         if self._ended:
             return
         if self._run.stop is not None or self._state.step >= phases.last_step(self._run):
@@ -195,7 +199,7 @@ class Session:
             if self._at_once():
                 return
         # Not before: a validation that is broken off leaves the epoch as it is, to be ended by a resumed run.
-        sums = self._loop.tape.start_epoch()
+        sums = add_up(run.group.gather(self._loop.tape.start_epoch()))
         speed = self._epoch_time.per_second(sums.samples)
         measured = {**sums.means("train"), **self._loop.running.start_epoch()}
         self._metrics = {**measured, **self._validation, **self._rates(), "samples_per_second": speed}
@@ -220,7 +224,7 @@ class Session:
         if step % self._config.logging.every or self._logged == step:
             return
         self._loop.check()
-        sums = self._loop.tape.start_interval()
+        sums = add_up(self._run.group.gather(self._loop.tape.start_interval()))
         speed = self._interval.per_second(sums.samples)
         figures = {**sums.means("train"), **self._loop.running.figures(), **self._rates(), "samples_per_second": speed}
         if sums.gradient_norm is not None:
@@ -237,8 +241,9 @@ class Session:
         run, loader = self._run, self._run.parts.loaders.validation
         if loader is None:
             return
-        if not self._clock.has_time_for("validation"):
+        if not run.group.share(self._clock.has_time_for("validation")):
             self._out_of_time()
+            run.agree()
             return
         began = time.monotonic()
         figures = evaluate(self._trainer, run, loader, "val")
@@ -276,7 +281,9 @@ class Session:
         self._loop.check()
         self._state.elapsed = run.elapsed()
         began = time.monotonic()
-        self._saver.save(step, self._state.epoch, measured, self._collect())
+        state = self._collect()
+        if run.group.leads:
+            self._saver.save(step, self._state.epoch, measured, state)
         self._took("checkpoint", began)
         self._saved, self._improved = step, False
         self._saving.done()
@@ -316,8 +323,9 @@ class Session:
         run, loader = self._run, self._run.parts.loaders.test
         if loader is None or not self._config.training.test or self._at_once():
             return {}
-        if not self._clock.has_time_for("validation"):
+        if not run.group.share(self._clock.has_time_for("validation")):
             self._out_of_time()
+            run.agree()
             return {}
         restore_best(run)
         figures = evaluate(self._trainer, run, loader, "test")

@@ -16,7 +16,7 @@ from attrs import define, field, frozen
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from dovetail.losses.result import LossResult
 
@@ -39,6 +39,25 @@ class Sums:
         for name, (total, weight) in self.parts.items():
             figures[f"{prefix}_{name}"] = total / weight if weight else math.nan
         return figures
+
+
+def add_up(several: Sequence[Sums]) -> Sums:
+    """Return the sums of several processes together."""
+    if len(several) == 1:
+        return several[0]
+    norms = [one.gradient_norm for one in several if one.gradient_norm is not None]
+    parts: dict[str, tuple[float, float]] = {}
+    for one in several:
+        for name, (total, weight) in one.parts.items():
+            before = parts.get(name, (0.0, 0.0))
+            parts[name] = before[0] + total, before[1] + weight
+    return Sums(
+        total=sum(one.total for one in several),
+        weight=sum(one.weight for one in several),
+        parts=parts,
+        gradient_norm=max(norms, default=None),
+        samples=sum(one.samples for one in several),
+    )
 
 
 @frozen

@@ -1,0 +1,145 @@
+"""The processes of a run: started together, watched, and ended together."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from typing import IO, Any, Final
+
+import click
+
+from dovetail.cli.failure import FAILED, INTERRUPTED
+
+#: Seconds that the others have to end by themselves once one has.
+_GRACE: Final = 30.0
+_LOOK: Final = 0.05
+_RESUME: Final = "checkpoint.resume="
+_SAID: Final = 20  # lines of a failed process that are shown
+_PR_SET_PDEATHSIG: Final = 1
+
+
+def supervise(arguments: Sequence[str], processes: int, max_restarts: int = 0) -> int:
+    """Run ``dovetail`` with ``arguments`` in several processes, and return the exit code of the whole.
+
+    The first has the console; what the others say is shown if they fail. Ctrl-C and SIGTERM are passed on to all.
+
+    Args:
+        arguments: of the command line, the same for all.
+        processes: how many.
+        max_restarts: how often to start them anew, from the run's last checkpoint, when they failed.
+    """
+    for left in range(max_restarts, -1, -1):
+        group = _ProcessGroup(arguments, processes)
+        with group.passing_signals_on():
+            code = group.wait()
+        if code != FAILED or not left:
+            break
+        click.echo(
+            f"dovetail: starting anew from the last checkpoint; {left - 1} restarts are left after this", err=True
+        )
+        arguments = [*(one for one in arguments if not one.startswith(_RESUME)), f"{_RESUME}auto"]
+    return code
+
+
+class _ProcessGroup:
+    """Several processes on this machine that find one another by the variables that torchrun sets too."""
+
+    def __init__(self, arguments: Sequence[str], size: int) -> None:
+        shared = {
+            "WORLD_SIZE": str(size),
+            "LOCAL_WORLD_SIZE": str(size),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(_free_port()),
+            # Each would take all cores otherwise, and they would wait for one another.
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, _cores() // size))),
+        }
+        self._errors: list[IO[bytes] | None] = [None]
+        self._processes: list[subprocess.Popen[bytes]] = []
+        for rank in range(size):
+            own = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            output: dict[str, Any] = {}
+            if rank:
+                self._errors.append(tempfile.TemporaryFile())  # noqa: SIM115 (open as long as its process)
+                output = {"stdout": subprocess.DEVNULL, "stderr": self._errors[rank]}
+            self._processes.append(
+                subprocess.Popen(  # noqa: S603 (our own program, with the arguments that this one got)
+                    [sys.executable, "-m", "dovetail", *arguments],
+                    env={**os.environ, **shared, **own},
+                    start_new_session=True,  # so that Ctrl-C comes here, and goes to each of them once
+                    preexec_fn=_end_with_parent,  # noqa: PLW1509 (no thread has been started here)
+                    **output,
+                )
+            )
+
+    @contextlib.contextmanager
+    def passing_signals_on(self) -> Iterator[None]:
+        """Send SIGINT and SIGTERM to all processes, each of which knows what the first and the second one mean."""
+
+        def handle(number: int, _frame: object) -> None:
+            for one in self._processes:
+                with contextlib.suppress(ProcessLookupError):
+                    one.send_signal(number)
+
+        before = {one: signal.signal(one, handle) for one in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for one, handler in before.items():
+                signal.signal(one, handler)
+
+    def wait(self) -> int:
+        """Wait for all to end, in bounded time once one has, and return the exit code of the whole."""
+        deadline, first = float("inf"), None
+        while any(one.poll() is None for one in self._processes):
+            ended = [rank for rank, one in enumerate(self._processes) if one.returncode is not None]
+            if ended and first is None:
+                first, deadline = ended[0], time.monotonic() + _GRACE
+            if time.monotonic() >= deadline:
+                for one in self._processes:
+                    if one.returncode is None:
+                        one.kill()
+            time.sleep(_LOOK)
+        codes = [one.returncode for one in self._processes]
+        # One that was killed is the cause, or else the one that ended first: the others have lost it.
+        suspects = [rank for rank in (first, *range(len(codes))) if rank is not None and codes[rank]]
+        culprit = min(suspects, key=lambda rank: codes[rank] > 0, default=None)
+        if culprit is None:
+            return 0
+        if codes[culprit] < 0:
+            self._say(culprit, f"was killed by {signal.Signals(-codes[culprit]).name}")
+        elif culprit and not codes[0] == codes[culprit] == INTERRUPTED:
+            self._say(culprit, f"failed with exit code {codes[culprit]}")
+        return codes[culprit] if codes[culprit] > 0 else FAILED
+
+    def _say(self, rank: int, what: str) -> None:
+        click.echo(f"dovetail: process {rank} of {len(self._processes)} {what}", err=True)
+        said = self._errors[rank]
+        if said is not None:
+            said.seek(0)
+            for line in said.read().decode(errors="replace").splitlines()[-_SAID:]:
+                click.echo(f"  {rank}: {line}", err=True)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
+
+
+def _end_with_parent() -> None:
+    """Let Linux end this process when the one that started it is gone, whatever the reason."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

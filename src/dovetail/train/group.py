@@ -1,0 +1,99 @@
+"""The processes that train one run together: which one this is, and what all of them tell one another."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from attrs import frozen
+from torch import Tensor
+
+from dovetail.train.ranks import from_environment
+
+if TYPE_CHECKING:
+    from dovetail.train.state import Stop
+
+#: How long one process waits for another that is there but says nothing.
+_PATIENCE: Final = timedelta(minutes=10)
+
+
+@frozen
+class Group:
+    """The processes of a run. Alone, nothing here waits or costs anything.
+
+    What all must do together, they call in the same order and as often; only then does any of them go on.
+    """
+
+    #: Which one this is, from 0. The first leads: it alone writes to the run's folder and to the console.
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the one that writes."""
+        return self.rank == 0
+
+    def add_up(self, values: Tensor) -> Tensor:
+        """Return the sums of ``values`` over all processes, in place."""
+        if self.size > 1:
+            torch.distributed.all_reduce(values)
+        return values
+
+    def share(self, value: Any) -> Any:
+        """Return what the leader gave for ``value``."""
+        if self.size == 1:
+            return value
+        shared = [value]
+        torch.distributed.broadcast_object_list(shared)
+        return shared[0]
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return what each process gave for ``value``, by rank."""
+        if self.size == 1:
+            return [value]
+        values = [None] * self.size
+        torch.distributed.all_gather_object(values, value)
+        return values
+
+    def agree(self, stop: Stop | None, due: bool, samples: int) -> tuple[Stop | None, bool, int]:  # noqa: FBT001 (one of three values that travel together)
+        """Settle what all do next.
+
+        Args:
+            stop: that this process has been asked to stop.
+            due: whether something is due here by the clock.
+            samples: how many this process has trained on since the last time.
+
+        Returns:
+            The stop that the first process to have one was asked for; whether something is due anywhere; and the
+            samples of all.
+        """
+        stops, dues, total = self.add_up(torch.tensor([stop is not None, due, samples], dtype=torch.int64)).tolist()
+        if stops:
+            stop = next(one for one in self.gather(stop) if one is not None)
+        return stop, dues > 0, total
+
+
+#: One process.
+ALONE: Final = Group()
+
+
+@contextlib.contextmanager
+def joined(device: torch.device) -> Iterator[Group]:
+    """Join the processes that were started with this one, for as long as the context lasts.
+
+    Args:
+        device: where to train. Tensors on a GPU travel by NCCL, all else by gloo.
+    """
+    rank, size = from_environment()
+    if size == 1:
+        yield ALONE
+        return
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    torch.distributed.init_process_group(backend, rank=rank, world_size=size, timeout=_PATIENCE)
+    try:
+        yield Group(rank, size)
+    finally:
+        torch.distributed.destroy_process_group()

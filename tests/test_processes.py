@@ -1,0 +1,293 @@
+"""Several processes that train one run: what each gets of the data, and that together they do what one does alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dovetail.checkpoint.format import read_checkpoint, read_model
+from dovetail.data.sampler import AddressedSampler
+from dovetail.kernel.build import BuildError
+from dovetail.track.run_directory import RunDirectory
+from dovetail.train.assembly import assemble
+from dovetail.train.group import Group
+from small_runs import small
+
+RUN = """
+[run]
+name = "small"
+[data]
+type = "digits"
+flat = true
+split = { train = 0.5, validation = 0.2, test = 0.3 }
+[model]
+type = "mlp"
+hidden_dims = [16]
+[loss]
+type = "cross_entropy"
+[optimizer]
+type = "adamw"
+lr = 1e-2
+[metrics.accuracy]
+type = "accuracy"
+[metrics.confusion]
+type = "confusion_matrix"
+[training]
+max_epochs = 2
+[hardware]
+device = "cpu"
+threads = 1
+[report]
+enabled = false
+"""
+
+
+@pytest.fixture
+def run_file(tmp_path) -> Path:
+    """A small run of digits: 899 training samples."""
+    path = tmp_path / "small.toml"
+    path.write_text(RUN)
+    return path
+
+
+def dovetail(cwd: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "dovetail", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert not check or done.returncode == 0, done.stderr
+    return done
+
+
+def last_weights(folder: Path) -> dict[str, torch.Tensor]:
+    """Return the weights of a run's last checkpoint."""
+    return dict(read_model(newest(folder)))
+
+
+def newest(folder: Path) -> Path:
+    """Return a run's last checkpoint."""
+    return max((folder / "checkpoints").iterdir(), key=lambda path: path.name)
+
+
+# --- what each process gets -------------------------------------------------------------------------------------------
+
+
+@given(
+    length=st.integers(1, 60),
+    size=st.integers(1, 7),
+    ranks=st.integers(1, 5),
+    drop=st.booleans(),
+    epoch=st.integers(1, 3),
+)
+def test_together_they_train_on_the_batches_of_one(length, size, ranks, drop, epoch):
+    """The processes' parts of a batch are one batch of a single process; all have as many, and none is empty."""
+    shares = [AddressedSampler(length, size, True, 7, drop, rank, ranks) for rank in range(ranks)]
+    alone = AddressedSampler(length, size * ranks, True, 7, drop)
+
+    batches = [[indices.tolist() for _, indices in one.batches(epoch)] for one in shares]
+    whole = [indices.tolist() for _, indices in alone.batches(epoch)]
+
+    assert {len(one) for one in batches} == {len(shares[0])}
+    assert len(whole) - len(shares[0]) == (bool(whole) and len(whole[-1]) < ranks)
+    for together, parts in zip(whole, zip(*batches, strict=True), strict=False):
+        assert together == [index for part in parts for index in part]
+        assert all(parts)
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+@given(length=st.integers(1, 60), size=st.integers(1, 7), ranks=st.integers(1, 5))
+def test_they_take_turns_with_the_batches_of_an_evaluation(length, size, ranks):
+    """Every batch is one of a single process, and all of them are there once."""
+    shares = [AddressedSampler(length, size, rank=rank, ranks=ranks, whole_batches=True) for rank in range(ranks)]
+
+    found = [tuple(indices) for one in shares for _, indices in one.batches(1)]
+
+    assert sorted(found) == [tuple(indices) for _, indices in AddressedSampler(length, size).batches(1)]
+    assert {one.num_samples for one in shares} == {length}
+
+
+# --- what they come to ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "size,settings",
+    [(15, []), (10, ["training.accumulate=3", "training.max_grad_norm=0.5"])],
+    ids=["", "accumulated"],
+)
+def test_two_do_what_one_does(tmp_path, run_file, size, settings):
+    """The same figures and the same weights as one process with batches of twice the size, but for rounding."""
+    settings = [*settings, "loader.eval_batch_size=16", "--json"]
+
+    one = dovetail(tmp_path, "run", str(run_file), f"loader.batch_size={2 * size}", *settings)
+    two = dovetail(tmp_path, "run", str(run_file), f"loader.batch_size={size}", *settings, "--nproc", "2")
+    alone, together = json.loads(one.stdout), json.loads(two.stdout)
+
+    assert together["status"] == "completed"
+    assert together["steps"] == alone["steps"]
+    assert together["test"]["test_confusion_matrix"] == alone["test"]["test_confusion_matrix"]
+    assert together["test"]["test_loss"] == pytest.approx(alone["test"]["test_loss"], rel=1e-4)
+    assert np.sum(together["test"]["test_confusion_matrix"]) == together["data"]["sizes"]["test"]
+    weights, others = (last_weights(tmp_path / run["folder"]) for run in (alone, together))
+    assert weights.keys() == others.keys()
+    for name, value in weights.items():
+        torch.testing.assert_close(others[name], value, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_only_the_first_has_the_console(tmp_path, run_file):
+    """Under torchrun as under our own command, there is one run, and every line is said once."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            *["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "dovetail", "run"],
+            str(run_file),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("completed after") == 1
+    assert len(list((tmp_path / "runs" / "small").iterdir())) == 1
+
+
+@pytest.mark.slow
+def test_one_that_is_killed_ends_them_all(tmp_path, run_file):
+    """The run fails in bounded time, and says which process it was."""
+    process = start_long(tmp_path, run_file)
+    os.kill(second_of(process.pid), signal.SIGKILL)
+    began = time.monotonic()
+    _, errors = process.communicate(timeout=120)
+
+    assert process.returncode == 1
+    assert "process 1 of 2 was killed by SIGKILL" in errors
+    assert time.monotonic() - began < 60
+    assert all(not Path(f"/proc/{one}").exists() for one in children(process.pid))
+
+
+@pytest.mark.slow
+def test_they_are_started_anew_from_the_last_checkpoint(tmp_path, run_file):
+    """A run of which one process was killed ends like the one that was never disturbed, to the last bit."""
+    settings = ["--nproc", "2", "training.max_epochs=30", "checkpoint.every={steps=10}", "model.dropout=0.1"]
+    whole = dovetail(tmp_path, "run", str(run_file), *settings, "run.name=whole", "--json")
+
+    process = start_long(tmp_path, run_file, *settings, "--max-restarts", "1")
+    os.kill(second_of(process.pid), signal.SIGKILL)
+    output, errors = process.communicate(timeout=240)
+
+    assert process.returncode == 0, errors
+    assert "starting anew from the last checkpoint" in errors
+    assert "completed" in output
+    (folder,) = (tmp_path / "runs" / "small").iterdir()
+    record, expected = json.loads((folder / "run.json").read_text()), json.loads(whole.stdout)
+    assert record["test"] == expected["test"]
+    weights, others = last_weights(folder), last_weights(tmp_path / expected["folder"])
+    assert all(torch.equal(value, others[name]) for name, value in weights.items())
+    seen = read_checkpoint(newest(folder))["training"]["state"]["samples_seen"]
+    assert seen == 30 * expected["data"]["sizes"]["train"]
+
+
+@pytest.mark.slow
+def test_all_stop_after_the_same_update(tmp_path, run_file):
+    """SIGTERM ends the run as interrupted, with one checkpoint of its last update."""
+    process = start_long(tmp_path, run_file)
+    process.send_signal(signal.SIGTERM)
+    output, errors = process.communicate(timeout=120)
+
+    assert process.returncode == 130, errors
+    assert "interrupted" in output
+    (folder,) = (tmp_path / "runs" / "small").iterdir()
+    record = json.loads((folder / "run.json").read_text())
+    assert record["status"] == "interrupted"
+    assert any(str(record["steps"]) in path.name for path in (folder / "checkpoints").iterdir())
+
+
+def start_long(tmp_path: Path, run_file: Path, *settings: str) -> subprocess.Popen[str]:
+    """Start a run of two processes that takes long, and return when it trains."""
+    settings = settings or ("--nproc", "2", "training.max_epochs=100000")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dovetail", "run", str(run_file), *settings],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("epoch"):
+            return process
+    raise AssertionError(process.communicate()[1])
+
+
+def second_of(pid: int) -> int:
+    """Return the process of rank 1."""
+    return next(one for one in children(pid) if b"RANK=1" in Path(f"/proc/{one}/environ").read_bytes().split(b"\0"))
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that ``pid`` started."""
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(one) for one in path.read_text().split()] if path.exists() else []
+
+
+# --- what they refuse -------------------------------------------------------------------------------------------------
+
+
+def test_a_metric_that_cannot_be_added_up_is_refused(tmp_path):
+    """Its place is named, and what it lacks."""
+
+    class Loudest:
+        def __init__(self) -> None:
+            self.found = 0.0
+
+        def update(self, outputs, batch) -> None:
+            self.found = max(self.found, float(outputs.logits.max()))
+
+        def compute(self) -> dict[str, float]:
+            return {"loudest": self.found}
+
+        def reset(self) -> None:
+            self.found = 0.0
+
+    config = small(tmp_path, metrics={"mine": Loudest()})
+
+    with RunDirectory(tmp_path) as store, pytest.raises(BuildError, match=r"lacks state_dict\(\), .*merge") as refused:
+        assemble(config, torch.device("cpu"), store, group=Group(0, 2))
+    assert refused.value.path == "metrics.mine"
+
+
+def test_as_many_processes_are_started_as_there_are_devices(tmp_path, run_file):
+    """Where somebody else started another number of them, that is said, and nothing is trained."""
+    done = subprocess.run(
+        [sys.executable, "-m", "dovetail", "run", str(run_file), "hardware.devices=3", "hardware.strategy=ddp"],
+        cwd=tmp_path,
+        env={**os.environ, "RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert done.returncode == 2
+    assert "hardware.devices: 3 devices need as many processes, and 2 were started" in done.stderr
+    assert not (tmp_path / "runs").exists()
