@@ -27,15 +27,22 @@ class Timing:
         #: Seconds of each epoch, and of an update in it on average.
         self.epochs: list[float] = []
         self.updates: list[float] = []
-        self._began, self._step = 0.0, 0
+        # None while the watch stands; and the seconds of the epoch under way before it was last started.
+        self._began: float | None = None
+        self._before, self._step = 0.0, 0
+
+    def dovetail_run_start(self) -> None:
+        """Start the watch again, in the middle of an epoch where a run is resumed."""
+        self._began = time.monotonic()
 
     def dovetail_epoch_start(self, run: Run) -> None:
         """Start the watch."""
-        self._began, self._step = time.monotonic(), run.state.step
+        self._began, self._before, self._step = time.monotonic(), 0.0, run.state.step
 
     def dovetail_epoch_end(self, run: Run, epoch: int) -> None:
         """Stop it."""
-        seconds = time.monotonic() - self._began
+        seconds = self._seconds()
+        self._began, self._before = None, 0.0
         self.epochs.append(seconds)
         self.updates.append(seconds / max(1, run.state.step - self._step))
         if self.verbose:
@@ -43,13 +50,16 @@ class Timing:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs."""
-        under_way = {"seconds": time.monotonic() - self._began, "step": self._step}
+        under_way = {"seconds": self._seconds(), "step": self._step}
         return {"epochs": list(self.epochs), "updates": list(self.updates), **under_way}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a saved state."""
         self.epochs, self.updates = list(state["epochs"]), list(state["updates"])
-        self._began, self._step = time.monotonic() - state["seconds"], state["step"]
+        self._began, self._before, self._step = None, state["seconds"], state["step"]
+
+    def _seconds(self) -> float:
+        return self._before + (0.0 if self._began is None else time.monotonic() - self._began)
 
     def dovetail_run_end(self, outcome: Any) -> None:
         """Say what the whole run came to."""
