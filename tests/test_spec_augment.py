@@ -480,6 +480,38 @@ def test_does_not_leak() -> None:
     assert size_after(10_000) - warm < 2048  # KiB: one leaked scalar tensor a call would be over 10,000
 
 
+@pytest.mark.parametrize("device", DEVICES)
+@given(case=cases(), layout=st.sampled_from(LAYOUTS))
+def test_writes_into_a_given_tensor(device: str, case: tuple[Tensor, Tensor, dict[str, Any]], layout: str) -> None:
+    """With `out` of any layout, the result is there, the same bits as in a new tensor; the input is left alone."""
+    spectrograms, uniforms, options = case
+    options = {name: one.to(device) if isinstance(one, Tensor) else one for name, one in options.items()}
+    spectrograms, uniforms = spectrograms.to(device), uniforms.to(device)
+    out = laid_out(torch.full_like(spectrograms, 3, memory_format=torch.contiguous_format), layout)
+    before, version = spectrograms.clone(), out._version
+
+    found = ops.spec_augment(spectrograms, uniforms, **options, out=out)
+
+    assert found is out
+    assert_same(out, ops.spec_augment(spectrograms, uniforms, **options), 0.0)
+    assert_same(spectrograms, before, 0.0)
+    assert out._version > version
+
+
+def test_out_must_fit() -> None:
+    """Shape, dtype and gradients."""
+    spectrograms, uniforms = torch.ones(2, 5, 9), torch.rand(2, 4, 2)
+
+    with pytest.raises(ValueError, match=r"out must be torch\.float32 \(2, 5, 9\) on cpu, got torch\.float32 \(2, 5\)"):
+        ops.spec_augment(spectrograms, uniforms, out=torch.ones(2, 5))
+    with pytest.raises(ValueError, match=r"got torch\.float64"):
+        ops.spec_augment(spectrograms, uniforms, out=spectrograms.double())
+    with pytest.raises(ValueError, match="cannot write to an expanded tensor"):
+        ops.spec_augment(spectrograms, uniforms, out=torch.ones(5, 9).expand(2, 5, 9))
+    with pytest.raises(RuntimeError, match="takes part in no gradient"):
+        ops.spec_augment(spectrograms.requires_grad_(), uniforms, out=torch.ones(2, 5, 9))
+
+
 # --- what is refused ------------------------------------------------------------------------------------------------
 
 

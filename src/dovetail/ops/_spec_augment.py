@@ -31,6 +31,7 @@ def spec_augment(
     num_freq_masks: int = 2,
     max_time_share: float = 1.0,
     fill: float | Literal["mean"] = 0.0,
+    out: Tensor | None = None,
 ) -> Tensor:
     """SpecAugment's masks: in every sample, whole bands of frequencies and whole stretches of time get one value.
 
@@ -56,13 +57,17 @@ def spec_augment(
         num_freq_masks: Masks over frequencies; ≥ 0. At most 64 of both kinds together.
         max_time_share: The share of a sample's length that all its masks over time together may cover; 0 to 1.
         fill: The value at masked places; "mean" for the mean of the sample's channel without its padding.
+        out: Where to write the result: a tensor of the input's shape, dtype and device, used again from batch to batch.
+            A new one of many megabytes costs more than the masking: the system hands it out page by page. It takes
+            part in no gradient.
 
     Returns:
-        A new contiguous tensor of the input's shape and dtype.
+        `out`, or a new contiguous tensor of the input's shape and dtype.
 
     Raises:
         TypeError: Another dtype.
         ValueError: Shapes, devices or numbers that do not fit.
+        RuntimeError: With `out`, the input or `out` requires a gradient.
 
     Source:
         Park et al.: SpecAugment: A simple data augmentation method for automatic speech recognition (Interspeech 2019),
@@ -79,8 +84,9 @@ def spec_augment(
         max_time_share=max_time_share,
         fill=fill,
     )
-    native = _loader.native(spectrograms)
-    masked: Tensor = torch.ops.dovetail.spec_augment(*arguments) if native else spec_augment_reference(*arguments)
+    if out is not None:
+        return _into(out, spectrograms, arguments)
+    masked = _masked(arguments)
     return masked if spectrograms.ndim == masked.ndim else masked.squeeze(1)
 
 
@@ -131,19 +137,47 @@ def spec_augment_(
         max_time_share=max_time_share,
         fill=fill,
     )
-    pictures = arguments[0]
-    if any(stride == 0 and size > 1 for size, stride in zip(pictures.shape, pictures.stride(), strict=True)):
-        raise ValueError("spec_augment_ cannot write to an expanded tensor, whose elements share places; clone first")
+    _refuse_expanded(arguments[0])
+    if torch.is_grad_enabled() and spectrograms.requires_grad:
+        masked = _masked(arguments)
+        return spectrograms.copy_(masked.view(spectrograms.shape))
+    return _write_masks(spectrograms, arguments)
+
+
+def _masked(arguments: _Arguments) -> Tensor:
+    """The result beside the input, [N, C, F, T]."""
+    native = _loader.native(arguments[0])
+    masked: Tensor = torch.ops.dovetail.spec_augment(*arguments) if native else spec_augment_reference(*arguments)
+    return masked
+
+
+def _write_masks(spectrograms: Tensor, arguments: _Arguments) -> Tensor:
+    """The masked places of a tensor that takes part in no gradient; `arguments` begin with a view of it."""
     native, compiling = _loader.native(spectrograms), torch.compiler.is_compiling()
-    differentiated = torch.is_grad_enabled() and spectrograms.requires_grad
-    if native and not differentiated and (compiling or not spectrograms.is_neg()):
-        torch.ops.dovetail.spec_augment_(*arguments)
-        if not (compiling or spectrograms.is_inference()):
-            # A kernel of the stable ABI does not tell autograd that it wrote to its input; compiled code does.
-            torch.autograd.graph.increment_version(spectrograms)
-        return spectrograms
-    masked = torch.ops.dovetail.spec_augment(*arguments) if native else spec_augment_reference(*arguments)
-    return spectrograms.copy_(masked.view(spectrograms.shape))
+    if not native or (not compiling and spectrograms.is_neg()):
+        return spectrograms.copy_(_masked(arguments).view(spectrograms.shape))
+    torch.ops.dovetail.spec_augment_(*arguments)
+    if not (compiling or spectrograms.is_inference()):
+        # A kernel of the stable ABI does not tell autograd that it wrote to its input; compiled code does.
+        torch.autograd.graph.increment_version(spectrograms)
+    return spectrograms
+
+
+def _into(out: Tensor, spectrograms: Tensor, arguments: _Arguments) -> Tensor:
+    """A copy of the input in `out`, with the masks written over it: they are few beside the rest."""
+    if out.shape != spectrograms.shape or out.dtype != spectrograms.dtype or out.device != spectrograms.device:
+        wanted = f"{spectrograms.dtype} {tuple(spectrograms.shape)} on {spectrograms.device}"
+        raise ValueError(f"out must be {wanted}, got {out.dtype} {tuple(out.shape)} on {out.device}")
+    if torch.is_grad_enabled() and (spectrograms.requires_grad or out.requires_grad):
+        raise RuntimeError("spec_augment with out takes part in no gradient: leave out away, or use torch.no_grad()")
+    _refuse_expanded(out)
+    out.copy_(spectrograms)
+    return _write_masks(out, (out.unsqueeze(1) if out.ndim < arguments[0].ndim else out, *arguments[1:]))
+
+
+def _refuse_expanded(tensor: Tensor) -> None:
+    if any(stride == 0 and size > 1 for size, stride in zip(tensor.shape, tensor.stride(), strict=True)):
+        raise ValueError("spec_augment_ cannot write to an expanded tensor, whose elements share places; clone first")
 
 
 def spec_augment_reference(  # noqa: PLR0917  # the op's own arguments
