@@ -25,8 +25,8 @@ from dovetail.track.lock import FolderLock
 
 lock = FolderLock(Path(sys.argv[1]))
 child = os.fork() if sys.argv[2:] == ["with a child"] else None
-if child != 0:
-    print(child, flush=True)
+if not child:  # the child itself says that it runs: what it inherited it has let go of by then
+    print(None if child is None else os.getpid(), flush=True)
 time.sleep(600)
 """
 
