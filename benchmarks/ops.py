@@ -1,7 +1,8 @@
 """What the native ops cost, beside their floor (a copy or a read of the same bytes) and beside plain torch.
 
 The rivals' maths are written here: a masking one mask after another as torchaudio does it, all samples and masks at
-once as vectorised pipelines do it, and ``torch.nn.utils.get_total_norm``. Everything runs in turn; a figure is the
+once as vectorised pipelines such as NeMo's do it (also under ``torch.compile``), ``torch.nn.utils.get_total_norm``, and
+a loop over samples that looks up the frequencies of the likeliest class. Everything runs in turn; a figure is the
 least of a few repetitions in one round, the ratios are medians over rounds of two figures of the same round.
 A copy into memory that is there already is the floor; a result in new memory also waits for the system to hand it out,
 which `clone` shows.
@@ -16,14 +17,18 @@ import time
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from _measure import alternate, ratios, record, table, versions
 from torch import Tensor
 
 from dovetail import ops
+from dovetail.ops._frequency import frequency_penalties_reference
 from dovetail.random import uniform
 
 ROUNDS, REPEATS = 15, 5
 TIME, FREQUENCY = 40, 20
+RATE = 20_480
+TINY_CALLS = 200
 
 
 def timed(call: Callable[[], object]) -> Callable[[], float]:
@@ -65,18 +70,96 @@ def all_masks_at_once(pictures: Tensor) -> Tensor:
     return pictures * (kept[0][:, None, :, None] & kept[1][:, None, None, :])
 
 
+def one_sample_after_another(signals: Tensor, logits: Tensor, bands: list[list[tuple[float, float]]]) -> Tensor:
+    """Look up frequencies as published code does: a loop over samples, the spectrum of each, the likeliest class."""
+    total = torch.zeros(())
+    for signal, scores in zip(signals, logits, strict=True):
+        energy = torch.fft.rfft(signal).abs().square()
+        places = torch.fft.rfftfreq(len(signal), 1 / RATE)
+        for low, high in bands[int(scores.argmax())]:
+            inside = energy[(places >= low) & (places <= high)].sum()
+            total = total + 1 - inside / energy.sum()
+    return total / len(signals)
+
+
+def frequency_section() -> str:
+    """Measure the frequency consistency of 64 signals of a second, 10 classes with 3 frequencies and 3 harmonics."""
+    signals, logits = torch.randn(64, RATE), torch.randn(64, 10, requires_grad=True)
+    frequencies = [[30 * (2.3 + 0.31 * which + 1.1 * number) for number in range(3)] for which in range(10)]
+    bands = ops.bands_around(frequencies, harmonics=3)
+    loop_bands = [[(f * h * 0.9, f * h * 1.1) for f in of_class for h in (1, 2, 3)] for of_class in frequencies]
+    spectrum = torch.view_as_real(torch.fft.rfft(signals))[:, None].contiguous()
+    rest = (bands.edges, bands.ends, None, None, 1.0, RATE)
+
+    def whole() -> None:
+        ops.frequency_consistency(logits, ops.frequency_penalties(signals, bands, sample_rate=RATE)).backward()
+
+    figures = alternate(
+        {
+            "one rfft": timed(lambda: torch.fft.rfft(signals)),
+            "dovetail, penalties": timed(lambda: ops.frequency_penalties(signals, bands, sample_rate=RATE)),
+            "of which the bands": timed(lambda: torch.ops.dovetail.frequency_penalties(spectrum, *rest)),
+            "dovetail, loss and gradient": timed(whole),
+            "plain torch, all at once": timed(lambda: frequency_penalties_reference(spectrum, *rest)),
+            "one sample after another, argmax": timed(lambda: one_sample_after_another(signals, logits, loop_bands)),
+        },
+        ROUNDS,
+    )
+    return report(f"frequency consistency, [64, {RATE}] fp32, 10 classes, 90 bands", figures, "one rfft")
+
+
+def tiny_section() -> str:
+    """Measure what a call costs where there is next to nothing to do."""
+    picture, uniforms = torch.randn(1, 1, 4, 4), uniform(0, 0, torch.arange(1), "spec_augment", (4, 2))
+    gradient, target = [torch.randn(4)], torch.empty(1, 1, 4, 4)
+    logits, labels = torch.randn(8, 4, requires_grad=True), torch.arange(8) % 4
+    penalties = torch.rand(8, 4)
+
+    def many(call: Callable[[], object]) -> Callable[[], float]:
+        def calls() -> None:
+            for _ in range(TINY_CALLS):
+                call()
+
+        return timed(calls)
+
+    def plain_terms() -> None:
+        (F.cross_entropy(logits, labels) + (logits.softmax(1) * penalties).sum() / 8).backward()
+
+    def our_terms() -> None:
+        ops.physical_terms(logits, labels, penalties=penalties).total.backward()
+
+    calls: dict[str, Callable[[], object]] = {
+        "`copy_`": lambda: target.copy_(picture),
+        "all masks at once, eager": lambda: all_masks_at_once(picture),
+        "dovetail, spec_augment": lambda: ops.spec_augment(picture, uniforms),
+        "dovetail, spec_augment_": lambda: ops.spec_augment_(picture, uniforms),
+        "`get_total_norm`": lambda: torch.nn.utils.get_total_norm(gradient),
+        "dovetail, grad_norms": lambda: ops.grad_norms(gradient),
+        "cross-entropy and gradient": lambda: F.cross_entropy(logits, labels).backward(),
+        "the same and frequency consistency, eager": plain_terms,
+        "dovetail, physical_terms and gradient": our_terms,
+    }
+    figures = alternate({name: many(call) for name, call in calls.items()}, ROUNDS)
+    rows = [[name, f"{1e6 * statistics.median(one) / TINY_CALLS:.1f}"] for name, one in figures.items()]
+    return "### A call with next to nothing to do\n\n" + table(["what", "µs a call"], rows)
+
+
 def spec_augment_section() -> str:
     """Measure SpecAugment on 64 spectrograms of 128 × 1024 in float32."""
     pictures = torch.randn(64, 1, 128, 1024)
     target, scratch = torch.empty_like(pictures), pictures.clone()
     uniforms = uniform(0, 0, torch.arange(64), "spec_augment", (4, 2))
+    compiled = torch.compile(all_masks_at_once)
+    compiled(pictures)
     figures = alternate(
         {
             "copy of the same bytes": timed(lambda: target.copy_(pictures)),
             "`clone`, a new tensor": timed(pictures.clone),
             "dovetail, functional": timed(lambda: ops.spec_augment(pictures, uniforms)),
+            "dovetail, with `out`": timed(lambda: ops.spec_augment(pictures, uniforms, out=target)),
             "dovetail, in place": timed(lambda: ops.spec_augment_(scratch, uniforms)),
             "all masks at once, eager": timed(lambda: all_masks_at_once(pictures)),
+            "all masks at once, torch.compile": timed(lambda: compiled(pictures)),
             "one mask after another, eager": timed(lambda: one_mask_after_another(pictures)),
         },
         ROUNDS,
@@ -109,7 +192,13 @@ def report(title: str, figures: dict[str, list[float]], base: str) -> str:
 
 def main() -> None:
     """Measure and record."""
-    sections = [spec_augment_section(), grad_norms_section(torch.float32), grad_norms_section(torch.bfloat16)]
+    sections = [
+        spec_augment_section(),
+        grad_norms_section(torch.float32),
+        grad_norms_section(torch.bfloat16),
+        frequency_section(),
+        tiny_section(),
+    ]
     about = f"{versions('torch', 'numpy')}; {torch.get_num_threads()} threads. "
     about += f"Medians of {ROUNDS} alternating rounds, each the least of {REPEATS} repetitions."
     record("Ops", "make bench-ops", "\n\n".join([about, *sections]))
