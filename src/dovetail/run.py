@@ -25,7 +25,7 @@ from dovetail.train.evaluate import evaluate
 from dovetail.train.group import joined
 from dovetail.train.loop import RunLoop
 from dovetail.train.resuming import Earlier, past_outcome
-from dovetail.train.seeds import set_random_seed
+from dovetail.train.seeds import SEED_LIMIT, set_random_seed
 from dovetail.train.standard import StandardTrainer
 from dovetail.train.state import Outcome
 
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from dovetail.train.group import Group
 
 _logger: Final = logging.getLogger("dovetail.run")
-_SEEDS: Final = 1 << 64
 
 
 def run(config: RunConfig, *, argv: Sequence[str] | None = None, listeners: Iterable[object] = ()) -> Outcome:
@@ -153,7 +152,7 @@ def _carry_out(
             recorder.built(parameters=_trainable(ready), data=ready.data)
             warnings = earlier.take_up(ready, recorder) if earlier else []
             if group.rank:  # the weights are the same in all; what is drawn from now on is not
-                set_random_seed((config.run.seed + group.rank) % _SEEDS, config.run.deterministic)
+                set_random_seed((config.run.seed + group.rank) % SEED_LIMIT, config.run.deterministic)
             outcome = _train(ready, warnings)
         except BaseException as error:
             recorder.finish(_failed(error))

@@ -175,9 +175,7 @@ class GradientMonitor:
     def dovetail_run_start(self, run: Run) -> None:
         """Ask to be told of the gradients."""
         self._run = run
-        self._names = {id(one): name for name, one in run.parts.model.named_parameters()}
-        if isinstance(run.parts.loss, nn.Module):
-            self._names |= {id(one): f"loss.{name}" for name, one in run.parts.loss.named_parameters()}
+        self._names = run.parts.parameter_names()
         run.gradients.observe(self._observe)
 
     def dovetail_epoch_end(self) -> None:

@@ -82,6 +82,18 @@ class Parts:
             for name, part in getattr(self, table).items():
                 yield f"{table}.{name}", part
 
+    def modules(self) -> dict[str, nn.Module]:
+        """Return what may have parameters to train, by config path: the model, and a loss that is a module."""
+        return {name: one for name, one in (("model", self.model), ("loss", self.loss)) if isinstance(one, nn.Module)}
+
+    def parameter_names(self) -> dict[int, str]:
+        """Return every parameter's name by its id: the model's own names, and ``loss.`` before those of the loss."""
+        return {
+            id(parameter): name if path == "model" else f"{path}.{name}"
+            for path, module in self.modules().items()
+            for name, parameter in module.named_parameters()
+        }
+
 
 @frozen
 class Plan:
@@ -184,7 +196,7 @@ class Run:
         stop = Stop(reason, by if isinstance(by, str) else self._path_of(by), status)
         if self.group.size == 1:
             self._take(stop)
-        elif self.asked is None or (status == "interrupted" and not self.asked.at_once):
+        elif stop.overtakes(self.asked):
             self.asked = stop
 
     def agree(self, *, due: bool = False) -> bool:
@@ -207,12 +219,8 @@ class Run:
         return due
 
     def _take(self, stop: Stop) -> None:
-        if self.stop is None or (stop.status == "interrupted" and not self.stop.at_once):
+        if stop.overtakes(self.stop):
             self.stop = evolve(stop, earlier=self.stop)
-
-    def modules(self) -> list[nn.Module]:
-        """Return what may have parameters to train: the model, and a loss that is a module."""
-        return [self.parts.model, self.parts.loss] if isinstance(self.parts.loss, nn.Module) else [self.parts.model]
 
     def _path_of(self, part: object) -> str:
         return next((path for path, one in self.parts.named() if one is part), type(part).__name__)

@@ -48,7 +48,7 @@ class RunLoop:
         """Look up what belongs to the phase under way."""
         run, trainer = self._run, self._trainer
         # None where one process trains alone.
-        self._replica = Replica(run.modules(), trainer.compute_loss) if run.group.size > 1 else None
+        self._replica = Replica(run.parts.modules().values(), trainer.compute_loss) if run.group.size > 1 else None
         compute = self._replica or trainer.compute_loss
         self._compute_loss = partial(autocasting(compute, run.config.training.precision, run.device), run)
         self._measuring = self.running.measuring(self._compute_loss) if run.parts.train_metrics else self._compute_loss

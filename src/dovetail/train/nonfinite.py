@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dovetail.checkpoint.errors import CheckpointError
 from dovetail.checkpoint.format import read_checkpoint
@@ -141,7 +141,7 @@ class Recovery:
         ]
 
     def _in_gradients(self) -> Iterable[str]:
-        gradients, names = self._run.gradients, _names(self._run)
+        gradients, names = self._run.gradients, self._run.parts.parameter_names()
         parameters = gradients.measured()
         norms = gradients.norms
         if norms is None or len(norms) != len(parameters):  # nothing clips, so they lie as they were computed
@@ -182,14 +182,6 @@ def _spoiled(loader: Loader, epoch: int, number: int) -> list[int]:
             if isinstance(value, Tensor) and value.is_floating_point() and len(value) == len(rows):
                 rows |= ~value.isfinite().flatten(1).all(1) if value.ndim > 1 else ~value.isfinite()
     return [int(index) for index, spoiled in zip(indices, rows.tolist(), strict=True) if spoiled]
-
-
-def _names(run: Run) -> dict[int, str]:
-    """Return the name of every parameter, by its id."""
-    names = {id(one): name for name, one in run.parts.model.named_parameters()}
-    if isinstance(run.parts.loss, nn.Module):
-        names |= {id(one): f"loss.{name}" for name, one in run.parts.loss.named_parameters()}
-    return names
 
 
 def _tensors_of(run: Run) -> Iterable[tuple[str, Tensor]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -20,7 +20,7 @@ class Replica:
     has the names it always had.
     """
 
-    def __init__(self, modules: Sequence[nn.Module], compute: Callable[[Run, Batch], LossResult]) -> None:
+    def __init__(self, modules: Iterable[nn.Module], compute: Callable[[Run, Batch], LossResult]) -> None:
         """Give every process the leader's weights.
 
         Args:
@@ -43,7 +43,7 @@ class Replica:
 
 
 class _Step(nn.Module):
-    def __init__(self, modules: Sequence[nn.Module], compute: Callable[[Run, Batch], Any]) -> None:
+    def __init__(self, modules: Iterable[nn.Module], compute: Callable[[Run, Batch], Any]) -> None:
         super().__init__()
         self.modules_together = nn.ModuleList(modules)
         self._compute = compute

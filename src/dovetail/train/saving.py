@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -39,7 +39,7 @@ def collect_state(run: Run, training: Mapping[str, Any]) -> dict[str, Any]:
             "stop": None if stop is None else {"reason": stop.reason, "by": stop.by, "status": stop.status},
             "logged": run.store.logged(),
             "alerts": run.alerts.state_dict(),
-            "modes": {path: _modes(module) for path, module in _modules(run)},
+            "modes": {path: _modes(module) for path, module in run.parts.modules().items()},
         },
         "rng": run.group.gather(rng_state()),
     }
@@ -74,18 +74,12 @@ def restore_state(run: Run, tree: Mapping[str, Any]) -> None:
                 raise TrainingError(f"the checkpoint has no state of {path}")
     run.elapsed_before = run.state.elapsed
     run.stop = None if training["stop"] is None else Stop(**training["stop"])
-    for path, module in _modules(run):
+    for path, module in run.parts.modules().items():
         _set_modes(module, training["modes"][path])
     if run.group.leads:
         run.store.rewind(**training["logged"])
     run.alerts.load_state_dict(training["alerts"])
     run.resumed = {**training, "rng": tree["rng"]}
-
-
-def _modules(run: Run) -> Iterator[tuple[str, nn.Module]]:
-    for path, part in (("model", run.parts.model), ("loss", run.parts.loss)):
-        if isinstance(part, nn.Module):
-            yield path, part
 
 
 def _modes(module: nn.Module) -> dict[str, Any]:

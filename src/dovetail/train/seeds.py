@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 _NUMPY_LIMIT: Final = 1 << 32
-_TORCH_LIMIT: Final = 1 << 64
+#: Seeds are below this.
+SEED_LIMIT: Final = 1 << 64
 _CUBLAS: Final = "CUBLAS_WORKSPACE_CONFIG"
 
 
@@ -31,7 +32,7 @@ def set_random_seed(seed: int, deterministic: bool = False) -> None:  # noqa: FB
     Raises:
         ValueError: the seed is out of range.
     """
-    if not 0 <= seed < _TORCH_LIMIT:
+    if not 0 <= seed < SEED_LIMIT:
         raise ValueError(f"seed must be between 0 and 2**64 - 1, got {seed}")
     random.seed(seed)
     # NumPy's legacy seed has 32 bits; a list of words holds the rest, and small seeds mean what they mean elsewhere.

@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from torch import nn
-
 from dovetail.checkpoint.format import encode
 from dovetail.checkpoint.saver import Saver
 from dovetail.monitor.memory import MemoryBudget
@@ -107,9 +105,8 @@ class Session:
             self._loop.look_up()
         state.epoch, state.batch = state.epoch + 1, 0
         self._validation, self._ended = {}, False
-        for part in (run.parts.model, run.parts.loss):
-            if isinstance(part, nn.Module):
-                part.train()
+        for module in run.parts.modules().values():
+            module.train()
         run.hooks.dovetail_epoch_start(run=run, epoch=state.epoch)
         self._loop.tape.start_interval()
         self._interval, self._epoch_time = Stopwatch(), Stopwatch()

@@ -66,6 +66,10 @@ class Stop:
         """What a resumed run shall still do of it: a signal, or the budget, ended only the process."""
         return self.earlier if self.at_once else self
 
+    def overtakes(self, standing: Stop | None) -> bool:
+        """Say whether it counts although ``standing`` was there first: only a signal does, over one that can wait."""
+        return standing is None or (self.status == "interrupted" and not standing.at_once)
+
     @property
     def at_once(self) -> bool:
         """Whether only a checkpoint is still to be written: no validation, no test."""
