@@ -437,3 +437,64 @@ def test_a_tracker_looks_at_no_value_before_it_is_asked() -> None:
 
     for _ in range(2):
         tracker.update(torch.zeros(4, 3, device="meta"), torch.zeros(4, dtype=torch.int64, device="meta"))
+
+
+# --- by a column ------------------------------------------------------------------------------------------------
+
+
+@given(drawn, st.lists(st.sampled_from([0, 1, 2.5]), min_size=18, max_size=18), st.booleans())
+def test_a_column_tells_groups_apart(data: Drawn, values: list[float], as_words: bool) -> None:
+    """Each value of a column, a number or a word, has the matrix of its own samples."""
+    metric, expected, place = ConfusionMatrix(by="load"), {}, 0
+    for logits, labels, mask in data.batches:
+        column = values[place : place + len(labels)]
+        place += len(labels)
+        meta: Any = [f"{one:g}" for one in column] if as_words else torch.tensor(column)
+        batch: Any = {"targets": labels, "meta": {"load": meta}}
+        metric.update(ModelOutput(logits), batch if mask is None else {**batch, "mask": mask})
+        kept = (labels != -100) & (torch.ones_like(labels, dtype=torch.bool) if mask is None else mask)
+        for value in set(column):
+            rows = kept & torch.tensor([one == value for one in column]).reshape(-1, *[1] * (labels.ndim - 1))
+            table = compute_confusion_matrix(logits.argmax(1)[rows], labels[rows], data.classes)
+            expected[value] = expected.get(value, np.zeros((data.classes, data.classes), int)) + table
+    figures = metric.compute()
+
+    names = {f"confusion_matrix_load_{value:g}": table for value, table in sorted(expected.items())}
+    assert [*figures] == ["confusion_matrix", *names]
+    assert all(figures[name] == table.tolist() for name, table in names.items())
+
+
+def test_numbers_of_a_column_are_grouped() -> None:
+    """Between edges, the lower one belonging to the group; groups come in their order."""
+    metric = ConfusionMatrix(by="rpm", edges=[10.0, 200.0])
+    meta: Any = {"rpm": torch.tensor([200.0, 10.0, 9.9, 199.9])}
+    metric.update(ModelOutput(torch.eye(2)[[0, 0, 1, 0]]), {"targets": torch.tensor([0, 1, 1, 1]), "meta": meta})
+
+    assert [*metric.compute().items()] == [
+        ("confusion_matrix", [[1, 0], [2, 1]]),
+        ("confusion_matrix_rpm_below_10", [[0, 0], [0, 1]]),
+        ("confusion_matrix_rpm_10_to_200", [[0, 0], [2, 0]]),
+        ("confusion_matrix_rpm_from_200", [[1, 0], [0, 0]]),
+    ]
+
+
+@pytest.mark.parametrize(
+    "meta, said",
+    [
+        ({"speed": torch.zeros(30)}, "no column of the batch's meta, it carries speed"),
+        ({}, "it carries none"),
+        ({"load": torch.arange(30)}, "more than 24 values; set edges"),
+    ],
+)
+def test_a_column_that_cannot_be_used_is_named(meta: Any, said: str) -> None:
+    """One that the batch does not carry, or has too many values."""
+    metric = ConfusionMatrix(by="load")
+    with pytest.raises(ValueError, match=said):
+        metric.update(ModelOutput(torch.zeros(30, 2)), {"targets": torch.zeros(30, dtype=torch.int64), "meta": meta})
+
+
+@pytest.mark.parametrize("options", [{"edges": [1.0]}, {"by": "a", "edges": [2.0, 1.0]}, {"by": "a", "edges": [1, 1]}])
+def test_edges_rise_along_a_column(options: Any) -> None:
+    """Edges that do not, or that divide no column, are refused when the metric is built."""
+    with pytest.raises(ValueError, match="edges"):
+        ConfusionMatrix(**options)

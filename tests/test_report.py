@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dovetail.track.charts import Curve, line_chart, smooth, thin
-from dovetail.track.confusion import class_names, draw, find_matrix, per_class
+from dovetail.track.confusion import class_names, draw, find_matrices, per_class
 from dovetail.track.report import write_report
 from dovetail.track.runs import Point, RunLookupError
 from dovetail.track.scale import fit, tick_label
@@ -245,17 +245,36 @@ def test_classes_are_counted_right():
 @pytest.mark.parametrize(
     "value,expected",
     [
-        ({"confusion_matrix": [[1, 2], [3, 4]]}, [[1, 2], [3, 4]]),
-        ({"a": [[1.0, 2.0], [3.0, 4.0]]}, [[1, 2], [3, 4]]),
-        ({"a": [[1, 2], [3]]}, None),
-        ({"a": [[1, -2], [3, 4]]}, None),
-        ({"a": [[0.5, 2], [3, 4]]}, None),
-        ({"a": [1, 2], "b": "x", "c": [[1]]}, None),
+        ({"confusion_matrix": [[1, 2], [3, 4]]}, {"confusion_matrix": [[1, 2], [3, 4]]}),
+        (
+            {"a": [[1.0, 2.0], [3.0, 4.0]], "b": 1, "c": [[0, 0], [0, 1]]},
+            {"a": [[1, 2], [3, 4]], "c": [[0, 0], [0, 1]]},
+        ),
+        ({"a": [[1, 2], [3]]}, {}),
+        ({"a": [[1, -2], [3, 4]]}, {}),
+        ({"a": [[0.5, 2], [3, 4]]}, {}),
+        ({"a": [1, 2], "b": "x", "c": [[1]]}, {}),
     ],
 )
-def test_the_matrix_is_found_among_the_figures(value, expected):
+def test_matrices_are_found_among_the_figures(value, expected):
     """A square table of counts is a confusion matrix; nothing else is."""
-    assert expected == find_matrix(value)
+    assert expected == find_matrices(value)
+
+
+def test_groups_of_samples_have_a_matrix_each(tmp_path):
+    """Each is named and says how much of it was right; a table of another metric is none of them."""
+    figures = {
+        "test_confusion_matrix": [[5, 1], [2, 4]],
+        "test_confusion_matrix_load_0": [[5, 0], [0, 3]],
+        "test_confusion_matrix_load_3": [[0, 1], [2, 1]],
+        "test_other": [[9, 9], [9, 9]],
+    }
+    text, tree = read(write_report(write_run(tmp_path, test=figures, data={})))
+
+    assert [one.text for one in tree.findall(".//{*}h3")] == ["load 0", "load 3"]
+    assert "100.00 % of 8 samples right" in words(tree)
+    assert "25.00 % of 4 samples right" in words(tree)
+    assert text.count('aria-label="Confusion matrix"') == 3
 
 
 def test_names_that_do_not_fit_the_matrix_are_not_used():

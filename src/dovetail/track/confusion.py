@@ -10,6 +10,8 @@ from attrs import frozen
 from dovetail.track.markup import escape
 from dovetail.track.runs import number
 
+Matrix = list[list[int]]
+
 #: Classes up to which the matrix is drawn; beyond, only the table of classes says anything.
 MOST_DRAWN: Final = 40
 _MOST_COUNTED: Final = 20  # classes up to which each cell shows its count
@@ -32,19 +34,20 @@ class ClassFigures:
     mistaken_for: tuple[str, int] | None
 
 
-def find_matrix(figures: Mapping[str, Any]) -> list[list[int]] | None:
-    """Return the first square table of whole numbers among ``figures``, or None."""
-    for value in figures.values():
-        if (
-            isinstance(value, list)
-            and len(value) > 1
-            and all(isinstance(row, list) and len(row) == len(value) for row in value)
-            and all(
-                (cell := number(one)) is not None and cell >= 0 and cell.is_integer() for row in value for one in row
-            )
-        ):
-            return [[int(cell) for cell in row] for row in value]
-    return None
+def find_matrices(figures: Mapping[str, Any]) -> dict[str, Matrix]:
+    """Return the square tables of whole numbers among ``figures``, by name."""
+    return {
+        name: [[int(cell) for cell in row] for row in value] for name, value in figures.items() if _is_matrix(value)
+    }
+
+
+def _is_matrix(value: object) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) > 1
+        and all(isinstance(row, list) and len(row) == len(value) for row in value)
+        and all((cell := number(one)) is not None and cell >= 0 and cell.is_integer() for row in value for one in row)
+    )
 
 
 def class_names(matrix: Sequence[Sequence[int]], names: object) -> list[str]:

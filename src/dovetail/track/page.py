@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 from dovetail.config.notation import NONE, inline
-from dovetail.track.confusion import MOST_DRAWN, ClassFigures, class_names, draw, per_class
+from dovetail.track.confusion import MOST_DRAWN, ClassFigures, Matrix, class_names, draw, per_class
 from dovetail.track.markup import escape
 from dovetail.track.runs import RESOLVED, RunRecord, flat, number, table
 from dovetail.track.words import duration, figure, plural, rate, share
@@ -158,7 +158,35 @@ def figures_table(run: RunRecord) -> str:
     )
 
 
-def confusion_section(matrix: Sequence[Sequence[int]], names: object) -> str:
+def confusion_sections(matrices: Mapping[str, Matrix], names: object) -> str:
+    """Return the confusion matrix of the test split, how each class fared, and the matrices of groups of samples.
+
+    Those of groups are called as the first one is, and have the group after it:
+    ``test_confusion_matrix_load_3``.
+    """
+    if not matrices:
+        return ""
+    (first, matrix), *others = matrices.items()
+    groups = {
+        name.removeprefix(f"{first}_"): one
+        for name, one in others
+        if name.startswith(f"{first}_") and len(one) == len(matrix) <= MOST_DRAWN
+    }
+    return _confusion_section(matrix, names) + (_groups_section(groups, names) if groups else "")
+
+
+def _groups_section(groups: Mapping[str, Matrix], names: object) -> str:
+    """Return a confusion matrix for each group of samples, and how many of it were right."""
+    cards = []
+    for name, matrix in groups.items():
+        total, right = sum(map(sum, matrix)), sum(row[place] for place, row in enumerate(matrix))
+        spoken = escape(name.replace("_", " "))
+        of = f"{share('accuracy', right / total)} of {plural(total, 'sample')} right" if total else "no samples"
+        cards.append(card(f'<h3>{spoken}</h3><p class="muted">{of}</p>{draw(matrix, class_names(matrix, names))}'))
+    return f'<h2>Groups, on the test split</h2><div class="charts">{"".join(cards)}</div>'
+
+
+def _confusion_section(matrix: Matrix, names: object) -> str:
     """Return the confusion matrix of the test split and how each class fared."""
     known = class_names(matrix, names)
     classes = per_class(matrix, known)

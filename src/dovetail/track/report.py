@@ -15,11 +15,11 @@ from typing import Final
 
 from dovetail.storage.atomic import write_atomic
 from dovetail.track.charts import Curve, Role, line_chart
-from dovetail.track.confusion import find_matrix
+from dovetail.track.confusion import find_matrices
 from dovetail.track.markup import escape
 from dovetail.track.page import (
     card,
-    confusion_section,
+    confusion_sections,
     environment_section,
     figures_table,
     header,
@@ -65,7 +65,7 @@ def _write(path: Path, text: str) -> None:
 def render(run: RunRecord, charts: Mapping[str, str], pictures: Sequence[str] = ()) -> str:
     """Return the report as HTML that is well-formed XML too."""
     test = table(run.data.get("test"))
-    matrix = find_matrix(test)
+    names = table(run.data.get("data")).get("class_names")
     title = escape(f"{run.name} · {run.id}")
     sections = [
         header(run),
@@ -73,7 +73,7 @@ def render(run: RunRecord, charts: Mapping[str, str], pictures: Sequence[str] = 
         f'<h2>Curves</h2><div class="charts">{"".join(map(card, charts.values()))}</div>' if charts else "",
         f'<h2>Pictures</h2><div class="charts">{"".join(map(card, pictures))}</div>' if pictures else "",
         figures_table(run),
-        confusion_section(matrix, table(run.data.get("data")).get("class_names")) if matrix else "",
+        confusion_sections(find_matrices(test), names),
         settings_section(read_config(run.folder), table(run.data.get("origins"))),
         environment_section(run),
         reproduce_section(run),
