@@ -214,26 +214,8 @@ def test_pictures_of_the_solution(tmp_path):
     page = (folder / "report.html").read_text(encoding="utf-8")
 
     assert sorted(path.name for path in (folder / "pictures").iterdir()) == ["pde-1-solution.svg", "pde-2-error.svg"]
-    assert 'aria-label="absolute error, powers of ten"' in page
-
-
-def test_a_picture_shows_its_values():
-    """Dark where values are small and bright where they are large, rows from the bottom up, with the range beside."""
-    import numpy as np
-
-    from dovetail_signals.pinn.heat_map import heat_map
-
-    drawn = heat_map(
-        "a <b>", np.array([[0.0, 1.0], [1.0, 2.5]]), np.array([0.0, 3.0]), np.array([5.0, 6.0]), ("x", "t")
-    )
-
-    assert "a &lt;b&gt;" in drawn
-    assert '<path fill="#00224e" d="M52.0 154.0h' in drawn
-    assert '<path fill="#fee838" d="M257.0 34.0h' in drawn
-    assert ">2.5</text>" in drawn
-    assert (
-        len(heat_map("large", np.random.default_rng(0).random((500, 900)), *2 * [np.arange(9.0)], ("x", "t"))) < 2**20
-    )
+    assert 'aria-label="solution"' in page
+    assert 'aria-label="absolute error"' in page
 
 
 def test_equations_have_sources():

@@ -134,7 +134,7 @@ def _names(shown: Sequence[str], left: float, cell: float) -> list[str]:
 
 
 def _slanted(shown: Sequence[str], cell: float) -> bool:
-    return max(map(len, shown)) * 8.5 > cell
+    return max(map(len, shown)) * 10 > cell
 
 
 def _shade(share: float) -> float:

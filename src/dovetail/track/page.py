@@ -161,8 +161,8 @@ def figures_table(run: RunRecord) -> str:
 def confusion_sections(matrices: Mapping[str, Matrix], names: object) -> str:
     """Return the confusion matrix of the test split, how each class fared, and the matrices of groups of samples.
 
-    Those of groups are called as the first one is, and have the group after it:
-    ``test_confusion_matrix_load_3``.
+    Those of groups are called as the first one is, and have the group after it: ``test_confusion_matrix_load_3``. Where
+    there is one group only, it is everything.
     """
     if not matrices:
         return ""
@@ -172,7 +172,7 @@ def confusion_sections(matrices: Mapping[str, Matrix], names: object) -> str:
         for name, one in others
         if name.startswith(f"{first}_") and len(one) == len(matrix) <= MOST_DRAWN
     }
-    return _confusion_section(matrix, names) + (_groups_section(groups, names) if groups else "")
+    return _confusion_section(matrix, names) + (_groups_section(groups, names) if len(groups) > 1 else "")
 
 
 def _groups_section(groups: Mapping[str, Matrix], names: object) -> str:

@@ -232,3 +232,18 @@ def dovetail_losses() -> Iterator[Component]:
         traits=(*_PHYSICS, "signal_gradient"),
         example=_FREQUENCIES,
     )
+
+
+@hookimpl
+def dovetail_callbacks() -> Iterator[Component]:
+    """Offer pictures for the report."""
+    yield Component(
+        "signals.spectrogram_picture",
+        "dovetail_signals.pictures.spectrogram:SpectrogramPicture",
+        summary="Draw spectrograms, masks included, as the network is trained on them, into the report.",
+    )
+    yield Component(
+        "signals.envelope_picture",
+        "dovetail_signals.pictures.envelope:EnvelopePicture",
+        summary="Draw each class's envelope spectrum with a bearing's fault frequencies into the report.",
+    )

@@ -55,12 +55,17 @@ def mel_filters(n_fft: int, n_mels: int, sample_rate: float, low_hz: float, high
     """
     if not 0 <= low_hz < high_hz <= sample_rate / 2:
         raise ValueError(f"needs 0 ≤ low_hz < high_hz ≤ {sample_rate / 2:g}, got {low_hz:g} and {high_hz:g}")
-    low, high = (2595 * math.log10(1 + hz / 700) for hz in (low_hz, high_hz))
-    tops = 700 * (10 ** (torch.linspace(low, high, n_mels + 2, dtype=torch.float64) / 2595) - 1)
+    tops = mel_frequencies(n_mels, low_hz, high_hz)
     bins = torch.arange(n_fft // 2 + 1, dtype=torch.float64) * sample_rate / n_fft
     rise = (bins - tops[:-2, None]) / (tops[1:-1] - tops[:-2])[:, None]
     fall = (tops[2:, None] - bins) / (tops[2:] - tops[1:-1])[:, None]
     return torch.minimum(rise, fall).clamp_min(0).float()
+
+
+def mel_frequencies(n_mels: int, low_hz: float, high_hz: float) -> Tensor:
+    """Return ``n_mels`` frequencies in Hz between two others, evenly spaced on the mel scale: [n_mels + 2] float64."""
+    low, high = (2595 * math.log10(1 + hz / 700) for hz in (low_hz, high_hz))
+    return 700 * (10 ** (torch.linspace(low, high, n_mels + 2, dtype=torch.float64) / 2595) - 1)
 
 
 def decibels(power: Tensor) -> Tensor:

@@ -31,6 +31,10 @@ class _Representation:
         """Return the representation of signals [N, channels, time]."""
         raise NotImplementedError
 
+    def row_hz(self, sample_rate: float) -> Tensor | None:  # noqa: ARG002 (some know it by themselves)
+        """Return the frequency of each row of a spectrogram in Hz, or None for what is no spectrogram."""
+        return None
+
     def transform_batch(self, batch: Batch, draws: Draws) -> Batch:  # noqa: ARG002 (the form of every transform)
         """Return the batch with its signals represented; ValueError where its inputs are no signals."""
         return {**batch, "inputs": self.represent(signals_of(batch))}
@@ -69,6 +73,10 @@ class STFT(_Representation):
         power = representations.stft_power(signals, n_fft=self._n_fft, hop=self._hop)
         return _decibels(power, standardize=self._standardize)
 
+    def row_hz(self, sample_rate: float) -> Tensor:
+        """Return the frequency of each row in Hz."""
+        return torch.arange(self._n_fft // 2 + 1) * (sample_rate / self._n_fft)
+
 
 @final
 class LogMel(_Representation):
@@ -99,13 +107,19 @@ class LogMel(_Representation):
         standardize: bool = True,
     ) -> None:
         self._n_fft, self._hop, self._standardize = n_fft, hop or max(1, n_fft // 4), standardize
-        self._filters = representations.mel_filters(n_fft, n_mels, sample_rate, low_hz, high_hz or sample_rate / 2)
+        high = high_hz or sample_rate / 2
+        self._filters = representations.mel_filters(n_fft, n_mels, sample_rate, low_hz, high)
+        self._hz = representations.mel_frequencies(n_mels, low_hz, high)[1:-1]
 
     def represent(self, signals: Tensor) -> Tensor:
         """Return [N, channels, n_mels, times]; ValueError where a signal is shorter than a window."""
         power = representations.stft_power(signals, n_fft=self._n_fft, hop=self._hop)
         mel = self._filters.to(power.device, power.dtype) @ power
         return _decibels(mel, standardize=self._standardize)
+
+    def row_hz(self, sample_rate: float) -> Tensor:  # noqa: ARG002 (it knows its own)
+        """Return the frequency of each row in Hz: where its filter is highest."""
+        return self._hz
 
 
 @final
@@ -150,6 +164,10 @@ class CWT(_Representation):
             signals, frequencies=self._frequencies, sample_rate=self._rate, cycles=self._cycles, hop=self._hop
         )
         return _decibels(power, standardize=self._standardize)
+
+    def row_hz(self, sample_rate: float) -> Tensor:  # noqa: ARG002 (it knows its own)
+        """Return the frequency of each row in Hz."""
+        return self._frequencies
 
 
 @final
@@ -217,15 +235,16 @@ class MultiTFR:
     def __init__(self, *, representations: dict[str, Transform]) -> None:
         if not representations:
             raise ValueError("representations is empty: name at least one")
-        self._parts: dict[str, Any] = dict(representations)
-        for name, one in self._parts.items():
+        #: By name.
+        self.parts: dict[str, Any] = dict(representations)
+        for name, one in self.parts.items():
             if not hasattr(one, "represent"):
                 raise ValueError(f"representations.{name}: {type(one).__name__} is no representation of signals")
 
     def transform_batch(self, batch: Batch, draws: Draws) -> Batch:  # noqa: ARG002 (the form of every transform)
         """Return the batch with a dict of representations as its inputs."""
         signals = signals_of(batch)
-        return {**batch, "inputs": {name: one.represent(signals) for name, one in self._parts.items()}}
+        return {**batch, "inputs": {name: one.represent(signals) for name, one in self.parts.items()}}
 
 
 def _decibels(power: Tensor, *, standardize: bool) -> Tensor:

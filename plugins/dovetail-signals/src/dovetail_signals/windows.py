@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Self, final
 
 import numpy as np
@@ -74,6 +74,12 @@ class WindowSamples:
         return self.signal.shape[0], self.window
 
     @property
+    def sample_rate(self) -> float:
+        """In Hz."""
+        begin, end = self.spans[0]
+        return float(self.window / (end - begin))
+
+    @property
     def targets(self) -> Array:
         """The targets as a 1-d array."""
         return self.target_values.reshape(len(self)).numpy()
@@ -105,6 +111,17 @@ class WindowSamples:
         if self.meta:
             batch["meta"] = {name: _as_meta(self.columns[name][indices]) for name in self.meta}
         return batch
+
+    def stretches(self) -> Iterator[tuple[int, torch.Tensor]]:
+        """Yield the longest stretch of each recording that its windows cover: its first window, [channels, length]."""
+        for name in dict.fromkeys(self.groups):
+            of = np.flatnonzero(self.groups == name)
+            of = of[np.argsort(self.starts[of])]
+            starts = self.starts[of]
+            pieces = np.split(of, np.flatnonzero(np.diff(starts) > self.window) + 1)
+            longest = max(pieces, key=lambda piece: self.starts[piece[-1]] - self.starts[piece[0]])
+            first, last = self.starts[longest[[0, -1]]]
+            yield int(longest[0]), self.signal[:, first : last + self.window]
 
     def subset(self, indices: Indices) -> Self:
         """Return a dataset of the samples at ``indices``, in that order, on the same signal."""

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from dovetail import Outcome, Run
-from dovetail_signals.pinn.heat_map import Array, heat_map
+from dovetail_signals.pictures.drawing import Array, Axis
+from dovetail_signals.pictures.heat_map import heat_map
 from dovetail_signals.pinn.points import PointSamples
 
 _AT_ONCE: Final = 50_000  # points
@@ -29,17 +30,19 @@ class SolutionMap:
         samples = None if loader is None else loader.dataset
         if outcome.status == "failed" or not isinstance(samples, PointSamples) or len(samples.axes) != 2:  # noqa: PLR2004 (a plane)
             return
-        rows, columns = (one.numpy() for one in samples.axes.values())
-        names = (samples.problem.coordinates[0], samples.problem.coordinates[1])
+        rows, columns = (
+            Axis.through(name, one.double().numpy())
+            for name, one in zip(samples.problem.coordinates, samples.axes.values(), strict=True)
+        )
         found = self._solve(run, samples.inputs)
         length = samples.problem.unknowns > 1
         error = self._on_grid((found - samples.values).abs(), samples)
         decades = np.log10(np.maximum(error, max(_SHOWN * float(error.max()), np.finfo(float).tiny)))
-        for name, title, values in (
-            ("pde-1-solution", "length of the solution" if length else "solution", self._on_grid(found, samples)),
-            ("pde-2-error", f"{'length of the' if length else 'absolute'} error, powers of ten", decades),
-        ):
-            run.store.add_picture(name, heat_map(title, values, rows, columns, names))
+        solution = "length of the solution" if length else "solution"
+        solved = heat_map(solution, self._on_grid(found, samples), rows, columns)
+        run.store.add_picture("pde-1-solution", solved)
+        off = "length of the error" if length else "absolute error"
+        run.store.add_picture("pde-2-error", heat_map(off, decades, rows, columns, powers=True))
 
     @staticmethod
     @torch.no_grad()

@@ -1,0 +1,77 @@
+"""Spectra of several classes one above the other, with lines where something is to be expected."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+from attrs import frozen
+
+from dovetail_signals.pictures.drawing import WIDTH, Array, Axis, below, picture
+
+_LEFT, _RIGHT, _TOP = 8.0, WIDTH - 10.0, 62.0
+_HIGH: Final = 78.0  # of a row
+_NAME: Final = 20.0  # of that, room for its name
+_COLUMNS: Final = 500  # to which spectra are thinned, each the highest of its share
+
+
+@frozen
+class Marks:
+    """Lines of one kind: a frequency and its multiples."""
+
+    name: str
+    places: Sequence[float]
+    #: A colour of the report, such as ``train``.
+    colour: str
+
+
+def stacked_spectra(title: str, spectra: Mapping[str, Array], axis: str, end: float, marks: Sequence[Marks]) -> str:
+    """Return a picture of spectra, each scaled by its own highest value.
+
+    Args:
+        title: what is shown; also the picture's accessible name.
+        spectra: by the name of a class, ``[values]`` at even distances from 0 to ``end``.
+        axis: what is from left to right, and in which unit.
+        end: where it ends.
+        marks: lines through all of them.
+    """
+    bottom = _TOP + _HIGH * len(spectra)
+    parts = [_legend(marks)]
+    for one in marks:
+        for number, place in enumerate(one.places, start=1):
+            x = _LEFT + place / end * (_RIGHT - _LEFT)
+            which = f"{number} × {one.name}" if number > 1 else one.name
+            parts.append(
+                f'<g><title>{html.escape(which)} = {place:.3g}</title><path d="M{x:.1f} {_TOP:g}V{bottom:g}"'
+                f' style="stroke: var(--{one.colour}); stroke-width: 1.5; stroke-dasharray: 4 3"/></g>'
+            )
+    for row, (name, values) in enumerate(spectra.items()):
+        base = _TOP + (row + 1) * _HIGH
+        parts.append(f'<path d="M{_LEFT:g} {base:g}H{_RIGHT:g}" style="stroke: var(--line)"/>')
+        parts.append(_line(values, base))
+        # Its own ground keeps the lines from running through the words.
+        parts.append(
+            f'<text class="name" x="{_RIGHT:g}" y="{base - _HIGH + 16:.1f}" style="text-anchor: end; font-size: 13px;'
+            f' paint-order: stroke; stroke: var(--card); stroke-width: 5px">{html.escape(name)}</text>'
+        )
+    return picture(title, bottom + 50, [*parts, *below(Axis.linear(axis, 0, end, 8), _LEFT, _RIGHT, bottom)])
+
+
+def _legend(marks: Sequence[Marks]) -> str:
+    spans = "".join(
+        f'<tspan dx="{14 if number else 0}" style="fill: var(--{one.colour})">┅</tspan>'
+        f"<tspan> {html.escape(one.name)} {one.places[0]:.3g}</tspan>"
+        for number, one in enumerate(marks)
+    )
+    return f'<text class="legend" x="8" y="42">{spans}</text>'
+
+
+def _line(values: Array, base: float) -> str:
+    fine = np.interp(np.linspace(0, len(values) - 1, 8 * _COLUMNS), range(len(values)), values)
+    highest = fine.reshape(_COLUMNS, 8).max(axis=1)
+    heights = highest / (highest.max() or 1.0) * (_HIGH - _NAME)
+    step = (_RIGHT - _LEFT) / _COLUMNS
+    points = "L".join(f"{_LEFT + (at + 0.5) * step:.1f} {base - height:.1f}" for at, height in enumerate(heights))
+    return f'<path d="M{points}" style="fill: none; stroke: var(--ink); stroke-width: 1.3; stroke-linejoin: round"/>'
