@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
+from collections import Counter
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dovetail.checkpoint.copier import Copier
 from dovetail.checkpoint.format import read_checkpoint
@@ -70,7 +74,7 @@ def save(manager, step):
 
 def test_a_copy_is_a_checkpoint(store, manager, tmp_path):
     """It can be read where it lies; adding one does not wait for the store."""
-    copier = Copier(store, "run/1")
+    copier = Copier(store, "run/1", manager.retention)
     copier.add(save(manager, 1))
     copier.add(save(manager, 2))
     assert store.list() == []
@@ -87,7 +91,7 @@ def test_a_store_that_fails_is_tried_again(store, manager):
     """From the first file on, until it works."""
     store.opened.set()
     store.refusals = 3
-    copier = Copier(store, "a", waits=(0.01,) * 5)
+    copier = Copier(store, "a", manager.retention, waits=(0.01,) * 5)
     copier.add(save(manager, 1))
 
     assert copier.close(30) == []
@@ -99,7 +103,7 @@ def test_a_store_that_stays_down_is_told_of(store, manager):
     """After all tries, with its own words; the next checkpoint gets its chance."""
     store.opened.set()
     store.refusals = 3
-    copier = Copier(store, "a", waits=(0.01, 0.01))
+    copier = Copier(store, "a", manager.retention, waits=(0.01, 0.01))
     copier.add(save(manager, 1))
     copier.add(save(manager, 2))
 
@@ -111,7 +115,7 @@ def test_a_store_that_stays_down_is_told_of(store, manager):
 
 def test_the_end_waits_only_so_long(store, manager):
     """A store that hangs does not keep the process; what has no copy is named."""
-    copier = Copier(store, "a")
+    copier = Copier(store, "a", manager.retention)
     copier.add(save(manager, 1))
     copier.add(save(manager, 2))
 
@@ -122,17 +126,103 @@ def test_the_end_waits_only_so_long(store, manager):
 
 def test_what_was_pruned_before_its_turn_is_left_out(store, manager):
     """No failure, and nothing half is left behind."""
-    copier = Copier(store, "a", waits=(0.01,))
+    copier = Copier(store, "a", manager.retention, waits=(0.01,))
     for step in (1, 2, 3, 4, 5):
         copier.add(save(manager, step))
     store.opened.set()
 
     assert copier.close(30) == []
-    kept = {one.path.name for one in manager.list()}
-    copied = {key.split("/")[1] for key in store.list()}
-    assert kept <= copied
-    for name in copied:
-        assert len(store.list(f"a/{name}/")) == 4
+    assert names(store) == {one.path.name: 4 for one in manager.list()}
+
+
+def names(store, prefix="a"):
+    """Return the checkpoints that a store has files of, and how many files each has."""
+    return dict(Counter(key.split("/")[1] for key in store.list(f"{prefix}/")))
+
+
+def values_saved(manager, copier, values, first=1):
+    """Save a checkpoint for each value, and copy it."""
+    for step, value in enumerate(values, start=first):
+        copier.add(manager.save(step, 1, {"val_loss": value}, {"model": {"w": torch.ones(3)}}).path)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    values=st.lists(st.sampled_from([0.1, 0.2, 0.3, float("nan")]), min_size=1, max_size=7),
+    keep_best=st.integers(0, 2),
+    keep_last=st.integers(1, 3),
+    restart=st.integers(0, 7),
+)
+def test_the_copies_are_kept_by_the_same_rules(tmp_path_factory, values, keep_best, keep_last, restart):
+    """Once all are copied, both places have the same checkpoints; also if the process was another one in between."""
+    folder = tmp_path_factory.mktemp("copies")
+    store = LocalStorage(path=folder / "store")
+    manager = CheckpointManager(folder / "checkpoints", keep_best=keep_best, keep_last=keep_last)
+    for first, some in ((0, values[:restart]), (restart, values[restart:])):
+        copier = Copier(store, "a", manager.retention)
+        for step, value in enumerate(some, start=first + 1):
+            values_saved(manager, copier, [value], step)
+            while copier.busy:
+                time.sleep(0.001)
+        assert copier.close(30) == []
+
+    assert names(store) == {one.path.name: 4 for one in manager.list()}
+
+
+def test_nothing_is_removed_before_a_newer_copy_is_complete(store, manager, tmp_path):
+    """Losing all that is on the first disk loses no copy, and a store that is down keeps what it has."""
+    store.opened.set()
+    copier = Copier(store, "a", manager.retention, waits=(0.01,))
+    values_saved(manager, copier, [0.3, 0.2])
+    assert copier.close(30) == []
+    shutil.rmtree(manager.directory)
+
+    store.refusals = 2
+    manager = CheckpointManager(tmp_path / "checkpoints", keep_best=0, keep_last=1)
+    copier = Copier(store, "a", manager.retention, waits=(0.01,))
+    values_saved(manager, copier, [0.4], first=3)
+    assert [one.name for one in copier.close(30)] == ["step-00000003"]
+    assert names(store) == {"step-00000001": 4, "step-00000002": 4}
+
+    copier = Copier(store, "a", manager.retention, waits=(0.01,))
+    values_saved(manager, copier, [0.5], first=4)
+    assert copier.close(30) == []
+    assert names(store) == {"step-00000004": 4}
+
+
+def test_what_a_killed_process_began_to_copy_goes_with_the_old_ones(manager, tmp_path):
+    """What has no manifest is no checkpoint, and what is no checkpoint's is left alone."""
+    store = LocalStorage(path=tmp_path / "store")
+    store.put("a/step-00000001/model.safetensors", b"begun")
+    store.put("a/step-00000009/model.safetensors", b"begun")
+    store.put("a/notes.txt", b"mine")
+    store.put("b/step-00000001/model.safetensors", b"another's")
+    copier = Copier(store, "a", manager.retention)
+    values_saved(manager, copier, [0.3, 0.2, 0.1])
+
+    assert copier.close(30) == []
+    assert names(store) == {"step-00000002": 4, "step-00000003": 4, "step-00000009": 1, "notes.txt": 1}
+    assert store.list("b/") == ["b/step-00000001/model.safetensors"]
+
+
+class Keeping(Unsteady):
+    """A store that removes nothing."""
+
+    def delete(self, key):
+        """Refuse."""
+        raise OSError(f"{key} is locked")
+
+
+def test_a_store_that_removes_nothing_costs_no_copy(manager, tmp_path, caplog):
+    """It is said in the log, and the copies go on."""
+    store = Keeping(tmp_path / "store")
+    store.opened.set()
+    copier = Copier(store, "a", manager.retention)
+    values_saved(manager, copier, [0.3, 0.2, 0.1, 0.0])
+
+    assert copier.close(30) == []
+    assert len(names(store)) == 4
+    assert "a/step-00000001/manifest.json is locked" in caplog.text
 
 
 class Alerts:

@@ -63,6 +63,36 @@ def test_a_killed_process_leaves_no_lock_even_if_its_children_live(tmp_path):
         process.communicate()
 
 
+DIE = """\
+import ctypes, os, signal, sys, time
+from pathlib import Path
+from dovetail.track.lock import FolderLock
+
+lock = FolderLock(Path(sys.argv[1]))
+if ctypes.CDLL(None).fork():  # not Python's, whose hooks run in the child: as far as a child gets that is dying
+    os.kill(os.getpid(), signal.SIGKILL)
+time.sleep(float(sys.argv[2]))
+os._exit(0)
+"""
+
+
+def test_a_child_that_has_not_let_go_yet_is_waited_for(tmp_path):
+    """A kill in the midst of a fork leaves a child that holds the lock for a moment, though the holder is gone."""
+    assert subprocess.run([sys.executable, "-c", DIE, tmp_path, "0.3"], check=False).returncode == -signal.SIGKILL
+    assert json.loads((tmp_path / ".lock").read_text(encoding="utf-8"))["pid"]
+
+    FolderLock(tmp_path).release()
+
+
+def test_a_child_that_stays_is_not_waited_for_long(tmp_path):
+    """Then the folder is refused after all, with what is known of its holder."""
+    subprocess.run([sys.executable, "-c", DIE, tmp_path, "5"], check=False)
+    pid = json.loads((tmp_path / ".lock").read_text(encoding="utf-8"))["pid"]
+
+    with pytest.raises(LockedError, match=f"pid {pid} "):
+        FolderLock(tmp_path)
+
+
 def test_a_folder_is_free_again_when_it_is_released(tmp_path):
     """Twice in one process is refused as well; afterwards nothing is in the way."""
     first = FolderLock(tmp_path)

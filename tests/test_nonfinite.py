@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from dovetail.checkpoint.format import read_checkpoint
 from dovetail.config.diagnostics import ConfigError
 from dovetail.data.split import Splits
 from dovetail.losses.result import LossResult
@@ -199,6 +200,91 @@ def test_a_gradient_that_is_no_number_names_its_parameter(tmp_path, policy):
     assert outcome.status == ("failed" if policy == "stop" else "completed")
     assert len(messages) == (1 if policy == "stop" else 2)
     assert all("the gradients of scale are not finite" in one for one in messages)
+
+
+class RootLater(Root):
+    """The same, in the third batch that it trains on only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches = 0
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Add a root of zero once."""
+        self.batches += self.training
+        return super().forward(inputs) if self.batches == 3 and self.training else self.fine(inputs)
+
+
+class Saved:
+    """A callback that keeps what is told of checkpoints, with the weights that each holds."""
+
+    def __init__(self) -> None:
+        self.weights: dict[int, Any] = {}
+
+    def dovetail_checkpoint_saved(self, checkpoint: Any) -> None:
+        """Read it."""
+        self.weights[checkpoint.step] = read_checkpoint(checkpoint.path)["model"]
+
+
+@pytest.mark.parametrize("policy", ["stop", "roll_back"])
+@pytest.mark.parametrize("background", [False, True])
+def test_weights_that_no_loss_has_met_yet_are_looked_at_before_they_are_saved(tmp_path, policy, background):
+    """Nothing measures the gradients, and the loss was finite: the checkpoint after that update would be NaN."""
+    saved, watch = Saved(), Watch()
+    outcome, _ = go(
+        tmp_path,
+        model=RootLater(),
+        data=Splits(blobs(100), blobs(30, seed=1)),
+        training={"max_epochs": 1, "max_grad_norm": None, "nan_policy": policy},
+        checkpoint={"every": {"steps": 1}, "background": background, "keep_last": 9},
+        callbacks={"watch": watch, "saved": saved},
+    )
+    told = outcome.reason if policy == "stop" else watch.alerts[0].message
+
+    assert outcome.status == ("failed" if policy == "stop" else "completed")
+    assert told.startswith("scale became NaN or infinite by update 3 (epoch 1)")
+    assert all(bool(one.isfinite().all()) for weights in saved.weights.values() for one in weights.values())
+    latest = watch.run.checkpoints.latest().step
+    if policy == "stop":
+        assert sorted(saved.weights) == [1, 2]
+        assert latest == 2
+        assert "the checkpoint of update 2 is the last sound one" in told
+    else:
+        assert sorted(saved.weights) == [1, 2, 3, 4, 5, 6, 7]
+        assert watch.weights_are_finite()
+        assert saved.weights[3]["fine.weight"].equal(saved.weights[2]["fine.weight"])
+
+
+class Masked(nn.Module):
+    """A model with a mask of infinities among its buffers, as attention has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = RootLater()
+        self.register_buffer("mask", torch.tensor([0.0, -math.inf]))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Leave the mask alone."""
+        outputs: torch.Tensor = self.inner(inputs)
+        return outputs
+
+
+@pytest.mark.parametrize("policy", ["stop", "skip", "roll_back"])
+def test_a_mask_of_infinities_is_no_fault(tmp_path, policy):
+    """It is saved, and gone back to, as any buffer is."""
+    outcome, watch = go(
+        tmp_path,
+        model=Masked(),
+        data=Splits(blobs(100), blobs(30, seed=1)),
+        training={"max_epochs": 1, "nan_policy": policy},
+        checkpoint={"every": {"steps": 1}},
+    )
+
+    assert [one.type for one in watch.alerts] == {"stop": [], "skip": ["nan_skipped"], "roll_back": ["rolled_back"]}[
+        policy
+    ]
+    assert outcome.status == ("failed" if policy == "stop" else "completed")
+    assert watch.run.checkpoints.latest().step == (2 if policy == "stop" else 7)
 
 
 def test_a_loss_that_is_no_number_but_has_a_gradient_is_left_out_of_the_figures(tmp_path):

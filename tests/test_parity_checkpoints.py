@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,21 @@ def test_a_backup_in_another_folder(tmp_path):
     copy = tmp_path / "drive" / "c" / "step-00000001"
 
     assert manager.load_checkpoint(copy, model, optimizer).epoch == 1
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_model_that_is_no_number_is_not_saved(tmp_path, value):
+    """The weight is named, and the checkpoint before stays the newest."""
+    model, optimizer, _ = parts()
+    manager = CheckpointManager(tmp_path)
+    saved = manager.save_checkpoint(1, {"val_loss": 1.0}, model, optimizer)
+    with torch.no_grad():
+        model.weight[0, 1] = value
+
+    with pytest.raises(ValueError, match="epoch 2: weight became NaN or infinite, so this model is not saved"):
+        manager.save_checkpoint(2, {"val_loss": 0.5}, model, optimizer)
+
+    assert manager.get_latest_checkpoint() == manager.get_best_checkpoint() == saved.path
 
 
 @pytest.mark.parametrize(

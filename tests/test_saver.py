@@ -14,6 +14,7 @@ from dovetail.checkpoint.manifest import FILES
 from dovetail.checkpoint.saver import HostBuffers, Saver
 from dovetail.run import run
 from dovetail.storage.errors import StorageError
+from dovetail.storage.local import LocalStorage
 from small_runs import only_run, small
 
 
@@ -200,3 +201,56 @@ def test_a_run_that_cannot_save_fails_at_once(tmp_path, background):
     assert outcome.status == "failed"
     assert isinstance(outcome.error, StorageError)
     assert "checkpoints: cannot list this" in outcome.reason
+
+
+class Failing:
+    """Fails right after the third update, whose checkpoint is then being written."""
+
+    def dovetail_batch_start(self, step):
+        """Fail when it is the fourth's turn."""
+        if step == 3:
+            raise RuntimeError("broken")
+
+
+def test_a_failing_run_still_tells_of_the_checkpoint_it_was_saving(tmp_path):
+    """Parts, the record and the second copy: all hear of the newest, from which the run is resumed."""
+    watcher = Watcher()
+    config = small(
+        tmp_path / "runs",
+        checkpoint={"every": {"steps": 1}, "background": True, "copy_to": LocalStorage(path=tmp_path / "store")},
+        callbacks={"watcher": watcher, "failing": Failing()},
+    )
+
+    outcome = run(config)
+    folder = only_run(tmp_path / "runs")
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+
+    assert outcome.status == "failed"
+    assert "callbacks.failing failed in dovetail_batch_start" in outcome.reason
+    assert watcher.steps == [1, 2, 3]
+    assert record["checkpoint"] == "checkpoints/step-00000003"
+    assert (tmp_path / "store" / "run" / folder.name / "step-00000003" / "manifest.json").is_file()
+
+
+class FailingListener(Failing):
+    """Fails, and once more when it is told of the checkpoint."""
+
+    def dovetail_checkpoint_saved(self, checkpoint):
+        """Fail."""
+        if checkpoint.step == 3:
+            raise RuntimeError("broken too")
+
+
+def test_who_fails_at_the_news_of_a_checkpoint_hides_no_earlier_failure(tmp_path):
+    """The run's error is the first one; the other parts are told all the same."""
+    watcher = Watcher()
+    config = small(
+        tmp_path,
+        checkpoint={"every": {"steps": 1}, "background": True},
+        callbacks={"failing": FailingListener(), "watcher": watcher},
+    )
+
+    outcome = run(config)
+
+    assert "failed in dovetail_batch_start" in outcome.reason
+    assert watcher.steps == [1, 2, 3]

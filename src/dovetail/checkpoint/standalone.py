@@ -8,9 +8,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from attrs import field, frozen
+from torch import nn
 
 from dovetail.checkpoint.copier import Copier
 from dovetail.checkpoint.errors import CheckpointError
+from dovetail.checkpoint.finite import listed, unsound
 from dovetail.checkpoint.format import read_checkpoint
 from dovetail.checkpoint.listing import Checkpoint, checkpoint_of
 from dovetail.checkpoint.manager import CheckpointManager as Folder
@@ -124,11 +126,15 @@ class CheckpointManager:
             What was saved; None where ``save_interval_epochs`` says that nothing is due.
 
         Raises:
+            ValueError: a weight of the model is NaN or infinite; the message names it. Nothing is saved.
             TypeError: a state holds what cannot be kept; the message names the path to it.
             StorageError: it cannot be written; the checkpoints that were there still are.
         """
         if epoch % self.save_interval_epochs:
             return None
+        spoiled = unsound(model) if isinstance(model, nn.Module) else []
+        if spoiled:
+            raise ValueError(f"epoch {epoch}: {listed(spoiled)} became NaN or infinite, so this model is not saved")
         state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), _METADATA: dict(metadata or {})}
         if scheduler is not None:
             state["scheduler"] = scheduler.state_dict()

@@ -133,3 +133,12 @@ class RunLoop:
             NonFiniteLossError: it says to stop, or there is no going on.
         """
         self._recover(self.tape.take_faults())
+
+    def check_weights(self) -> None:
+        """Do as :meth:`check`, and the same about weights that have become NaN or infinite without either.
+
+        Raises:
+            NonFiniteLossError: the policy says to stop, or there is no going on.
+        """
+        self.check()
+        self._recover.look_at_weights()

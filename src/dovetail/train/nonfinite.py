@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dovetail.checkpoint.errors import CheckpointError
+from dovetail.checkpoint.finite import listed, unsound
 from dovetail.checkpoint.format import read_checkpoint
 from dovetail.data.loader import Loader
 from dovetail.train.errors import NonFiniteLossError
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from dovetail.train.tape import Faults
 
 _logger: Final = logging.getLogger("dovetail.train")
-_NAMED: Final = 5  # so many parameters or samples are named in a message
 
 
 class Recovery:
@@ -47,21 +47,39 @@ class Recovery:
         policy = run.config.training.nan_policy
         what = self._found(faults)
         if policy == "stop":
-            raise self._refusal(f"{what}, so these weights are not saved")
+            raise self._refusal(f"{what}, so these weights are not saved{self._last_sound()}")
         if policy == "skip":
             self._skip(what, faults)
         else:
             self._roll_back(what)
 
+    def look_at_weights(self) -> None:
+        """Act on weights that are NaN or infinite although no loss was, since nothing measured the gradients.
+
+        All processes call it together. It costs a twentieth of saving the weights.
+
+        Raises:
+            NonFiniteLossError: the policy is not to roll back, or nothing else helps.
+        """
+        run = self._run
+        spoiled = [*dict.fromkeys(name for names in run.group.gather(self._unsound()) for name in names)]
+        if not spoiled:
+            return
+        what = f"{listed(spoiled)} became NaN or infinite by update {run.state.step} ({self._place()})"
+        if run.config.training.nan_policy == "roll_back":
+            self._roll_back(what)
+        else:
+            raise self._refusal(f"{what}, so these weights are not saved{self._last_sound()}")
+
     # --- the policies -----------------------------------------------------------------------------------------------
 
     def _skip(self, what: str, faults: Faults) -> None:
         run = self._run
-        spoiled = _not_finite(_tensors_of(run))
+        spoiled = self._unsound()
         if spoiled:
             # Skipping cannot heal them: a batch norm, say, has taken the batch in while it ran forward.
             raise self._refusal(
-                f"{what}, and {_listed(spoiled)} in the model now hold NaN or infinite values, which skipping the "
+                f"{what}, and {listed(spoiled)} in the model now hold NaN or infinite values, which skipping the "
                 'update cannot undo. training.nan_policy = "roll_back" can'
             )
         if run.gradients.norm is None:
@@ -86,7 +104,7 @@ class Recovery:
         )
 
     def _restore(self) -> Any:
-        """Take the weights, and what the optimizer knows, from the last checkpoint that is whole and finite.
+        """Take the weights, and what the optimizer knows, from the last checkpoint that is whole.
 
         Where training is, and so the data to come and the learning rate, stays: the same batches once more would give
         the same end.
@@ -97,9 +115,6 @@ class Recovery:
                 saved = read_checkpoint(checkpoint.path)
             except CheckpointError as error:
                 _logger.warning("passing over a damaged checkpoint: %s", error)
-                continue
-            if _not_finite((name, value) for name, value in saved["model"].items() if isinstance(value, Tensor)):
-                _logger.warning("passing over %s: it holds NaN or infinite weights", checkpoint.path.name)
                 continue
             run.gradients.clear()
             run.parts.model.load_state_dict(saved["model"])
@@ -120,16 +135,27 @@ class Recovery:
         run, state = self._run, self._run.state
         known = [state.batch - 1 - ago for ago in faults.batches] or self._batches_of(faults.updates)
         numbers = sorted({one for one in known if one >= 0})
-        place = f"epoch {state.epoch}"
-        if numbers:
-            place += f", batch{'es' if len(numbers) > 1 else ''} {_listed(one + 1 for one in numbers)}"
-        said = [f"the loss or its gradient became NaN or infinite by update {state.step} ({place})"]
+        said = [f"the loss or its gradient became NaN or infinite by update {state.step} ({self._place(numbers)})"]
         loader = run.parts.loaders.train
         if numbers and isinstance(loader, Loader):
             said += _in_data(loader, state.epoch, numbers)
         if 0 in faults.updates or 0 in faults.batches:  # those of the last update are still there
             said += self._in_gradients()
         return "; ".join(said)
+
+    def _place(self, numbers: Sequence[int] = ()) -> str:
+        """Say which epoch it is, and which of its batches, from 0, are meant."""
+        batches = f", batch{'es' if len(numbers) > 1 else ''} {listed(one + 1 for one in numbers)}" if numbers else ""
+        return f"epoch {self._run.state.epoch}{batches}"
+
+    def _unsound(self) -> list[str]:
+        modules = self._run.parts.modules()
+        return [name if path == "model" else f"{path}.{name}" for path, one in modules.items() for name in unsound(one)]
+
+    def _last_sound(self) -> str:
+        """Say where the run can be resumed."""
+        newest = next(reversed(self._run.checkpoints.list()), None)
+        return f"; the checkpoint of update {newest.step} is the last sound one" if newest else ""
 
     def _batches_of(self, updates: Sequence[int]) -> list[int]:
         """Return the batches of updates so many ago, among those of the epoch."""
@@ -148,7 +174,7 @@ class Recovery:
             norms = torch.stack([one.grad.norm() for one in parameters if one.grad is not None] or [torch.zeros(0)])
         broken = [names[id(one)] for one, fine in zip(parameters, norms.isfinite().tolist(), strict=True) if not fine]
         if broken:
-            yield f"the gradients of {_listed(broken)} are not finite"
+            yield f"the gradients of {listed(broken)} are not finite"
 
     def _refusal(self, what: str) -> NonFiniteLossError:
         training = self._run.config.training
@@ -165,11 +191,11 @@ class Recovery:
 def _in_data(loader: Loader, epoch: int, numbers: Sequence[int]) -> Iterable[str]:
     """Say which samples the batches were made of, and which of those hold what is no number."""
     indices = [int(index) for number in numbers for index in loader.indices(epoch, number)]
-    yield f"training samples {_listed(indices)}"
+    yield f"training samples {listed(indices)}"
     broken = [index for number in numbers for index in _spoiled(loader, epoch, number)]
     if broken:
         many = len(broken) > 1
-        yield f"sample{'s' * many} {_listed(broken)} hold{'s' * (not many)} NaN or infinite values"
+        yield f"sample{'s' * many} {listed(broken)} hold{'s' * (not many)} NaN or infinite values"
 
 
 def _spoiled(loader: Loader, epoch: int, number: int) -> list[int]:
@@ -182,21 +208,6 @@ def _spoiled(loader: Loader, epoch: int, number: int) -> list[int]:
             if isinstance(value, Tensor) and value.is_floating_point() and len(value) == len(rows):
                 rows |= ~value.isfinite().flatten(1).all(1) if value.ndim > 1 else ~value.isfinite()
     return [int(index) for index, spoiled in zip(indices, rows.tolist(), strict=True) if spoiled]
-
-
-def _tensors_of(run: Run) -> Iterable[tuple[str, Tensor]]:
-    yield from run.parts.model.named_parameters()
-    yield from run.parts.model.named_buffers()
-
-
-def _not_finite(named: Iterable[tuple[str, Tensor]]) -> list[str]:
-    return [name for name, value in named if value.is_floating_point() and not value.isfinite().all()]
-
-
-def _listed(values: Iterable[object]) -> str:
-    named = [str(one) for one in values]
-    more = len(named) - _NAMED
-    return ", ".join(named[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
@@ -59,7 +60,7 @@ class Session:
     def fit(self) -> Outcome:
         """Train, test, and say how it ended."""
         run, state = self._run, self._state
-        with stopping_on_signals(run), self._saver:
+        with stopping_on_signals(run), self._saving_to_the_end():
             if run.resumed is None:
                 self._check_monitor()
             else:
@@ -82,6 +83,19 @@ class Session:
             test_metrics=test,
             total_time=run.elapsed(),
         )
+
+    @contextlib.contextmanager
+    def _saving_to_the_end(self) -> Iterator[None]:
+        """Wait for what is being saved, and tell of it, also where training fails meanwhile."""
+        try:
+            with self._saver:
+                yield
+        except BaseException:
+            for saved in self._saver.saved():
+                hook = self._run.hooks.dovetail_checkpoint_saved
+                for failure in hook.call_all(run=self._run, checkpoint=saved.checkpoint):
+                    _logger.error("%s", failure, exc_info=failure)
+            raise
 
     # --- epochs -----------------------------------------------------------------------------------------------------
 
@@ -242,6 +256,7 @@ class Session:
             self._out_of_time()
             run.agree()
             return
+        self._loop.check_weights()
         began = time.monotonic()
         figures = evaluate(self._trainer, run, loader, "val")
         self._took("validation", began)
@@ -275,7 +290,7 @@ class Session:
         run, step = self._run, self._state.step
         if self._saved == step and not self._improved:
             return
-        self._loop.check()
+        self._loop.check_weights()
         self._state.elapsed = run.elapsed()
         began = time.monotonic()
         state = self._collect()
