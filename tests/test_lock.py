@@ -127,6 +127,15 @@ def test_what_the_file_says_counts_where_nothing_can_be_locked(tmp_path, lockles
     FolderLock(tmp_path).release()
 
 
+def test_a_process_that_nobody_has_asked_about_yet_has_ended(tmp_path, lockless):
+    """A killed one whose parent never looks, as in many containers, holds nothing."""
+    process, _ = holder(tmp_path)
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and stays a zombie
+    FolderLock(tmp_path).release()
+    process.communicate()
+
+
 @pytest.mark.parametrize(
     "changed,free",
     [

@@ -7,15 +7,22 @@ import fcntl
 import json
 import os
 import platform
+import time
 import weakref
 from pathlib import Path
 from typing import Any, Final, final
 
 _LOCK: Final = ".lock"
 _LONGEST: Final = 4096
+#: Seconds that a lock is waited for whose holder has ended, and between one look and the next.
+_PATIENCE: Final = 1.0
+_PAUSE: Final = 0.01
 _BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
-#: Where a process's start time stands in ``/proc/PID/stat``, counted from behind its name.
+#: Where a process's state and its start time stand in ``/proc/PID/stat``, counted from behind its name.
+_STATE: Final = 0
 _STARTED: Final = 19
+#: States of a process that has ended, and that nobody has asked about yet.
+_ENDED: Final = ("Z", "X")
 
 
 class LockedError(OSError):
@@ -40,17 +47,13 @@ class FolderLock:
             OSError: nothing can be written in the folder.
         """
         self._descriptor: int | None = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        holder = _read(self._descriptor)
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            held = False
-        except BlockingIOError:
-            held = True
-        except OSError:  # a file system that has no locks
-            held = bool(holder) and not _gone(holder)
-        if held:
-            self._forget()
-            raise LockedError(f"another process{_described(holder)} is using this run")
+        until = time.monotonic() + _PATIENCE
+        while (holder := _held_by(self._descriptor)) is not None:
+            # Killed in the midst of a fork, or just letting go: its child, or itself, is closing the file.
+            if (holder and not _gone(holder)) or time.monotonic() >= until:
+                self._forget()
+                raise LockedError(f"another process{_described(holder)} is using this run")
+            time.sleep(_PAUSE)
         os.truncate(self._descriptor, 0)
         os.pwrite(self._descriptor, json.dumps(_this_process()).encode(), 0)
         _held.add(self)
@@ -80,6 +83,18 @@ def _let_go_in_child() -> None:
 os.register_at_fork(after_in_child=_let_go_in_child)
 
 
+def _held_by(descriptor: int) -> dict[str, Any] | None:
+    """Take the lock and return None, or return what is known of the process that has it."""
+    holder = _read(descriptor)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return holder
+    except OSError:  # a file system that has no locks
+        return holder if holder and not _gone(holder) else None
+    return None
+
+
 def _this_process() -> dict[str, Any]:
     now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     pid = os.getpid()
@@ -95,10 +110,10 @@ def _boot() -> str:
 
 
 def _start_time(pid: int) -> int | None:
-    """Return when a process began, in ticks since the machine was started; None for one that is not there."""
+    """Return when a process began, in ticks since the machine was started; None for one that has ended."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-        return int(stat.rpartition(")")[2].split()[_STARTED])
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        return None if stat[_STATE] in _ENDED else int(stat[_STARTED])
     except (OSError, ValueError, IndexError):
         return None
 
