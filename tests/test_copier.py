@@ -162,7 +162,7 @@ def test_the_copies_are_kept_by_the_same_rules(tmp_path_factory, values, keep_be
         copier = Copier(store, "a", manager.retention)
         for step, value in enumerate(some, start=first + 1):
             values_saved(manager, copier, [value], step)
-            while copier.busy:
+            while not store.exists(f"a/step-{step:08d}/manifest.json"):
                 time.sleep(0.001)
         assert copier.close(30) == []
 
@@ -203,6 +203,20 @@ def test_what_a_killed_process_began_to_copy_goes_with_the_old_ones(manager, tmp
     assert copier.close(30) == []
     assert names(store) == {"step-00000002": 4, "step-00000003": 4, "step-00000009": 1, "notes.txt": 1}
     assert store.list("b/") == ["b/step-00000001/model.safetensors"]
+
+
+def test_a_damaged_copy_is_left_alone(manager, tmp_path, caplog):
+    """As a damaged checkpoint is: it counts for nothing, is named, and may still be of use to somebody."""
+    store = LocalStorage(path=tmp_path / "store")
+    manifest = tmp_path / "store" / "a" / "step-00000001" / "manifest.json"
+    store.put("a/step-00000001/manifest.json", b"{}")
+    copier = Copier(store, "a", manager.retention)
+    values_saved(manager, copier, [0.3, 0.2, 0.1], first=2)
+
+    assert copier.close(30) == []
+    assert names(store) == {"step-00000001": 1, "step-00000003": 4, "step-00000004": 4}
+    assert manifest.read_bytes() == b"{}"
+    assert "a/step-00000001/manifest.json: this is no manifest of a checkpoint" in caplog.text
 
 
 class Keeping(Unsteady):

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 
-from dovetail.checkpoint.manifest import FILES, MANIFEST
+from dovetail.checkpoint.errors import CheckpointError
+from dovetail.checkpoint.listing import Checkpoint, Retention, checkpoint_of, in_order
+from dovetail.checkpoint.manifest import FILES, LARGEST, MANIFEST, parse_manifest
 
 if TYPE_CHECKING:
     from dovetail.kernel.kinds import Storage
@@ -37,18 +39,24 @@ class Copier:
     So a copy too is whole or no checkpoint. A try that fails is made again after a while, longer each time. What has
     been pruned before its turn came is left out: there are newer ones. The thread never keeps the process alive.
 
+    Whenever a copy is complete, older ones that need not be kept are removed, by the rules of the first place but going
+    by what copies there are: whatever happens to the first place, it takes none away here.
+
     Args:
         storage: where to; it is used by one thread at a time.
-        prefix: what the keys begin with, before ``/<checkpoint>/<file>``.
+        prefix: what the keys begin with, before ``/<checkpoint>/<file>``. What is there is this copier's alone.
+        retention: which copies are kept.
         waits: seconds between the tries.
     """
 
-    def __init__(self, storage: Storage, prefix: str, waits: Sequence[float] = WAITS) -> None:
-        self._storage, self._prefix, self._waits = storage, prefix, tuple(waits)
+    def __init__(self, storage: Storage, prefix: str, retention: Retention, waits: Sequence[float] = WAITS) -> None:
+        self._storage, self._prefix, self._retention, self._waits = storage, prefix, retention, tuple(waits)
         self._queue: queue.Queue[Path | None] = queue.Queue()
         self._failed: queue.SimpleQueue[NotCopied] = queue.SimpleQueue()
         #: Names of what is queued or being copied.
         self._open: dict[str, None] = {}
+        #: What the manifests of copies tell, by name.
+        self._known: dict[str, Checkpoint] = {}
         self._changed = threading.Condition()
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
@@ -109,6 +117,7 @@ class Copier:
                 elif self._closed.wait(wait):
                     return
             else:
+                self._prune(checkpoint.name)
                 return
 
     def _take_back(self, keys: list[str]) -> None:
@@ -116,3 +125,40 @@ class Copier:
         for key in keys:
             with contextlib.suppress(Exception):
                 self._storage.delete(key)
+
+    def _prune(self, newest: str) -> None:
+        """Remove copies that need not be kept, and what a killed process began, now that ``newest`` is complete."""
+        try:
+            files: dict[str, list[str]] = {}
+            for key in self._storage.list(f"{self._prefix}/"):
+                files.setdefault(key.removeprefix(f"{self._prefix}/").partition("/")[0], []).append(key)
+            names = in_order(files)
+            begun = [name for name in names if self._manifest(name) not in files[name]]
+            copies = [one for name in names if name not in begun and (one := self._copy_of(name)) is not None]
+            doomed = {*begun, *(one.path.name for one in self._retention.superfluous(copies))}
+            for name in names[: names.index(newest)]:
+                if name in doomed:
+                    self._remove(files[name])
+        except Exception as error:  # noqa: BLE001 (as above: it costs only the room that old copies take)
+            _LOG.warning("old copies of checkpoints in %s were not removed: %s", self._prefix, error)
+
+    def _copy_of(self, name: str) -> Checkpoint | None:
+        """Return what the manifest of a copy tells; None for one that is damaged, which is then left alone."""
+        if name not in self._known:
+            key = self._manifest(name)
+            try:
+                with self._storage.open(key) as file:
+                    manifest = parse_manifest(Path(key), file.read(LARGEST))
+                self._known[name] = checkpoint_of(Path(name), manifest)
+            except CheckpointError as error:
+                _LOG.warning("passing over a damaged copy of a checkpoint: %s", error)
+                return None
+        return self._known[name]
+
+    def _manifest(self, name: str) -> str:
+        return f"{self._prefix}/{name}/{MANIFEST}"
+
+    def _remove(self, keys: Sequence[str]) -> None:
+        """Remove a copy, its manifest first, so that it is never a checkpoint that is half there."""
+        for key in sorted(keys, key=lambda key: not key.endswith(f"/{MANIFEST}")):
+            self._storage.delete(key)

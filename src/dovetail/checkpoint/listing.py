@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
@@ -91,9 +91,14 @@ def folders(directory: Path) -> list[Path]:
         there = list(directory.iterdir())
     except OSError as error:
         raise storage_error(directory, error, "list") from error
-    named = [(path, NAME.fullmatch(path.name)) for path in there if not unfinished(path.name)]
-    found = [(int(match[1]), int(match[2] or 1), path) for path, match in named if match and path.is_dir()]
-    return [path for _, _, path in sorted(found)]
+    named = {path.name: path for path in there if not unfinished(path.name) and path.is_dir()}
+    return [named[name] for name in in_order(named)]
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Return those of ``names`` that are checkpoints', by step."""
+    matches = [match for match in map(NAME.fullmatch, names) if match]
+    return [match[0] for match in sorted(matches, key=lambda match: (int(match[1]), int(match[2] or 1)))]
 
 
 def free_path(directory: Path, step: int) -> Path:

@@ -112,7 +112,7 @@ class CheckpointManager:
         now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
         info = {"step": step, "epoch": epoch, "metrics": scalars, "timestamp": now}
         with self.lock:
-            path, retention = free_path(self.directory, step), self._retention
+            path, retention = free_path(self.directory, step), self.retention
             saved = checkpoint_of(path, write_checkpoint(path, state, info))
             value = retention.value(saved)
             is_best = value is not None and all(
@@ -130,7 +130,7 @@ class CheckpointManager:
             StorageError: one cannot be removed.
         """
         with self.lock:
-            superfluous = self._retention.superfluous(self.list())
+            superfluous = self.retention.superfluous(self.list())
             for one in superfluous:
                 try:
                     remove_folder(one.path)
@@ -144,7 +144,7 @@ class CheckpointManager:
         Their contents are not read; :func:`~dovetail.checkpoint.verify.verify` does that.
         """
         with self.lock:
-            return self._retention.marked(list_checkpoints(self.directory, self._warn))
+            return self.retention.marked(list_checkpoints(self.directory, self._warn))
 
     def latest(self) -> Checkpoint | None:
         """Return the newest checkpoint that is whole, every byte verified; None if there is none.
@@ -193,13 +193,13 @@ class CheckpointManager:
 
     def ranked(self) -> Checkpoints:
         """Return the checkpoints on the disk that have the monitored metric, the best first."""
-        return self._retention.ranked(self.list())
+        return self.retention.ranked(self.list())
 
     def history(self) -> Checkpoints:
         """Return every checkpoint ever saved here, removed ones too, in the order they were saved."""
         with self.lock:
             there = {path.name for path in folders(self.directory)}
-            return self._retention.marked([evolve(one, kept=one.path.name in there) for one in self._history.values()])
+            return self.retention.marked([evolve(one, kept=one.path.name in there) for one in self._history.values()])
 
     def history_frame(self) -> pd.DataFrame:
         """Return :meth:`history` as a DataFrame, one row a checkpoint, one column a metric.
@@ -210,7 +210,8 @@ class CheckpointManager:
         return history_frame(self.history())
 
     @property
-    def _retention(self) -> Retention:
+    def retention(self) -> Retention:
+        """Which checkpoints are good, and which are kept."""
         return Retention(self.keep_best, self.keep_last, self.monitor, self.mode)
 
     def _first_valid(self, checkpoints: Iterable[Checkpoint]) -> Checkpoint | None:

@@ -30,7 +30,8 @@ MALFORMED: Final = (KeyError, TypeError, ValueError, IndexError, AttributeError,
 
 _FORMAT: Final = "dovetail-checkpoint"
 _VERSION: Final = 1
-_LARGEST: Final = 1 << 20  # bytes: nobody's file is read into memory before its size is known to be sane
+#: Bytes of the largest manifest: nobody's file is read into memory before its size is known to be sane.
+LARGEST: Final = 1 << 20
 
 
 @frozen
@@ -97,14 +98,14 @@ def read_manifest(directory: Path) -> Manifest:
     """
     path = directory / MANIFEST
     try:
-        raw = read_bytes(path, _LARGEST)
+        raw = read_bytes(path, LARGEST)
     except FileNotFoundError:
         if not directory.is_dir():
             raise CheckpointError(directory, "there is no such checkpoint") from None
         raise CheckpointError(
             path, "there is no manifest: this is no checkpoint, or its writing was cut short"
         ) from None
-    manifest = _parsed(path, raw)
+    manifest = parse_manifest(path, raw)
     for name, (length, _) in manifest.files.items():
         file = directory / name
         try:
@@ -116,7 +117,12 @@ def read_manifest(directory: Path) -> Manifest:
     return manifest
 
 
-def _parsed(path: Path, raw: bytes) -> Manifest:
+def parse_manifest(path: Path, raw: bytes) -> Manifest:
+    """Return the manifest that the bytes of the file ``path`` are.
+
+    Raises:
+        CheckpointError: they are none, or damaged.
+    """
     try:
         value = json.loads(raw)
         version = value["version"]

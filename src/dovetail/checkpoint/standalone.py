@@ -71,7 +71,8 @@ class CheckpointManager:
         mode: whether less (``"min"``) or more (``"max"``) of it is better.
         save_interval_epochs: save after every so many epochs; ``save_checkpoint`` does nothing in between.
         drive_backup: keep a second copy in the folder ``drive_backup_path``, such as a mounted drive.
-        drive_backup_path: that folder.
+        drive_backup_path: that folder. Copies lie in it under the name of ``checkpoint_dir``, which must be no other
+            loop's, and are kept by the same rules.
         backup: any other store for the second copy. It is copied to in the background; :meth:`close` waits for it.
 
     Raises:
@@ -101,7 +102,7 @@ class CheckpointManager:
         self._folder = Folder(
             Path(checkpoint_dir), keep_best=keep_best_k, keep_last=keep_last_n, monitor=monitor, mode=mode
         )
-        self._copier = None if backup is None else Copier(backup, self._folder.directory.name)
+        self._copier = None if backup is None else Copier(backup, self._folder.directory.name, self._folder.retention)
 
     def save_checkpoint(  # noqa: PLR0917 (the documents' order)
         self,

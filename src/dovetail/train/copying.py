@@ -33,7 +33,8 @@ class CheckpointCopier:
     def dovetail_checkpoint_saved(self, run: Run, checkpoint: Checkpoint) -> None:
         """Queue a checkpoint."""
         if self._copier is None:
-            self._copier = Copier(self._storage, f"{run.config.run.name}/{run.store.id}")
+            prefix = f"{run.config.run.name}/{run.store.id}"
+            self._copier = Copier(self._storage, prefix, run.checkpoints.retention)
         self._copier.add(checkpoint.path)
         self._tell(run, self._copier.failed())
 

@@ -94,7 +94,7 @@ class Session:
             for saved in self._saver.saved():
                 hook = self._run.hooks.dovetail_checkpoint_saved
                 for failure in hook.call_all(run=self._run, checkpoint=saved.checkpoint):
-                    _logger.error("%s", failure, exc_info=failure)
+                    _logger.exception("%s", failure, exc_info=failure)
             raise
 
     # --- epochs -----------------------------------------------------------------------------------------------------
