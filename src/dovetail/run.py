@@ -19,6 +19,7 @@ from dovetail.track.record import Recorder
 from dovetail.track.run_directory import RunDirectory, RunDirectoryError
 from dovetail.track.runs import load_run
 from dovetail.train.assembly import assemble, choose_device, refusal
+from dovetail.train.clock import Stopwatch
 from dovetail.train.device import torch_settings
 from dovetail.train.errors import explained
 from dovetail.train.evaluate import evaluate
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from dovetail.config.schema import RunConfig
     from dovetail.train.context import Run
     from dovetail.train.group import Group
+    from dovetail.train.state import Status
 
 _logger: Final = logging.getLogger("dovetail.run")
 
@@ -132,6 +134,7 @@ def _carry_out(
     listeners: Iterable[object],
     earlier: Earlier | None = None,
 ) -> Outcome:
+    watch = Stopwatch()
     with store.logging(), _settings(config):
         if earlier is None:
             store.freeze(freeze(config))
@@ -148,14 +151,14 @@ def _carry_out(
             if group.leads:
                 named += [(type(one).__name__.lower(), one) for one in listeners]
                 named.append(("report", LiveReport(config, store.path)))
-            ready = assemble(config, device, store, named, group)
-            recorder.built(parameters=_trainable(ready), data=ready.data)
+            ready = assemble(config, device, store, named, group, watch=watch)
+            recorder.built(ready, parameters=_trainable(ready))
             warnings = earlier.take_up(ready, recorder) if earlier else []
             if group.rank:  # the weights are the same in all; what is drawn from now on is not
                 set_random_seed((config.run.seed + group.rank) % SEED_LIMIT, config.run.deterministic)
             outcome = _train(ready, warnings)
         except BaseException as error:
-            recorder.finish(_failed(error))
+            recorder.finish(_failed(error, watch))
             if isinstance(error, BuildError):
                 raise refusal(config, error.path, error.message) from error
             raise
@@ -174,10 +177,10 @@ def _train(run: Run, warnings: Iterable[str]) -> Outcome:
         outcome: Outcome = run.parts.trainer.fit(run)
     except Exception as error:
         told = explained(error, run.config)
-        outcome = evolve(_failed(told), best_epoch=run.state.best_epoch, best_metric=run.state.best_metric)
+        outcome = evolve(_failed(told, run.watch), best_epoch=run.state.best_epoch, best_metric=run.state.best_metric)
         _logger.exception("the run failed", exc_info=error)
     except BaseException as error:
-        run.hooks.dovetail_run_end.call_all(run=run, outcome=_failed(error))
+        run.hooks.dovetail_run_end.call_all(run=run, outcome=_failed(error, run.watch))
         raise
     outcome = evolve(outcome, total_time=run.elapsed())
     for failure in run.hooks.dovetail_run_end.call_all(run=run, outcome=outcome):
@@ -187,10 +190,10 @@ def _train(run: Run, warnings: Iterable[str]) -> Outcome:
     return outcome
 
 
-def _failed(error: BaseException) -> Outcome:
+def _failed(error: BaseException, watch: Stopwatch) -> Outcome:
     reason = " ".join(str(error).split()) or type(error).__name__
-    interrupted = isinstance(error, KeyboardInterrupt)
-    return Outcome("interrupted" if interrupted else "failed", reason, getattr(error, "path", None), error=error)
+    status: Status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+    return Outcome(status, reason, getattr(error, "path", None), total_time=watch.seconds(), error=error)
 
 
 def _open(config: RunConfig) -> RunDirectory:

@@ -7,7 +7,6 @@ import os
 import platform
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -56,7 +55,7 @@ class Recorder:
             command: the command line that started it; empty from Python.
             earlier: the record of a run that is resumed, which stays as it is until :meth:`resumed`.
         """
-        self._store, self._config, self._began = store, config, time.monotonic()
+        self._store, self._config = store, config
         self._device = torch.device(device)
         written = [(path, value, str(origin)) for path, value, origin in leaves(config)]
         arguments = [f"{path}={inline(value)}" for path, value, origin in written if origin.startswith("command line")]
@@ -103,15 +102,15 @@ class Recorder:
         if earlier is None:
             store.write_record(self.record)
 
-    def built(self, *, parameters: int, data: Mapping[str, Any]) -> None:
+    def built(self, run: Run, *, parameters: int) -> None:
         """Add what is known once the parts are built.
 
         Args:
+            run: the run, of whose data it notes the fingerprint, sizes of the splits, ``num_classes``, ``class_names``.
             parameters: trainable parameters of model and loss.
-            data: the dataset's fingerprint, sizes of the splits, ``num_classes`` and ``class_names``.
         """
-        self.record |= {"parameters": parameters, "data": dict(data)}
-        self._write()
+        self.record |= {"parameters": parameters, "data": dict(run.data)}
+        self._write(run.elapsed())
 
     def resumed(self, run: Run, checkpoint: Checkpoint | None, changed: Mapping[str, Any]) -> None:
         """Continue the record of a run that goes on.
@@ -123,7 +122,6 @@ class Recorder:
         """
         earlier, self._earlier = self._earlier or {}, None
         state = run.state
-        self._began = time.monotonic() - run.elapsed_before
         folder = None if checkpoint is None else os.path.relpath(checkpoint.path, self._store.path)
         kept = ("started", "command", "overrides", "profile", "config_file")
         # Where a setting was written first says more than that it now comes from resolved.toml.
@@ -150,12 +148,12 @@ class Recorder:
                 "value": state.best_metric,
                 "checkpoint": None if where is None else os.path.relpath(where, self._store.path),
             }
-        self._write()
+        self._write(run.elapsed())
 
     def dovetail_epoch_end(self, run: Run, metrics: Mapping[str, float]) -> None:
         """Note an epoch's figures."""
         self.record |= {"epochs": run.state.epoch, "steps": run.state.step, "metrics": dict(metrics)}
-        self._write()
+        self._write(run.elapsed())
 
     def dovetail_checkpoint_saved(self, run: Run, checkpoint: Checkpoint) -> None:
         """Note the best checkpoint."""
@@ -167,7 +165,7 @@ class Recorder:
             self.record["best"] = {**best, "checkpoint": folder}
         newest = os.path.relpath(checkpoint.path, self._store.path)
         self.record |= {"epochs": state.epoch, "steps": state.step, "checkpoint": newest}
-        self._write()
+        self._write(run.elapsed())
 
     def finish(self, outcome: Outcome) -> None:
         """Write the end, and a line in the log of all runs beside the runs' folders.
@@ -185,13 +183,13 @@ class Recorder:
         }
         if outcome.metrics:
             self.record["metrics"] = dict(outcome.metrics)
-        self._write()
+        self._write(outcome.total_time)
         append_line(self._config.paths.output, self.record)
 
-    def _write(self) -> None:
+    def _write(self, seconds: float) -> None:
         if self._earlier is not None:
             return
-        self.record["duration_s"] = round(time.monotonic() - self._began, 3)
+        self.record["duration_s"] = round(seconds, 3)
         self.record["memory_peaks"] = memory_peaks(self._device)
         self._store.write_record(self.record)
 

@@ -19,6 +19,7 @@ from dovetail.config.diagnostics import ConfigError, Problem
 from dovetail.config.structure import origin_of
 from dovetail.kernel.build import BuildError, build
 from dovetail.losses.adapt import as_loss
+from dovetail.train.clock import Stopwatch
 from dovetail.train.context import Parts, Plan, Run
 from dovetail.train.copying import CheckpointCopier
 from dovetail.train.data import Data, explained
@@ -76,6 +77,8 @@ def assemble(
     store: RunDirectory,
     listeners: Sequence[tuple[str, object]] = (),
     group: Group = ALONE,
+    *,
+    watch: Stopwatch | None = None,
 ) -> Run:
     """Build every part of a run, and the run.
 
@@ -86,11 +89,13 @@ def assemble(
         listeners: further objects with lifecycle hooks, as (name, object). One named ``"record"`` is called before the
             config's parts, all others after them.
         group: the processes that train together; trackers and copies of checkpoints are the leader's alone.
+        watch: started with the run; one is started now unless given.
 
     Raises:
         BuildError: a part cannot be built; the error names its place in the config.
         PluginError: a part's target cannot be imported, or a part has a misspelt hook.
     """
+    watch = watch or Stopwatch()
     data = Data.build(config, device, group)
     provided = dict(data.provided)
     model = _module(build(config.model, provided))
@@ -159,6 +164,7 @@ def assemble(
         checkpoints=_checkpoints(config, store),
         schedule=phases[0].schedule,
         group=group,
+        watch=watch,
         hooks=Hooks(
             [
                 *first,

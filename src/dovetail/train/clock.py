@@ -45,15 +45,21 @@ class Stopwatch:
 
     def __init__(self, seconds: float = 0.0) -> None:
         """Start, or go on from ``seconds`` that were counted before."""
-        self._began, self._away = time.monotonic() - seconds, 0.0
+        #: ``time.monotonic()`` when it was started.
+        self.started = time.monotonic()
+        self._more = seconds
+
+    def add(self, seconds: float) -> None:
+        """Count ``seconds`` besides those since the start."""
+        self._more += seconds
 
     def leave_out(self, seconds: float) -> None:
         """Do not count ``seconds`` of the time since the start."""
-        self._away += seconds
+        self._more -= seconds
 
     def seconds(self) -> float:
         """Return the seconds so far."""
-        return time.monotonic() - self._began - self._away
+        return time.monotonic() - self.started + self._more
 
     def per_second(self, number: float) -> float:
         """Return how many of ``number`` things there were in a second."""

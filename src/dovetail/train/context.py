@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,6 +12,7 @@ from attrs import define, evolve, field, frozen
 from torch import nn
 
 from dovetail.monitor.alerts import Alert, AlertManager, Severity
+from dovetail.train.clock import Stopwatch
 from dovetail.train.figures import scalars
 from dovetail.train.group import Group
 from dovetail.train.hooks import Hooks
@@ -175,9 +175,8 @@ class Run:
     asked: Stop | None = None
     #: ``state.samples_seen`` when they last agreed; None before.
     agreed_samples: int | None = None
-    #: ``time.monotonic()`` at its start, or when it was resumed, and the seconds that it had been going before.
-    started: float = field(factory=time.monotonic)
-    elapsed_before: float = 0.0
+    #: Started with the run, before its parts were built; on a resumed run it also counts what went before.
+    watch: Stopwatch = field(factory=Stopwatch)
 
     def __attrs_post_init__(self) -> None:
         """Let everybody hear of alerts."""
@@ -226,8 +225,8 @@ class Run:
         return next((path for path, one in self.parts.named() if one is part), type(part).__name__)
 
     def elapsed(self) -> float:
-        """Return the seconds that the run has been going, over all its resumes."""
-        return self.elapsed_before + time.monotonic() - self.started
+        """Return the seconds that the run has been going, set-up included, over all its resumes."""
+        return self.watch.seconds()
 
     def log(self, event: str, metrics: Mapping[str, Any], *, step: int | None = None) -> None:
         """Write figures to ``metrics.jsonl`` and hand those that are numbers to whoever listens.

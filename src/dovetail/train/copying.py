@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
@@ -52,7 +53,7 @@ class CheckpointCopier:
         limit = run.config.budget.wall_clock_seconds
         times = [self._patience]
         times += [_INTERRUPTED] if outcome.status == "interrupted" else []
-        times += [] if limit is None else [max(limit - run.elapsed(), 0.0)]
+        times += [] if limit is None else [max(run.watch.started + limit - time.monotonic(), 0.0)]
         return min(times)
 
     def _tell(self, run: Run, failed: Iterable[NotCopied]) -> None:

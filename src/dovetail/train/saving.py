@@ -72,7 +72,7 @@ def restore_state(run: Run, tree: Mapping[str, Any]) -> None:
                 _restore(path, part, kept[name][run.group.rank] if table == _EACH else kept[name])
             elif table != "trackers":  # a tracker may be new
                 raise TrainingError(f"the checkpoint has no state of {path}")
-    run.elapsed_before = run.state.elapsed
+    run.watch.add(run.state.elapsed)
     run.stop = None if training["stop"] is None else Stop(**training["stop"])
     for path, module in run.parts.modules().items():
         _set_modes(module, training["modes"][path])

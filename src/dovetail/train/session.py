@@ -43,7 +43,7 @@ class Session:
         self._validating = Cadence(config.training.validate_every)
         self._saving = Cadence(config.checkpoint.every)
         self._saver = Saver(run.checkpoints, background=config.checkpoint.background)
-        self._clock = WallClock(config.budget.wall_clock_seconds, run.started)
+        self._clock = WallClock(config.budget.wall_clock_seconds, run.watch.started)
         budget = config.budget
         self._memory = MemoryBudget(run.device, main=budget.memory_bytes, gpu=budget.gpu_memory_bytes)
         self._interval = self._epoch_time = Stopwatch()
@@ -81,7 +81,6 @@ class Session:
             best_metric=state.best_metric,
             metrics=self._metrics,
             test_metrics=test,
-            total_time=run.elapsed(),
         )
 
     @contextlib.contextmanager

@@ -92,7 +92,7 @@ class Outcome:
     metrics: Mapping[str, Any] = field(factory=dict)
     #: The test's figures, of the best checkpoint: ``test_loss`` … Empty where there was no test.
     test_metrics: Mapping[str, Any] = field(factory=dict)
-    #: Seconds from the run's start to its end.
+    #: Seconds from the run's start, before its parts were built, to the end of training and test, over all its resumes.
     total_time: float = 0.0
     #: What went wrong in a failed run.
     error: BaseException | None = field(default=None, eq=False)
