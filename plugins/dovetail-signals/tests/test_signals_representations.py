@@ -12,7 +12,7 @@ from scipy.stats import kurtosis
 
 from dovetail.random import Draws
 from dovetail_signals import representations as tfr
-from dovetail_signals.tfr import CWT, STFT, EnvelopeSpectrum, LogMel, MultiTFR, ZScore
+from dovetail_signals.tfr import CWT, STFT, EnvelopeSpectrum, LogMel, MultiTFR, Spectrum, ZScore
 
 RATE = 12_000
 DRAWS = Draws(0, 0, torch.arange(4))
@@ -148,3 +148,19 @@ def test_several_at_once():
         both.transform_batch({"inputs": torch.zeros(4, 256)}, DRAWS)
     with pytest.raises(ValueError, match="at least that length"):
         STFT(n_fft=512).transform_batch({"inputs": torch.zeros(1, 1, 256)}, DRAWS)
+
+
+@settings(max_examples=20)
+@given(st.sampled_from([16, 33, 128]), st.integers(130, 700), st.integers(0, 99))
+def test_the_spectrum_is_scipys_by_welch(n_fft, length, seed):
+    """The mean over the same windows, but for Welch's normalisation to a density."""
+    signals = noise(2, 1, length, seed=seed)
+    window = scipy_signal.get_window("hann", n_fft)
+    hop = n_fft // 2
+    _, expected = scipy_signal.welch(
+        signals.numpy(), window=window, nperseg=n_fft, noverlap=n_fft - hop, detrend=False, return_onesided=False
+    )
+    power = expected[..., : n_fft // 2 + 1] * (window**2).sum()
+    found = Spectrum(n_fft=n_fft, hop=hop, standardize=False).represent(signals)
+
+    np.testing.assert_allclose(10 ** (found.numpy() / 10), power, rtol=1e-9, atol=1e-9)

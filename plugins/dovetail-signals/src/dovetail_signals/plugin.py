@@ -61,6 +61,13 @@ def dovetail_transforms() -> Iterator[Component]:
         traits=_SIGNAL,
     )
     yield Component(
+        "signals.spectrum",
+        "dovetail_signals.tfr:Spectrum",
+        summary="Signals as power spectra in decibels, by Welch's method.",
+        traits=_SIGNAL,
+        example={"n_fft": 16},
+    )
+    yield Component(
         "signals.log_mel",
         "dovetail_signals.tfr:LogMel",
         summary="Signals as log-mel spectrograms.",
@@ -116,6 +123,18 @@ def dovetail_transforms() -> Iterator[Component]:
             summary=summary,
             traits=("batched", *traits),
         )
+    yield Component(
+        "signals.random_filter",
+        "dovetail_signals.augment.machines:RandomFilter",
+        summary="Send each signal through a smooth filter of its own, as another machine would.",
+        traits=("batched",),
+    )
+    yield Component(
+        "signals.speed_perturbation",
+        "dovetail_signals.augment.machines:SpeedPerturbation",
+        summary="Play each signal at another speed.",
+        traits=("batched",),
+    )
 
 
 @hookimpl

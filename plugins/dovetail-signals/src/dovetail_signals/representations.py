@@ -37,6 +37,27 @@ def stft_power(signals: Tensor, *, n_fft: int, hop: int) -> Tensor:
     return power.transpose(-1, -2)
 
 
+def mean_power(signals: Tensor, *, n_fft: int, hop: int) -> Tensor:
+    """Return the power spectrum, the mean over windows of the short-time Fourier transform: it varies less than one.
+
+    Args:
+        signals: [..., time].
+        n_fft: length of a window, in samples; no more than the signal's.
+        hop: samples between windows.
+
+    Returns:
+        [..., n_fft // 2 + 1].
+
+    Raises:
+        ValueError: the signal is shorter than a window.
+
+    Source:
+        Welch, The use of fast Fourier transform for the estimation of power spectra, IEEE Transactions on Audio and
+        Electroacoustics 15 (1967), 70–73, without the normalisation.
+    """
+    return stft_power(signals, n_fft=n_fft, hop=hop).mean(-1)
+
+
 def mel_filters(n_fft: int, n_mels: int, sample_rate: float, low_hz: float, high_hz: float) -> Tensor:
     """Return triangular filters, [n_mels, n_fft // 2 + 1] float32, their tops evenly spaced on the mel scale.
 

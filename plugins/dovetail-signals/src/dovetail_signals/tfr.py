@@ -79,6 +79,35 @@ class STFT(_Representation):
 
 
 @final
+class Spectrum(_Representation):
+    """Power spectrum in decibels, the mean over short windows: [channels, n_fft // 2 + 1].
+
+    Args:
+        n_fft: length of a window, in samples.
+        hop: samples between windows; half of a window by default.
+        standardize: bring each channel of each sample to mean 0 and variance 1, so that loudness tells nothing.
+
+    Source:
+        Welch, The use of fast Fourier transform for the estimation of power spectra, IEEE Transactions on Audio and
+        Electroacoustics 15 (1967), 70–73.
+    """
+
+    def __init__(
+        self,
+        *,
+        n_fft: Annotated[int, AtLeast(2)] = 1024,
+        hop: Annotated[int | None, AtLeast(1)] = None,
+        standardize: bool = True,
+    ) -> None:
+        self._n_fft, self._hop, self._standardize = n_fft, hop or max(1, n_fft // 2), standardize
+
+    def represent(self, signals: Tensor) -> Tensor:
+        """Return [N, channels, frequencies]; ValueError where a signal is shorter than a window."""
+        found = representations.decibels(representations.mean_power(signals, n_fft=self._n_fft, hop=self._hop))
+        return representations.standardised(found, 1) if self._standardize else found
+
+
+@final
 class LogMel(_Representation):
     """Log-mel spectrogram in decibels: [channels, n_mels, times].
 
