@@ -21,7 +21,13 @@ DATA = Path(os.environ.get("DOVETAIL_DATA", ROOT.parent / "shared" / "data"))
 PATHS = {
     "cwru.toml": DATA / "cwru_bearing",
     "cwru_hard.toml": DATA / "cwru_bearing",
+    "cwru_physics.toml": DATA / "cwru_bearing",
+    "two_machines.toml": DATA,
+    "two_machines_hz.toml": DATA,
+    "two_machines_hz_physics.toml": DATA,
+    "two_machines_physics.toml": DATA,
     "spoken_digits.toml": DATA / "fsdd" / "fsdd.npz",
+    "spoken_digits_speaker.toml": DATA / "fsdd" / "fsdd.npz",
 }
 
 
@@ -34,12 +40,34 @@ def test_an_example_runs_from_end_to_end(name, tmp_path, monkeypatch, capsys):
         pytest.skip("needs the data under DOVETAIL_DATA")
     monkeypatch.chdir(tmp_path)
     given = [f"data.path={path}"] if path else []
+    if name.startswith("two_machines"):
+        given.append(f"data.metadata={EXAMPLES / 'two_machines.csv'}")
     assert main(["run", str(EXAMPLES / name), "--profile", "ci_fast", "--json", *given]) == 0
     record = json.loads(capsys.readouterr().out)
 
     assert record["status"] == "completed"
     assert 0 <= record["test"]["test_accuracy"] <= 1
     assert Path(record["report"]).is_file()
+
+
+@pytest.mark.slow
+def test_the_ablation_runs_every_arm(tmp_path):
+    """In its ci_fast form, one seed: a line for each arm, and each trains."""
+    data = PATHS["cwru_physics.toml"]
+    if not data.exists():
+        pytest.skip("needs the data under DOVETAIL_DATA")
+    options = ["--seeds", "1", "--profile", "ci_fast", "--json", "found.json", f"data.path={data}"]
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "ablation.py"), *options],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert list(json.loads((tmp_path / "found.json").read_text())) == ["plain", "physics", "scrambled", "random"]
+    assert len(list((tmp_path / "runs" / "cwru-physics").iterdir())) == 4
 
 
 @pytest.mark.slow

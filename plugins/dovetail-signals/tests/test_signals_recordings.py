@@ -71,6 +71,17 @@ def test_every_format_is_read(folder):
         dataset.column("rmp")
 
 
+def test_the_table_says_which_channels(tmp_path):
+    """Each recording's own, by name; two of them in their order."""
+    np.savez(tmp_path / "a.npz", DE=np.zeros(10, np.float32), FE=np.ones(10, np.float32))
+    np.savez(tmp_path / "b.npz", gs=np.full(10, 2, np.float32), tp=np.full(10, 3, np.float32))
+    rows = [{"file": "a.npz", "on": "FE+DE"}, {"file": "b.npz", "on": "gs+tp"}]
+    write_table(tmp_path, [row | {"fault": "x"} for row in rows])
+    dataset = recordings(tmp_path, "fault", window=10, channels="on", sample_rate=1000.0)
+
+    assert dataset.signal[:, [0, 10]].tolist() == [[1, 2], [0, 3]]
+
+
 @settings(max_examples=40)
 @given(st.lists(st.integers(8, 90), min_size=1, max_size=5), st.integers(2, 8), st.floats(0, 0.9), st.data())
 def test_windows_are_those_of_a_plain_loop(lengths, window, overlap, data):
@@ -132,6 +143,7 @@ def test_mixed_sampling_rates_are_refused_unless_resampled(folder):
         ({"fault": ""}, {}, "'a.npz' has no value of 'fault'"),
         ({}, {"window": 500}, "'a.npz' has 400 values, less than one window of 500"),
         ({}, {"channels": ["FE"]}, "there is no signal 'FE'; there are DE"),
+        ({}, {"channels": "channel"}, "channels: a recording has nothing in a column 'channel'; there are file, fault"),
         ({}, {"meta": ["load"]}, "meta: nothing is known by the name of 'load'"),
         ({}, {"where": {"fault": "q"}}, "no recording has"),
         ({}, {"where": {"flt": "q"}}, "where: there is no column 'flt'"),

@@ -12,7 +12,7 @@ from scipy.stats import kurtosis
 
 from dovetail.random import Draws
 from dovetail_signals import representations as tfr
-from dovetail_signals.tfr import CWT, STFT, EnvelopeSpectrum, LogMel, MultiTFR, Spectrum, ZScore
+from dovetail_signals.tfr import CWT, STFT, EnvelopeSpectrum, KeepEnvelope, LogMel, MultiTFR, Spectrum, ZScore
 
 RATE = 12_000
 DRAWS = Draws(0, 0, torch.arange(4))
@@ -164,3 +164,17 @@ def test_the_spectrum_is_scipys_by_welch(n_fft, length, seed):
     found = Spectrum(n_fft=n_fft, hop=hop, standardize=False).represent(signals)
 
     np.testing.assert_allclose(10 ** (found.numpy() / 10), power, rtol=1e-9, atol=1e-9)
+
+
+def test_the_envelope_is_left_for_losses():
+    """In meta.signal, beside what is there; the inputs stay."""
+    time = torch.arange(RATE, dtype=torch.float64) / RATE
+    signals = ((1 + 0.5 * torch.sin(2 * torch.pi * 120 * time)) * torch.sin(2 * torch.pi * 3000 * time))[None, None]
+    batch = {"inputs": signals, "meta": {"rpm": [1800]}}
+    found = KeepEnvelope(sample_rate=float(RATE), band=(2000, 4000)).transform_batch(batch, DRAWS)
+
+    assert found["inputs"] is signals
+    assert found["meta"]["rpm"] == [1800]
+    torch.testing.assert_close(
+        found["meta"]["signal"], 0.5 * torch.sin(2 * torch.pi * 120 * time)[None, None], rtol=0, atol=1e-3
+    )

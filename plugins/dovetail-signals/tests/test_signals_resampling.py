@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dovetail.random import Draws
 from dovetail_signals.augment.machines import RandomFilter, SpeedPerturbation, random_filter, speed_perturbation
-from dovetail_signals.resampling import at_even_angles, read_evenly
+from dovetail_signals.resampling import AngularResampling, at_even_angles, read_evenly
 
 
 def draws(count, seed=0):
@@ -116,3 +116,17 @@ def test_transforms_change_inputs_alone_and_say_what_is_wrong():
         assert not torch.equal(changed["inputs"], batch["inputs"])
     with pytest.raises(ValueError, match=r"needs 0 < lowest ≤ highest ≤ 2, got 1\.1 and 0\.9"):
         SpeedPerturbation(speed_range=(1.1, 0.9))
+
+
+def test_the_transform_reads_the_speed_of_each_signal():
+    """Two speeds, one order, one place; without the speed it says where it comes from."""
+    part = AngularResampling(sample_rate=12_000.0, samples_per_turn=256, length=1024, speed="turns")
+    turns = torch.tensor([1500, 1800])
+    time = torch.arange(8192) / 12_000
+    batch = {"inputs": torch.sin(2 * math.pi * 5 * (turns[:, None] / 60) * time)[:, None], "meta": {"turns": turns}}
+    found = part.transform_batch(batch, draws(2))
+
+    assert found["inputs"].shape == (2, 1, 1024)
+    assert torch.fft.rfft(found["inputs"]).abs().argmax(-1).tolist() == [[20], [20]]  # 5 of 1024 / 256 turns
+    with pytest.raises(ValueError, match=r'in meta\.turns: data\.meta = \["turns"\] has it'):
+        part.transform_batch({"inputs": batch["inputs"]}, draws(2))

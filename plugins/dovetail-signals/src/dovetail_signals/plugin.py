@@ -89,6 +89,20 @@ def dovetail_transforms() -> Iterator[Component]:
         example={"sample_rate": 12000.0, "band": [2000.0, 5000.0]},
     )
     yield Component(
+        "signals.keep_envelope",
+        "dovetail_signals.tfr:KeepEnvelope",
+        summary="Leave the envelope of signals in meta.signal, where losses of physics look.",
+        traits=_SIGNAL,
+        example={"sample_rate": 12000.0},
+    )
+    yield Component(
+        "signals.angular_resampling",
+        "dovetail_signals.resampling:AngularResampling",
+        summary="Signals at even steps of the shaft's angle: frequencies become orders.",
+        traits=_SIGNAL,
+        example={"sample_rate": 2000.0, "samples_per_turn": 16, "length": 8},
+    )
+    yield Component(
         "signals.spectral_kurtosis",
         "dovetail_signals.tfr:SpectralKurtosis",
         summary="Signals as the impulsiveness of each frequency.",

@@ -26,7 +26,7 @@ def recordings(
     overlap: Annotated[float, Between(0, 0.99)] = 0.0,
     metadata: str = "metadata.csv",
     file: str = "file",
-    channels: Sequence[str] = (),
+    channels: str | Sequence[str] = (),
     where: Mapping[str, Any] | None = None,
     sample_rate: str | Annotated[float, MoreThan(0)] = "sample_rate_hz",
     resample_to: Annotated[float | None, MoreThan(0)] = None,
@@ -46,7 +46,8 @@ def recordings(
         overlap: share of a window that the next one repeats.
         metadata: the table, a CSV file in the folder.
         file: the column with each file's path from the folder: ``.npz``, ``.wav``, ``.mat`` or ``.csv``.
-        channels: the arrays or columns that are the channels; by default the only one there is.
+        channels: the arrays or columns that are the channels; by default the only one there is. Or the metadata column
+            with each recording's own, several of them joined by ``+``.
         where: take only recordings with this value in a column, or with one of a list: ``{ load_hp = [0, 1] }``.
         sample_rate: the column with each recording's sampling rate in Hz, or the rate of all of them. What a file
             says itself must agree.
@@ -68,12 +69,13 @@ def recordings(
     rows = [row for row in _rows(table) if _chosen(row, where or {}, table)]
     if not rows:
         raise ValueError(f"{table}: no recording has {where}")
-    digest = hashlib.sha256(repr((sorted(channels), resample_to)).encode())
+    digest = hashlib.sha256(repr((channels if isinstance(channels, str) else sorted(channels), resample_to)).encode())
     found = []
     for row in rows:
         if file not in row:
             raise ValueError(f"{table}: file: there is no column '{file}'; there are {', '.join(row)}")
-        one = _read(root, str(row[file]), row, channels=channels, sample_rate=sample_rate, table=table)
+        own = _channels(row, channels, table)
+        one = _read(root, str(row[file]), row, channels=own, sample_rate=sample_rate, table=table)
         digest.update(f"{one.name}\0{sorted(row.items())}\0".encode())
         digest.update(one.signal.numpy().tobytes())
         found.append(one)
@@ -110,6 +112,16 @@ def _cell(text: str) -> Any:
         except ValueError:
             continue
     return text.strip() or None
+
+
+def _channels(row: Mapping[str, Any], channels: str | Sequence[str], table: Path) -> Sequence[str]:
+    if not isinstance(channels, str):
+        return channels
+    if not row.get(channels):
+        raise ValueError(
+            f"{table}: channels: a recording has nothing in a column '{channels}'; there are {', '.join(row)}"
+        )
+    return str(row[channels]).split("+")
 
 
 def _chosen(row: Mapping[str, Any], where: Mapping[str, Any], table: Path) -> bool:

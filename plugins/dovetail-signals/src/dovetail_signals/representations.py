@@ -148,6 +148,23 @@ def analytic(signals: Tensor) -> Tensor:
     return found
 
 
+def envelope(signals: Tensor, *, sample_rate: float, band: tuple[float, float] | None = None) -> Tensor:
+    """Return the envelope of signals [..., time], its mean taken off.
+
+    Args:
+        signals: [..., time].
+        sample_rate: in Hz.
+        band: from and to which frequency, in Hz, to look at; by default everywhere.
+    """
+    if band is not None:
+        length = signals.shape[-1]
+        hz = torch.fft.rfftfreq(length, 1 / sample_rate, device=signals.device)
+        inside = (hz >= band[0]) & (hz <= band[1])
+        signals = torch.fft.irfft(torch.fft.rfft(signals) * inside, n=length)
+    found = analytic(signals).abs()
+    return found - found.mean(-1, keepdim=True)
+
+
 def envelope_spectrum(
     signals: Tensor, *, sample_rate: float, band: tuple[float, float] | None = None, high_hz: float | None = None
 ) -> Tensor:
@@ -167,12 +184,7 @@ def envelope_spectrum(
         25 (2011), section 5.
     """
     length = signals.shape[-1]
-    if band is not None:
-        hz = torch.fft.rfftfreq(length, 1 / sample_rate, device=signals.device)
-        inside = (hz >= band[0]) & (hz <= band[1])
-        signals = torch.fft.irfft(torch.fft.rfft(signals) * inside, n=length)
-    envelope = analytic(signals).abs()
-    spectrum: Tensor = torch.fft.rfft(envelope - envelope.mean(-1, keepdim=True)).abs() * (2 / length)
+    spectrum: Tensor = torch.fft.rfft(envelope(signals, sample_rate=sample_rate, band=band)).abs() * (2 / length)
     return spectrum if high_hz is None else spectrum[..., : int(high_hz * length / sample_rate) + 1]
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Annotated, Any, ClassVar, Final, final
 
 import torch
 from torch import Tensor
+
+from dovetail import AtLeast, Batch, MoreThan
+from dovetail.random import Draws
+from dovetail_signals.tfr import signals_of
 
 _LOBES: Final = 8  # zero crossings of the sinc on either side: right to 0.003 up to 0.7 of half the sampling rate
 
@@ -78,3 +82,55 @@ def at_even_angles(signals: Tensor, rpm: Tensor, *, sample_rate: float, samples_
             f"samples, the signals have {signals.shape[-1]}: make the window longer, or length shorter"
         )
     return read_evenly(signals, steps, length)
+
+
+@final
+class AngularResampling:
+    """Signals at even steps of the shaft's angle, so that what happens so many times a turn stays where it is.
+
+    Every transform after this one and every loss takes ``samples_per_turn`` for the sampling rate, and orders for Hz.
+
+    The speed may be of more than the shaft: with ``elements · rpm / 2`` of a rolling bearing, which is the mean of how
+    often elements pass over the outer and the inner race, the faults of the races lie at 1 - r and 1 + r, r being the
+    ratio of the diameters of element and pitch circle (for a contact angle of 0): nearly alike in all bearings.
+
+    Args:
+        sample_rate: of the signals, in Hz.
+        samples_per_turn: values to a turn, which show orders up to half as many.
+        length: values of the result; the slowest shaft must turn ``length / samples_per_turn`` times in a signal.
+        speed: which of ``meta`` is the speed, in turns a minute.
+
+    Source:
+        Fyfe and Munck, Analysis of computed order tracking, Mechanical Systems and Signal Processing 11 (1997),
+        187–205.
+    """
+
+    #: Draws no random numbers.
+    deterministic: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        *,
+        sample_rate: Annotated[float, MoreThan(0)],
+        samples_per_turn: Annotated[int, AtLeast(2)],
+        length: Annotated[int, AtLeast(2)],
+        speed: str = "rpm",
+    ) -> None:
+        self._rate, self._per_turn, self._length, self._speed = sample_rate, samples_per_turn, length, speed
+
+    def transform_batch(self, batch: Batch, draws: Draws) -> Batch:  # noqa: ARG002 (the form of every transform)
+        """Return the batch resampled; ValueError where its inputs are no signals, have no speed, or are too short."""
+        signals = signals_of(batch)
+        rpm: Any = batch.get("meta", {}).get(self._speed)
+        if not isinstance(rpm, Tensor) or rpm.shape != signals.shape[:1]:
+            raise ValueError(
+                f'needs the speed of each signal\'s shaft in meta.{self._speed}: data.meta = ["{self._speed}"] has it'
+            )
+        found = at_even_angles(
+            signals,
+            rpm.to(signals.device),
+            sample_rate=self._rate,
+            samples_per_turn=self._per_turn,
+            length=self._length,
+        )
+        return {**batch, "inputs": found}

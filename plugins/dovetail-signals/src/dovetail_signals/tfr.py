@@ -229,6 +229,29 @@ class EnvelopeSpectrum(_Representation):
 
 
 @final
+class KeepEnvelope:
+    """Leaves the signals' envelope in the batch's ``meta.signal``, where losses of physics look; inputs stay.
+
+    A bearing's fault shows at its frequency in the envelope, hardly in the vibration itself.
+
+    Args:
+        sample_rate: in Hz.
+        band: from and to which frequency, in Hz, to look at before the envelope is taken; by default everywhere.
+    """
+
+    #: Draws no random numbers.
+    deterministic: ClassVar[bool] = True
+
+    def __init__(self, *, sample_rate: Annotated[float, MoreThan(0)], band: tuple[float, float] | None = None) -> None:
+        self._rate, self._band = sample_rate, band
+
+    def transform_batch(self, batch: Batch, draws: Draws) -> Batch:  # noqa: ARG002 (the form of every transform)
+        """Return the batch with [N, channels, time] more; ValueError where its inputs are no signals."""
+        found = representations.envelope(signals_of(batch), sample_rate=self._rate, band=self._band)
+        return {**batch, "meta": {**batch.get("meta", {}), "signal": found}}
+
+
+@final
 class SpectralKurtosis(_Representation):
     """How impulsive each frequency is: [channels, n_fft // 2 + 1].
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from dovetail import AtLeast, Batch, Between, Loss, LossResult, ModelOutput, MoreThan, as_loss
 from dovetail.ops import physical_terms
+from dovetail_signals.losses.controls import Control
 from dovetail_signals.losses.frequency import FrequencyConsistencyLoss
 from dovetail_signals.losses.reading import read_scores
 from dovetail_signals.losses.sommerfeld import SommerfeldConsistencyLoss
@@ -40,6 +41,9 @@ class PhysicalConstraintLoss(nn.Module):
         healthy: a healthy machine's share of energy in each class's bands.
         fault_severity_order: classes from the least to the most severe.
         time_step: the time between windows at which a change counts as it is.
+        speed: which of ``meta`` is the speed of the shaft, in turns a minute.
+        control: an ablation of the frequency consistency: ``"scrambled"`` or ``"random"``.
+        control_seed: of the ablation's random numbers.
 
     Raises:
         ValueError: a number is out of its range, or frequencies are missing.
@@ -60,6 +64,9 @@ class PhysicalConstraintLoss(nn.Module):
         healthy: Sequence[float] | None = None,
         fault_severity_order: Sequence[int] | None = None,
         time_step: Annotated[float, MoreThan(0)] = 1.0,
+        speed: str = "rpm",
+        control: Control = "none",
+        control_seed: int = 0,
     ) -> None:
         super().__init__()
         factors = {"freq": lambda_freq, "sommerfeld": lambda_sommerfeld, "temporal": lambda_temporal}
@@ -72,7 +79,15 @@ class PhysicalConstraintLoss(nn.Module):
         self.classification: Any = classification
         self._classification = None if classification is None else as_loss(classification)
         self.frequency = FrequencyConsistencyLoss(
-            expected_freqs or {}, sample_rate, tolerance, unit=unit, harmonics=harmonics, healthy=healthy
+            expected_freqs or {},
+            sample_rate,
+            tolerance,
+            unit=unit,
+            harmonics=harmonics,
+            healthy=healthy,
+            speed=speed,
+            control=control,
+            control_seed=control_seed,
         )
         self.sommerfeld = SommerfeldConsistencyLoss(fault_severity_order)
         self.temporal = TemporalSmoothnessLoss(1.0, time_step=time_step)

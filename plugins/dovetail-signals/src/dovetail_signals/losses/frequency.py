@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dovetail import AtLeast, Batch, Between, LossResult, ModelOutput, MoreThan
 from dovetail.ops import Bands, bands_around, frequency_consistency, frequency_penalties
+from dovetail_signals.losses.controls import Control, controlled
 from dovetail_signals.losses.reading import read_scores, require_meta
 
 _SIGNAL = (2, 3)  # dimensions of [batch, time] and [batch, channels, time]
@@ -40,9 +41,13 @@ class FrequencyConsistencyLoss(nn.Module):
         healthy: for each class the share of energy, 0 to 1, that a healthy machine has in its bands; by default that of
             a flat spectrum.
         speed: which of ``meta`` is the speed of the shaft, in turns a minute.
+        control: an ablation: ``"scrambled"`` gives classes the frequencies and bands of others, ``"random"`` gives them
+            random ones. What is gained with the true ones alone is gained by physics.
+        control_seed: of the ablation's random numbers.
 
     Raises:
-        ValueError: a number is out of its range, or a class is named by something that is not its number.
+        ValueError: a number is out of its range, a class is named by something that is not its number, or the control
+            cannot be made.
 
     Source:
         Fault frequencies: Randall and Antoni, Rolling element bearing diagnostics – a tutorial, Mechanical Systems and
@@ -60,11 +65,18 @@ class FrequencyConsistencyLoss(nn.Module):
         bands: Mapping[str, Sequence[Sequence[float]]] | None = None,
         healthy: Sequence[float] | None = None,
         speed: str = "rpm",
+        control: Control = "none",
+        control_seed: int = 0,
     ) -> None:
         super().__init__()
         self.sample_rate, self.tolerance, self.unit, self.harmonics = sample_rate, tolerance, unit, harmonics
-        self.expected_freqs = {_number(name): list(of_class) for name, of_class in expected_freqs.items()}
-        self.fixed = {_number(name): [_span(one) for one in of_class] for name, of_class in (bands or {}).items()}
+        self.expected_freqs, self.fixed = controlled(
+            {_number(name): list(of_class) for name, of_class in expected_freqs.items()},
+            {_number(name): [_span(one) for one in of_class] for name, of_class in (bands or {}).items()},
+            control,
+            control_seed,
+            tolerance,
+        )
         self.healthy = None if healthy is None else torch.tensor(list(healthy), dtype=torch.float64)
         self.speed = speed
         self._made: dict[tuple[int, torch.device], Bands] = {}
@@ -105,11 +117,11 @@ class FrequencyConsistencyLoss(nn.Module):
             if named and named[-1] >= classes:
                 raise ValueError(f"expected_freqs: names class {named[-1]}, the model has 0 to {classes - 1}")
             made = bands_around(
-                [self.expected_freqs.get(which, []) for which in range(classes)],
+                [list(self.expected_freqs.get(which, ())) for which in range(classes)],
                 unit=self.unit,
                 harmonics=self.harmonics,
                 tolerance=self.tolerance,
-                fixed=[self.fixed.get(which, []) for which in range(classes)],
+                fixed=[list(self.fixed.get(which, ())) for which in range(classes)],
             )
             self._made[classes, device] = made.to(device)
         return self._made[classes, device]
