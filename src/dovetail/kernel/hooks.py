@@ -240,19 +240,23 @@ class LifecycleHooks:
         """
 
     @hookspec
-    def dovetail_log(self, run: Run, event: str, metrics: Mapping[str, float]) -> None:
+    def dovetail_log(  # noqa: PLR0917 (called by names; an implementation takes those that it needs)
+        self, run: Run, event: str, metrics: Mapping[str, float], epoch: int, step: int, time: float
+    ) -> None:
         """Act on figures that were just logged.
 
         ``event`` is ``"train"``, ``"validation"``, ``"epoch"``, ``"test"``, or ``"monitor"`` for what a part measures.
         Training figures come every ``logging.every`` updates and are already on the host, so progress displays and
-        trackers listen here and not to every batch.
+        trackers listen here and not to every batch. They are those of the epoch ``epoch`` and the update ``step``,
+        ``time`` seconds after the run's start. A tracker whose method takes ``step`` hears of those of ``"train"`` and
+        ``"monitor"`` many at a time, up to a second late, so that training need not wait; every other part at once.
 
         Example::
 
             class Progress:
-                def dovetail_log(self, run, event, metrics):
+                def dovetail_log(self, event, metrics, step):
                     if event == "train":
-                        print(run.state.step, metrics["train_loss"], metrics["samples_per_second"])
+                        print(step, metrics["train_loss"], metrics["samples_per_second"])
         """
 
     @hookspec

@@ -137,6 +137,9 @@ class Metric(Protocol):
     Where several processes train together, each evaluates some of the batches, and a metric needs three methods more:
     ``state_dict()`` and ``load_state_dict(state)`` for what it has gathered, and ``merge(states)``, which replaces that
     by what all have.
+
+    A metric whose figures are logged while training may have ``as_it_is()``, which returns a metric that goes on to
+    compute what this one does now: its figures are then read later, many at a time.
     """
 
     def update(self, outputs: ModelOutput, batch: Batch) -> None:

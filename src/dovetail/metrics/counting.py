@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from torch import Tensor
 
@@ -34,6 +34,12 @@ class CountingMetric(ABC):
     def reset(self) -> None:
         """Forget every batch."""
         self._counts = {}
+
+    def as_it_is(self) -> Self:
+        """Return a metric that computes what this one does now, whatever is added later. Nothing is read back."""
+        kept: Self = object.__new__(type(self))
+        kept.__dict__.update(self.__dict__, _counts=dict(self._counts))
+        return kept
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the counts so far by name; empty before the first batch."""

@@ -20,6 +20,7 @@ from dovetail.track.lock import FolderLock, LockedError
 from dovetail.track.pictures import write_picture
 from dovetail.track.runs import ALERTS, LOG, METRICS, RECORD, RESOLVED
 
+_encode: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 _FORMAT: Final = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
 
@@ -86,21 +87,13 @@ class RunDirectory:
         text = json.dumps(jsonable(record), indent=2, ensure_ascii=False, allow_nan=False)
         write_atomic(self.path / RECORD, f"{text}\n".encode())
 
-    def log(self, event: str, *, epoch: int, step: int, time: float, metrics: Mapping[str, Any]) -> None:
-        """Append one event to ``metrics.jsonl``.
-
-        Args:
-            event: ``"train"``, ``"validation"``, ``"epoch"`` or ``"test"``.
-            epoch: the epoch under way, counted from 1.
-            step: optimizer updates so far.
-            time: seconds since the run's start.
-            metrics: figures by name. Lists, such as a confusion matrix, are written for the test only.
-        """
-        if event != "test":
-            metrics = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
+    def write_events(self, lines: str) -> None:
+        """Append events to ``metrics.jsonl``, each a line that :func:`event_line` made."""
+        if not lines:
+            return
         if self._metrics is None:
             self._metrics = (self.path / METRICS).open("a", encoding="utf-8")
-        self._metrics.write(event_line(event, epoch=epoch, step=step, time=time, metrics=metrics))
+        self._metrics.write(lines)
         self._metrics.flush()
 
     def logged(self) -> dict[str, int]:
@@ -194,9 +187,20 @@ def _locked(path: Path) -> FolderLock:
 
 
 def event_line(event: str, *, epoch: int, step: int, time: float, metrics: Mapping[str, Any]) -> str:
-    """Return an event as a line of ``metrics.jsonl``."""
-    line = {"event": event, "epoch": epoch, "step": step, "time": round(time, 6), "metrics": jsonable(metrics)}
-    return json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n"
+    """Return an event as a line of ``metrics.jsonl``.
+
+    Args:
+        event: ``"train"``, ``"validation"``, ``"epoch"``, ``"test"`` or ``"monitor"``.
+        epoch: the epoch under way, counted from 1.
+        step: optimizer updates so far.
+        time: seconds since the run's start.
+        metrics: figures by name.
+    """
+    line = {"event": event, "epoch": epoch, "step": step, "time": round(time, 6), "metrics": metrics}
+    try:
+        return _encode(line) + "\n"
+    except (TypeError, ValueError):  # not finite, or nothing that JSON knows: rare, and slow to look for
+        return _encode(jsonable(line)) + "\n"
 
 
 def jsonable(value: Any) -> Any:

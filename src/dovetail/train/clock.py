@@ -48,6 +48,7 @@ class Stopwatch:
         #: ``time.monotonic()`` when it was started.
         self.started = time.monotonic()
         self._more = seconds
+        self._stopped: float | None = None
 
     def add(self, seconds: float) -> None:
         """Count ``seconds`` besides those since the start."""
@@ -57,9 +58,13 @@ class Stopwatch:
         """Do not count ``seconds`` of the time since the start."""
         self._more -= seconds
 
+    def stop(self) -> None:
+        """Count no further."""
+        self._stopped = time.monotonic()
+
     def seconds(self) -> float:
-        """Return the seconds so far."""
-        return time.monotonic() - self.started + self._more
+        """Return the seconds so far, or until it was stopped."""
+        return (time.monotonic() if self._stopped is None else self._stopped) - self.started + self._more
 
     def per_second(self, number: float) -> float:
         """Return how many of ``number`` things there were in a second."""

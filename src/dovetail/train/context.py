@@ -13,9 +13,9 @@ from torch import nn
 
 from dovetail.monitor.alerts import Alert, AlertManager, Severity
 from dovetail.train.clock import Stopwatch
-from dovetail.train.figures import scalars
 from dovetail.train.group import Group
 from dovetail.train.hooks import Hooks
+from dovetail.train.journal import Figures, Journal
 from dovetail.train.state import Status, Stop, TrainState
 
 if TYPE_CHECKING:
@@ -177,9 +177,12 @@ class Run:
     agreed_samples: int | None = None
     #: Started with the run, before its parts were built; on a resumed run it also counts what went before.
     watch: Stopwatch = field(factory=Stopwatch)
+    #: Writes what is logged.
+    journal: Journal = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        """Let everybody hear of alerts."""
+        """Let everybody hear of alerts and figures."""
+        self.journal = Journal(self)
         self.alerts.listen(self._pass_on)
 
     def request_stop(self, reason: str, by: object, status: Status = "stopped_early") -> None:
@@ -228,17 +231,17 @@ class Run:
         """Return the seconds that the run has been going, set-up included, over all its resumes."""
         return self.watch.seconds()
 
-    def log(self, event: str, metrics: Mapping[str, Any], *, step: int | None = None) -> None:
+    def log(self, event: str, metrics: Figures, *, step: int | None = None) -> None:
         """Write figures to ``metrics.jsonl`` and hand those that are numbers to whoever listens.
+
+        Those of ``"train"`` and ``"monitor"`` may wait for a second until there are more to be written together.
 
         Args:
             event: ``"train"``, ``"validation"``, ``"epoch"``, ``"test"``, or ``"monitor"`` for what a part measures.
-            metrics: figures by name.
+            metrics: figures by name, or what gives them, which is called when they are written.
             step: the update that they are of; the last one unless given.
         """
-        step = self.state.step if step is None else step
-        self.store.log(event, epoch=self.state.epoch, step=step, time=self.elapsed(), metrics=metrics)
-        self.hooks.dovetail_log(run=self, event=event, metrics=scalars(metrics))
+        self.journal.add(event, metrics, self.state.step if step is None else step)
 
     def alert(
         self,

@@ -18,12 +18,16 @@ Guard = Callable[[str, Mapping[str, Any], Callable[[], object]], None]
 class Hook:
     """One lifecycle hook, called with the arguments of its specification; false where nobody implements it."""
 
-    __slots__ = ("_calls", "_name")
+    __slots__ = ("_calls", "_name", "at_once")
 
-    def __init__(self, name: str, calls: Iterable[tuple[str, Callable[..., Any], tuple[str, ...]]]) -> None:
+    def __init__(
+        self, name: str, calls: Iterable[tuple[str, Callable[..., Any], tuple[str, ...]]], *, at_once: bool = True
+    ) -> None:
         """Take (config path, method, names of its arguments) of every part that implements the hook."""
         self._name = name
         self._calls = tuple(calls)
+        #: Whether a part must hear of something when it happens, and not a little later.
+        self.at_once = at_once
 
     def __bool__(self) -> bool:
         return bool(self._calls)
@@ -75,21 +79,27 @@ class Hooks:
         for name in vars(relay):
             if name.startswith("dovetail_"):
                 caller = getattr(relay, name)
-                calls = []
+                calls, at_once = [], False
                 # Pluggy keeps implementations in the reverse of the order in which it calls them.
                 for one in reversed(caller.get_hookimpls()):
+                    at_once = at_once or not _may_wait(one)
                     guard = (guards or {}).get(one.plugin_name)
                     if guard is None:
                         calls.append((one.plugin_name, one.function, one.argnames))
                     else:
                         calls.append((one.plugin_name, _guarded(name, guard, one), caller.spec.argnames))
-                self._hooks[name] = Hook(name, calls)
+                self._hooks[name] = Hook(name, calls, at_once=at_once)
 
     def __getattr__(self, name: str) -> Hook:
         try:
             return self.__dict__["_hooks"][name]  # type: ignore[no-any-return]  # __dict__ holds anything
         except KeyError:
             raise AttributeError(f"there is no lifecycle hook '{name}'") from None
+
+
+def _may_wait(one: pluggy.HookImpl) -> bool:
+    """Say whether a part only notes what it hears: the console, and a tracker that asks which step figures are of."""
+    return one.plugin_name == "console" or (one.plugin_name.startswith("trackers.") and "step" in one.argnames)
 
 
 def _guarded(hook: str, guard: Guard, one: pluggy.HookImpl) -> Callable[..., None]:

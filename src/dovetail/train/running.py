@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,6 +10,7 @@ import torch
 from dovetail.models.output import ModelOutput
 from dovetail.train.evaluate import add_figures
 from dovetail.train.figures import scalars
+from dovetail.train.group import ALONE, Group
 
 if TYPE_CHECKING:
     from dovetail.data.batch import Batch
@@ -52,9 +54,15 @@ class RunningMetrics:
 
     def figures(self) -> dict[str, float]:
         """Return what was measured since the epoch began, as ``train_accuracy`` and the like. Waits for the device."""
-        figures: dict[str, Any] = {}
-        add_figures(figures, self._metrics, "train", self._group)
-        return scalars(figures)
+        return _figures(self._metrics, self._group)
+
+    def figures_as_they_are(self) -> Callable[[], dict[str, float]]:
+        """Return what gives the figures of now, to be called once it no longer matters to wait for the device."""
+        if self._group.size > 1 or not all(hasattr(metric, "as_it_is") for metric in self._metrics.values()):
+            figures = self.figures()
+            return lambda: figures
+        kept = {name: metric.as_it_is() for name, metric in self._metrics.items()}
+        return lambda: _figures(kept)
 
     def start_epoch(self) -> dict[str, float]:
         """Return what was measured in the epoch, and begin anew."""
@@ -62,3 +70,9 @@ class RunningMetrics:
         for metric in self._metrics.values():
             metric.reset()
         return done
+
+
+def _figures(metrics: Mapping[str, Any], group: Group = ALONE) -> dict[str, float]:
+    figures: dict[str, Any] = {}
+    add_figures(figures, metrics, "train", group)
+    return scalars(figures)

@@ -50,6 +50,8 @@ class Session:
         #: Figures of the last finished epoch, and of the last validation in the epoch under way.
         self._metrics: dict[str, float] = {}
         self._validation: dict[str, float] = {}
+        #: The update after which something else than a log is due.
+        self._next: float = 0
         #: After how many updates was last validated, saved and logged.
         self._validated = self._saved = self._logged = 0
         #: Whether the best so far is still to be saved, and whether it was tried that the state can be.
@@ -60,7 +62,7 @@ class Session:
     def fit(self) -> Outcome:
         """Train, test, and say how it ended."""
         run, state = self._run, self._state
-        with stopping_on_signals(run), self._saving_to_the_end():
+        with stopping_on_signals(run), self._saving_to_the_end(), run.journal:
             if run.resumed is None:
                 self._check_monitor()
             else:
@@ -141,6 +143,7 @@ class Session:
 
     def _collect(self) -> dict[str, Any]:
         """Return the whole state of the run."""
+        self._run.journal.write()
         session = {
             "ended": self._ended,
             "validated": self._validated,
@@ -175,20 +178,27 @@ class Session:
 
     def _wind_up(self) -> None:
         """Tell the loop when to call next."""
-        step, every = self._state.step, self._config.logging.every
-        log = (step // every + 1) * every
-        due = min(log, self._validating.next_step(step), self._saving.next_step(step))
-        self._loop.due_step = due if self._tried and not self._saver.writing else step + 1
+        step = self._state.step
+        due = min(self._validating.next_step(step), self._saving.next_step(step))
+        self._next = due if self._tried and not self._saver.writing else step + 1
+        self._loop.due_step = min(self._next, self._next_log())
         self._loop.due_at = min(self._clock.deadline, self._saving.due_at, self._memory.due_at)
+
+    def _next_log(self) -> int:
+        every = self._config.logging.every
+        return (self._state.step // every + 1) * every
 
     def _when_due(self) -> None:
         """Do what is due between two updates of an epoch."""
         step = self._state.step
+        self._log_training()
+        if step < self._next and time.monotonic() < self._loop.due_at:
+            self._loop.due_step = min(self._next, self._next_log())
+            return
         self._tell_saved()
         if not self._tried:
             # What cannot be saved is refused now, and not after hours of training.
             self._tried = bool(encode(self._collect()))
-        self._log_training()
         if self._validating.due(step) and self._validated != step:
             self._validate()
         if self._over_budget():
@@ -233,13 +243,20 @@ class Session:
         step = self._state.step
         if step % self._config.logging.every or self._logged == step:
             return
-        self._loop.check()
-        sums = add_up(self._run.group.gather(self._loop.tape.start_interval()))
-        speed = self._interval.per_second(sums.samples)
-        figures = {**sums.means("train"), **self._loop.running.figures(), **self._rates(), "samples_per_second": speed}
-        if sums.gradient_norm is not None:
-            figures["grad_norm"] = sums.gradient_norm
+        if self._loop.tape.broken():
+            self._loop.check()
+        self._loop.tape.cut()
+        running, rates, watch = self._loop.running.figures_as_they_are(), self._rates(), self._interval
+        watch.stop()
         self._logged, self._interval = step, Stopwatch()
+
+        def figures() -> dict[str, float]:
+            sums = add_up(self._run.group.gather(self._loop.tape.take_interval()))
+            found = {**sums.means("train"), **running(), **rates, "samples_per_second": watch.per_second(sums.samples)}
+            if sums.gradient_norm is not None:
+                found["grad_norm"] = sums.gradient_norm
+            return found
+
         self._run.log("train", figures)
 
     def _rates(self) -> dict[str, float]:

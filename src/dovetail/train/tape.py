@@ -8,7 +8,10 @@ Sums are made when they are read: at the logging cadence and at the end of an ep
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections import deque
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 import torch
@@ -16,9 +19,9 @@ from attrs import define, field, frozen
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from dovetail.losses.result import LossResult
+
+_NONE: Final[Mapping[str, float]] = {}
 
 
 @define
@@ -71,6 +74,36 @@ class Faults:
         return bool(self.batches or self.updates)
 
 
+@frozen
+class _Numbers:
+    """What was on a tape, read."""
+
+    totals: Sequence[float]
+    weights: Sequence[float]
+    norms: Sequence[float]
+    #: By the batch's place.
+    parts: Mapping[int, Mapping[str, float]]
+    #: Places of batches that do not count.
+    left_out: AbstractSet[int]
+
+    def add_to(self, sums: Sums, begin: tuple[int, int, int], end: tuple[int, int, int]) -> None:
+        """Add a stretch of the tape to ``sums``: from so many losses, norms and samples to so many."""
+        sums.samples += end[2] - begin[2]
+        for norm in self.norms[begin[1] : end[1]]:
+            if math.isfinite(norm):
+                sums.gradient_norm = max(norm, sums.gradient_norm or 0.0)
+        # One after another and not as one sum, so that it makes no difference when the tape is read.
+        for place in range(begin[0], end[0]):
+            counts = place not in self.left_out
+            weight = self.weights[place] if counts else 0.0
+            if counts:
+                sums.total += self.totals[place] * weight
+                sums.weight += weight
+            for name, value in self.parts.get(place, _NONE).items():
+                total, of = sums.parts.get(name, (0.0, 0.0))
+                sums.parts[name] = (total + value * weight, of + weight) if counts else (total, of)
+
+
 class LossTape:
     """Takes the losses of batches, and gives their means."""
 
@@ -95,8 +128,13 @@ class LossTape:
         self._parts: list[tuple[int, dict[str, Tensor]]] = []
         self._norms: list[Tensor | float] = []
         self._samples = 0
-        #: Since the epoch began, and since the last log.
+        # Where intervals end that were cut off: how many losses, norms and samples were on the tape.
+        self._cuts: list[tuple[int, int, int]] = []
+        #: Since the epoch began, and since the last interval was cut off.
         self.epoch, self.interval = Sums(), Sums()
+        # Intervals that were cut off and read, the oldest first.
+        self._intervals: deque[Sums] = deque()
+        self._norm_broken = False
 
     def add(self, result: LossResult, samples: int) -> None:
         """Take the loss of one batch; its ``total`` is detached."""
@@ -114,10 +152,12 @@ class LossTape:
     def add_norm(self, norm: Tensor | float) -> None:
         """Take the norm of an update's gradients: a number, or a 0-d tensor on the device."""
         self._norms.append(norm)
+        if isinstance(norm, float) and not math.isfinite(norm):
+            self._norm_broken = True
 
     def broken(self) -> bool:
-        """Say whether a loss that has arrived is NaN or infinite, without waiting for those that have not."""
-        if self._faults[0]:  # seen while reading
+        """Say whether a loss or norm that has arrived is NaN or infinite, without waiting for those that have not."""
+        if self._norm_broken or self._faults[0] or self._faults[1]:  # the last two were seen while reading
             return True
         while self._looked_at < len(self._weights):
             value = self._seen[self._looked_at]
@@ -130,33 +170,26 @@ class LossTape:
     def read(self) -> None:
         """Wait for the device and add what is on the tape to the sums."""
         if not self._weights:
+            for _ in self._cuts:
+                self._end_interval()
+            self._cuts = []
             return
         if self._device.type != "cpu":
             torch.accelerator.synchronize(self._device)
-        totals, weights = self._memory.tolist(), _values(self._weights)
-        parts = _by_name(self._parts)
-        norms = _values(self._norms)
-        finite = [norm for norm in norms if math.isfinite(norm)]
+        totals, weights, norms = self._memory.tolist(), _values(self._weights), _values(self._norms)
         faults = [place for place in range(len(weights)) if not math.isfinite(totals[place])]
         left_out = set(faults) if self._leave_out_faults else set()
         self._faults[0].extend(self._batches + place for place in faults)
         self._faults[1].extend(self._updates + place for place, norm in enumerate(norms) if not math.isfinite(norm))
         self._batches, self._updates = self._batches + len(weights), self._updates + len(norms)
-        for sums in (self.epoch, self.interval):
-            sums.samples += self._samples
-            if finite:
-                sums.gradient_norm = max(*finite, sums.gradient_norm or 0.0)
-            # One after another and not as one sum, so that it makes no difference when the tape is read.
-            for place, weight in enumerate(weights):
-                if place not in left_out:
-                    sums.total += totals[place] * weight
-                    sums.weight += weight
-            for name, values in parts.items():
-                total, of = sums.parts.get(name, (0.0, 0.0))
-                for place, value in values:
-                    if place not in left_out:
-                        total, of = total + value * weights[place], of + weights[place]
-                sums.parts[name] = total, of
+        read = _Numbers(totals, weights, norms, _by_place(self._parts), left_out)
+        begin, end = (0, 0, 0), (len(weights), len(norms), self._samples)
+        read.add_to(self.epoch, begin, end)
+        for cut in self._cuts:
+            read.add_to(self.interval, begin, cut)
+            self._end_interval()
+            begin = cut
+        read.add_to(self.interval, begin, end)
         self._clear()
 
     def take_faults(self) -> Faults:
@@ -168,11 +201,29 @@ class LossTape:
             tuple(self._batches - 1 - one for one in batches), tuple(self._updates - 1 - one for one in updates)
         )
 
+    def cut(self) -> None:
+        """End the interval here, without waiting for the device; :meth:`take_interval` gives its sums."""
+        self._cuts.append((len(self._weights), len(self._norms), self._samples))
+
+    def take_interval(self) -> Sums:
+        """Return the sums of the oldest interval that was cut off and not yet taken, waiting for the device if need be.
+
+        Raises:
+            IndexError: there is none.
+        """
+        if not self._intervals:
+            self.read()
+        return self._intervals.popleft()
+
     def start_interval(self) -> Sums:
-        """Return the sums since the last log, and begin anew."""
+        """Return the sums since the last interval was cut off, and begin anew."""
         self.read()
         done, self.interval = self.interval, Sums()
         return done
+
+    def _end_interval(self) -> None:
+        self._intervals.append(self.interval)
+        self.interval = Sums()
 
     def start_epoch(self) -> Sums:
         """Return the sums of the epoch, and begin anew."""
@@ -191,7 +242,8 @@ class LossTape:
         self.epoch, self.interval = Sums(**state["epoch"]), Sums(**state["interval"])
 
     def _clear(self) -> None:
-        self._weights, self._parts, self._norms = [], [], []
+        self._weights, self._parts, self._norms, self._cuts = [], [], [], []
+        self._norm_broken = False
         self._samples = self._looked_at = 0
         self._memory.fill_(math.inf)
 
@@ -206,11 +258,7 @@ def _values(values: list[Any]) -> list[float]:
     return [found[place] if place in found else float(value) for place, value in enumerate(values)]
 
 
-def _by_name(parts: list[tuple[int, dict[str, Tensor]]]) -> dict[str, list[tuple[int, float]]]:
-    """Return each part's values with the places of their batches, all in one transfer."""
-    entries = [(name, place) for place, named in parts for name in named]
-    values = _values([value for _, named in parts for value in named.values()])
-    found: dict[str, list[tuple[int, float]]] = {}
-    for (name, place), value in zip(entries, values, strict=True):
-        found.setdefault(name, []).append((place, value))
-    return found
+def _by_place(parts: list[tuple[int, dict[str, Tensor]]]) -> dict[int, dict[str, float]]:
+    """Return the parts of each batch's loss by the batch's place, all read in one transfer."""
+    values = iter(_values([value for _, named in parts for value in named.values()]))
+    return {place: {name: next(values) for name in named} for place, named in parts}

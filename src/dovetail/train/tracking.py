@@ -41,7 +41,7 @@ class TrackerGuard:
         """Call the tracker, if it is time."""
         if self._failed and hook != "dovetail_run_end":
             return
-        if hook in _FIGURES and not self._due(arguments.get("event", "epoch"), arguments["run"]):
+        if hook in _FIGURES and not self._due(arguments):
             return
         try:
             call()
@@ -51,13 +51,13 @@ class TrackerGuard:
                 self._failed = True
                 self._report(arguments["run"], hook, error)
 
-    def _due(self, event: str, run: Run) -> bool:
-        every = self._every
+    def _due(self, arguments: Mapping[str, Any]) -> bool:
+        every, event = self._every, arguments.get("event", "epoch")
         if every is None or event == "test":
             return True
         if event == "train":
-            return every.steps is not None and run.state.step % every.steps == 0
-        return every.steps is not None or run.state.epoch % (every.epochs or 1) == 0
+            return every.steps is not None and arguments["step"] % every.steps == 0
+        return every.steps is not None or arguments["run"].state.epoch % (every.epochs or 1) == 0
 
     def _report(self, run: Run, hook: str, error: Exception) -> None:
         why = " ".join(str(error).split()) or type(error).__name__

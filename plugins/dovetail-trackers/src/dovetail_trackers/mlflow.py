@@ -71,10 +71,10 @@ class MLflowTracker:
         self._sender = Sender("dovetail-mlflow")
         self._sender.post(lambda: self._book.open(start))
 
-    def dovetail_log(self, run: Run, metrics: Mapping[str, float]) -> None:
+    def dovetail_log(self, metrics: Mapping[str, float], step: int) -> None:
         """Send figures."""
         if self._sender is not None:
-            figures, step, now = dict(metrics), run.state.step, time.time_ns() // 1_000_000
+            figures, now = dict(metrics), time.time_ns() // 1_000_000
             self._sender.post(lambda: self._book.figures(figures, step, now))
 
     def dovetail_run_end(self, run: Run, outcome: Outcome) -> None:

@@ -39,11 +39,11 @@ class TensorBoardTracker:
         self._writer = SummaryWriter(str(run.store.path / self.log_dir), purge_step=step + 1 if step else None)
         self._writer.add_text("settings", _table(parameters(run)), step)
 
-    def dovetail_log(self, run: Run, metrics: Mapping[str, float]) -> None:
+    def dovetail_log(self, metrics: Mapping[str, float], step: int) -> None:
         """Write figures."""
         if self._writer is not None:
             for name, value in metrics.items():
-                self._writer.add_scalar(name, value, run.state.step)
+                self._writer.add_scalar(name, value, step)
 
     def dovetail_run_end(self, run: Run, outcome: Outcome) -> None:
         """Write the end, and close the file."""

@@ -70,10 +70,10 @@ class WandbTracker:
         self._sender = Sender("dovetail-wandb")
         self._sender.post(lambda: self._open(start))
 
-    def dovetail_log(self, run: Run, metrics: Mapping[str, float]) -> None:
+    def dovetail_log(self, metrics: Mapping[str, float], step: int) -> None:
         """Send figures."""
         if self._sender is not None:
-            figures, step = dict(metrics), run.state.step
+            figures = dict(metrics)
             self._sender.post(lambda: self._run.log(figures, step=step))
 
     def dovetail_run_end(self, run: Run, outcome: Outcome) -> None:

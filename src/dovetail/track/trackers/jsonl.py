@@ -33,10 +33,9 @@ class JSONLTracker:
         """Find the file."""
         self._file.open(run.store.path)
 
-    def dovetail_log(self, run: Run, event: str, metrics: Mapping[str, float]) -> None:
+    def dovetail_log(self, event: str, metrics: Mapping[str, float], epoch: int, step: int, time: float) -> None:
         """Append a line."""
-        time = run.elapsed()
-        self._file.append(event_line(event, epoch=run.state.epoch, step=run.state.step, time=time, metrics=metrics))
+        self._file.append(event_line(event, epoch=epoch, step=step, time=time, metrics=metrics))
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs."""

@@ -39,10 +39,10 @@ class SQLiteTracker:
         self._run_id = self._db.log_run(config.run.name, config.to_dict(), config.run.notes, folder=run.store.path)
         self._db.rewind(self._run_id, self._figures)
 
-    def dovetail_log(self, run: Run, metrics: Mapping[str, float]) -> None:
+    def dovetail_log(self, metrics: Mapping[str, float], epoch: int, step: int) -> None:
         """Add figures."""
         if self._db is not None:
-            self._db.log_metrics(self._run_id, metrics, epoch=run.state.epoch, step=run.state.step)
+            self._db.log_metrics(self._run_id, metrics, epoch=epoch, step=step)
             self._figures += len(metrics)
 
     def state_dict(self) -> dict[str, Any]:
