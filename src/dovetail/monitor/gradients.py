@@ -217,11 +217,21 @@ class GradientMonitor:
             self._look(self._readings.pop(0))
 
     def _look(self, reading: Reading) -> None:
-        for one in reading.numbers():
-            self._norms.add(one, distribution=self.log_distribution)
-            self._act(_health(one, **self._limits), one.update)
-            if one.update % self.log_interval == 0:
-                self._log(one.update)
+        for some in reading.numbers():
+            begin = 0
+            for end, update in enumerate(some.updates, 1):
+                if end == len(some) or update % self.log_interval == 0:
+                    self._take(some[begin:end])
+                    begin = end
+                    if update % self.log_interval == 0:
+                        self._log(update)
+
+    def _take(self, some: Measured) -> None:
+        """Add updates up, and act on those that are not as they should be."""
+        self._norms.add(some, distribution=self.log_distribution)
+        usual = (some.norms >= self._limits["vanishing"]) & (some.norms <= self._limits["warning"])
+        for place in np.flatnonzero(~usual.all(1)).tolist():
+            self._act(_health(some[place : place + 1], **self._limits), some.updates[place])
 
     def _act(self, health: GradientHealth, update: int) -> None:
         run = self._run
@@ -292,7 +302,8 @@ def _measured(model: nn.Module) -> Measured:
 
 
 def _health(measured: Measured, *, vanishing: float, warning: float, exploding: float) -> GradientHealth:
-    norms = measured.norms
+    """Return how the gradients of the one update in ``measured`` are."""
+    norms, zeros = measured.norms[0], measured.zeros[0]
     broken, explodes, vanishes = ~np.isfinite(norms), bool((norms > exploding).any()), bool((norms < vanishing).any())
     state: State = "healthy"
     place = int(np.nanargmax(norms)) if not broken.all() else 0
@@ -310,10 +321,10 @@ def _health(measured: Measured, *, vanishing: float, warning: float, exploding: 
         mean_norm=float(norms.mean()),
         has_exploding_gradients=explodes,
         has_vanishing_gradients=vanishes,
-        num_zero_gradients=int((measured.zeros == measured.rows.sizes).sum()),
+        num_zero_gradients=int((zeros == measured.rows.sizes).sum()),
         timestamp=dt.datetime.now(dt.UTC).isoformat(),
         has_nan_gradients=bool(broken.any()),
-        total_norm=measured.total,
+        total_norm=float(measured.totals[0]),
         state=state,
         worst=measured.rows.names[place],
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any, Final, NamedTuple
 
 import attrs
@@ -43,15 +44,34 @@ class Entry(NamedTuple):
 
 @frozen(eq=False)
 class Measured:
-    """The gradients of one update in numbers, parameter by parameter."""
+    """The gradients of K updates in numbers, parameter by parameter."""
 
     rows: Rows
-    update: int
+    #: The numbers of the updates, from 1.
+    updates: tuple[int, ...]
+    #: ``[K, N]``.
     norms: Numbers
+    #: ``[K, N]``: how many elements are 0.
     zeros: Counts
-    #: Of all gradients together.
-    total: float
-    histogram: Counts
+    #: ``[K]``: of all gradients together.
+    totals: Numbers
+    #: ``[K, 26]``.
+    histograms: Counts
+
+    def __len__(self) -> int:
+        """K."""
+        return len(self.updates)
+
+    def __getitem__(self, which: slice) -> Measured:
+        """Return some of the updates."""
+        return Measured(
+            self.rows,
+            self.updates[which],
+            self.norms[which],
+            self.zeros[which],
+            self.totals[which],
+            self.histograms[which],
+        )
 
 
 class Reading:
@@ -74,16 +94,29 @@ class Reading:
         return self._done is None or bool(self._done.query())
 
     def numbers(self) -> list[Measured]:
-        """Return them, update by update, waiting for those on their way."""
+        """Return them, those of updates one after another together that are of the same parameters.
+
+        This waits for those on their way.
+        """
         if self._done is not None:
             self._done.synchronize()
-        found, values, counts = [], self._values, self._counts
-        for entry in self.entries:
-            lengths = len(entry.found.values), len(entry.found.counts)
-            one = GradNorms(values[: lengths[0]], counts[: lengths[1]])
-            values, counts = values[lengths[0] :], counts[lengths[1] :]
-            norms, zeros, histogram = one.norms.numpy(), one.zeros.numpy(), one.histogram.numpy()
-            found.append(Measured(entry.rows, entry.update, norms, zeros, float(one.total), histogram))
+        found, values, counts = [], self._values.numpy(), self._counts.numpy()
+        for _, together in groupby(self.entries, lambda entry: entry.rows.names):
+            entries = list(together)
+            many, rows = len(entries), len(entries[0].found)
+            sizes = [many * len(one) for one in (entries[0].found.values, entries[0].found.counts)]
+            some, numbers = values[: sizes[0]].reshape(many, -1), counts[: sizes[1]].reshape(many, -1)
+            values, counts = values[sizes[0] :], counts[sizes[1] :]
+            found.append(
+                Measured(
+                    entries[0].rows,
+                    tuple(one.update for one in entries),
+                    some[:, :rows],
+                    numbers[:, :rows],
+                    some[:, 2 * rows],
+                    numbers[:, 3 * rows :],
+                )
+            )
         return found
 
 
@@ -107,15 +140,18 @@ class _Layers:
         whole, real = np.zeros(len(sizes), np.int64), np.zeros(len(sizes))
         return cls(sizes, whole, real, real.copy(), real.copy(), whole.copy(), 0, real.copy())
 
-    def add(self, one: Measured) -> None:
-        """Take one update in."""
-        finite = np.isfinite(one.norms)
-        norms = np.where(finite, one.norms, 0.0)
-        self.count = self.count + finite
-        self.total = self.total + norms
-        self.highest = np.maximum(self.highest, norms)
-        self.recent = np.maximum(self.recent, norms)
-        self.last, self.zeros, self.looks = one.norms.copy(), self.zeros + one.zeros, self.looks + 1
+    def add(self, some: Measured) -> None:
+        """Take updates in."""
+        finite = np.isfinite(some.norms)
+        norms = np.where(finite, some.norms, 0.0)
+        highest = norms.max(0)
+        self.count = self.count + finite.sum(0)
+        for one in norms:  # one after another, so that it makes no difference which come together
+            self.total = self.total + one
+        self.highest = np.maximum(self.highest, highest)
+        self.recent = np.maximum(self.recent, highest)
+        self.last, self.zeros = some.norms[-1].copy(), self.zeros + some.zeros.sum(0)
+        self.looks += len(some)
 
 
 @define(eq=False)
@@ -131,6 +167,17 @@ class _Window:
     total: float = 0.0
     zeros: int = 0
     elements: int = 0
+
+    def add(self, mean: float, most: float, least: float, total: float, zeros: int, elements: int) -> None:  # noqa: PLR0917 (called in one place)
+        """Take one update in."""
+        self.updates += 1
+        if not math.isfinite(total):
+            self.faults += 1
+            return
+        self.mean += mean
+        self.least, self.most, self.total = min(self.least, least), max(self.most, most), max(self.total, total)
+        self.zeros += zeros
+        self.elements += elements
 
 
 class Norms:
@@ -151,28 +198,22 @@ class Norms:
         """Whether there is anything since figures were last taken."""
         return self._window.updates > 0
 
-    def add(self, one: Measured, *, distribution: bool = True) -> None:
-        """Take the gradients of an update in; with ``distribution`` their histogram too."""
-        mean, most, least = float(one.norms.mean()), float(one.norms.max()), float(one.norms.min())
-        for name, value in zip(_COURSES, (mean, most, least, one.total), strict=True):
-            self._courses[name].append(value)
-        layers = self._layers.get(one.rows.names)
+    def add(self, some: Measured, *, distribution: bool = True) -> None:
+        """Take the gradients of updates in; with ``distribution`` their histogram too."""
+        norms = some.norms
+        courses = [one.tolist() for one in (norms.mean(1), norms.max(1), norms.min(1), some.totals)]
+        for name, values in zip(_COURSES, courses, strict=True):
+            self._courses[name].extend(values)
+        layers = self._layers.get(some.rows.names)
         if layers is None:
-            layers = self._layers[one.rows.names] = _Layers.empty(one.rows.sizes)
-        layers.add(one)
-        self.count += 1
+            layers = self._layers[some.rows.names] = _Layers.empty(some.rows.sizes)
+        layers.add(some)
+        self.count += len(some)
         if distribution:
-            self.histogram = self.histogram + one.histogram
-        window = self._window
-        window.updates += 1
-        if not math.isfinite(one.total):
-            window.faults += 1
-            return
-        window.mean += mean
-        window.least, window.most = min(window.least, least), max(window.most, most)
-        window.total = max(window.total, one.total)
-        window.zeros += int(one.zeros.sum())
-        window.elements += int(one.rows.sizes.sum())
+            self.histogram = self.histogram + some.histograms.sum(0)
+        elements = int(some.rows.sizes.sum())
+        for mean, most, least, total, zeros in zip(*courses, some.zeros.sum(1).tolist(), strict=True):
+            self._window.add(mean, most, least, total, zeros, elements)
 
     def take(self) -> tuple[dict[str, float], dict[str, float]]:
         """Return figures of the updates since the last call, and the largest norm of each parameter in them."""
