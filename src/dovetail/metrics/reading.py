@@ -56,6 +56,9 @@ class ScoreReader:
         self._ignore_index = ignore_index
         self._class_dim = class_dim
         self._shift = shift
+        # Of the last batch: the shapes of logits and targets, and which dimension holds the classes; None for none.
+        self._shapes: tuple[torch.Size, torch.Size] | None = None
+        self._dim: int | None = None
 
     def __call__(self, outputs: ModelOutput, batch: Batch) -> Scores:
         """Read one batch.
@@ -72,8 +75,12 @@ class ScoreReader:
         if targets.is_floating_point() or targets.is_complex():
             msg = f"{self._who}: needs class labels, but targets are {targets.dtype} of shape {list(targets.shape)}"
             raise ValueError(msg)
-        if logits.shape != targets.shape:
-            logits = logits.movedim(self._class_dimension(logits, targets), -1)
+        shapes = logits.shape, targets.shape
+        if shapes != self._shapes:
+            self._dim = None if shapes[0] == shapes[1] else self._class_dimension(logits, targets)
+            self._shapes = shapes
+        if self._dim is not None and self._dim not in {-1, len(shapes[0]) - 1}:
+            logits = logits.movedim(self._dim, -1)
         kept = targets != self._ignore_index
         mask = target_mask(batch, targets)
         if mask is not None:

@@ -7,7 +7,7 @@ DOVETAIL_NATIVE=0, the references do the work.
 from __future__ import annotations
 
 from dovetail.ops._frequency import Bands, bands_around, frequency_penalties
-from dovetail.ops._grad_norms import HISTOGRAM_EDGES, GradNorms, grad_norms, grad_norms_reference
+from dovetail.ops._grad_norms import HISTOGRAM_EDGES, GradNorms, GradNormsPlan, grad_norms, grad_norms_reference
 from dovetail.ops._loader import Native, status
 from dovetail.ops._physics import (
     PhysicalTerms,
@@ -25,6 +25,7 @@ __all__ = [
     "HISTOGRAM_EDGES",
     "Bands",
     "GradNorms",
+    "GradNormsPlan",
     "Native",
     "PhysicalTerms",
     "Windows",

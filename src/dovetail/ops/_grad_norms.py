@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import torch
 from attrs import frozen
@@ -141,6 +141,41 @@ def grad_norms(grads: Iterable[Tensor | None], max_norm: float = math.inf) -> Gr
     if dense and _loader.native(dense[0]):
         return GradNorms(*torch.ops.dovetail.grad_norms(dense, max_norm))
     return grad_norms_reference(dense, max_norm)
+
+
+class GradNormsPlan:
+    """`grad_norms` of the same parameters' gradients, update after update, without its checks each time.
+
+    A gradient has its parameter's device and dtype, so whether the kernel can read them is found out once. Where they
+    lie is taken from each list anew: dropped gradients (`set_to_none`) come back elsewhere, and the kernel's table of
+    their addresses takes it less time to fill than a stale one takes to detect.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor]) -> None:
+        """Look at the parameters whose gradients are to be measured."""
+        ours = list(parameters)
+        plain = all(type(one) in {Tensor, torch.nn.Parameter} and one.dtype in _DTYPES for one in ours)
+        self._op: Any = None
+        if plain and len({one.device for one in ours}) == 1 and _loader.native(ours[0]):
+            self._op = torch.ops.dovetail.grad_norms.default
+
+    def __call__(self, grads: Sequence[Tensor], max_norm: float = math.inf) -> GradNorms:
+        """Return the statistics of the gradients of some of the parameters, at least of one: as `grad_norms` does.
+
+        Args:
+            grads: None of them is None.
+            max_norm: What `clip_coef` would clip the total norm to; > 0.
+        """
+        if self._op is not None:
+            try:
+                values, counts = self._op(grads, max_norm)
+            except NotImplementedError:  # a sparse gradient
+                pass
+            else:
+                if values.requires_grad:  # those of gradients that are differentiated themselves
+                    return GradNorms(values.detach(), counts)
+                return GradNorms(values, counts)
+        return grad_norms(grads, max_norm)
 
 
 def grad_norms_reference(grads: Sequence[Tensor], max_norm: float = math.inf) -> GradNorms:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dovetail.losses.result import LossResult
-from dovetail.ops import GradNorms, grad_norms
+from dovetail.ops import GradNorms, GradNormsPlan
 from dovetail.ops._loader import native
 from dovetail.train.group import ALONE, Group
 from dovetail.train.stepping import plain_step
@@ -57,6 +57,7 @@ class Gradients:
         self._optimizer, self._max_norm, self._clip_by, self._scaler = optimizer, max_norm, clip_by, scaler
         self._step = plain_step(optimizer)
         self._parameters = [one for group in optimizer.param_groups for one in group["params"]]
+        self._plan = GradNormsPlan(self._parameters)
         self._skip_nonfinite = skip_nonfinite
         self._observers: list[Observer] = []
         #: Whether the optimizer asks for the loss itself, as L-BFGS does, and not once an update.
@@ -183,7 +184,7 @@ class Gradients:
             self._norms, self.norm = norms, total
             coefficient: Tensor = ((self._max_norm or math.inf) / (total + _EPSILON)).clamp_(max=1.0)
             return coefficient
-        found = self._norms = grad_norms(grads, self._max_norm or math.inf)
+        found = self._norms = self._plan(grads, self._max_norm or math.inf)
         if self._observers:
             parameters = self.measured()
             for observer in self._observers:
