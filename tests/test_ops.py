@@ -217,6 +217,42 @@ def test_grad_norms_joins_several_devices() -> None:
     assert_same(_joined(on_places, places, 1.0), ops.grad_norms(grads, 1.0))
 
 
+@given(grads=st.lists(gradients(), min_size=1, max_size=5))
+def test_the_reference_of_grad_norms_says_of_each_tensor_what_it_holds(grads: list[Tensor]) -> None:
+    """One tensor after the other, in the plainest of torch."""
+    got = ops.grad_norms_reference(grads)
+    norms = torch.stack([torch.linalg.vector_norm(one, dtype=torch.float64) for one in grads])
+    largest = torch.stack([one.abs().amax().double() if one.numel() else one.new_zeros(()).double() for one in grads])
+
+    torch.testing.assert_close(got.norms, norms, rtol=1e-12, atol=0, equal_nan=True)
+    torch.testing.assert_close(got.max_abs, largest, rtol=0, atol=0, equal_nan=True)
+    assert got.zeros.tolist() == [int((one == 0).sum()) for one in grads]
+    assert got.nans.tolist() == [int(one.isnan().sum()) for one in grads]
+    assert got.infs.tolist() == [int(one.isinf().sum()) for one in grads]
+
+
+@given(grads=st.lists(gradients(), min_size=1, max_size=5), max_norm=st.floats(1e-3, 1e3))
+def test_a_plan_of_grad_norms_gives_what_grad_norms_gives(grads: list[Tensor], max_norm: float) -> None:
+    """Of any dtypes and layouts, and of some of the parameters as well."""
+    plan = ops.GradNormsPlan([torch.empty_like(one) for one in grads])
+    for some in (grads, grads[:1], grads[-1:]):
+        assert_same(plan(some, max_norm), ops.grad_norms(some, max_norm))
+
+
+def test_a_plan_of_grad_norms_takes_sparse_gradients_and_those_that_are_differentiated() -> None:
+    """What the kernel does not take, and what torch tracks, come out the same."""
+    weight = torch.nn.Parameter(torch.ones(4, 2))
+    plan = ops.GradNormsPlan([weight])
+    sparse = torch.sparse_coo_tensor(torch.tensor([[1]]), torch.tensor([[3.0, 4.0]]), (4, 2), check_invariants=True)
+    (tracked,) = torch.autograd.grad((weight**2).sum(), weight, create_graph=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+
+        assert plan([sparse]).total.item() == pytest.approx(5.0)
+    assert tracked.requires_grad
+    assert plan([tracked]).values.numpy()[0] == pytest.approx(float((8 * 4) ** 0.5))
+
+
 def test_grad_norms_leaves_its_input_alone() -> None:
     """Neither values nor version counters change, and no graph is recorded."""
     grad = torch.nn.Parameter(torch.randn(5, 5))

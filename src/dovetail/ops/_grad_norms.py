@@ -179,17 +179,22 @@ class GradNormsPlan:
 
 
 def grad_norms_reference(grads: Sequence[Tensor], max_norm: float = math.inf) -> GradNorms:
-    """The same in plain torch, in many passes: the fallback, and the oracle for the kernels' tests."""
+    """The same in plain torch, in many passes over all: the fallback, and the oracle for the kernels' tests."""
     device = grads[0].device if grads else torch.device("cpu")
-    zero = torch.zeros((), dtype=torch.float64, device=device)
-    none = torch.zeros(0, dtype=torch.int64, device=device)
-    norms, max_abs, zeros, nans, infs = zero.new_zeros(0), zero.new_zeros(0), none, none, none
-    if grads:
-        norms = torch.stack([torch.linalg.vector_norm(grad, dtype=torch.float64) for grad in grads])
-        max_abs = torch.stack([grad.abs().amax().double() if grad.numel() else zero for grad in grads])
-        zeros = torch.stack([(grad == 0).sum() for grad in grads])
-        nans = torch.stack([grad.isnan().sum() for grad in grads])
-        infs = torch.stack([grad.isinf().sum() for grad in grads])
+    if not grads:
+        none = torch.zeros(0, dtype=torch.float64, device=device)
+        return _summed_up(none, none, none.long(), max_norm)
+    norms = torch.stack(torch._foreach_norm(list(grads), 2, dtype=torch.float64))  # noqa: SLF001 (torch's own clipping is made of it)
+    # An empty tensor has no largest element: a zero stands for it.
+    extremes = [torch.aminmax(grad if grad.numel() else grad.new_zeros(1)) for grad in grads]
+    low, high = (torch.stack(some).double() for some in zip(*extremes, strict=True))
+    max_abs = torch.maximum(-low, high)
+    zeros = torch.stack([grad.numel() - torch.count_nonzero(grad) for grad in grads])
+    if device.type == "cpu" and bool(max_abs.isfinite().all()):  # looking waits for nothing there
+        nans = infs = torch.zeros_like(zeros)
+    else:
+        nans = torch.stack([torch.count_nonzero(grad.isnan()) for grad in grads])
+        infs = torch.stack([torch.count_nonzero(grad.isinf()) for grad in grads])
     return _summed_up(norms, max_abs, torch.cat([zeros, nans, infs]), max_norm)
 
 
