@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 from attrs import frozen
@@ -51,11 +53,20 @@ class Journal:
         #: Whether figures of training may wait.
         self.patient = run.group.size == 1 and not run.hooks.dovetail_log.at_once
 
+    def __enter__(self) -> None:
+        """Nothing waits yet."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Write what waits; where training failed, a failure of this says less than its own."""
+        with contextlib.suppress(Exception) if error is not None else contextlib.nullcontext():
+            self.write()
+
     def add(self, event: str, figures: Figures, step: int) -> None:
         """Take figures of an update."""
         run, now = self._run, time.monotonic()
-        elapsed = run.elapsed_before + now - run.started
-        self._waiting.append(_Entry(event, run.state.epoch, step, elapsed, figures))
+        self._waiting.append(_Entry(event, run.state.epoch, step, run.elapsed(), figures))
         if (
             not self.patient
             or event not in _FREQUENT
