@@ -106,4 +106,6 @@ $(STAMPS)/rivals: benchmarks/requirements.txt constraints.txt $(STAMPS)/dev
 	@for site in $(RIVALS)/lib/python3*/site-packages; do \
 	    echo "import site; site.addsitedir('$$(readlink -f $(VENV))$${site#$(RIVALS)}')" > "$$site/beside.pth"; done
 	$(RIVALS)/bin/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --requirement $<
+	@# Of torchaudio, its Python is needed alone; its native half is built for a torch with CUDA.
+	@rm -f $(RIVALS)/lib/python3*/site-packages/torchaudio/lib/_torchaudio*.so
 	@touch $@

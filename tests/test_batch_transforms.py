@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from dovetail import Config
 from dovetail.data.loader import make_loader
@@ -121,6 +122,8 @@ def test_normal_draws_are_normal():
     assert abs((drawn**4).mean() - 3) < 0.1
     assert abs((drawn[:, 1:] * drawn[:, :-1]).mean()) < 0.01
     assert abs((drawn[:, 0] * drawn[:, 26]).mean()) < 0.06
+    assert abs(((drawn[:, 0] ** 2 - 1) * (drawn[:, 26] ** 2 - 1)).mean()) < 0.12
+    assert stats.kstest(drawn.flatten(), "norm").statistic < 0.004
     assert torch.isfinite(drawn).all()
 
 

@@ -77,17 +77,23 @@ def uniform(
     """
     if dtype not in _KEPT_BITS:
         raise ValueError(f"uniform draws float32 or float64, not {dtype}; draw float32 and convert")
-    indices = torch.as_tensor(indices, device=device)
+    kept = _KEPT_BITS[dtype]
+    bits = _bits(seed, epoch, torch.as_tensor(indices, device=device), stream, math.prod(shape))
+    return _shift_right(bits, 64 - kept).to(dtype).mul_(2.0**-kept).reshape(len(bits), *shape)
+
+
+def _bits(
+    seed: SupportsIndex, epoch: SupportsIndex, indices: Tensor, stream: SupportsIndex | str, count: int
+) -> Tensor:
+    """Return ``count`` int64 for each of [N] indices, each bit of them 0 or 1 alike: [N, count]."""
     if indices.ndim != 1:
         raise ValueError(f"indices must have one dimension, got shape {tuple(indices.shape)}")
     if indices.numel() and (indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool):
         raise TypeError(f"indices must be integers, got {indices.dtype}")
     key = _signed(_hash("uniform", seed, epoch, stream))
     states = _mix(indices.long() * _GAMMA + key)
-    steps = torch.arange(1, math.prod(shape) + 1, device=indices.device) * _GAMMA
-    bits = _mix(states[:, None] + steps)
-    kept = _KEPT_BITS[dtype]
-    return (_shift_right(bits, 64 - kept).to(dtype) * 2.0**-kept).reshape(len(indices), *shape)
+    steps = torch.arange(1, count + 1, device=indices.device) * _GAMMA
+    return _mix(states[:, None] + steps)
 
 
 @frozen(eq=False)
@@ -118,11 +124,13 @@ class Draws:
             Box and Muller, A note on the generation of random normal deviates, Annals of Mathematical Statistics 29
             (1958), 610–611.
         """
-        count = math.prod(shape)
-        radius, angle = self.uniform(name, (2, -(-count // 2))).unbind(1)
-        # 1 - u is in (0, 1], whose logarithm is finite.
-        radius, angle = torch.sqrt(-2 * torch.log1p(-radius)), 2 * math.pi * angle
-        both = torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)], dim=1)
+        count, half = math.prod(shape), 1 << 31
+        bits = _bits(self.seed, self.epoch, self.indices, f"{self.stream}/{name}", -(-count // 2))
+        # Of 64 bits, one half makes the radius and the other the angle. 0 has no logarithm.
+        radius = _shift_right(bits, 32).to(torch.float32).add_(0.5).mul_(1 / (2 * half))
+        radius = radius.log_().mul_(-2).sqrt_()
+        angle = bits.bitwise_and_(2 * half - 1).to(torch.float32).mul_(math.pi / half)
+        both = torch.cat([torch.cos(angle).mul_(radius), torch.sin(angle).mul_(radius)], dim=1)
         return both[:, :count].reshape(len(both), *shape)
 
 
@@ -139,7 +147,7 @@ def _hash(*parts: SupportsIndex | str) -> int:
 
 def _shift_right(bits: Tensor, count: int) -> Tensor:
     """A logical shift: int64's own copies the sign bit."""
-    return (bits >> count) & ((1 << (64 - count)) - 1)
+    return (bits >> count).bitwise_and_((1 << (64 - count)) - 1)
 
 
 def _mix(bits: Tensor) -> Tensor:
@@ -147,9 +155,10 @@ def _mix(bits: Tensor) -> Tensor:
 
     int64 products wrap around modulo 2^64 in torch on every device, and so have the bits of the unsigned product.
     """
-    bits = (bits ^ _shift_right(bits, 30)) * _MULTIPLIER_1
-    bits = (bits ^ _shift_right(bits, 27)) * _MULTIPLIER_2
-    return bits ^ _shift_right(bits, 31)
+    # In place from the first result on: memory for each of the others would take longer than the arithmetic.
+    mixed = (bits ^ _shift_right(bits, 30)).mul_(_MULTIPLIER_1)
+    mixed.bitwise_xor_(_shift_right(mixed, 27)).mul_(_MULTIPLIER_2)
+    return mixed.bitwise_xor_(_shift_right(mixed, 31))
 
 
 _GAMMA: Final = _signed(0x9E3779B97F4A7C15)  # 2^64 / golden ratio, odd

@@ -103,9 +103,10 @@ class WindowSamples:
 
     def get_batch(self, indices: Indices) -> Batch:
         """Return what the default collator would make of the samples at ``indices``, all at once."""
-        places = torch.from_numpy(self.starts[indices])[:, None] + torch.arange(self.window)
+        # A view with a row for each place where a window could begin: rows are copied whole.
+        windows = self.signal.unfold(-1, self.window, 1).transpose(0, 1)
         batch = Batch(
-            inputs=self.signal[:, places].transpose(0, 1).contiguous(),
+            inputs=windows[torch.from_numpy(self.starts[indices])],
             targets=self.target_values[torch.from_numpy(indices)],
         )
         if self.meta:
