@@ -120,6 +120,13 @@ def dovetail_transforms() -> Iterator[Component]:
             }
         },
     )
+    yield Component(
+        "signals.cached",
+        "dovetail_signals.cache:Cached",
+        summary="A representation computed once for each signal, and kept in memory or on disk.",
+        traits=_SIGNAL,
+        example={"representation": {"type": "signals.cwt", "sample_rate": 12000.0}},
+    )
     for name, target, summary, traits in (
         ("gaussian_noise", "GaussianNoise", "Add white noise.", ()),
         ("amplitude_scaling", "AmplitudeScaling", "Multiply each signal by a factor of its own.", ()),

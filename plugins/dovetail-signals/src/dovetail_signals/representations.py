@@ -135,11 +135,11 @@ def cwt_power(signals: Tensor, *, frequencies: Tensor, sample_rate: float, cycle
     wavelets = 2 * torch.exp(-((scales[:, None] * omega - cycles) ** 2) / 2) * (omega > 0)
     # Every fold-th value in time is the inverse of the spectrum folded as often: what is not kept is not computed.
     fold = math.gcd(length, hop)
-    folded = torch.einsum(
-        "...km,fkm->...fm",
-        spectrum.unflatten(-1, (fold, length // fold)),
-        wavelets.to(spectrum.dtype).unflatten(-1, (fold, length // fold)),
-    )
+    size = length // fold
+    folded: Tensor | float = 0.0
+    for begin in range(0, -(-fold // 2) * size, size):  # all that is beyond belongs to negative frequencies
+        piece = slice(begin, begin + size)
+        folded = folded + spectrum[..., None, piece] * wavelets[:, piece]
     return _squared(torch.fft.ifft(folded / fold)[..., :: hop // fold])
 
 
