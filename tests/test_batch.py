@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from dovetail.data.batch import Batch, batch_size, map_tensors, to_device
+from dovetail.data.batch import Batch, batch_size, map_tensors
 
 
 @pytest.mark.parametrize(
@@ -31,33 +31,6 @@ def test_a_batch_that_tells_nothing_is_refused(batch):
     """An error is better than a guess."""
     with pytest.raises(ValueError, match="tells its number of samples"):
         batch_size(batch)
-
-
-def test_to_device_moves_every_tensor_and_leaves_the_rest():
-    """Nested inputs, lists of tensors in meta, text and numbers."""
-    batch = Batch(
-        inputs={"a": torch.zeros(2), "b": torch.ones(2)},
-        targets=torch.zeros(2),
-        meta={"names": ["x", "y"], "ragged": [torch.zeros(1), torch.zeros(2)], "rpm": torch.zeros(2)},
-    )
-
-    moved = to_device(batch, "meta")
-
-    assert moved["inputs"]["a"].is_meta
-    assert moved["targets"].is_meta
-    assert [one.is_meta for one in moved["meta"]["ragged"]] == [True, True]
-    assert moved["meta"]["rpm"].is_meta
-    assert moved["meta"]["names"] == ["x", "y"]
-    assert not batch["targets"].is_meta
-
-
-def test_a_batch_that_is_there_already_keeps_its_tensors():
-    """No copy on the hot path."""
-    batch = Batch(inputs=torch.zeros(2), targets=torch.zeros(2))
-
-    moved = to_device(batch, torch.device("cpu"))
-
-    assert moved["inputs"] is batch["inputs"]
 
 
 def test_map_tensors_changes_tensors_only():

@@ -69,11 +69,6 @@ def as_batch(raw: Any) -> Batch:
     raise TypeError(f"a batch is a dict, or a pair of inputs and targets, not {type(raw).__name__}")
 
 
-def to_device(batch: Batch, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
-    """Return ``batch`` with every tensor on ``device``; a batch already there is handed back with the same tensors."""
-    return map_tensors(batch, lambda tensor: tensor.to(device, non_blocking=non_blocking))
-
-
 def map_tensors(batch: Batch, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
     """Return ``batch`` with ``change`` applied to every tensor, through dicts and lists."""
     return cast("Batch", _mapped(batch, change))

@@ -10,13 +10,14 @@ import torch
 from attrs import define, field, frozen
 from torch.utils.data import DataLoader, get_worker_info
 
-from dovetail.data.batch import Batch, map_tensors, to_device
+from dovetail.data.batch import Batch, map_tensors
 from dovetail.data.collators import DefaultCollator
 from dovetail.data.errors import DataError
 from dovetail.data.sampler import Address, AddressedSampler
 from dovetail.data.samples import Indices
 from dovetail.data.seeding import KeptGlobals, seed_globals
 from dovetail.data.signals import leave_signals_to_parent
+from dovetail.data.transfer import to_device
 from dovetail.random import Draws
 
 
@@ -137,7 +138,7 @@ class _OnDevice:
         epoch, indices = address
         rows = torch.from_numpy(indices)
         if self.device is not None:
-            batch = to_device(batch, self.device, non_blocking=True)
+            batch = to_device(batch, self.device)
             rows = rows.to(self.device, non_blocking=True)
         for number, transform in enumerate(self.transforms):
             batch = transform.transform_batch(batch, Draws(self.seed, epoch, rows, f"transform {number}"))

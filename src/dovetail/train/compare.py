@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from dovetail.data.batch import Batch, as_batch, to_device
+from dovetail.data.batch import Batch, as_batch
+from dovetail.data.transfer import to_device
 from dovetail.metrics.accuracy import Accuracy
 from dovetail.train.device import resolve_device
 from dovetail.train.evaluate import evaluating

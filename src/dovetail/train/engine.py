@@ -11,7 +11,8 @@ import torch
 from attrs import field, frozen
 from torch import Tensor, nn
 
-from dovetail.data.batch import Batch, as_batch, batch_size, to_device
+from dovetail.data.batch import Batch, as_batch, batch_size
+from dovetail.data.transfer import to_device
 from dovetail.losses.adapt import as_loss
 from dovetail.losses.strategy import StrategyInRun
 from dovetail.models.output import ModelOutput
@@ -197,7 +198,7 @@ class TrainingLoop(_Epoch):
         """Yield the batches of each update; the last may be fewer."""
         group: list[Batch] = []
         for raw in loader:
-            group.append(to_device(as_batch(raw), device, non_blocking=True))
+            group.append(to_device(as_batch(raw), device))
             if len(group) == self.gradient_accumulator.accumulation_steps:
                 yield group
                 group = []
@@ -281,7 +282,7 @@ class ValidationLoop(_Epoch):
         tape, number = self._begin(model, where), 0
         with torch.no_grad(), evaluating(model, self._loss):
             for raw in val_loader:
-                batch = to_device(as_batch(raw), where, non_blocking=True)
+                batch = to_device(as_batch(raw), where)
                 outputs, result = self._step(batch)
                 tape.add(result, batch_size(batch))
                 self._take(outputs, batch)

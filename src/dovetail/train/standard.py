@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from dovetail.data.batch import to_device
+from dovetail.data.transfer import to_device
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,7 +34,7 @@ class StandardTrainer:
 
     def prepare_batch(self, run: Run, batch: Batch) -> Batch:
         """Return the batch as the model shall see it: moved to the run's device, without waiting for the copy."""
-        return batch if run.device.type == "cpu" else to_device(batch, run.device, non_blocking=True)
+        return batch if run.device.type == "cpu" else to_device(batch, run.device)
 
     def compute_loss(self, run: Run, batch: Batch) -> LossResult:
         """Run the model forward and compute the loss to minimise."""
