@@ -450,7 +450,7 @@ def dovetail_callbacks() -> Iterator[Component]:
     )
     yield Component(
         "timing",
-        "dovetail.train.callbacks.timing:Timing",
+        "dovetail.train.callbacks.timing:timing",
         summary="Time every epoch and update.",
     )
     yield Component(
