@@ -5,7 +5,10 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+if TYPE_CHECKING:
+    import torch
 
 #: Words in the names of metrics of which more is better.
 _MORE_IS_BETTER: Final = (
@@ -56,3 +59,9 @@ def missing_metric(asked_by: str, metric: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(metric, names, 1)
     meant = f"did you mean '{near[0]}'?" if near else f"there is {', '.join(names) or 'none'}"
     return f"{asked_by}: there is no metric '{metric}'; {meant}"
+
+
+def learning_rates(optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    """Return the learning rate as ``lr``, and those of further parameter groups as ``lr_group1``, and so on."""
+    groups = enumerate(optimizer.param_groups)
+    return {f"lr_group{number}" if number else "lr": float(group["lr"]) for number, group in groups}

@@ -6,18 +6,18 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterator, Mapping
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from dovetail.checkpoint.format import encode
 from dovetail.checkpoint.saver import Saver
-from dovetail.monitor.memory import MemoryBudget
 from dovetail.train import phases
+from dovetail.train.best import Best
+from dovetail.train.budget import Budget
 from dovetail.train.cadence import Cadence
-from dovetail.train.clock import Stopwatch, WallClock
+from dovetail.train.clock import Stopwatch
 from dovetail.train.errors import TrainingError
 from dovetail.train.evaluate import evaluate
-from dovetail.train.figures import better, direction, missing_metric, scalars
+from dovetail.train.figures import learning_rates, scalars
 from dovetail.train.interrupt import stopping_on_signals
 from dovetail.train.loop import RunLoop
 from dovetail.train.saving import collect_state, restore_best
@@ -43,9 +43,7 @@ class Session:
         self._validating = Cadence(config.training.validate_every)
         self._saving = Cadence(config.checkpoint.every)
         self._saver = Saver(run.checkpoints, background=config.checkpoint.background)
-        self._clock = WallClock(config.budget.wall_clock_seconds, run.watch.started)
-        budget = config.budget
-        self._memory = MemoryBudget(run.device, main=budget.memory_bytes, gpu=budget.gpu_memory_bytes)
+        self._budget, self._best = Budget(run), Best(run)
         self._interval = self._epoch_time = Stopwatch()
         #: Figures of the last finished epoch, and of the last validation in the epoch under way.
         self._metrics: dict[str, float] = {}
@@ -62,9 +60,9 @@ class Session:
     def fit(self) -> Outcome:
         """Train, test, and say how it ended."""
         run, state = self._run, self._state
-        with stopping_on_signals(run), self._saving_to_the_end(), run.journal:
+        with stopping_on_signals(run), run.journal, self._saving_to_the_end():
             if run.resumed is None:
-                self._check_monitor()
+                self._best.check(self._trainer)
             else:
                 self._go_on(run.resumed)
             while not self._done():
@@ -134,7 +132,7 @@ class Session:
         self._loop.run_epoch(self._when_due)
         if state.batch == 0 and run.stop is None:
             raise TrainingError(f"epoch {state.epoch} had no batches")
-        self._over_budget()
+        self._budget.check()
         run.agree()
         if not self._at_once():
             self._end_epoch()
@@ -182,7 +180,7 @@ class Session:
         due = min(self._validating.next_step(step), self._saving.next_step(step))
         self._next = due if self._tried and not self._saver.writing else step + 1
         self._loop.due_step = min(self._next, self._next_log())
-        self._loop.due_at = min(self._clock.deadline, self._saving.due_at, self._memory.due_at)
+        self._loop.due_at = min(self._budget.due_at, self._saving.due_at)
 
     def _next_log(self) -> int:
         every = self._config.logging.every
@@ -201,7 +199,8 @@ class Session:
             self._tried = bool(encode(self._collect()))
         if self._validating.due(step) and self._validated != step:
             self._validate()
-        if self._over_budget():
+        self._budget.check()
+        if self._at_once():
             return
         if self._improved or self._saving.due(step):
             self._save(self._validation if self._validated == step else {})
@@ -222,11 +221,12 @@ class Session:
         sums = add_up(run.group.gather(self._loop.tape.start_epoch()))
         speed = self._epoch_time.per_second(sums.samples)
         measured = {**sums.means("train"), **self._loop.running.start_epoch()}
-        self._metrics = {**measured, **self._validation, **self._rates(), "samples_per_second": speed}
+        rates = learning_rates(run.parts.optimizer)
+        self._metrics = {**measured, **self._validation, **rates, "samples_per_second": speed}
         if self._validated == state.step:
             measured |= self._validation
-        if not self._config.checkpoint.monitor.startswith("val_"):
-            self._note_best(self._metrics)
+        if not self._best.of_validation:
+            self._improved |= self._best.note(self._metrics)
         if run.schedule is not None:
             run.schedule.after_epoch(self._metrics)
         run.log("epoch", self._metrics)
@@ -246,7 +246,8 @@ class Session:
         if self._loop.tape.broken():
             self._loop.check()
         self._loop.tape.cut()
-        running, rates, watch = self._loop.running.figures_as_they_are(), self._rates(), self._interval
+        rates = learning_rates(self._run.parts.optimizer)
+        running, watch = self._loop.running.figures_as_they_are(), self._interval
         watch.stop()
         self._logged, self._interval = step, Stopwatch()
 
@@ -259,18 +260,11 @@ class Session:
 
         self._run.log("train", figures)
 
-    def _rates(self) -> dict[str, float]:
-        """Return the learning rate as ``lr``, and those of further parameter groups as ``lr_group1``, and so on."""
-        groups = enumerate(self._run.parts.optimizer.param_groups)
-        return {f"lr_group{number}" if number else "lr": float(group["lr"]) for number, group in groups}
-
     def _validate(self) -> None:
         run, loader = self._run, self._run.parts.loaders.validation
         if loader is None:
             return
-        if not run.group.share(self._clock.has_time_for("validation")):
-            self._out_of_time()
-            run.agree()
+        if not self._budget.has_time_for_validation():
             return
         self._loop.check_weights()
         began = time.monotonic()
@@ -280,26 +274,10 @@ class Session:
             return
         self._validated, self._validation = self._state.step, scalars(figures)
         self._saved = -1  # a checkpoint that was saved without these figures lacks them
-        if self._config.checkpoint.monitor.startswith("val_"):
-            self._note_best(self._validation)
+        if self._best.of_validation:
+            self._improved |= self._best.note(self._validation)
         run.log("validation", figures)
         run.hooks.dovetail_validation_end(run=run, metrics=self._validation)
-
-    def _check_monitor(self) -> None:
-        """Look at one batch of validation for the monitored metric, so that a misspelt one does not cost an epoch."""
-        monitor, loader = self._config.checkpoint.monitor, self._run.parts.loaders.validation
-        if loader is not None and monitor.startswith("val_") and monitor != "val_loss":
-            figures = evaluate(self._trainer, self._run, islice(loader, 1), "val") or {monitor: 0.0}
-            if monitor not in scalars(figures):
-                raise TrainingError(missing_metric("checkpoint.monitor", monitor, scalars(figures)))
-
-    def _note_best(self, metrics: Mapping[str, float]) -> None:
-        monitor, state = self._config.checkpoint.monitor, self._state
-        if monitor not in metrics:
-            raise TrainingError(missing_metric("checkpoint.monitor", monitor, metrics))
-        if better(metrics[monitor], state.best_metric, direction(monitor, self._config.checkpoint.mode)):
-            state.best_metric, state.best_epoch, state.best_step = metrics[monitor], state.epoch, state.step
-            self._improved = True
 
     def _save(self, measured: Mapping[str, float]) -> None:
         """Save a checkpoint together with the figures ``measured`` of these very weights, unless that is done."""
@@ -320,40 +298,22 @@ class Session:
     def _tell_saved(self) -> None:
         """Tell the parts of checkpoints that are on the disk by now."""
         for saved in self._saver.saved():
-            self._clock.took("checkpoint", saved.seconds)
+            self._budget.took("checkpoint", saved.seconds)
             self._run.hooks.dovetail_checkpoint_saved(run=self._run, checkpoint=saved.checkpoint)
 
     def _took(self, what: str, began: float) -> None:
         """Note how long something took that was not training."""
         seconds = time.monotonic() - began
-        self._clock.took(what, seconds)
+        self._budget.took(what, seconds)
         self._interval.leave_out(seconds)
         self._epoch_time.leave_out(seconds)
-
-    def _over_budget(self) -> bool:
-        """Ask the run to stop if its time or its memory is all but used up, and say whether it is."""
-        excess = self._memory.look()
-        if excess is not None:
-            limit = getattr(self._config.budget, excess.setting.removeprefix("budget."))
-            name = "memory" if excess.setting == "budget.memory" else "GPU memory"
-            reason = f"the {name} budget of {limit} is all but used up: {excess.used / 1e9:.2f} GB"
-            self._run.request_stop(reason, excess.setting, "out_of_budget")
-        elif self._clock.over():
-            self._out_of_time()
-        return self._at_once()
-
-    def _out_of_time(self) -> None:
-        limit = self._config.budget.wall_clock
-        self._run.request_stop(f"the wall clock budget of {limit} is used up", "budget.wall_clock", "out_of_budget")
 
     def _test(self) -> dict[str, Any]:
         """Evaluate the best checkpoint on the test split, if there is one and there is time."""
         run, loader = self._run, self._run.parts.loaders.test
         if loader is None or not self._config.training.test or self._at_once():
             return {}
-        if not run.group.share(self._clock.has_time_for("validation")):
-            self._out_of_time()
-            run.agree()
+        if not self._budget.has_time_for_validation():
             return {}
         restore_best(run)
         figures = evaluate(self._trainer, run, loader, "test")
