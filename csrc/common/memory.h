@@ -1,13 +1,17 @@
 // Memory layouts of tensors, by sizes and strides alone.
 #pragma once
 
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/Exception.h>
 
 #include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 
 namespace dovetail {
 
@@ -44,6 +48,32 @@ inline bool is_dense(const torch::stable::Tensor& tensor) {
     expected *= sizes[order[position]];
   }
   return true;
+}
+
+// The tensor itself if it is contiguous, else a copy that is: torch's own goes through the dispatcher for either.
+inline torch::stable::Tensor as_contiguous(const torch::stable::Tensor& tensor) {
+  return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
+}
+
+// A new contiguous tensor of up to four dimensions on the device of `like`; torch::stable::new_empty goes through the
+// dispatcher, which costs several times as much.
+inline torch::stable::Tensor empty_beside(const torch::stable::Tensor& like,
+                                          std::initializer_list<std::int64_t> sizes,
+                                          torch::headeronly::ScalarType dtype) {
+  std::array<std::int64_t, 4> strides{};
+  std::int64_t step = 1;
+  for (std::size_t dim = sizes.size(); dim-- > 0;) {
+    const std::int64_t size = sizes.begin()[dim];
+    strides[dim] = step;
+    step *= size > 0 ? size : 1;
+  }
+  std::int32_t device = 0;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device));
+  AtenTensorHandle handle = nullptr;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
+      static_cast<std::int64_t>(sizes.size()), sizes.begin(), strides.data(),
+      torch::stable::detail::to<std::int32_t>(torch::stable::detail::from(dtype)), device, like.get_device_index(), &handle));
+  return torch::stable::Tensor(handle);
 }
 
 // The tensor itself if it is dense, else a contiguous copy.

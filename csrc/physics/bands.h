@@ -7,6 +7,7 @@
 #pragma once
 
 #include "../common/host_device.h"
+#include "../common/memory.h"
 
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
@@ -140,20 +141,20 @@ inline Plan make_plan(const Tensor& spectrum, const Tensor& bands, const Tensor&
   plan.band_count = bands.size(0);
   plan.bin_width = bin_width;
   plan.top = static_cast<double>(length) / 2.0 + 0.5;
-  keep.push_back(torch::stable::contiguous(bands));
+  keep.push_back(as_contiguous(bands));
   plan.bands = static_cast<const double*>(keep.back().const_data_ptr());
-  keep.push_back(torch::stable::contiguous(ends));
+  keep.push_back(as_contiguous(ends));
   plan.ends = static_cast<const std::int64_t*>(keep.back().const_data_ptr());
   if (rpm.has_value()) {
     STD_TORCH_CHECK(rpm->dim() == 1 && rpm->size(0) == plan.samples && fits(*rpm, ScalarType::Double),
                     "dovetail::frequency_penalties: rpm must be float64 [samples] where the spectrum is");
-    keep.push_back(torch::stable::contiguous(*rpm));
+    keep.push_back(as_contiguous(*rpm));
     plan.rpm = static_cast<const double*>(keep.back().const_data_ptr());
   }
   if (healthy.has_value()) {
     STD_TORCH_CHECK(healthy->dim() == 1 && healthy->size(0) == plan.classes && fits(*healthy, ScalarType::Double),
                     "dovetail::frequency_penalties: healthy must be float64 [classes] where the spectrum is");
-    keep.push_back(torch::stable::contiguous(*healthy));
+    keep.push_back(as_contiguous(*healthy));
     plan.healthy = static_cast<const double*>(keep.back().const_data_ptr());
   }
   return plan;

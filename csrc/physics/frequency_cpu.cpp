@@ -250,9 +250,8 @@ Tensor frequency_penalties(Tensor spectrum, Tensor bands, Tensor ends, std::opti
                            std::optional<Tensor> healthy, double bin_width, std::int64_t length) {
   std::vector<Tensor> keep;
   const Plan plan = make_plan(spectrum, bands, ends, rpm, healthy, bin_width, length, keep);
-  const Tensor dense = torch::stable::contiguous(spectrum);
-  const std::vector<std::int64_t> shape{plan.samples, plan.classes};
-  Tensor penalties = torch::stable::new_empty(dense, shape);
+  const Tensor dense = as_contiguous(spectrum);
+  Tensor penalties = empty_beside(dense, {plan.samples, plan.classes}, dense.scalar_type());
   if (dense.scalar_type() == ScalarType::Float) {
     penalise(plan, static_cast<const float*>(dense.const_data_ptr()),
              static_cast<float*>(penalties.mutable_data_ptr()));
@@ -268,10 +267,9 @@ Tensor frequency_penalties_backward(Tensor grad, Tensor spectrum, Tensor bands, 
   std::vector<Tensor> keep;
   const Plan plan = make_plan(spectrum, bands, ends, rpm, healthy, bin_width, length, keep);
   check_grad(plan, grad, spectrum);
-  const Tensor dense = torch::stable::contiguous(spectrum);
-  const Tensor grads = torch::stable::contiguous(grad);
-  const std::vector<std::int64_t> shape{plan.samples, plan.channels, plan.bins, 2};
-  Tensor out = torch::stable::new_empty(dense, shape);
+  const Tensor dense = as_contiguous(spectrum);
+  const Tensor grads = as_contiguous(grad);
+  Tensor out = empty_beside(dense, {plan.samples, plan.channels, plan.bins, 2}, dense.scalar_type());
   if (dense.scalar_type() == ScalarType::Float) {
     penalise_backward(plan, static_cast<const float*>(grads.const_data_ptr()),
                       static_cast<const float*>(dense.const_data_ptr()), static_cast<float*>(out.mutable_data_ptr()));

@@ -252,9 +252,8 @@ void launch(const Plan& plan, const Tensor& spectrum, Tensor* penalties, const T
   const torch::stable::accelerator::DeviceGuard guard(spectrum.get_device_index());
   const std::int64_t chunk_bins = std::max<std::int64_t>(warp_size, (plan.bins + most_chunks - 1) / most_chunks);
   const Shape shape{chunk_bins, static_cast<int>((plan.bins + chunk_bins - 1) / chunk_bins)};
-  const std::vector<std::int64_t> scratch_shape{plan.samples * plan.classes *
-                                                static_cast<std::int64_t>(sizeof(Evidence) / sizeof(double))};
-  const Tensor scratch = torch::stable::new_empty(spectrum, scratch_shape, ScalarType::Double);
+  constexpr auto evidence_size = static_cast<std::int64_t>(sizeof(Evidence) / sizeof(double));
+  const Tensor scratch = empty_beside(spectrum, {plan.samples * plan.classes * evidence_size}, ScalarType::Double);
   const std::size_t bytes =
       sizeof(double) * static_cast<std::size_t>(shape.chunks + 1 + (grads == nullptr ? 2 : 3) * plan.band_count);
   judge<Real><<<static_cast<unsigned>(plan.samples), block_size, bytes, current_stream(spectrum)>>>(
@@ -268,7 +267,7 @@ void launch(const Plan& plan, const Tensor& spectrum, Tensor* penalties, const T
 
 // Contiguous, and at an address at which a whole bin can be loaded at once.
 Tensor aligned(const Tensor& spectrum) {
-  Tensor dense = torch::stable::contiguous(spectrum);
+  Tensor dense = as_contiguous(spectrum);
   const auto bytes = static_cast<std::uintptr_t>(2 * dense.element_size());
   const bool fits = reinterpret_cast<std::uintptr_t>(dense.const_data_ptr()) % bytes == 0;
   return fits ? dense : torch::stable::clone(dense);
@@ -279,8 +278,7 @@ Tensor frequency_penalties(Tensor spectrum, Tensor bands, Tensor ends, std::opti
   std::vector<Tensor> keep;
   const Plan plan = make_plan(spectrum, bands, ends, rpm, healthy, bin_width, length, keep);
   const Tensor dense = aligned(spectrum);
-  const std::vector<std::int64_t> shape{plan.samples, plan.classes};
-  Tensor penalties = torch::stable::new_empty(dense, shape);
+  Tensor penalties = empty_beside(dense, {plan.samples, plan.classes}, dense.scalar_type());
   if (dense.scalar_type() == ScalarType::Float) {
     launch<float>(plan, dense, &penalties, nullptr, nullptr);
   } else {
@@ -295,9 +293,8 @@ Tensor frequency_penalties_backward(Tensor grad, Tensor spectrum, Tensor bands, 
   const Plan plan = make_plan(spectrum, bands, ends, rpm, healthy, bin_width, length, keep);
   check_grad(plan, grad, spectrum);
   const Tensor dense = aligned(spectrum);
-  const Tensor grads = torch::stable::contiguous(grad);
-  const std::vector<std::int64_t> shape{plan.samples, plan.channels, plan.bins, 2};
-  Tensor out = torch::stable::new_empty(dense, shape);
+  const Tensor grads = as_contiguous(grad);
+  Tensor out = empty_beside(dense, {plan.samples, plan.channels, plan.bins, 2}, dense.scalar_type());
   if (dense.scalar_type() == ScalarType::Float) {
     launch<float>(plan, dense, nullptr, &grads, &out);
   } else {

@@ -11,6 +11,7 @@
 #pragma once
 
 #include "../common/host_device.h"
+#include "../common/memory.h"
 
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
@@ -99,7 +100,7 @@ Head<Real> make_head(const Arguments& arguments, std::vector<Tensor>& keep) {
       fits = tensor->size(static_cast<std::int64_t>(dim)) == shape[dim];
     }
     STD_TORCH_CHECK(fits, "dovetail::physical_terms: an argument does not fit the logits");
-    keep.push_back(torch::stable::contiguous(*tensor));
+    keep.push_back(as_contiguous(*tensor));
     return keep.back().const_data_ptr();
   };
   constexpr ScalarType real = scalar_type_of<Real>;

@@ -184,7 +184,7 @@ template <class Logit, class Real>
 Result compute(const Arguments& arguments, bool want_grad) {
   std::vector<Tensor> keep;
   const Head<Real> head = make_head<Real>(arguments, keep);
-  const Tensor dense = torch::stable::contiguous(arguments.logits);
+  const Tensor dense = as_contiguous(arguments.logits);
   const auto* logits = static_cast<const Logit*>(dense.const_data_ptr());
   std::int64_t labels = 0;
   std::int64_t pairs = 0;
@@ -198,12 +198,9 @@ Result compute(const Arguments& arguments, bool want_grad) {
     pairs += neighbour(head, sample, 0) >= 0 ? 1 : 0;
   }
   const Scales scales = scales_of(head, labels, pairs);
-  const std::vector<std::int64_t> scalar{};
-  const std::vector<std::int64_t> parts_shape{term_count};
-  const std::vector<std::int64_t> grad_shape{want_grad ? head.samples : 0, head.classes};
-  Tensor total = torch::stable::new_empty(dense, scalar, scalar_type_of<Real>);
-  Tensor parts = torch::stable::new_empty(dense, parts_shape, scalar_type_of<Real>);
-  Tensor grad = torch::stable::new_empty(dense, grad_shape, scalar_type_of<Real>);
+  Tensor total = empty_beside(dense, {}, scalar_type_of<Real>);
+  Tensor parts = empty_beside(dense, {term_count}, scalar_type_of<Real>);
+  Tensor grad = empty_beside(dense, {want_grad ? head.samples : 0, head.classes}, scalar_type_of<Real>);
   auto* grads = want_grad ? static_cast<Real*>(grad.mutable_data_ptr()) : nullptr;
 
   Scratch<Real> scratch(head);

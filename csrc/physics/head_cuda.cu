@@ -221,19 +221,15 @@ template <class Logit, class Real>
 Result compute(const Arguments& arguments, bool want_grad) {
   std::vector<Tensor> keep;
   const Head<Real> head = make_head<Real>(arguments, keep);
-  const Tensor dense = torch::stable::contiguous(arguments.logits);
+  const Tensor dense = as_contiguous(arguments.logits);
   const torch::stable::accelerator::DeviceGuard guard(dense.get_device_index());
-  const std::vector<std::int64_t> scalar{};
-  const std::vector<std::int64_t> parts_shape{term_count};
-  const std::vector<std::int64_t> grad_shape{want_grad ? head.samples : 0, head.classes};
-  Tensor total = torch::stable::new_empty(dense, scalar, scalar_type_of<Real>);
-  Tensor parts = torch::stable::new_empty(dense, parts_shape, scalar_type_of<Real>);
-  Tensor grad = torch::stable::new_empty(dense, grad_shape, scalar_type_of<Real>);
+  Tensor total = empty_beside(dense, {}, scalar_type_of<Real>);
+  Tensor parts = empty_beside(dense, {term_count}, scalar_type_of<Real>);
+  Tensor grad = empty_beside(dense, {want_grad ? head.samples : 0, head.classes}, scalar_type_of<Real>);
   const std::int64_t share = warps * samples_per_warp;
   const std::int64_t blocks =
       std::clamp<std::int64_t>(head.classes == 0 ? 1 : (head.samples + share - 1) / share, 1, most_blocks);
-  const std::vector<std::int64_t> scratch_shape{blocks * term_count};
-  const Tensor scratch = torch::stable::new_empty(dense, scratch_shape, ScalarType::Double);
+  const Tensor scratch = empty_beside(dense, {blocks * term_count}, ScalarType::Double);
   auto* of_blocks = static_cast<Terms*>(scratch.mutable_data_ptr());
   auto* total_data = static_cast<Real*>(total.mutable_data_ptr());
   auto* parts_data = static_cast<Real*>(parts.mutable_data_ptr());

@@ -3,6 +3,7 @@
 
 #include "../common/dtypes.h"
 #include "../common/host_device.h"
+#include "../common/memory.h"
 
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
@@ -113,20 +114,20 @@ inline Plan make_plan(const Tensor& input, const Tensor& uniforms, const std::op
   for (std::size_t dim = 0; dim < 4; ++dim) {
     plan.strides[dim] = input.strides()[dim];
   }
-  keep.push_back(torch::stable::contiguous(uniforms));
+  keep.push_back(as_contiguous(uniforms));
   plan.uniforms = static_cast<const float*>(keep.back().const_data_ptr());
   if (lengths.has_value()) {
     STD_TORCH_CHECK(lengths->dim() == 1 && lengths->size(0) == plan.samples &&
                         lengths->scalar_type() == ScalarType::Long && lengths->device() == input.device(),
                     "dovetail::spec_augment: lengths must be int64 [samples] where the input is");
-    keep.push_back(torch::stable::contiguous(*lengths));
+    keep.push_back(as_contiguous(*lengths));
     plan.lengths = static_cast<const std::int64_t*>(keep.back().const_data_ptr());
   }
   if (fills.has_value()) {
     STD_TORCH_CHECK(fills->dim() == 2 && fills->size(0) == plan.samples && fills->size(1) == plan.channels &&
                         fills->scalar_type() == dtype && fills->device() == input.device(),
                     "dovetail::spec_augment: fills must be [samples, channels] in the input's dtype where it is");
-    keep.push_back(torch::stable::contiguous(*fills));
+    keep.push_back(as_contiguous(*fills));
     plan.fills = keep.back().const_data_ptr();
   }
   plan.fill = bits_in(dtype, fill);

@@ -134,8 +134,7 @@ Tensor spec_augment(Tensor input, Tensor uniforms, std::optional<Tensor> lengths
   }
   const Plan plan = make_plan(input, uniforms, lengths, fills, time_masks, freq_mask, time_mask, max_time_share,
                               fill_value, keep);
-  const std::vector<std::int64_t> shape{plan.samples, plan.channels, plan.frequencies, plan.times};
-  Tensor output = torch::stable::new_empty(input, shape);
+  Tensor output = empty_beside(input, {plan.samples, plan.channels, plan.frequencies, plan.times}, input.scalar_type());
   const std::int64_t strides[4] = {plan.channels * plan.frequencies * plan.times, plan.frequencies * plan.times,
                                    plan.times, 1};
   run(plan, input.element_size(), input.const_data_ptr(), output.mutable_data_ptr(), strides);

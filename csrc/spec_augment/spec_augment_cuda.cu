@@ -148,8 +148,8 @@ Tensor spec_augment(Tensor input, Tensor uniforms, std::optional<Tensor> lengths
   std::vector<Tensor> keep;
   const Plan plan = make_plan(input, uniforms, lengths, fills, time_masks, freq_mask, time_mask, max_time_share,
                               fill_value, keep);
-  const std::vector<std::int64_t> shape{plan.samples, plan.channels, plan.frequencies, plan.times};
-  Tensor output = torch::stable::new_empty(input, shape);
+  Tensor output =
+      empty_beside(input, {plan.samples, plan.channels, plan.frequencies, plan.times}, input.scalar_type());
   launch(plan, input, const_cast<void*>(input.const_data_ptr()), output.mutable_data_ptr());  // only read
   return output;
 }

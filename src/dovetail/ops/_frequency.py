@@ -157,7 +157,7 @@ def frequency_penalties(
         length,
     )
     if _loader.native(signals):
-        penalties: Tensor = torch.ops.dovetail.frequency_penalties(*arguments)
+        penalties: Tensor = _loader.call("frequency_penalties", *arguments)
         return penalties
     return frequency_penalties_reference(*arguments)
 

@@ -18,18 +18,32 @@ _Arguments = tuple[Any, ...]
 
 
 class PhysicalTerms(NamedTuple):
-    """What `physical_terms` found: scalars, float64 for float64 logits, else float32."""
+    """What `physical_terms` found: float64 for float64 logits, else float32."""
 
-    #: The weighted sum of the terms; the only one with a gradient.
+    #: []: the weighted sum of the terms; the only one with a gradient.
     total: Tensor
-    #: Cross-entropy; 0 without labels.
-    classification: Tensor
-    #: Frequency consistency; 0 without penalties.
-    frequency: Tensor
-    #: Sommerfeld consistency; 0 without an expected severity.
-    sommerfeld: Tensor
-    #: Temporal smoothness; 0 without windows that follow one another.
-    temporal: Tensor
+    #: [4]: the terms themselves, in the order of the properties.
+    parts: Tensor
+
+    @property
+    def classification(self) -> Tensor:
+        """[]: cross-entropy; 0 without labels."""
+        return self.parts[0]
+
+    @property
+    def frequency(self) -> Tensor:
+        """[]: frequency consistency; 0 without penalties."""
+        return self.parts[1]
+
+    @property
+    def sommerfeld(self) -> Tensor:
+        """[]: Sommerfeld consistency; 0 without an expected severity."""
+        return self.parts[2]
+
+    @property
+    def temporal(self) -> Tensor:
+        """[]: temporal smoothness; 0 without windows that follow one another."""
+        return self.parts[3]
 
 
 class Windows(NamedTuple):
@@ -226,10 +240,11 @@ def physical_terms(
         torch.is_grad_enabled() and logits.requires_grad,
     )
     if _loader.native(logits):
-        total, parts, _ = torch.ops.dovetail.physical_terms(*arguments)
+        total, parts, _ = _loader.call("physical_terms", *arguments)
     else:
         total, parts = physical_terms_reference(*arguments[:-1])
-    return PhysicalTerms(total, *parts.detach().unbind())
+        parts = parts.detach()
+    return PhysicalTerms(total, parts)
 
 
 def physical_terms_reference(  # noqa: PLR0917  # the op's own arguments
@@ -285,12 +300,20 @@ def _fitted(
     """What the op takes for an argument, once it is known to fit."""
     if tensor is None:
         return None
-    if tuple(tensor.shape) != shape or tensor.is_complex() or (dtype is torch.int64 and tensor.is_floating_point()):
+    same = tensor.dtype is dtype
+    if tensor.shape != shape or not (same or _converts(tensor.dtype, dtype)):
         kind = "integers" if dtype is torch.int64 else "numbers"
         raise ValueError(f"{name} must be {kind} of shape {shape}, got {tensor.dtype} {tuple(tensor.shape)}")
     if tensor.device != logits.device:
         raise ValueError(f"{name} must be on {logits.device}, where the logits are, not on {tensor.device}")
-    return (tensor.detach() if constant else tensor).to(dtype)
+    if constant and tensor.requires_grad:
+        tensor = tensor.detach()
+    return tensor if same else tensor.to(dtype)
+
+
+def _converts(found: torch.dtype, wanted: torch.dtype) -> bool:
+    """Whether numbers of one dtype may be given for another: any reals for reals, integers for integers."""
+    return not (found.is_complex or (wanted is torch.int64 and found.is_floating_point))
 
 
 @_loader.fake("physical_terms")
@@ -310,6 +333,7 @@ def _keep(ctx: Any, inputs: _Arguments, output: tuple[Tensor, Tensor, Tensor]) -
     *tensors, _, _, _, _, _ = inputs
     _, parts, grad = output
     ctx.mark_non_differentiable(parts, grad)
+    ctx.set_materialize_grads(False)
     ctx.save_for_backward(*tensors, grad)
     ctx.weights = inputs[-5:-1]
 
@@ -317,18 +341,21 @@ def _keep(ctx: Any, inputs: _Arguments, output: tuple[Tensor, Tensor, Tensor]) -
 def _backward(ctx: Any, grad_total: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
     """The gradient that came with the terms; by the reference where it is itself to be differentiated."""
     logits, targets, penalties, *rest, grad = ctx.saved_tensors
-    of_logits, of_penalties = ctx.needs_input_grad[0], ctx.needs_input_grad[2]
-    if torch.is_grad_enabled() and (of_logits or of_penalties):
+    of_logits, _, of_penalties, *_ = ctx.needs_input_grad
+    if torch.is_grad_enabled():
         total = physical_terms_reference(logits, targets, penalties, *rest, *ctx.weights)[0]
         wanted = [one for one, needed in ((logits, of_logits), (penalties, of_penalties)) if needed]
         found = list(torch.autograd.grad(total, wanted, grad_total, create_graph=True, allow_unused=True))
         by_penalties = found.pop() if of_penalties else None
         return found.pop() if of_logits else None, None, by_penalties, *[None] * 9
-    by_penalties = None
+    by_logits, by_penalties = None, None
+    if of_logits:
+        by_logits = grad * grad_total
+        if by_logits.dtype is not logits.dtype:
+            by_logits = by_logits.to(logits.dtype)
     if of_penalties:
         scale = grad_total * ctx.weights[1] / max(len(logits), 1)
         by_penalties = logits.to(penalties.dtype).softmax(1) * scale
-    by_logits = (grad * grad_total).to(logits.dtype) if of_logits else None
     return by_logits, None, by_penalties, *[None] * 9
 
 

@@ -147,7 +147,7 @@ def spec_augment_(
 def _masked(arguments: _Arguments) -> Tensor:
     """The result beside the input, [N, C, F, T]."""
     native = _loader.native(arguments[0])
-    masked: Tensor = torch.ops.dovetail.spec_augment(*arguments) if native else spec_augment_reference(*arguments)
+    masked: Tensor = _loader.call("spec_augment", *arguments) if native else spec_augment_reference(*arguments)
     return masked
 
 
