@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from dovetail import ops
 from dovetail.ops import _loader
@@ -401,6 +402,34 @@ def test_opcheck(dtype: torch.dtype, device: str) -> None:
     given_ones[0].requires_grad_()
     torch.library.opcheck(op, tuple(given_ones))
     torch.library.opcheck(op, (given_ones[0].detach(), *[None] * 6, 1.0, 1.0, 1.0, 1.0, False))
+
+
+@needs_native
+@pytest.mark.parametrize("device", DEVICES)
+def test_the_op_itself_has_the_gradient_too(device: str) -> None:
+    """Called through torch's dispatcher, as compiled code calls it."""
+    logits = torch.randn(5, 3, device=device, requires_grad=True)
+    targets = torch.tensor([0, 2, 1, 0, -100], device=device)
+    ops.physical_terms(logits, targets).total.backward()
+    wanted = logits.grad
+    logits.grad = None
+
+    nothing = [None] * 5
+    torch.ops.dovetail.physical_terms(logits, targets, *nothing, 1.0, 1.0, 1.0, 1.0, True)[0].backward()
+
+    assert wanted is not None
+    assert torch.equal(logits.grad, wanted)
+
+
+@needs_native
+def test_forward_mode_is_refused() -> None:
+    """A tangent is not dropped without a word, neither by hand nor under torch.func."""
+    logits, penalties = torch.randn(2, 3), torch.rand(2, 3)
+
+    with forward_ad.dual_level(), pytest.raises(NotImplementedError, match="jvp"):
+        ops.frequency_consistency(forward_ad.make_dual(logits, logits), penalties)
+    with pytest.raises(RuntimeError, match="functorch transforms"):
+        torch.func.jvp(lambda one: ops.frequency_consistency(one, penalties), (logits,), (logits,))
 
 
 @needs_native

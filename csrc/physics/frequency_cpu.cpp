@@ -1,68 +1,24 @@
 // frequency_penalties and its backward on the CPU: schemas, kernels, registration.
 //
-// The energy of a spectrum is added up once, in float64 and in chunks of bins; a band then costs two looks at the running
-// sum and the rest of two chunks, however wide it is. Samples go to threads whole, so the result never depends on their
-// number.
+// Samples go to threads whole, so the result never depends on their number. A band costs two looks at the running sums
+// of a spectrum's energy, however wide it is; bands are found anew only where the speed is another than before.
 
 #include "bands.h"
+
+#include "energy_cpu.h"
 
 #include "../common/clones.h"
 
 #include <algorithm>
 #include <array>
 #include <limits>
+#include <vector>
 
 namespace dovetail::physics {
 namespace {
 
-constexpr std::int64_t chunk_bins = 32;
-constexpr std::int64_t lanes = 16;
 // About as many bins as are worth a thread.
 constexpr std::int64_t grain_bins = 1 << 13;
-
-// The sum of squares of `count` numbers, in a fixed order.
-template <class Real>
-[[gnu::always_inline]] inline double squares(const Real* numbers, std::int64_t count) {
-  double sums[lanes] = {};
-  std::int64_t index = 0;
-  for (; index + lanes <= count; index += lanes) {
-#pragma omp simd
-    for (std::int64_t lane = 0; lane < lanes; ++lane) {
-      const auto number = static_cast<double>(numbers[index + lane]);
-      sums[lane] += number * number;
-    }
-  }
-  for (std::int64_t lane = 0; index < count; ++index, ++lane) {
-    const auto number = static_cast<double>(numbers[index]);
-    sums[lane] += number * number;
-  }
-  for (std::int64_t half = lanes / 2; half > 0; half /= 2) {
-    for (std::int64_t lane = 0; lane < half; ++lane) {
-      sums[lane] += sums[lane + half];
-    }
-  }
-  return sums[0];
-}
-
-DOVETAIL_CLONES double sum_squares(const float* numbers, std::int64_t count) { return squares(numbers, count); }
-DOVETAIL_CLONES double sum_squares(const double* numbers, std::int64_t count) { return squares(numbers, count); }
-
-// Adds the energy of each chunk to `sums`; bin 0 does not count.
-template <class Real>
-[[gnu::always_inline]] inline void chunks_of(const Real* spectrum, std::int64_t bins, double* sums) {
-  for (std::int64_t begin = 0; begin < bins; begin += chunk_bins) {
-    const std::int64_t first = begin == 0 ? 1 : begin;
-    const std::int64_t end = begin + chunk_bins < bins ? begin + chunk_bins : bins;
-    sums[begin / chunk_bins] += squares(spectrum + 2 * first, 2 * (end - first));
-  }
-}
-
-DOVETAIL_CLONES void add_chunks(const float* spectrum, std::int64_t bins, double* sums) {
-  chunks_of(spectrum, bins, sums);
-}
-DOVETAIL_CLONES void add_chunks(const double* spectrum, std::int64_t bins, double* sums) {
-  chunks_of(spectrum, bins, sums);
-}
 
 template <class Real>
 [[gnu::always_inline]] inline void product(const Real* spectrum, const double* factors, std::int64_t bins, Real* out) {
@@ -80,46 +36,6 @@ DOVETAIL_CLONES void times_factors(const double* spectrum, const double* factors
   product(spectrum, factors, bins, out);
 }
 
-// One sample's E(t), over all channels.
-template <class Real>
-class Energy {
- public:
-  Energy(const Plan& plan, const Real* spectrum) : plan_(plan), spectrum_(spectrum) {
-    const std::int64_t chunks = (plan.bins + chunk_bins - 1) / chunk_bins;
-    below_.assign(static_cast<std::size_t>(chunks) + 1, 0.0);
-    for (std::int64_t channel = 0; channel < plan.channels; ++channel) {
-      add_chunks(spectrum + 2 * plan.bins * channel, plan.bins, below_.data() + 1);
-    }
-    for (std::size_t chunk = 1; chunk < below_.size(); ++chunk) {
-      below_[chunk] += below_[chunk - 1];
-    }
-  }
-
-  double operator()(double place) const {
-    const auto bin = static_cast<std::int64_t>(place);
-    const std::int64_t chunk = bin / chunk_bins;
-    const std::int64_t first = std::max<std::int64_t>(1, chunk * chunk_bins);
-    double energy = below_[static_cast<std::size_t>(chunk)];
-    for (std::int64_t channel = 0; channel < plan_.channels; ++channel) {
-      const Real* numbers = spectrum_ + 2 * plan_.bins * channel;
-      energy += sum_squares(numbers + 2 * first, 2 * (std::min(bin, plan_.bins) - first));
-      if (bin < plan_.bins) {
-        const auto real = static_cast<double>(numbers[2 * bin]);
-        const auto imaginary = static_cast<double>(numbers[2 * bin + 1]);
-        energy += (real * real + imaginary * imaginary) * (place - static_cast<double>(bin));
-      }
-    }
-    return energy;
-  }
-
-  double total() const { return (*this)(plan_.top); }
-
- private:
-  const Plan& plan_;
-  const Real* spectrum_;
-  std::vector<double> below_;    // each chunk
-};
-
 // What one sample says of every class; `leader` is the class whose bands stand out most, or -1.
 struct Verdict {
   std::vector<Evidence> evidence;
@@ -128,54 +44,100 @@ struct Verdict {
   bool defined = false;
 };
 
+// Judges one sample after another, in memory that it uses again.
 template <class Real>
-Verdict judge(const Plan& plan, std::int64_t sample, const Real* spectrum) {
-  Verdict verdict;
-  verdict.evidence.resize(static_cast<std::size_t>(plan.classes));
-  const Energy<Real> energy(plan, spectrum);
-  const double rpm = rpm_of(plan, sample);
-  verdict.total = energy.total();
-  verdict.defined = defined(verdict.total, rpm);
-  if (!verdict.defined) {
-    return verdict;
+class Judge {
+ public:
+  explicit Judge(const Plan& plan)
+      : plan_(plan), ends_(static_cast<std::size_t>(plan.classes) + 1), below_(below_size(plan.bins)) {
+    verdict_.evidence.resize(static_cast<std::size_t>(plan.classes));
   }
-  std::array<Stretch, max_bands> stretches;
-  for (std::int64_t which = 0; which < plan.classes; ++which) {
-    if (end_of(plan, which) == end_of(plan, which + 1)) {
-      continue;
+
+  const Verdict& operator()(std::int64_t sample, const Real* spectrum) {
+    find_bands(rpm_of(plan_, sample));
+    running_sums(spectrum, plan_.channels, plan_.bins, below_.data());
+    energies_at(spectrum, plan_.channels, plan_.bins, below_.data(), places_.data(),
+                static_cast<std::int64_t>(places_.size()), energies_.data());
+    verdict_.total = energies_.back();
+    verdict_.defined = defined(verdict_.total, rpm_);
+    verdict_.leader = -1;
+    if (verdict_.defined) {
+      weigh_classes();
     }
-    double inside = 0.0;
-    double width = 0.0;
-    const int count = stretches_of(plan, rpm, which, stretches.data());
-    for (int index = 0; index < count; ++index) {
-      const Stretch& stretch = stretches[static_cast<std::size_t>(index)];
-      inside += energy(stretch.high) - energy(stretch.low);
-      width += stretch.high - stretch.low;
+    return verdict_;
+  }
+
+  // The beginnings and ends of a class's stretches, in turn, for the sample that was judged last.
+  const double* begin_of(std::int64_t which) const { return places_.data() + ends_[static_cast<std::size_t>(which)]; }
+  const double* end_of_class(std::int64_t which) const { return begin_of(which + 1); }
+
+ private:
+  void find_bands(double rpm) {
+    if (!places_.empty() && rpm == rpm_) {
+      return;
     }
-    const Evidence found = weigh(plan, which, inside, width, verdict.total);
-    verdict.evidence[static_cast<std::size_t>(which)] = found;
-    if (verdict.leader < 0 || found.penalty < verdict.evidence[static_cast<std::size_t>(verdict.leader)].penalty) {
-      verdict.leader = which;
+    rpm_ = rpm;
+    places_.clear();
+    std::array<Stretch, max_bands> stretches;
+    for (std::int64_t which = 0; which < plan_.classes; ++which) {
+      const bool known = rpm < std::numeric_limits<double>::infinity();
+      const int count = known ? stretches_of(plan_, rpm, which, stretches.data()) : 0;
+      for (int index = 0; index < count; ++index) {
+        places_.push_back(stretches[static_cast<std::size_t>(index)].low);
+        places_.push_back(stretches[static_cast<std::size_t>(index)].high);
+      }
+      ends_[static_cast<std::size_t>(which) + 1] = static_cast<std::ptrdiff_t>(places_.size());
+    }
+    places_.push_back(plan_.top);
+    energies_.resize(places_.size());
+  }
+
+  void weigh_classes() {
+    double least = 0.5;
+    for (std::int64_t which = 0; which < plan_.classes; ++which) {
+      if (end_of(plan_, which) == end_of(plan_, which + 1)) {
+        continue;
+      }
+      double inside = 0.0;
+      double width = 0.0;
+      for (std::ptrdiff_t at = ends_[static_cast<std::size_t>(which)]; at < ends_[static_cast<std::size_t>(which) + 1];
+           at += 2) {
+        const auto low = static_cast<std::size_t>(at);
+        inside += energies_[low + 1] - energies_[low];
+        width += places_[low + 1] - places_[low];
+      }
+      const Evidence found = weigh(plan_, which, inside, width, verdict_.total);
+      verdict_.evidence[static_cast<std::size_t>(which)] = found;
+      if (verdict_.leader < 0 || found.penalty < least) {
+        verdict_.leader = which;
+        least = found.penalty;
+      }
+    }
+    // A class without bands is the one in which no other's stand out.
+    for (std::int64_t which = 0; which < plan_.classes; ++which) {
+      if (end_of(plan_, which) == end_of(plan_, which + 1)) {
+        verdict_.evidence[static_cast<std::size_t>(which)] = Evidence{0.0, 1.0 - least, 0.0};
+      }
     }
   }
-  // A class without bands is the one in which no other's stand out.
-  for (std::int64_t which = 0; which < plan.classes; ++which) {
-    if (end_of(plan, which) == end_of(plan, which + 1)) {
-      const double least =
-          verdict.leader < 0 ? 0.5 : verdict.evidence[static_cast<std::size_t>(verdict.leader)].penalty;
-      verdict.evidence[static_cast<std::size_t>(which)] = Evidence{0.0, 1.0 - least, 0.0};
-    }
-  }
-  return verdict;
-}
+
+  const Plan& plan_;
+  std::vector<std::ptrdiff_t> ends_;    // [classes + 1]: where the places of each class begin, and the last one's end
+  std::vector<double> places_;          // of all stretches, and the top
+  std::vector<double> energies_;        // below each place
+  std::vector<double> below_;           // [chunks, lanes]
+  double rpm_ = 0.0;                    // that the places are for
+  Verdict verdict_;
+};
 
 template <class Real>
 void penalise(const Plan& plan, const Real* spectrum, Real* penalties) {
   const std::int64_t stride = 2 * plan.channels * plan.bins;
   const std::int64_t grain = std::max<std::int64_t>(1, grain_bins / std::max<std::int64_t>(1, stride / 2));
   torch::stable::parallel_for(0, plan.samples, grain, [&](std::int64_t begin, std::int64_t end) {
+    Judge<Real> judge(plan);
     for (std::int64_t sample = begin; sample < end; ++sample) {
-      const Verdict verdict = judge(plan, sample, spectrum + sample * stride);
+      const Verdict& verdict = judge(sample, spectrum + sample * stride);
       for (std::int64_t which = 0; which < plan.classes; ++which) {
         penalties[sample * plan.classes + which] =
             verdict.defined ? static_cast<Real>(verdict.evidence[static_cast<std::size_t>(which)].penalty)
@@ -187,7 +149,8 @@ void penalise(const Plan& plan, const Real* spectrum, Real* penalties) {
 
 // By how much the loss grows with each bin's energy.
 template <class Real>
-void fill_factors(const Plan& plan, std::int64_t sample, const Verdict& verdict, const Real* grads, double* factors) {
+void fill_factors(const Plan& plan, const Judge<Real>& judge, const Verdict& verdict, const Real* grads,
+                  double* factors) {
   std::fill_n(factors, plan.bins, 0.0);
   if (!verdict.defined) {
     std::fill_n(factors, plan.bins, std::numeric_limits<double>::quiet_NaN());
@@ -202,8 +165,6 @@ void fill_factors(const Plan& plan, std::int64_t sample, const Verdict& verdict,
       by_least -= static_cast<double>(grads[which]);
     }
   }
-  const double rpm = rpm_of(plan, sample);
-  std::array<Stretch, max_bands> stretches;
   double by_total = 0.0;
   for (std::int64_t which = 0; which < plan.classes; ++which) {
     const Evidence& found = verdict.evidence[static_cast<std::size_t>(which)];
@@ -213,14 +174,13 @@ void fill_factors(const Plan& plan, std::int64_t sample, const Verdict& verdict,
       continue;
     }
     by_total += by_share * found.share;
-    const int count = stretches_of(plan, rpm, which, stretches.data());
-    for (int index = 0; index < count; ++index) {
-      const Stretch& stretch = stretches[static_cast<std::size_t>(index)];
-      const auto first = static_cast<std::int64_t>(stretch.low);
-      const std::int64_t last = std::min(static_cast<std::int64_t>(stretch.high), plan.bins - 1);
-      for (std::int64_t bin = first; bin <= last; ++bin) {
+    for (const double* place = judge.begin_of(which); place < judge.end_of_class(which); place += 2) {
+      const double low = place[0];
+      const double high = place[1];
+      const std::int64_t last = std::min(static_cast<std::int64_t>(high), plan.bins - 1);
+      for (auto bin = static_cast<std::int64_t>(low); bin <= last; ++bin) {
         const auto begin = static_cast<double>(bin);
-        factors[bin] += by_share * (std::min(stretch.high, begin + 1.0) - std::max(stretch.low, begin));
+        factors[bin] += by_share * (std::min(high, begin + 1.0) - std::max(low, begin));
       }
     }
   }
@@ -234,10 +194,11 @@ void penalise_backward(const Plan& plan, const Real* grads, const Real* spectrum
   const std::int64_t stride = 2 * plan.channels * plan.bins;
   const std::int64_t grain = std::max<std::int64_t>(1, grain_bins / std::max<std::int64_t>(1, stride / 2));
   torch::stable::parallel_for(0, plan.samples, grain, [&](std::int64_t begin, std::int64_t end) {
+    Judge<Real> judge(plan);
     std::vector<double> factors(static_cast<std::size_t>(plan.bins));
     for (std::int64_t sample = begin; sample < end; ++sample) {
       const Real* numbers = spectrum + sample * stride;
-      fill_factors(plan, sample, judge(plan, sample, numbers), grads + sample * plan.classes, factors.data());
+      fill_factors(plan, judge, judge(sample, numbers), grads + sample * plan.classes, factors.data());
       for (std::int64_t channel = 0; channel < plan.channels; ++channel) {
         const std::int64_t offset = 2 * plan.bins * channel;
         times_factors(numbers + offset, factors.data(), plan.bins, out + sample * stride + offset);

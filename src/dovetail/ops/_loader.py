@@ -46,7 +46,7 @@ _BACKWARDS: Final[dict[str, tuple[Callable[..., Any], Callable[..., None]]]] = {
 _AUTOGRAD: Final[dict[str, Callable[..., Any]]] = {}
 
 # What gives ops their autograd; torch forgets that when the library goes.
-_LIBRARY: Final = torch.library.Library("dovetail", "FRAGMENT")
+_LIBRARY: Final = torch.library.Library("dovetail", "FRAGMENT")  # type: ignore[no-untyped-call]  # of torch's
 
 _REBUILD = "reinstall dovetail, or run `make native` in a checkout"
 
@@ -194,7 +194,7 @@ def _register() -> None:
         torch.library.register_fake(f"dovetail::{op}", function)
     for op, (backward, keep) in _BACKWARDS.items():
         _AUTOGRAD[op] = _recording(op, backward, keep)
-        _LIBRARY.impl(op, _AUTOGRAD[op], "Autograd")
+        _LIBRARY.impl(op, _AUTOGRAD[op], "Autograd")  # type: ignore[no-untyped-call]  # torch leaves it without types
 
 
 def _recording(op: str, backward: Callable[..., Any], keep: Callable[..., None]) -> Callable[..., Any]:
@@ -214,9 +214,9 @@ def _recording(op: str, backward: Callable[..., Any], keep: Callable[..., None])
         return output
 
     members = {"forward": staticmethod(forward), "backward": staticmethod(backward)}
-    function = type(op, (torch.autograd.Function,), members)
+    function: Any = type(op, (torch.autograd.Function,), members)
     # Without what Function.apply does in Python for torch.func, which refuses such functions anyway.
-    apply = super(torch.autograd.Function, function).apply
+    apply: Callable[..., Any] = super(torch.autograd.Function, function).apply
 
     def recording(*arguments: Any) -> Any:
         needed = torch.is_grad_enabled() and any(isinstance(one, Tensor) and one.requires_grad for one in arguments)

@@ -338,8 +338,10 @@ def _keep(ctx: Any, inputs: _Arguments, output: tuple[Tensor, Tensor, Tensor]) -
     ctx.weights = inputs[-5:-1]
 
 
-def _backward(ctx: Any, grad_total: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, grad_total: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
     """The gradient that came with the terms; by the reference where it is itself to be differentiated."""
+    if grad_total is None:
+        return (None,) * 12
     logits, targets, penalties, *rest, grad = ctx.saved_tensors
     of_logits, _, of_penalties, *_ = ctx.needs_input_grad
     if torch.is_grad_enabled():
