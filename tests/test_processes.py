@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,41 +17,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dovetail.checkpoint.format import read_checkpoint, read_model
+from dovetail.checkpoint.format import read_checkpoint
 from dovetail.data.sampler import AddressedSampler
 from dovetail.kernel.build import BuildError
 from dovetail.track.run_directory import RunDirectory
 from dovetail.train.assembly import assemble
 from dovetail.train.group import Group
+from process_runs import RUN, children, dovetail, last_weights, newest, second_of, start_long
 from small_runs import small
-
-RUN = """
-[run]
-name = "small"
-[data]
-type = "digits"
-flat = true
-split = { train = 0.5, validation = 0.2, test = 0.3 }
-[model]
-type = "mlp"
-hidden_dims = [16]
-[loss]
-type = "cross_entropy"
-[optimizer]
-type = "adamw"
-lr = 1e-2
-[metrics.accuracy]
-type = "accuracy"
-[metrics.confusion]
-type = "confusion_matrix"
-[training]
-max_epochs = 2
-[hardware]
-device = "cpu"
-threads = 1
-[report]
-enabled = false
-"""
 
 
 @pytest.fixture
@@ -59,30 +33,6 @@ def run_file(tmp_path) -> Path:
     path = tmp_path / "small.toml"
     path.write_text(RUN)
     return path
-
-
-def dovetail(cwd: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-m", "dovetail", *arguments],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert not check or done.returncode == 0, done.stderr
-    return done
-
-
-def last_weights(folder: Path) -> dict[str, torch.Tensor]:
-    """Return the weights of a run's last checkpoint."""
-    return dict(read_model(newest(folder)))
-
-
-def newest(folder: Path) -> Path:
-    """Return a run's last checkpoint."""
-    return max((folder / "checkpoints").iterdir(), key=lambda path: path.name)
 
 
 # --- what each process gets -------------------------------------------------------------------------------------------
@@ -168,7 +118,9 @@ def test_only_the_first_has_the_console(tmp_path, run_file):
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("completed after") == 1
-    assert len(list((tmp_path / "runs" / "small").iterdir())) == 1
+    (folder,) = (tmp_path / "runs" / "small").iterdir()
+    lines = (tmp_path / "runs" / "runs.md").read_text().splitlines()
+    assert sum(folder.name in line for line in lines) == 1
 
 
 @pytest.mark.slow
@@ -222,34 +174,6 @@ def test_all_stop_after_the_same_update(tmp_path, run_file):
     assert any(str(record["steps"]) in path.name for path in (folder / "checkpoints").iterdir())
 
 
-def start_long(tmp_path: Path, run_file: Path, *settings: str) -> subprocess.Popen[str]:
-    """Start a run of two processes that takes long, and return when it trains."""
-    settings = settings or ("--nproc", "2", "training.max_epochs=100000")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dovetail", "run", str(run_file), *settings],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("epoch"):
-            return process
-    raise AssertionError(process.communicate()[1])
-
-
-def second_of(pid: int) -> int:
-    """Return the process of rank 1."""
-    return next(one for one in children(pid) if b"RANK=1" in Path(f"/proc/{one}/environ").read_bytes().split(b"\0"))
-
-
-def children(pid: int) -> list[int]:
-    """Return the processes that ``pid`` started."""
-    path = Path(f"/proc/{pid}/task/{pid}/children")
-    return [int(one) for one in path.read_text().split()] if path.exists() else []
-
-
 # --- what they refuse -------------------------------------------------------------------------------------------------
 
 
@@ -291,3 +215,45 @@ def test_as_many_processes_are_started_as_there_are_devices(tmp_path, run_file):
     assert done.returncode == 2
     assert "hardware.devices: 3 devices need as many processes, and 2 were started" in done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+# --- losses that are no numbers ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "policy,strategy", [("roll_back", "ddp"), ("roll_back", "fsdp"), ("skip", "fsdp"), ("stop", "ddp")]
+)
+def test_all_do_the_same_about_a_nan(tmp_path, run_file, policy, strategy):
+    """The loss of one of them is infinite, and its gradients are: they go back, leave it out, or end, all together."""
+    generator = np.random.default_rng(0)
+    inputs = generator.normal(size=(100, 4)).astype(np.float32)
+    targets = inputs[:, 0].copy()
+    targets[10] = 3e38
+    np.savez(tmp_path / "spoiled.npz", inputs=inputs, targets=targets)
+    data = '{type="npz",path="spoiled.npz",inputs="inputs",targets="targets",task="regression",split={train=1.0}}'
+
+    done = dovetail(
+        tmp_path,
+        *["run", str(run_file), f"data={data}", f"training.nan_policy={policy}", "training.max_epochs=3", "--json"],
+        *["loader.batch_size=5", "checkpoint.every={steps=1}", "checkpoint.monitor=train_loss"],
+        *['loss={type="mse"}', "metrics.accuracy=@unset", "metrics.confusion=@unset"],
+        *["--nproc", "2", f"hardware.strategy={strategy}"],
+        check=policy != "stop",
+    )
+
+    (folder,) = (tmp_path / "runs" / "small").iterdir()
+    record = json.loads((folder / "run.json").read_text())
+    fault = r"the loss or its gradient became NaN or infinite by update \d+ .*training samples ([\d, ]+)"
+    if policy == "stop":
+        assert done.returncode == 1
+        assert "10" in re.search(fault, record["reason"])[1].split(", ")
+        return
+    assert record["status"] == "completed"
+    assert record["steps"] == 30
+    alerts = [json.loads(line) for line in (folder / "alerts.jsonl").read_text().splitlines()]
+    assert [one["type"] for one in alerts] == [{"roll_back": "rolled_back", "skip": "nan_skipped"}[policy]] * 3
+    assert all("10" in re.search(fault, one["message"])[1].split(", ") for one in alerts)
+    assert all(bool(one.isfinite().all()) for one in last_weights(folder).values())
+    state = read_checkpoint(newest(folder))["training"]["state"]
+    assert state["roll_backs"] == (3 if policy == "roll_back" else 0)

@@ -7,6 +7,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -61,7 +62,7 @@ def run(config: RunConfig, *, argv: Sequence[str] | None = None, listeners: Iter
         PluginError: a part's plugin cannot be used.
     """
     device = choose_device(config)
-    with joined(device) as group:
+    with joined(device, sharded=config.hardware.strategy == "fsdp") as group:
         earlier = group.share(find_earlier(config) if group.leads else None)
         if earlier is not None:
             return _go_on(earlier.folder, config, device, group, argv=argv, listeners=listeners)
@@ -93,7 +94,7 @@ def resume(
         RunLookupError: there is no such run.
     """
     device = choose_device(config)
-    with joined(device) as group:
+    with joined(device, sharded=config.hardware.strategy == "fsdp") as group:
         return _go_on(folder, config, device, group, argv=argv, listeners=listeners)
 
 
@@ -145,6 +146,7 @@ def _carry_out(
             plugins=_distributions(config),
             command=list(argv or ()),
             earlier=earlier.record.data if earlier else None,
+            listed=group.leads,
         )
         try:
             named: list[tuple[str, object]] = [("record", recorder)]
@@ -307,7 +309,7 @@ def prepare(config: RunConfig) -> Rehearsal:
     """
     device = choose_device(config)
     with (
-        joined(device) as group,
+        joined(device, sharded=config.hardware.strategy == "fsdp") as group,
         tempfile.TemporaryDirectory() as folder,
         RunDirectory(Path(folder)) as store,
         _settings(config),
@@ -334,7 +336,7 @@ def _rehearse(run: Run) -> Rehearsal:
     loop.check()
     seconds = time.monotonic() - began
     loss = loop.tape.start_epoch().means("train")["train_loss"]
-    figures = evaluate(trainer, run, [next(iter(loader))], "val") or {}
+    figures = evaluate(trainer, run, islice(loader, 1), "val") or {}
     return Rehearsal(
         device=str(run.device),
         sizes=run.data["sizes"],

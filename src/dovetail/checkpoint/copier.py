@@ -15,7 +15,7 @@ from attrs import frozen
 
 from dovetail.checkpoint.errors import CheckpointError
 from dovetail.checkpoint.listing import Checkpoint, Retention, checkpoint_of, in_order
-from dovetail.checkpoint.manifest import FILES, LARGEST, MANIFEST, parse_manifest
+from dovetail.checkpoint.manifest import LARGEST, MANIFEST, parse_manifest, read_manifest
 
 if TYPE_CHECKING:
     from dovetail.kernel.kinds import Storage
@@ -104,7 +104,7 @@ class Copier:
         for wait in (*self._waits, None):
             put: list[str] = []
             try:
-                for name in (*FILES, MANIFEST):
+                for name in (*read_manifest(checkpoint).files, MANIFEST):
                     put.append(f"{self._prefix}/{checkpoint.name}/{name}")
                     self._storage.put(put[-1], checkpoint / name)
             except Exception as error:  # noqa: BLE001 (a store is anybody's code, and its failure costs only the copy)

@@ -11,7 +11,7 @@ from typing import Final, Literal
 from attrs import evolve, field, frozen
 
 from dovetail.checkpoint.errors import CheckpointError
-from dovetail.checkpoint.manifest import MODEL, TENSOR_FILES, Manifest, read_manifest
+from dovetail.checkpoint.manifest import MODEL, Manifest, read_manifest
 from dovetail.storage.atomic import unfinished
 from dovetail.storage.errors import storage_error
 
@@ -133,7 +133,7 @@ def checkpoint_of(path: Path, manifest: Manifest) -> Checkpoint:
     """
     info = manifest.info
     sizes = {name: length / _MEGABYTE for name, (length, _) in manifest.files.items()}
-    model = TENSOR_FILES[MODEL]
+    model = sum(size for name, size in sizes.items() if name.startswith(f"{MODEL}."))
     try:
         return Checkpoint(
             path,
@@ -142,8 +142,8 @@ def checkpoint_of(path: Path, manifest: Manifest) -> Checkpoint:
             metrics={str(name): float(value) for name, value in info["metrics"].items()},
             is_best=False,
             timestamp=str(info["timestamp"]),
-            model_size_mb=sizes[model],
-            state_size_mb=sum(size for name, size in sizes.items() if name != model),
+            model_size_mb=model,
+            state_size_mb=sum(sizes.values()) - model,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(path, "this checkpoint was not saved by a manager: its manifest has no step") from error

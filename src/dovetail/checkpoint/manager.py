@@ -6,7 +6,7 @@ import contextlib
 import datetime as dt
 import logging
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, final
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from dovetail.checkpoint.format import Encoded
+    from dovetail.checkpoint.shares import ShareWriter
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -90,7 +91,12 @@ class CheckpointManager:
         self._history.update({one.path.name: one for one in self.list() if one.path.name not in self._history})
 
     def save(
-        self, step: int, epoch: int, metrics: Mapping[str, float], state: Mapping[str, Any] | Encoded
+        self,
+        step: int,
+        epoch: int,
+        metrics: Mapping[str, float],
+        state: Mapping[str, Any] | Encoded,
+        share_writer: ShareWriter | None = None,
     ) -> Checkpoint:
         """Save ``state`` and then remove the checkpoints that need not be kept any longer.
 
@@ -101,6 +107,7 @@ class CheckpointManager:
             epoch: the epoch, from 1.
             metrics: any scalars; ``monitor`` is looked up among them.
             state: a tree of what parts return from ``state_dict``; what is under ``model`` gets a file of its own.
+            share_writer: writes what several processes have shares of.
 
         Raises:
             TypeError: the state holds what cannot be kept; the message names the path to it.
@@ -113,7 +120,7 @@ class CheckpointManager:
         info = {"step": step, "epoch": epoch, "metrics": scalars, "timestamp": now}
         with self.lock:
             path, retention = free_path(self.directory, step), self.retention
-            saved = checkpoint_of(path, write_checkpoint(path, state, info))
+            saved = checkpoint_of(path, write_checkpoint(path, state, info, share_writer))
             value = retention.value(saved)
             is_best = value is not None and all(
                 retention.better(value, retention.value(one)) for one in self._history.values()
@@ -153,22 +160,26 @@ class CheckpointManager:
         """
         return self._first_valid(reversed(self.list()))
 
-    def resume(self) -> ResumePoint | None:
+    def resume(self, read: Callable[[Path], Mapping[str, Any]] | None = None) -> ResumePoint | None:
         """Return the newest checkpoint that is whole, with its state, for a run that goes on from it; None without any.
 
         What is newer is damaged, and is set aside as ``damaged-…``, so that it is neither kept as the newest nor
         counted as the best: the run makes it again.
+
+        Args:
+            read: reads a checkpoint, every byte of it verified; all of its state unless given.
 
         Raises:
             CheckpointError: there are checkpoints, and not one of them is whole. They are left as they are.
         """
         from dovetail.checkpoint.format import read_checkpoint
 
+        read = read or read_checkpoint
         damaged: dict[Path, CheckpointError] = {}
         for path in reversed(folders(self.directory)):
             try:
                 found = checkpoint_of(path, read_manifest(path))
-                point = ResumePoint(found, read_checkpoint(path), [*damaged.values()])
+                point = ResumePoint(found, read(path), [*damaged.values()])
             except CheckpointError as error:
                 damaged[path] = error
                 continue

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -22,12 +23,15 @@ STATE: Final = "state"
 #: Everything that is no tensor, where tensors belong, and the digests of their pieces.
 TREE: Final = "state.json"
 TENSOR_FILES: Final = {file: f"{file}.safetensors" for file in (MODEL, STATE)}
-#: The files that a manifest lists, in the order they are written and, for a copy elsewhere, to be copied.
+#: Where the shares of several processes are, if state was shared out: one file each, named by torch.
+SHARE_FOLDERS: Final = {file: f"{file}.shards" for file in (MODEL, STATE)}
+#: The files that every checkpoint has, in the order they are written.
 FILES: Final = (*TENSOR_FILES.values(), TREE)
 
 #: What a file may contain makes JSON readers, and what is done with what they return, raise.
 MALFORMED: Final = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RuntimeError)
 
+_SHARE: Final = re.compile(rf"({'|'.join(map(re.escape, SHARE_FOLDERS.values()))})/[a-z0-9-]+\.safetensors")
 _FORMAT: Final = "dovetail-checkpoint"
 _VERSION: Final = 1
 #: Bytes of the largest manifest: nobody's file is read into memory before its size is known to be sane.
@@ -136,12 +140,16 @@ def parse_manifest(path: Path, raw: bytes) -> Manifest:
         raise CheckpointError(path, f"this checkpoint has format version {version}; this Dovetail reads {_VERSION}")
     try:
         manifest = Manifest(_decoded(info), files)
-        intact = manifest.rendered() == raw and set(files) == set(FILES) and isinstance(info, dict)
+        intact = manifest.rendered() == raw and _named_well(files) and isinstance(info, dict)
     except (*MALFORMED, RecursionError) as error:
         raise CheckpointError(path, f"the manifest is damaged ({type(error).__name__})") from error
     if not intact:
         raise CheckpointError(path, "the manifest is damaged: it does not match its own digest")
     return manifest
+
+
+def _named_well(files: Mapping[str, Any]) -> bool:
+    return files.keys() >= set(FILES) and all(map(_SHARE.fullmatch, files.keys() - set(FILES)))
 
 
 def read_bytes(path: Path, largest: int) -> bytes:

@@ -16,6 +16,7 @@ from attrs import define, evolve, field, frozen
 from dovetail.checkpoint.format import Encoded, encode
 from dovetail.checkpoint.listing import Checkpoint
 from dovetail.checkpoint.manager import CheckpointManager
+from dovetail.checkpoint.shares import ShareWriter
 
 _LOG: Final = logging.getLogger(__name__)
 _ALIGNMENT: Final = 64  # bytes: a line of the cache
@@ -85,21 +86,30 @@ class Saver:
         """Whether a checkpoint is being written, or it is not yet told that it failed."""
         return self._writing is not None
 
-    def save(self, step: int, epoch: int, metrics: Mapping[str, float], state: Mapping[str, Any] | Encoded) -> None:
+    def save(
+        self,
+        step: int,
+        epoch: int,
+        metrics: Mapping[str, float],
+        state: Mapping[str, Any] | Encoded,
+        share_writer: ShareWriter | None = None,
+    ) -> None:
         """Save a checkpoint, as :meth:`CheckpointManager.save` does; :meth:`saved` tells when it is on the disk.
+
+        What several processes have shares of is never saved in the background.
 
         Raises:
             TypeError: the state holds what cannot be kept; the message names the path to it.
             StorageError: it cannot be written; in the background, the one before could not be.
         """
         if self._pool is None:
-            self._saved.append(self._write(step, epoch, metrics, state))
+            self._saved.append(self._write(step, epoch, metrics, state, share_writer))
             return
         self.wait()
         encoded = state if isinstance(state, Encoded) else encode(state)
         copied, metrics = self._buffers.copy(encoded), dict(metrics)
         begun = threading.Event()
-        self._writing = self._pool.submit(self._write, step, epoch, metrics, copied, begun)
+        self._writing = self._pool.submit(self._write, step, epoch, metrics, copied, begun=begun)
         # From here on, who lists the manager's checkpoints finds this one too.
         begun.wait()
 
@@ -109,13 +119,15 @@ class Saver:
         epoch: int,
         metrics: Mapping[str, float],
         state: Mapping[str, Any] | Encoded,
+        share_writer: ShareWriter | None = None,
+        *,
         begun: threading.Event | None = None,
     ) -> Saved:
         began = time.monotonic()
         with self._manager.lock:
             if begun is not None:
                 begun.set()
-            checkpoint = self._manager.save(step, epoch, metrics, state)
+            checkpoint = self._manager.save(step, epoch, metrics, state, share_writer)
         return Saved(checkpoint, time.monotonic() - began)
 
     def saved(self) -> list[Saved]:

@@ -22,6 +22,7 @@ import torch
 from attrs import define, field, frozen
 
 from dovetail.checkpoint.manifest import MODEL, STATE
+from dovetail.checkpoint.shares import Share, is_sharded
 from dovetail.checkpoint.tensor_file import NAMES
 
 Kept = dict[str, Any]
@@ -35,6 +36,9 @@ _ALIGNMENT: Final = 16  # bytes: the largest element, complex128
 
 def tensor_problem(tensor: torch.Tensor) -> str | None:
     """Say why a tensor cannot be kept, or return None."""
+    if is_sharded(tensor):
+        odd = [one for one in tensor.placements if type(one).__name__ not in {"Shard", "Replicate"}]  # type: ignore[attr-defined]  # a DTensor's
+        return f"a DTensor that is placed as {odd[0]}" if odd else None
     if type(tensor) not in {torch.Tensor, torch.nn.Parameter, torch.nn.Buffer}:
         return f"a {type(tensor).__name__}: only plain tensors can be kept"
     if tensor.is_meta:
@@ -85,13 +89,19 @@ class Keeper:
     """Gathers tensors one after the other; :meth:`place` then decides what is kept and fills in the references."""
 
     _met: list[tuple[str, str, torch.Tensor, Kept]] = field(factory=list, init=False)
+    #: What each process has a share of, by file and key.
+    shared: dict[str, dict[str, torch.Tensor]] = field(factory=lambda: {MODEL: {}, STATE: {}}, init=False)
 
     def keep(self, tensor: torch.Tensor, path: tuple[Any, ...]) -> Kept:
         """Take in the tensor at ``path`` of the state and return its reference, which :meth:`place` fills."""
         in_model = len(path) > 1 and path[0] == MODEL
-        name = "/".join(map(str, path[1:] if in_model else path))
+        file, name = MODEL if in_model else STATE, "/".join(map(str, path[1:] if in_model else path))
+        if is_sharded(tensor):
+            key = _unique(name, self.shared[file])
+            self.shared[file][key] = tensor
+            return Share.of(tensor, file, key).reference()
         reference: Kept = {}
-        self._met.append((MODEL if in_model else STATE, name, tensor, reference))
+        self._met.append((file, name, tensor, reference))
         return reference
 
     def place(self) -> tuple[dict[str, dict[str, torch.Tensor]], dict[str, dict[str, list[int]]]]:

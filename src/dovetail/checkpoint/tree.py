@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from attrs import field, frozen
 
+from dovetail.checkpoint.shares import is_sharded
 from dovetail.checkpoint.tensors import Keeper, Kept, tensor_problem
 
 Path = tuple[Any, ...]
@@ -89,7 +90,8 @@ class Encoder:
         problem = tensor_problem(value)
         if problem:
             raise TypeError(f"{shown_path(path)}: a checkpoint cannot hold {problem}")
-        return self.keeper.keep(value.detach().resolve_conj().resolve_neg(), path)
+        plain = value.detach() if is_sharded(value) else value.detach().resolve_conj().resolve_neg()
+        return self.keeper.keep(plain, path)
 
     def _container(self, value: Any, path: Path) -> Any:
         if id(value) in self._above:

@@ -25,12 +25,12 @@ _STEP: Final = 1 << 18
 Memory = Callable[[Entry], memoryview]
 
 
-def verify(directory: Path, names: Sequence[str] = FILES) -> Manifest:
+def verify(directory: Path, names: Sequence[str] | None = None) -> Manifest:
     """Return what the checkpoint says about itself, having checked every byte of its files.
 
     Args:
         directory: the checkpoint.
-        names: the files to check, where not all will be read.
+        names: the files to check; all unless given.
 
     Raises:
         CheckpointError: a file is missing, cut short or altered; the message and ``path`` name it.
@@ -42,13 +42,13 @@ def verify(directory: Path, names: Sequence[str] = FILES) -> Manifest:
 
 
 def problems(
-    directory: Path, names: Sequence[str] = FILES, told: Callable[[int], object] = lambda _: None
+    directory: Path, names: Sequence[str] | None = None, told: Callable[[int], object] = lambda _: None
 ) -> Iterator[CheckpointError]:
     """Yield whatever is wrong with a checkpoint, in the order of its files and tensors.
 
     Args:
         directory: the checkpoint.
-        names: the files to check.
+        names: the files to check; all unless given.
         told: called with the number of bytes that have been checked since the last time.
     """
     try:
@@ -59,7 +59,7 @@ def problems(
         return
     told(manifest.files[TREE][0])
     with readers() as pool:
-        for name in names:
+        for name in names or (*FILES, *sorted(manifest.files.keys() - set(FILES))):
             if name != TREE:
                 try:
                     pieces = pieces_of(directory, manifest, tree, name)
@@ -97,7 +97,7 @@ def pieces_of(directory: Path, manifest: Manifest, tree: Mapping[str, Any], name
         CheckpointError: they are malformed, or not those that the manifest tells of.
     """
     length, digest = manifest.files[name]
-    file = next(one for one, named in TENSOR_FILES.items() if named == name)
+    file = next((one for one, named in TENSOR_FILES.items() if named == name), name)
     try:
         pieces = from_json(tree["pieces"][file], length)
     except MALFORMED as error:

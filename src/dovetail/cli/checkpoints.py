@@ -176,7 +176,7 @@ def verify(ctx: click.Context, run: str, *, output: str, as_json: bool) -> None:
     from dovetail.checkpoint.verify import problems
 
     paths = _find(run, output).folders()
-    total = sum(one.stat().st_size for path in paths for one in path.glob("*") if one.is_file())
+    total = sum(one.stat().st_size for path in paths for one in path.rglob("*") if one.is_file())
     found: dict[Path, list[CheckpointError]] = {}
     hidden = as_json or not sys.stderr.isatty()
     with click.progressbar(length=total, label="verifying", file=sys.stderr, hidden=hidden) as bar:

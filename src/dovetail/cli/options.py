@@ -80,6 +80,21 @@ def output_option(command: _Command) -> _Command:
     )(command)
 
 
+def process_options(command: _Command) -> _Command:
+    """Add ``--nproc`` and ``--max-restarts``."""
+    number = click.option(
+        "--nproc", type=click.IntRange(1), metavar="N", help="Train in N processes, each with its own device."
+    )
+    restarts = click.option(
+        "--max-restarts",
+        type=click.IntRange(0),
+        default=0,
+        metavar="N",
+        help="How often processes may be started anew.",
+    )
+    return number(restarts(command))
+
+
 def compose_file(file: str, overrides: tuple[str, ...], profile: str | None, plugins: Plugins) -> Node:
     """Compose a configuration from a TOML or JSON file, without importing anything that it names.
 

@@ -17,8 +17,9 @@ from dovetail.cli.options import (
     json_option,
     output_option,
     plugin_options,
+    process_options,
 )
-from dovetail.cli.run import EXIT_CODES, train
+from dovetail.cli.run import EXIT_CODES, compose, train
 from dovetail.cli.text import examples
 
 
@@ -36,6 +37,7 @@ from dovetail.cli.text import examples
 @click.argument("run", shell_complete=complete.runs)
 @click.argument("overrides", nargs=-1, metavar="[a.b=VALUE]…", shell_complete=complete.overrides)
 @output_option
+@process_options
 @click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors.")
 @json_option
 @plugin_options
@@ -46,6 +48,8 @@ def resume(
     overrides: tuple[str, ...],
     *,
     output: str,
+    nproc: int | None,
+    max_restarts: int,
     quiet: bool,
     as_json: bool,
     no_plugins: str,
@@ -57,7 +61,8 @@ def resume(
     "latest~1" for the one before), or the path of a run folder.
 
     Settings that do not move its numbers may be replaced (paths, workers, logging, budget …), and so may
-    training.max_epochs and training.max_steps. What else differs is refused.
+    training.max_epochs and training.max_steps, and the number of processes with what each of them gets of an update.
+    What else differs is refused.
     """
     from dovetail.cli.processes import supervise
     from dovetail.config.structure import structure
@@ -67,10 +72,11 @@ def resume(
     folder = find_run(run, Path(output)).folder
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         plugins = discover(no_plugins, strict_plugins=strict_plugins)
-        config = structure(compose_file(str(folder / RESOLVED), overrides, None, plugins), plugins)
         rank, started = from_environment()
+        make = partial(compose_file, str(folder / RESOLVED), profile=None, plugins=plugins)
+        config = structure(compose(make, overrides, nproc, started), plugins)
         if config.hardware.devices > 1 and started == 1:
-            ctx.exit(supervise(ctx.obj, config.hardware.devices))
+            ctx.exit(supervise(ctx.obj, config.hardware.devices, max_restarts))
     from dovetail.run import resume as start
 
     quiet, as_json = quiet or rank > 0, as_json and not rank

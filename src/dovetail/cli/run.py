@@ -20,6 +20,7 @@ from dovetail.cli.options import (
     discover,
     json_option,
     plugin_options,
+    process_options,
     run_file,
 )
 from dovetail.cli.text import columns, examples
@@ -49,10 +50,7 @@ EXIT_CODES = "Exit codes: 0 completed or stopped early, 1 failed, 2 bad input, 3
     + EXIT_CODES,
 )
 @run_file
-@click.option("--nproc", type=click.IntRange(1), metavar="N", help="Train in N processes, each with its own device.")
-@click.option(
-    "--max-restarts", type=click.IntRange(0), default=0, metavar="N", help="How often processes may be started anew."
-)
+@process_options
 @click.option("--dry-run", is_flag=True, help="Check and build everything, try one batch, and record nothing.")
 @click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors.")
 @json_option
@@ -86,7 +84,7 @@ def run(
         plugins = discover(no_plugins, strict_plugins=strict_plugins)
         rank, started = from_environment()
         config = structure(
-            _compose(partial(compose_file, file, profile=profile, plugins=plugins), overrides, nproc, started), plugins
+            compose(partial(compose_file, file, profile=profile, plugins=plugins), overrides, nproc, started), plugins
         )
         if config.hardware.devices > 1 and started == 1:
             ctx.exit(supervise(ctx.obj, config.hardware.devices, max_restarts))
@@ -100,11 +98,11 @@ def run(
     ctx.exit(train(partial(start, config), config, ctx.obj, quiet=quiet, as_json=as_json and not rank))
 
 
-def _compose(compose: Callable[..., Node], overrides: tuple[str, ...], nproc: int | None, started: int) -> Node:
+def compose(make: Callable[..., Node], overrides: tuple[str, ...], nproc: int | None, started: int) -> Node:
     """Compose the run file for as many processes as were asked for; else, unless it says how many, as were started."""
     if nproc is not None:
         overrides = (*overrides, f"hardware.devices={nproc}")
-    tree = compose(overrides=overrides)
+    tree = make(overrides=overrides)
     hardware = tree.table.get("hardware")
     said = {} if hardware is None else hardware.table
     more = []
@@ -112,7 +110,7 @@ def _compose(compose: Callable[..., Node], overrides: tuple[str, ...], nproc: in
         more.append(f"hardware.devices={started}")
     if (nproc or started) > 1 and ("strategy" not in said or said["strategy"].says("none")):
         more.append("hardware.strategy=ddp")
-    return compose(overrides=(*overrides, *more)) if more else tree
+    return make(overrides=(*overrides, *more)) if more else tree
 
 
 def train(

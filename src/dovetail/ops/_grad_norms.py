@@ -183,7 +183,7 @@ def grad_norms_reference(grads: Sequence[Tensor], max_norm: float = math.inf) ->
     device = grads[0].device if grads else torch.device("cpu")
     if not grads:
         none = torch.zeros(0, dtype=torch.float64, device=device)
-        return _summed_up(none, none, none.long(), max_norm)
+        return summed_up(none, none, none.long(), max_norm)
     norms = torch.stack(torch._foreach_norm(list(grads), 2, dtype=torch.float64))  # noqa: SLF001 (torch's own clipping is made of it)
     # An empty tensor has no largest element: a zero stands for it.
     extremes = [torch.aminmax(grad if grad.numel() else grad.new_zeros(1)) for grad in grads]
@@ -195,10 +195,10 @@ def grad_norms_reference(grads: Sequence[Tensor], max_norm: float = math.inf) ->
     else:
         nans = torch.stack([torch.count_nonzero(grad.isnan()) for grad in grads])
         infs = torch.stack([torch.count_nonzero(grad.isinf()) for grad in grads])
-    return _summed_up(norms, max_abs, torch.cat([zeros, nans, infs]), max_norm)
+    return summed_up(norms, max_abs, torch.cat([zeros, nans, infs]), max_norm)
 
 
-def _summed_up(norms: Tensor, max_abs: Tensor, counts: Tensor, max_norm: float) -> GradNorms:
+def summed_up(norms: Tensor, max_abs: Tensor, counts: Tensor, max_norm: float) -> GradNorms:
     """The whole result from the statistics of the gradients."""
     total = torch.linalg.vector_norm(norms)
     coefficient = (max_norm / (total + 1e-6)).clamp(max=1.0)
@@ -220,7 +220,7 @@ def _joined(grads: Sequence[Tensor], places: dict[torch.device, list[int]], max_
         return torch.cat([getattr(part, name).to(first) for part in parts])[order]
 
     counts = torch.cat([rows("zeros"), rows("nans"), rows("infs")])
-    return _summed_up(rows("norms"), rows("max_abs"), counts, max_norm)
+    return summed_up(rows("norms"), rows("max_abs"), counts, max_norm)
 
 
 def _dense(grad: Tensor) -> Tensor:

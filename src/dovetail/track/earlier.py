@@ -14,8 +14,11 @@ from dovetail.config.notation import inline
 from dovetail.config.schema import RunConfig
 from dovetail.config.structure import origin_of
 from dovetail.track.runs import ABSENT, RunRecord, find_runs, flat, read_config, table
+from dovetail.track.words import plural
 
 _MAY_CHANGE: Final = (*NON_NUMERIC_KEYS, *LENGTH_KEYS)
+#: What says how many processes train, and what each gets: free to change while an update is of as many samples.
+_OF_PROCESSES: Final = ("hardware.devices", "hardware.strategy", "loader.batch_size", "training.accumulate")
 #: How many of the differences between two runs fit a message.
 _SHOWN: Final = 3
 
@@ -42,6 +45,10 @@ class Change:
         """Say whether it makes the run longer or shorter."""
         return self.path in LENGTH_KEYS
 
+    def of_processes(self) -> bool:
+        """Say whether it is of how many processes train, and how."""
+        return self.path in _OF_PROCESSES
+
     def __str__(self) -> str:
         where = f" ({self.origin})" if self.origin else ""
         return f"{self.path}: {_shown(self.before)}{where} → {_shown(self.now)}"
@@ -65,15 +72,37 @@ def refuse_changes(run: RunRecord, config: RunConfig, changed: list[Change]) -> 
         ConfigError: with every such setting at its place, and what it was before.
     """
     written = {path: origin for path, _, origin in leaves(config)}
+    others = [one for one in changed if not one.may_be()]
+    if any(one.path.startswith("hardware.") for one in others if one.of_processes()):
+        _refuse_other_updates(run, config)
+        others = [one for one in others if not one.of_processes()]
     problems = []
-    for one in changed:
-        if not one.may_be():
-            before = f"{_shown(one.before)} ({one.origin})" if one.origin else _shown(one.before)
-            message = f"was {before} when {run.name}/{run.id} began, and is {_shown(one.now)}: may not change on resume"
-            origin = written.get(one.path) or origin_of(config.tree, tuple(one.path.split(".")))
-            problems.append(Problem(origin, one.path, message))
+    for one in others:
+        before = f"{_shown(one.before)} ({one.origin})" if one.origin else _shown(one.before)
+        message = f"was {before} when {run.name}/{run.id} began, and is {_shown(one.now)}: may not change on resume"
+        origin = written.get(one.path) or origin_of(config.tree, tuple(one.path.split(".")))
+        problems.append(Problem(origin, one.path, message))
     if problems:
         raise ConfigError(problems)
+
+
+def _refuse_other_updates(run: RunRecord, config: RunConfig) -> None:
+    """Refuse another number of processes where it would make updates of another number of samples."""
+    before = flat(read_config(run.folder))
+    devices, size, batches = (before[one] for one in _OF_PROCESSES if one != "hardware.strategy")
+    now = config.hardware.devices * config.loader.batch_size * config.training.accumulate
+    was = devices * size * batches
+    if now == was:
+        return
+    each, rest = divmod(was, config.hardware.devices)
+    keeps = "" if rest else f": loader.batch_size={each} training.accumulate=1 keeps them"
+    if not rest and not each % size and each != size:
+        keeps += f", and so does training.accumulate={each // size} with batches of {size}"
+    message = (
+        f"an update was of {was} samples ({plural(devices, 'process')}, batches of {size}, {batches} each) when "
+        f"{run.name}/{run.id} began, and would be of {now}{keeps}"
+    )
+    raise ConfigError([Problem(origin_of(config.tree, ("hardware", "devices")), "hardware.devices", message)])
 
 
 def find_earlier(config: RunConfig) -> RunRecord | None:

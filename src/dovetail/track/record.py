@@ -44,6 +44,7 @@ class Recorder:
         plugins: Mapping[str, str],
         command: Sequence[str],
         earlier: Mapping[str, Any] | None = None,
+        listed: bool = True,
     ) -> None:
         """Write the record of a run that starts now.
 
@@ -54,8 +55,9 @@ class Recorder:
             plugins: the version of each distribution that a part comes from.
             command: the command line that started it; empty from Python.
             earlier: the record of a run that is resumed, which stays as it is until :meth:`resumed`.
+            listed: whether its end is written into the log of all runs.
         """
-        self._store, self._config = store, config
+        self._store, self._config, self._listed = store, config, listed
         self._device = torch.device(device)
         written = [(path, value, str(origin)) for path, value, origin in leaves(config)]
         arguments = [f"{path}={inline(value)}" for path, value, origin in written if origin.startswith("command line")]
@@ -184,7 +186,8 @@ class Recorder:
         if outcome.metrics:
             self.record["metrics"] = dict(outcome.metrics)
         self._write(outcome.total_time)
-        append_line(self._config.paths.output, self.record)
+        if self._listed:
+            append_line(self._config.paths.output, self.record)
 
     def _write(self, seconds: float) -> None:
         if self._earlier is not None:

@@ -63,8 +63,9 @@ def clock(seconds: float) -> str:
 
 
 def plural(count: int, word: str) -> str:
-    """Return ``1 epoch``, ``20 epochs``, ``12,000 steps``."""
-    return f"{count:,} {word}{'' if count == 1 else 's'}"
+    """Return ``1 epoch``, ``20 epochs``, ``12,000 steps``, ``2 processes``."""
+    ending = "es" if word.endswith("s") else "s"
+    return f"{count:,} {word}{'' if count == 1 else ending}"
 
 
 def sparkline(values: Sequence[float], width: int = 24) -> str:

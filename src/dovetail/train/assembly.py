@@ -6,6 +6,7 @@ import copy
 import logging
 import re
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -29,11 +30,12 @@ from dovetail.train.figures import direction
 from dovetail.train.forward import Forward
 from dovetail.train.group import ALONE, Group
 from dovetail.train.hooks import Hooks
-from dovetail.train.phases import build_phases, set_up
+from dovetail.train.phases import Phase, build_phases, set_up
 from dovetail.train.plain_hooks import plain_hooks
 from dovetail.train.precision import make_scaler
 from dovetail.train.ranks import local_rank, size_of_group
 from dovetail.train.recompute import recompute_activations
+from dovetail.train.shards import shard
 from dovetail.train.tracking import tracker_guards
 
 if TYPE_CHECKING:
@@ -56,8 +58,6 @@ def choose_device(config: RunConfig) -> torch.device:
             f": 'dovetail run --nproc {hardware.devices}', torchrun or srun start them"
         )
         raise refusal(config, "hardware.devices", message)
-    if hardware.strategy == "fsdp":
-        raise refusal(config, "hardware.strategy", 'sharding a model is not there yet; "ddp" trains whole copies of it')
     try:
         device = resolve_device(hardware.device)
         return resolve_device(f"cuda:{local_rank()}") if device == torch.device("cuda") and started > 1 else device
@@ -122,8 +122,10 @@ def assemble(
         max_steps=training.max_steps,
     )
     scaler = make_scaler(training.precision, device)
-    modules = [model, loss] if isinstance(loss, nn.Module) else [model]
-    phases = build_phases(config, modules, plan, provided, scaler)
+    modules = {"model": model} | ({"loss": loss} if isinstance(loss, nn.Module) else {})
+    if group.mesh is not None:
+        explained("hardware.strategy", partial(shard, modules, group.mesh))
+    phases = build_phases(config, list(modules.values()), plan, provided, scaler)
     parts = Parts(
         model=model,
         loss=loss,
@@ -145,7 +147,7 @@ def assemble(
         ema=None if training.ema_decay is None else WeightAverage(model, training.ema_decay),
     )
     if group.size > 1:
-        _refuse_apart(config, parts)
+        _refuse_apart(parts, phases, group)
     if config.checkpoint.copy_to is not None and group.leads:
         copier = CheckpointCopier(build(config.checkpoint.copy_to, {}), config.checkpoint.copy_patience)
         listeners = [*listeners, ("checkpoint.copy_to", copier)]
@@ -189,11 +191,11 @@ def _init_weights(config: RunConfig, model: nn.Module, store: RunDirectory) -> N
         raise BuildError("training.init_from", str(error)) from error
 
 
-def _refuse_apart(config: RunConfig, parts: Parts) -> None:
+def _refuse_apart(parts: Parts, phases: Sequence[Phase], group: Group) -> None:
     """Refuse what several processes cannot do together.
 
     Raises:
-        BuildError: a metric cannot be added up, or the run may go back to a checkpoint, which one process alone has.
+        BuildError: a metric cannot be added up, or an optimizer cannot work on shares of a model.
     """
     for name, metric in parts.metrics.items():
         if not all(hasattr(metric, one) for one in ("state_dict", "load_state_dict", "merge")):
@@ -202,8 +204,12 @@ def _refuse_apart(config: RunConfig, parts: Parts) -> None:
                 "cannot be put together"
             )
             raise BuildError(f"metrics.{name}", message)
-    if config.training.nan_policy == "roll_back":
-        raise BuildError("training.nan_policy", "several processes cannot roll back together yet: 'stop' or 'skip'")
+    if group.mesh is not None and any(one.gradients.asks_again for one in phases):
+        message = (
+            "an optimizer that asks for the loss several times, such as L-BFGS, works on all weights together, and "
+            'cannot on shares of them; strategy = "ddp" gives each process the whole model'
+        )
+        raise BuildError("hardware.strategy", message)
 
 
 def _module(model: Any) -> nn.Module:

@@ -201,24 +201,25 @@ class Run:
         elif stop.overtakes(self.asked):
             self.asked = stop
 
-    def agree(self, *, due: bool = False) -> bool:
+    def agree(self, *, due: bool = False, broken: bool = False) -> tuple[bool, bool]:
         """Let all processes go on alike: each learns whether one was asked to stop.
 
         Args:
             due: whether something is due by this process's clock.
+            broken: whether it has seen a loss that is no number.
 
         Returns:
-            Whether something is due by the clock of any.
+            Whether something is due by the clock of any, and whether any has seen such a loss.
         """
         if self.group.size > 1:
             seen = self.state.samples_seen
             before = seen if self.agreed_samples is None else self.agreed_samples
-            stop, due, samples = self.group.agree(self.asked, due, seen - before)
+            stop, due, broken, samples = self.group.agree(self.asked, due, broken, seen - before)
             self.state.samples_seen = self.agreed_samples = before + samples
             self.asked = None
             if stop is not None:
                 self._take(stop)
-        return due
+        return due, broken
 
     def _take(self, stop: Stop) -> None:
         if stop.overtakes(self.stop):

@@ -9,6 +9,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from dovetail.checkpoint.shares import local
+
 #: The average begins as a short one: after n updates its decay is at most (1 + n) / (10 + n), else it would long be the
 #: average of the weights that nobody has trained.
 _BEGINNING: Final = 10
@@ -30,8 +32,10 @@ class WeightAverage:
         self._decay = decay
         named = [(name, one) for name, one in model.named_parameters() if one.requires_grad]
         self._names = [name for name, _ in named]
-        self._weights = [one.detach() for _, one in named]
-        self._averages = [one.clone() for one in self._weights]
+        # Where weights are shared out over processes, so is their average; each process averages its part.
+        self._kept = [one.detach().clone() for _, one in named]
+        self._weights = [local(one).detach() for _, one in named]
+        self._averages = [local(one) for one in self._kept]
         self._updates = 0
 
     def update(self) -> None:
@@ -52,7 +56,7 @@ class WeightAverage:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the average by the names of the parameters, and of how many updates it is."""
-        weights: dict[str, Tensor] = dict(zip(self._names, self._averages, strict=True))
+        weights: dict[str, Tensor] = dict(zip(self._names, self._kept, strict=True))
         return {"updates": self._updates, "weights": weights}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -65,6 +69,6 @@ class WeightAverage:
             odd = sorted(state["weights"].keys() ^ set(self._names))
             msg = f"the saved average is of other parameters: {', '.join(odd[:5])} are only in one of them"
             raise ValueError(msg)
-        for name, average in zip(self._names, self._averages, strict=True):
+        for name, average in zip(self._names, self._kept, strict=True):
             average.copy_(state["weights"][name])
         self._updates = state["updates"]

@@ -44,11 +44,13 @@ def evaluate(trainer: StandardTrainer, run: Run, batches: Iterable[Batch], prefi
     weights = contextlib.nullcontext() if averaged is None else averaged.applied()
     tell = (run.hooks.dovetail_validation_batch or None) if prefix == "val" else None
     with torch.no_grad(), evaluating(run.parts.model, run.parts.loss), weights, kept_rng():
-        for raw in batches:
+        for raw, counts in _in_step(batches, run.group):
             if run.stop is not None and run.stop.at_once:
                 return None
             batch = trainer.prepare_batch(run, raw)
             outputs, result = step(run, batch)
+            if not counts:
+                continue
             tape.add(result, batch_size(batch))
             for metric in metrics.values():
                 metric.update(outputs, batch)
@@ -57,6 +59,28 @@ def evaluate(trainer: StandardTrainer, run: Run, batches: Iterable[Batch], prefi
     figures: dict[str, Any] = dict(add_up(run.group.gather(tape.start_epoch())).means(prefix))
     add_figures(figures, metrics, prefix, run.group)
     return figures
+
+
+def _in_step(batches: Iterable[Batch], group: Group) -> Iterator[tuple[Batch, bool]]:
+    """Yield the batches, and whether they count.
+
+    Where a model is shared out, all processes must call it as often: those that have had their batches take one that
+    was there before, and leave out what comes of it.
+    """
+    if group.mesh is None:
+        yield from ((one, True) for one in batches)
+        return
+    left: Iterator[Batch] = iter(batches)
+    spare: Any = None
+    while (there := _how_many(batch := next(left, None), group)) > 0:
+        if spare is None:
+            # Of batches taken in turns, the first one is the leader's.
+            spare = batch if there == group.size else group.share(batch)
+        yield (spare, False) if batch is None else (batch, True)
+
+
+def _how_many(batch: Batch | None, group: Group) -> int:
+    return int(group.add_up(torch.tensor(batch is not None, dtype=torch.int64)))
 
 
 def add_figures(figures: dict[str, Any], metrics: Mapping[str, Metric], prefix: str, group: Group = ALONE) -> None:

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import torch
 from torch import Tensor
 
+from dovetail.checkpoint.shares import is_sharded, local
 from dovetail.losses.result import LossResult
 from dovetail.ops import GradNorms, GradNormsPlan
 from dovetail.ops._loader import native
 from dovetail.train.group import ALONE, Group
+from dovetail.train.shards import norms_over_ranks
 from dovetail.train.stepping import plain_step
 
 if TYPE_CHECKING:
@@ -57,8 +59,10 @@ class Gradients:
         self._optimizer, self._max_norm, self._clip_by, self._scaler = optimizer, max_norm, clip_by, scaler
         self._step = plain_step(optimizer)
         self._parameters = [one for group in optimizer.param_groups for one in group["params"]]
-        self._plan = GradNormsPlan(self._parameters)
+        self._plan = GradNormsPlan(map(local, self._parameters))
         self._skip_nonfinite = skip_nonfinite
+        # Of shares of gradients, this process's part is worked on.
+        self._sharded = any(map(is_sharded, self._parameters))
         self._observers: list[Observer] = []
         #: Whether the optimizer asks for the loss itself, as L-BFGS does, and not once an update.
         self.asks_again = asks_again(optimizer)
@@ -178,13 +182,17 @@ class Gradients:
 
         On the CPU that is a number: looking waits for nothing there, and most of the time there is nothing to clip.
         """
-        if not (self._observers or native(grads[0])):
+        if not (self._observers or self._sharded or native(grads[0])):
             norms = torch.stack(torch._foreach_norm(grads))  # noqa: SLF001 (torch's own clipping is made of it)
             total = torch.linalg.vector_norm(norms)
             self._norms, self.norm = norms, total
             coefficient: Tensor = ((self._max_norm or math.inf) / (total + _EPSILON)).clamp_(max=1.0)
             return coefficient
-        found = self._norms = self._plan(grads, self._max_norm or math.inf)
+        limit = self._max_norm or math.inf
+        found = self._plan(grads, limit)
+        if self._sharded:
+            found = norms_over_ranks(found, limit)
+        self._norms = found
         if self._observers:
             parameters = self.measured()
             for observer in self._observers:
@@ -223,7 +231,8 @@ class Gradients:
             optimizer.step()
 
     def _present(self) -> list[Tensor]:
-        return [one.grad for one in self._parameters if one.grad is not None]
+        grads = [one.grad for one in self._parameters if one.grad is not None]
+        return [local(one) for one in grads] if self._sharded else grads
 
 
 def asks_again(optimizer: torch.optim.Optimizer) -> bool:

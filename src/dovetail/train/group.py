@@ -14,6 +14,8 @@ from torch import Tensor
 from dovetail.train.ranks import from_environment
 
 if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+
     from dovetail.train.state import Stop
 
 #: How long one process waits for another that is there but says nothing.
@@ -30,6 +32,8 @@ class Group:
     #: Which one this is, from 0. The first leads: it alone writes to the run's folder and to the console.
     rank: int = 0
     size: int = 1
+    #: What the state of the run is shared out over; None where each process has the whole of it.
+    mesh: DeviceMesh | None = None
 
     @property
     def leads(self) -> bool:
@@ -58,22 +62,24 @@ class Group:
         torch.distributed.all_gather_object(values, value)
         return values
 
-    def agree(self, stop: Stop | None, due: bool, samples: int) -> tuple[Stop | None, bool, int]:  # noqa: FBT001 (one of three values that travel together)
+    def agree(self, stop: Stop | None, due: bool, broken: bool, samples: int) -> tuple[Stop | None, bool, bool, int]:  # noqa: FBT001 (two of four values that travel together)
         """Settle what all do next.
 
         Args:
             stop: that this process has been asked to stop.
             due: whether something is due here by the clock.
+            broken: whether a loss was no number here.
             samples: how many this process has trained on since the last time.
 
         Returns:
-            The stop that the first process to have one was asked for; whether something is due anywhere; and the
-            samples of all.
+            The stop that the first process to have one was asked for; whether something is due anywhere, and
+            whether a loss was no number; and the samples of all.
         """
-        stops, dues, total = self.add_up(torch.tensor([stop is not None, due, samples], dtype=torch.int64)).tolist()
+        told = torch.tensor([stop is not None, due, broken, samples], dtype=torch.int64)
+        stops, dues, faults, total = self.add_up(told).tolist()
         if stops:
             stop = next(one for one in self.gather(stop) if one is not None)
-        return stop, dues > 0, total
+        return stop, dues > 0, faults > 0, total
 
 
 #: One process.
@@ -81,11 +87,12 @@ ALONE: Final = Group()
 
 
 @contextlib.contextmanager
-def joined(device: torch.device) -> Iterator[Group]:
+def joined(device: torch.device, *, sharded: bool = False) -> Iterator[Group]:
     """Join the processes that were started with this one, for as long as the context lasts.
 
     Args:
         device: where to train. Tensors on a GPU travel by NCCL, all else by gloo.
+        sharded: share the state of the run out over the processes.
     """
     rank, size = from_environment()
     if size == 1:
@@ -94,6 +101,12 @@ def joined(device: torch.device) -> Iterator[Group]:
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     torch.distributed.init_process_group(backend, rank=rank, world_size=size, timeout=_PATIENCE)
     try:
-        yield Group(rank, size)
+        yield Group(rank, size, _mesh(device, size) if sharded else None)
     finally:
         torch.distributed.destroy_process_group()
+
+
+def _mesh(device: torch.device, size: int) -> DeviceMesh:
+    from torch.distributed.device_mesh import init_device_mesh
+
+    return init_device_mesh(device.type, (size,))

@@ -14,7 +14,7 @@ from dovetail.data.batch import batch_size
 from dovetail.train import phases
 from dovetail.train.nonfinite import Recovery
 from dovetail.train.precision import autocasting
-from dovetail.train.replicas import Replica
+from dovetail.train.replicas import Replica, Shares
 from dovetail.train.running import RunningMetrics
 from dovetail.train.tape import LossTape
 
@@ -48,13 +48,16 @@ class RunLoop:
         """Look up what belongs to the phase under way."""
         run, trainer = self._run, self._trainer
         # None where one process trains alone.
-        self._replica = Replica(run.parts.modules().values(), trainer.compute_loss) if run.group.size > 1 else None
+        self._replica: Replica | Shares | None = None
+        if run.group.size > 1:
+            together = Shares if run.group.mesh is not None else Replica
+            self._replica = together(run.parts.modules().values(), trainer.compute_loss)
         compute = self._replica or trainer.compute_loss
         self._compute_loss = partial(autocasting(compute, run.config.training.precision, run.device), run)
         self._measuring = self.running.measuring(self._compute_loss) if run.parts.train_metrics else self._compute_loss
         self._gradients = run.gradients
         #: What follows each update.
-        self._following: list[Callable[[], None]] = []
+        self._following: list[Callable[[], None]] = [] if self._replica is None else [self._replica.align]
         if run.parts.ema is not None:
             self._following.append(run.parts.ema.update)
         if run.schedule is not None and not run.schedule.per_epoch:
@@ -74,7 +77,9 @@ class RunLoop:
             if not group:
                 due = state.step >= self.due_step or time.monotonic() >= self.due_at
                 if self._replica is not None:
-                    due = run.agree(due=due)
+                    due, broken = run.agree(due=due, broken=self.tape.broken())
+                    if broken:  # anywhere: what is done about it, all do together
+                        self.check()
                 if due and not run.stop:
                     when_due()
                     run.agree()
@@ -97,7 +102,7 @@ class RunLoop:
         """
         run, state, tape, gradients = self._run, self._run.state, self.tape, self._gradients
         replica = self._replica
-        if tape.broken():
+        if replica is None and tape.broken():
             self._recover(tape.take_faults())
         if self._batch_start is not None:
             self._batch_start(run=run, step=state.step)

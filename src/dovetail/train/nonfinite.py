@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from dovetail.checkpoint.errors import CheckpointError
 from dovetail.checkpoint.finite import listed, unsound
-from dovetail.checkpoint.format import read_checkpoint
+from dovetail.checkpoint.shares import local
 from dovetail.data.loader import Loader
 from dovetail.train.errors import NonFiniteLossError
+from dovetail.train.together import read_first, shared_out
 
 if TYPE_CHECKING:
     from dovetail.train.context import Run
     from dovetail.train.tape import Faults
-
-_logger: Final = logging.getLogger("dovetail.train")
 
 
 class Recovery:
@@ -34,18 +31,23 @@ class Recovery:
         self._run = run
 
     def __call__(self, faults: Faults) -> None:
-        """Act on ``faults``.
+        """Act on ``faults``. Several processes call this together, each with its own.
 
         Raises:
             NonFiniteLossError: the policy is to stop, or nothing else helps.
         """
         run = self._run
+        several = run.group.gather(faults)
+        faults = several[0].and_those(several[1:])
         if run.parts.scaler is not None and not faults.batches:
             return  # half precision recovers from gradients that are too large by a smaller scale
         if not faults:
             return
         policy = run.config.training.nan_policy
-        what = self._found(faults)
+        own = several[run.group.rank]
+        # All do the same about it. Who says what it was is one whose own loss it is: gradients are those of all.
+        said = run.group.gather((bool(own.batches), self._found(own) if own else ""))
+        what = next((one for mine, one in said if mine), said[0][1])
         if policy == "stop":
             raise self._refusal(f"{what}, so these weights are not saved{self._last_sound()}")
         if policy == "skip":
@@ -62,7 +64,7 @@ class Recovery:
             NonFiniteLossError: the policy is not to roll back, or nothing else helps.
         """
         run = self._run
-        spoiled = [*dict.fromkeys(name for names in run.group.gather(self._unsound()) for name in names)]
+        spoiled = self._unsound()
         if not spoiled:
             return
         what = f"{listed(spoiled)} became NaN or infinite by update {run.state.step} ({self._place()})"
@@ -91,42 +93,36 @@ class Recovery:
         run, limit = self._run, self._run.config.training.max_roll_backs
         if run.state.roll_backs >= limit:
             raise self._refusal(f"{what}. The run has gone back {limit} times, which is training.max_roll_backs")
-        checkpoint = self._restore()
-        if checkpoint is None:
+        found = read_first(run, [one.path for one in reversed(run.checkpoints.list())])
+        if found is None:
             raise self._refusal(f"{what}, and there is no sound checkpoint yet to go back to")
+        path, saved = found
+        self._restore(saved)
         run.state.roll_backs += 1
+        step = saved["training"]["state"]["step"]
         run.alert(
             "rolled_back",
-            f"{what}; back to the weights of update {checkpoint.step}, time {run.state.roll_backs} of {limit}, and on "
+            f"{what}; back to the weights of update {step}, time {run.state.roll_backs} of {limit}, and on "
             "with the batches that follow",
-            checkpoint=checkpoint.path.name,
+            checkpoint=path.name,
             roll_backs=run.state.roll_backs,
         )
 
-    def _restore(self) -> Any:
-        """Take the weights, and what the optimizer knows, from the last checkpoint that is whole.
+    def _restore(self, saved: Mapping[str, Any]) -> None:
+        """Take the weights, and what the optimizer knows, from a checkpoint.
 
         Where training is, and so the data to come and the learning rate, stays: the same batches once more would give
         the same end.
         """
-        run = self._run
-        for checkpoint in reversed(run.checkpoints.list()):
-            try:
-                saved = read_checkpoint(checkpoint.path)
-            except CheckpointError as error:
-                _logger.warning("passing over a damaged checkpoint: %s", error)
-                continue
-            run.gradients.clear()
-            run.parts.model.load_state_dict(saved["model"])
-            for name, part in (("loss", run.parts.loss), ("scaler", run.parts.scaler), ("ema", run.parts.ema)):
-                if name in saved and part is not None:
-                    part.load_state_dict(saved[name])
-            if saved["training"]["state"]["phase"] == run.state.phase:
-                _load_optimizer(run.parts.optimizer, saved["optimizer"])
-            else:
-                run.parts.optimizer.state.clear()  # what is saved is another one's
-            return checkpoint
-        return None
+        run, parts = self._run, self._run.parts
+        run.gradients.clear()
+        for name, part in (("model", parts.model), ("loss", parts.loss), ("scaler", parts.scaler), ("ema", parts.ema)):
+            if name in saved and part is not None:
+                part.load_state_dict(shared_out(run, part, saved[name]))
+        if saved["training"]["state"]["phase"] == run.state.phase:
+            _load_optimizer(parts.optimizer, shared_out(run, parts.optimizer, saved["optimizer"]))
+        else:
+            parts.optimizer.state.clear()  # what is saved is another one's
 
     # --- what happened ------------------------------------------------------------------------------------------------
 
@@ -150,7 +146,8 @@ class Recovery:
 
     def _unsound(self) -> list[str]:
         modules = self._run.parts.modules()
-        return [name if path == "model" else f"{path}.{name}" for path, one in modules.items() for name in unsound(one)]
+        own = [name if path == "model" else f"{path}.{name}" for path, one in modules.items() for name in unsound(one)]
+        return [*dict.fromkeys(name for names in self._run.group.gather(own) for name in names)]
 
     def _last_sound(self) -> str:
         """Say where the run can be resumed."""
@@ -171,7 +168,8 @@ class Recovery:
         parameters = gradients.measured()
         norms = gradients.norms
         if norms is None or len(norms) != len(parameters):  # nothing clips, so they lie as they were computed
-            norms = torch.stack([one.grad.norm() for one in parameters if one.grad is not None] or [torch.zeros(0)])
+            grads = [local(one.grad) for one in parameters if one.grad is not None]
+            norms = torch.stack([one.norm() for one in grads] or [torch.zeros(0)])
         broken = [names[id(one)] for one, fine in zip(parameters, norms.isfinite().tolist(), strict=True) if not fine]
         if broken:
             yield f"the gradients of {listed(broken)} are not finite"

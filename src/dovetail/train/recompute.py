@@ -29,26 +29,26 @@ def recompute_activations(model: nn.Module) -> int:
     if callable(own):
         own()
         return 1
-    blocks = list(_blocks(model))
-    if not blocks:
+    found = list(blocks(model))
+    if not found:
         msg = (
             "the model keeps no blocks of several layers in an nn.ModuleList or nn.Sequential, whose activations could "
             "be computed again; a method gradient_checkpointing_enable() of its own would do it"
         )
         raise ValueError(msg)
-    for block in blocks:
+    for block in found:
         block.forward = _recomputing(block, block.forward)
-    return len(blocks)
+    return len(found)
 
 
-def _blocks(module: nn.Module) -> Iterator[nn.Module]:
+def blocks(module: nn.Module) -> Iterator[nn.Module]:
     """Yield the outermost blocks in ``module``."""
     for child in module.children():
         listed = isinstance(module, nn.ModuleList | nn.Sequential)
         if listed and next(child.children(), None) is not None:
             yield child
         else:
-            yield from _blocks(child)
+            yield from blocks(child)
 
 
 def _recomputing(block: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from attrs import frozen
 
 from dovetail.checkpoint.errors import CheckpointError
+from dovetail.checkpoint.verify import verify
 from dovetail.config.freeze import freeze
 from dovetail.track.earlier import Change, ResumeError, as_record
 from dovetail.track.runs import RunRecord, flat, table
+from dovetail.track.words import plural
 from dovetail.train.errors import TrainingError
 from dovetail.train.saving import restore_state
 from dovetail.train.state import Outcome
+from dovetail.train.together import read_shares_of
 
 if TYPE_CHECKING:
     from dovetail.checkpoint.manager import ResumePoint
@@ -50,9 +54,16 @@ class Earlier:
             warnings.append("there is no checkpoint yet, so the run begins again")
         else:
             try:
-                restore_state(run, point.state)
+                state = point.state if run.group.mesh is None else read_shares_of(run, point.checkpoint.path)
+                restore_state(run, state)
             except TrainingError as error:
                 raise ResumeError(f"{point.checkpoint.path}: {error}") from error
+            before, now = run.resumed["layout"]["processes"] if run.resumed else 1, run.group.size
+            if before != now:
+                warnings.append(
+                    f"in {plural(now, 'process')} instead of {before}: sums are rounded in another order, and what is "
+                    "drawn at random, as for dropout, is another"
+                )
         changed = [one for one in self.changed if one.of_length()]
         if changed:
             run.stop = None  # asked for when it was to end earlier
@@ -78,7 +89,8 @@ class Earlier:
 
     def _point(self, run: Run) -> ResumePoint | None:
         try:
-            point = run.checkpoints.resume()
+            # Where state is shared out, each process reads its own once the leader has verified all.
+            point = run.checkpoints.resume(None if run.group.mesh is None else _verified)
         except CheckpointError as error:
             raise ResumeError(f"{error}. dovetail run {self.record.folder}/resolved.toml begins it anew") from error
         saved = self.record.data.get("checkpoint")
@@ -96,6 +108,11 @@ class Earlier:
                 yield f"versions.{name}", (before.get(name), now.get(name))
         if self.record.data.get("device") != record["device"]:
             yield "device", (self.record.data.get("device"), record["device"])
+
+
+def _verified(path: Path) -> dict[str, Any]:
+    verify(path)
+    return {}
 
 
 def past_outcome(record: RunRecord) -> Outcome:

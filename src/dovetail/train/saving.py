@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import nn
 
-from dovetail.checkpoint.errors import CheckpointError
 from dovetail.checkpoint.format import read_checkpoint, read_model
+from dovetail.track.words import plural
 from dovetail.train import phases
 from dovetail.train.errors import TrainingError
 from dovetail.train.seeds import rng_state
 from dovetail.train.state import Stop
+from dovetail.train.together import read_first, shared_out
 
 if TYPE_CHECKING:
+    from dovetail.checkpoint.shares import Place
     from dovetail.train.context import Run
 
-_logger = logging.getLogger("dovetail.train")
 #: Parts whose state is another one in each process: it has gone through other batches.
 _EACH: Final = "train_metrics"
 
@@ -39,6 +42,7 @@ def collect_state(run: Run, training: Mapping[str, Any]) -> dict[str, Any]:
             "stop": None if stop is None else {"reason": stop.reason, "by": stop.by, "status": stop.status},
             "logged": run.store.logged(),
             "alerts": run.alerts.state_dict(),
+            "layout": _layout(run),
             "modes": {path: _modes(module) for path, module in run.parts.modules().items()},
         },
         "rng": run.group.gather(rng_state()),
@@ -53,6 +57,17 @@ def collect_state(run: Run, training: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
+def _layout(run: Run) -> dict[str, int]:
+    """Return what the position in an epoch is counted in."""
+    loader, size = run.parts.loaders.train, run.group.size
+    return {
+        "processes": size,
+        "samples_per_batch": loader.batch_size * size,
+        "samples_per_epoch": loader.num_samples,
+        "updates_per_epoch": run.plan.steps_per_epoch,
+    }
+
+
 def restore_state(run: Run, tree: Mapping[str, Any]) -> None:
     """Put a run that has just been built where it was when ``tree`` was collected; what it logged later is dropped.
 
@@ -63,13 +78,15 @@ def restore_state(run: Run, tree: Mapping[str, Any]) -> None:
     """
     training = tree["training"]
     run.state.load_state_dict(training["state"])
+    _move(run, training["layout"])
     phases.set_up(run)
     for path, part in run.parts.named():
         if callable(getattr(part, "state_dict", None)):
             table, _, name = path.rpartition(".")
             kept = tree.get(table, {}) if table else tree
             if name in kept:
-                _restore(path, part, kept[name][run.group.rank] if table == _EACH else kept[name])
+                load = partial(_take_up_each, run, part) if table == _EACH else None
+                _restore(path, part, shared_out(run, part, kept[name]), load)
             elif table != "trackers":  # a tracker may be new
                 raise TrainingError(f"the checkpoint has no state of {path}")
     run.watch.add(run.state.elapsed)
@@ -97,13 +114,46 @@ def _set_modes(module: nn.Module, modes: Mapping[str, Any]) -> None:
         layer.training = name not in modes["evaluating"]
 
 
-def _restore(path: str, part: Any, state: Mapping[str, Any]) -> None:
+def _move(run: Run, before: Mapping[str, int]) -> None:
+    """Put the position in the epoch where as many samples of it have been trained on, in batches of another size.
+
+    Raises:
+        TrainingError: epochs would have other samples or updates.
+    """
+    now = _layout(run)
+    for name in ("samples_per_epoch", "updates_per_epoch"):
+        if before[name] != now[name]:
+            what = name.replace("_", " ")
+            raise TrainingError(
+                f"in {plural(before['processes'], 'process')} there were {before[name]} {what}, and in "
+                f"{plural(now['processes'], 'process')} there are {now[name]}"
+            )
+    run.state.batch = moved(run.state.batch, before, now, len(run.parts.loaders.train))
+
+
+def moved(batch: int, before: Mapping[str, int], now: Mapping[str, int], batches: int) -> int:
+    """Return how many batches make up as many samples as ``batch`` did, of ``batches`` in an epoch."""
+    # At the end of an epoch the last one may be short.
+    return min(math.ceil(batch * before["samples_per_batch"] / now["samples_per_batch"]), batches)
+
+
+def _restore(path: str, part: Any, state: Any, load: Callable[[Any], object] | None = None) -> None:
     try:
-        part.load_state_dict(state)
+        (load or part.load_state_dict)(state)
         if isinstance(part, torch.optim.Optimizer):
             _keep_dtypes(part, state)
     except Exception as error:
         raise TrainingError(f"{path} does not take its state back: {type(error).__name__}: {error}") from error
+
+
+def _take_up_each(run: Run, part: Any, states: Sequence[Any]) -> None:
+    """Give a part the state of its process; where there were more or fewer, the leader goes on with all of them."""
+    if len(states) == run.group.size:
+        part.load_state_dict(states[run.group.rank])
+    elif run.group.leads and len(states) == 1:
+        part.load_state_dict(states[0])
+    elif run.group.leads:
+        part.merge(states)
 
 
 def _keep_dtypes(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
@@ -119,23 +169,18 @@ def _keep_dtypes(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> 
 def restore_best(run: Run) -> None:
     """Give model, average and loss the weights of the best checkpoint that is whole; without one they keep theirs."""
     evaluated = {"model": run.parts.model} | _evaluated_besides(run)
-    # The leader's, because the others may be on machines that have no such folder.
-    best = run.group.share(_best_weights(run, list(evaluated)) if run.group.leads else None)
-    for name, state in (best or {}).items():
-        evaluated[name].load_state_dict(state)
 
+    def read(path: Path, *place: Place) -> dict[str, Any]:
+        # The optimizer's state beside the model may be large: it is read only where something is besides.
+        if [*evaluated] == ["model"]:
+            return {"model": read_model(path, *place)}
+        saved = read_checkpoint(path, *place)
+        return {name: saved[name] for name in evaluated}
 
-def _best_weights(run: Run, names: Sequence[str]) -> dict[str, Any] | None:
-    for checkpoint in run.checkpoints.ranked():
-        try:
-            # The optimizer's state beside the model may be large: it is read only where something is besides.
-            if list(names) == ["model"]:
-                return {"model": read_model(checkpoint.path)}
-            saved = read_checkpoint(checkpoint.path)
-            return {name: saved[name] for name in names}
-        except CheckpointError as error:
-            _logger.warning("passing over a damaged checkpoint: %s", error)
-    return None
+    found = read_first(run, [one.path for one in run.checkpoints.ranked()], read)
+    for name, state in (found[1] if found else {}).items():
+        part = evaluated[name]
+        part.load_state_dict(shared_out(run, part, state))
 
 
 def _evaluated_besides(run: Run) -> dict[str, Any]:

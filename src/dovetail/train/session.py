@@ -6,6 +6,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from dovetail.checkpoint.format import encode
@@ -24,6 +25,7 @@ from dovetail.train.saving import collect_state, restore_best
 from dovetail.train.seeds import set_rng_state
 from dovetail.train.state import Outcome
 from dovetail.train.tape import add_up
+from dovetail.train.together import ShareWriter
 
 if TYPE_CHECKING:
     from dovetail.train.context import Run
@@ -42,7 +44,12 @@ class Session:
         self._loop = RunLoop(trainer, run)
         self._validating = Cadence(config.training.validate_every)
         self._saving = Cadence(config.checkpoint.every)
-        self._saver = Saver(run.checkpoints, background=config.checkpoint.background)
+        self._saver = Saver(
+            run.checkpoints,
+            # Shares are written by all processes together, which they only do between two updates.
+            background=config.checkpoint.background and run.group.mesh is None,
+        )
+        self._shares = None if run.group.mesh is None else ShareWriter(run.group)
         self._budget, self._best = Budget(run), Best(run)
         self._interval = self._epoch_time = Stopwatch()
         #: Figures of the last finished epoch, and of the last validation in the epoch under way.
@@ -162,9 +169,11 @@ class Session:
         self._metrics, self._validation = dict(session["metrics"]), dict(session["validation"])
         self._interval = Stopwatch(session["interval_seconds"])
         self._epoch_time = Stopwatch(session["epoch_seconds"])
-        self._loop.tape.load_state_dict(resumed["losses"][self._run.group.rank])
+        self._loop.tape.take_up(resumed["losses"], self._run.group)
         self._tried = True
-        set_rng_state(resumed["rng"][self._run.group.rank])
+        states, rank = resumed["rng"], self._run.group.rank
+        if rank < len(states):  # one that is new draws from its own seed
+            set_rng_state(states[rank])
         if self._ended:
             return
         if self._run.stop is not None or self._state.step >= phases.last_step(self._run):
@@ -190,7 +199,8 @@ class Session:
         """Do what is due between two updates of an epoch."""
         step = self._state.step
         self._log_training()
-        if step < self._next and time.monotonic() < self._loop.due_at:
+        # By the leader's clock, since they all do the same.
+        if self._run.group.share(step < self._next and time.monotonic() < self._loop.due_at):
             self._loop.due_step = min(self._next, self._next_log())
             return
         self._tell_saved()
@@ -202,7 +212,7 @@ class Session:
         self._budget.check()
         if self._at_once():
             return
-        if self._improved or self._saving.due(step):
+        if self._improved or self._run.group.share(self._saving.due(step)):
             self._save(self._validation if self._validated == step else {})
         self._wind_up()
 
@@ -233,7 +243,8 @@ class Session:
         _logger.info("epoch %d, step %d: %s", state.epoch, state.step, _in_words(self._metrics))
         run.hooks.dovetail_epoch_end(run=run, epoch=state.epoch, metrics=self._metrics)
         self._ended = True
-        if ends or self._improved or self._saving.due(state.step) or self._saving.due_after_epoch(state.epoch):
+        due = self._saving.due(state.step) or self._saving.due_after_epoch(state.epoch)
+        if ends or self._improved or run.group.share(due):
             self._save(measured)
 
     # --- what is done now and then ------------------------------------------------------------------------------------
@@ -243,7 +254,7 @@ class Session:
         step = self._state.step
         if step % self._config.logging.every or self._logged == step:
             return
-        if self._loop.tape.broken():
+        if self._run.group.size > 1 or self._loop.tape.broken():  # what only one has seen, all act upon
             self._loop.check()
         self._loop.tape.cut()
         rates = learning_rates(self._run.parts.optimizer)
@@ -288,8 +299,11 @@ class Session:
         self._state.elapsed = run.elapsed()
         began = time.monotonic()
         state = self._collect()
-        if run.group.leads:
-            self._saver.save(step, self._state.epoch, measured, state)
+        save = partial(self._saver.save, step, self._state.epoch, measured)
+        if self._shares is not None:
+            self._shares.save(state, partial(save, share_writer=self._shares))
+        elif run.group.leads:
+            save(state)
         self._took("checkpoint", began)
         self._saved, self._improved = step, False
         self._saving.done()

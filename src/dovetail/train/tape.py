@@ -20,6 +20,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from dovetail.losses.result import LossResult
+    from dovetail.train.group import Group
 
 _NONE: Final[Mapping[str, float]] = {}
 
@@ -69,6 +70,12 @@ class Faults:
 
     batches: tuple[int, ...] = ()
     updates: tuple[int, ...] = ()
+
+    def and_those(self, others: Sequence[Faults]) -> Faults:
+        """Return these together with those that others have seen."""
+        several = (self, *others)
+        batches, updates = ({ago for one in several for ago in getattr(one, name)} for name in ("batches", "updates"))
+        return Faults(tuple(sorted(batches, reverse=True)), tuple(sorted(updates, reverse=True)))
 
     def __bool__(self) -> bool:
         return bool(self.batches or self.updates)
@@ -235,6 +242,14 @@ class LossTape:
         """Return the sums of the epoch and the interval under way."""
         self.read()
         return {"epoch": attrs.asdict(self.epoch), "interval": attrs.asdict(self.interval)}
+
+    def take_up(self, states: Sequence[Mapping[str, Any]], group: Group) -> None:
+        """Go on from the sums of every process; where there were more or fewer, the leader has those of all."""
+        if len(states) == group.size:
+            self.load_state_dict(states[group.rank])
+        elif group.leads:
+            self.epoch = add_up([Sums(**one["epoch"]) for one in states])
+            self.interval = add_up([Sums(**one["interval"]) for one in states])
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from sums that :meth:`state_dict` gave."""
