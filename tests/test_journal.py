@@ -21,6 +21,7 @@ from dovetail.metrics.accuracy import Accuracy
 from dovetail.models.output import ModelOutput
 from dovetail.run import run
 from dovetail.train.journal import LINES
+from dovetail.train.standard import StandardTrainer
 from dovetail.train.tape import LossTape
 from small_runs import only_run, small
 
@@ -238,3 +239,45 @@ def test_a_metric_as_it_is_stays_so():
 
     assert kept.compute() == {"accuracy": 0.5}
     assert before == {"accuracy": 0.75}
+
+
+class Reusing(StandardTrainer):
+    """Hands out every batch in the same memory."""
+
+    def batches(self, run):
+        """Copy each batch over the one before."""
+        held = None
+        for batch in super().batches(run):
+            if held is not None and held["targets"].shape == batch["targets"].shape:
+                held["targets"].copy_(batch["targets"])
+                held["inputs"].copy_(batch["inputs"])
+            else:
+                held = batch
+            yield held
+
+
+def test_a_batch_that_changes_before_it_is_measured_is_refused(tmp_path):
+    """Its accuracy would be that of another batch."""
+    outcome = run(small(tmp_path, trainer={"type": Reusing()}, **WATCHED))
+
+    assert outcome.status == "failed"
+    assert "was changed in place" in outcome.reason
+
+
+def test_training_metrics_are_those_of_every_batch(tmp_path):
+    """Measured later, they are what the model said when it was trained on them."""
+
+    class Counting(StandardTrainer):
+        def __init__(self):
+            self.right = self.total = 0
+
+        def compute_loss(self, run, batch):
+            outputs = run.forward(batch)
+            self.right += int((outputs.logits.argmax(-1) == batch["targets"]).sum())
+            self.total += len(batch["targets"])
+            return run.criterion(outputs, batch)
+
+    trainer = Counting()
+    outcome = run(small(tmp_path, trainer={"type": trainer}, training={"max_epochs": 1, "train_metrics": True}))
+
+    assert outcome.metrics["train_accuracy"] == trainer.right / trainer.total

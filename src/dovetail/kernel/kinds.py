@@ -139,7 +139,7 @@ class Metric(Protocol):
     by what all have.
 
     A metric whose figures are logged while training may have ``as_it_is()``, which returns a metric that goes on to
-    compute what this one does now: its figures are then read later, many at a time.
+    compute what this one does now: batches are then measured, and figures read, a little later and many at a time.
     """
 
     def update(self, outputs: ModelOutput, batch: Batch) -> None:

@@ -229,8 +229,10 @@ class GradientMonitor:
     def _take(self, some: Measured) -> None:
         """Add updates up, and act on those that are not as they should be."""
         self._norms.add(some, distribution=self.log_distribution)
-        usual = (some.norms >= self._limits["vanishing"]) & (some.norms <= self._limits["warning"])
-        for place in np.flatnonzero(~usual.all(1)).tolist():
+        low, high = self._limits["vanishing"], self._limits["warning"]
+        if some.norms.min() >= low and some.norms.max() <= high:  # neither holds of a NaN
+            return
+        for place in np.flatnonzero(~((some.norms >= low) & (some.norms <= high)).all(1)).tolist():
             self._act(_health(some[place : place + 1], **self._limits), some.updates[place])
 
     def _act(self, health: GradientHealth, update: int) -> None:

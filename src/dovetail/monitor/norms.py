@@ -31,6 +31,12 @@ class Rows:
     names: tuple[str, ...]
     #: How many elements each has, int64.
     sizes: Counts
+    #: How many they all have.
+    elements: int = field(init=False)
+
+    @elements.default
+    def _elements(self) -> int:
+        return int(self.sizes.sum())
 
 
 class Entry(NamedTuple):
@@ -81,8 +87,8 @@ class Reading:
         """Start the copies; nothing waits for them."""
         self.entries: Final = list(entries)
         device = entries[-1].found.values.device  # those from a checkpoint are on the CPU
-        values = torch.cat([one.found.values.to(device) for one in entries])
-        counts = torch.cat([one.found.counts.to(device) for one in entries])
+        values = torch.cat([_on(one.found.values, device) for one in entries])
+        counts = torch.cat([_on(one.found.counts, device) for one in entries])
         host = GradNorms(values, counts).to_host()
         self._values, self._counts = host.values, host.counts
         self._done: Any = torch.cuda.Event() if values.is_cuda else None  # type: ignore[no-untyped-call]  # torch has not typed it
@@ -146,8 +152,7 @@ class _Layers:
         norms = np.where(finite, some.norms, 0.0)
         highest = norms.max(0)
         self.count = self.count + finite.sum(0)
-        for one in norms:  # one after another, so that it makes no difference which come together
-            self.total = self.total + one
+        self.total = self.total + norms.sum(0)
         self.highest = np.maximum(self.highest, highest)
         self.recent = np.maximum(self.recent, highest)
         self.last, self.zeros = some.norms[-1].copy(), self.zeros + some.zeros.sum(0)
@@ -211,7 +216,7 @@ class Norms:
         self.count += len(some)
         if distribution:
             self.histogram = self.histogram + some.histograms.sum(0)
-        elements = int(some.rows.sizes.sum())
+        elements = some.rows.elements
         for mean, most, least, total, zeros in zip(*courses, some.zeros.sum(1).tolist(), strict=True):
             self._window.add(mean, most, least, total, zeros, elements)
 
@@ -279,6 +284,10 @@ class Norms:
             tuple(one["names"]): _Layers(looks=one["looks"], **{name: _array(one[name]) for name in _ARRAYS})
             for one in state["layers"]
         }
+
+
+def _on(tensor: Tensor, device: torch.device) -> Tensor:
+    return tensor if tensor.device == device else tensor.to(device)
 
 
 _ARRAYS: Final = ("sizes", "count", "total", "highest", "last", "zeros", "recent")

@@ -6,9 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
-
-from attrs import frozen
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from dovetail.track.run_directory import event_line
 from dovetail.train.figures import scalars
@@ -26,8 +24,7 @@ _FREQUENT: Final = frozenset({"train", "monitor"})
 Figures = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
 
 
-@frozen
-class _Entry:
+class _Entry(NamedTuple):
     event: str
     epoch: int
     step: int

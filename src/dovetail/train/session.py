@@ -149,6 +149,7 @@ class Session:
     def _collect(self) -> dict[str, Any]:
         """Return the whole state of the run."""
         self._run.journal.write()
+        self._loop.running.settle()
         session = {
             "ended": self._ended,
             "validated": self._validated,
