@@ -15,6 +15,7 @@ from dovetail.data.split import Splits
 from dovetail.monitor.gradients import GradientMonitor, check_gradient_health
 from dovetail.ops import HISTOGRAM_EDGES, _loader
 from dovetail.run import resume, run
+from dovetail.train.standard import StandardTrainer
 from small_runs import blobs, only_run, small
 
 
@@ -275,8 +276,45 @@ def test_every_phase_is_watched(tmp_path):
     assert set(statistics["layers"]) == {"hidden.0.weight", "hidden.0.bias", "head.weight", "head.bias"}
 
 
+def test_an_optimizer_that_asks_again_is_watched_where_its_updates_begin(tmp_path):
+    """L-BFGS after Adam: one look an update, at the gradients of the weights that it starts from."""
+
+    class Norms:
+        def __init__(self):
+            self.seen = []
+
+        def dovetail_batch_start(self, run):
+            model, loader = run.parts.model, run.parts.loaders.train
+            (batch,) = list(loader.batches(run.state.epoch))
+            loss = run.criterion(run.forward(batch), batch).total
+            found = torch.autograd.grad(loss, list(model.parameters()))
+            self.seen.append(float(torch.linalg.vector_norm(torch.cat([one.flatten() for one in found]))))
+
+    norms, monitor = Norms(), GradientMonitor(on_critical="alert")
+    phases = [{"max_epochs": 2}, {"max_epochs": 3, "optimizer": {"type": "lbfgs", "max_iter": 4}}]
+    run(
+        small(
+            tmp_path,
+            callbacks={"norms": {"type": norms}, "gradients": monitor},
+            phases=phases,
+            training={"max_epochs": 5, "max_grad_norm": None},
+            loader={"batch_size": 100, "shuffle": False},
+        )
+    ).check()
+
+    assert monitor.get_statistics()["check_count"] == 5
+    assert monitor.get_statistics()["total_norm_history"] == pytest.approx(norms.seen, rel=1e-4)
+
+
 def test_where_nothing_is_measured_that_is_said(tmp_path, caplog):
-    """L-BFGS asks for the loss again and again; its gradients are nobody else's, and the log says so once."""
-    run(small(tmp_path, callbacks={"gradients": {"type": "gradient_monitor"}}, optimizer={"type": "lbfgs"}))
+    """A trainer that updates by itself shows no gradients, and the log says so once."""
+
+    class Alone(StandardTrainer):
+        def update(self, run, closure):
+            loss = closure()
+            run.parts.optimizer.step()
+            return loss
+
+    run(small(tmp_path, callbacks={"gradients": {"type": "gradient_monitor"}}, trainer={"type": Alone()}))
 
     assert len([one for one in caplog.records if "no gradients were measured" in one.message]) == 1

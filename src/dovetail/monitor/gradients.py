@@ -73,6 +73,8 @@ def check_gradient_health(model: nn.Module, threshold_max: float = 1.0, threshol
 class GradientMonitor:
     """Watches the gradients of every update, before they are clipped.
 
+    Of an optimizer that asks for the loss several times within an update, such as L-BFGS, these are the first ones.
+
     In a run it measures in the same pass over the gradients that clipping needs, reads the figures an update later, and
     waits for nothing. In a loop written by hand call :meth:`check_step` after every backward pass.
 
@@ -184,8 +186,8 @@ class GradientMonitor:
         if not self._norms.count and not self._warned:
             self._warned = True
             _logger.warning(
-                "no gradients were measured: an optimizer that asks for the loss several times, or a trainer whose "
-                "update does not call run.gradients.clip(), shows none"
+                "no gradients were measured: a trainer whose update does not call run.gradients.update() or "
+                "run.gradients.clip() shows none"
             )
         self._log(self._update)
 

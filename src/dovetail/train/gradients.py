@@ -95,10 +95,20 @@ class Gradients:
         Args:
             closure: clears the gradients, computes them anew and returns the loss. It is called once and its gradients
                 are clipped; or as often as an optimizer asks that :attr:`asks_again`, and they are not, because it
-                compares gradients with losses.
+                compares gradients with losses. Observers are then told of the first, with which the update began.
         """
         if self.asks_again:
-            loss: Tensor = self._optimizer.step(closure)  # type: ignore[assignment, arg-type]  # torch says float
+            told = False
+
+            def first_observed() -> Tensor:
+                nonlocal told
+                found = closure()
+                if self._observers and not told:
+                    told = True
+                    self._look()
+                return found
+
+            loss: Tensor = self._optimizer.step(first_observed)  # type: ignore[assignment, arg-type]  # torch says float
             return loss
         loss = closure()
         self.clip()
@@ -176,6 +186,12 @@ class Gradients:
             torch._foreach_mul_(grads, list(factors.to(grads[0].dtype).unbind()))
         elif coefficient != 1.0 or isinstance(coefficient, Tensor):
             torch._foreach_mul_(grads, coefficient)
+
+    def _look(self) -> None:
+        """Measure the gradients for the observers alone."""
+        grads = self._present()
+        if grads:
+            self._measure(grads)
 
     def _measure(self, grads: list[Tensor]) -> Tensor | float:
         """Measure the gradients, tell the observers, and return what clipping to the global norm multiplies with.
