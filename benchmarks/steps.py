@@ -126,7 +126,9 @@ class ReadyMade(StandardTrainer):
         return self.made
 
 
-def dovetail(steps: int, task: Task = PERCEPTRON, *, defaults: bool, watched: bool = False) -> None:
+def dovetail(
+    steps: int, task: Task = PERCEPTRON, *, defaults: bool, watched: bool = False, exact: bool = False
+) -> None:
     """Train with Dovetail: with the optimizer flags of the others and nothing else on, or as it comes.
 
     Args:
@@ -134,6 +136,7 @@ def dovetail(steps: int, task: Task = PERCEPTRON, *, defaults: bool, watched: bo
         task: what is trained.
         defaults: fused AdamW, clipping and figures every 50 steps.
         watched: training accuracy, the statistics of the gradients and a line of figures at every step.
+        exact: hold torch to algorithms that give the same bits each time (``run.deterministic``).
     """
     with tempfile.TemporaryDirectory() as folder:
         inputs, targets = task.data[0]
@@ -152,6 +155,8 @@ def dovetail(steps: int, task: Task = PERCEPTRON, *, defaults: bool, watched: bo
             settings["optimizer"]["fused"] = False
             settings["training"]["max_grad_norm"] = None
             settings["logging"] = {"every": LONG}
+        if exact:
+            settings["run"] = {"deterministic": True}
         if watched:
             settings["training"]["train_metrics"] = True
             settings["metrics"] = {"accuracy": {"type": "accuracy", "class_dim": 1}}
@@ -239,6 +244,26 @@ def accelerate(steps: int) -> None:
         optimizer.step()
 
 
+def torchtnt(steps: int) -> None:
+    """Train with torchtnt's loop."""
+    from torchtnt.framework.state import State
+    from torchtnt.framework.train import train
+    from torchtnt.framework.unit import TrainUnit
+
+    class Unit(TrainUnit[tuple[torch.Tensor, torch.Tensor]]):  # type: ignore[misc]  # not installed where types are checked
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = network()
+            self.optimizer = adamw(self.net.parameters())
+
+        def train_step(self, state: State, data: tuple[torch.Tensor, torch.Tensor]) -> None:  # noqa: ARG002 (its signature)
+            self.optimizer.zero_grad(set_to_none=True)
+            F.cross_entropy(self.net(data[0]), data[1]).backward()
+            self.optimizer.step()
+
+    train(Unit(), DATA[:steps], max_epochs=1)
+
+
 def per_step(train: Callable[[int], None], short: int = SHORT, long: int = LONG) -> float:
     """Return CPU seconds per step: the slope between a short and a long run."""
     taken = []
@@ -267,14 +292,16 @@ def beside_others() -> None:
         "Dovetail, same optimizer flags": lambda steps: dovetail(steps, defaults=False),
         "Dovetail, out of the box": lambda steps: dovetail(steps, defaults=True),
     }
-    rivals = {"ignite": ignite, "accelerate": accelerate, "lightning": lightning, "transformers": hugging_face}
+    rivals = {"ignite": ignite, "accelerate": accelerate, "torchtnt": torchtnt}
+    rivals |= {"lightning": lightning, "transformers": hugging_face}
     candidates |= {name: train for name, train in rivals.items() if find_spec(name)}
     figures = alternate({name: lambda train=train: per_step(train) for name, train in candidates.items()}, ROUNDS)
-    about = versions("dovetail", "torch", "pytorch-ignite", "accelerate", "lightning", "transformers")
+    about = versions("dovetail", "torch", "pytorch-ignite", "accelerate", "torchtnt", "lightning", "transformers")
     about += (
         f". Batch {BATCH}, {FEATURES}-256-256-{CLASSES} network, one thread, processor time, medians of {ROUNDS}"
         " alternating rounds; ratios are taken within a round. «Out of the box» is fused AdamW, clipping to a norm of"
-        " 1.0 and figures logged every 50 steps; the others log nothing and do not clip."
+        " 1.0 and figures logged every 50 steps; the others log nothing and do not clip. Composer (mosaicml 0.32.1)"
+        " is not here: it wants torch below 2.7.1 and torchvision below 0.22.1, and does not import with newer ones."
     )
     record("Steps", "make bench-steps", f"{about}\n\n{table(HEADER, rows(figures))}")
 
@@ -291,6 +318,7 @@ def on_three_networks() -> None:
                 steps, task, defaults=False, watched=True
             ),
             "Dovetail, out of the box": lambda steps, task=task: dovetail(steps, task, defaults=True),
+            "the same, bit-exact": lambda steps, task=task: dovetail(steps, task, defaults=True, exact=True),
         }
         timed = {
             name: lambda train=train, task=task: per_step(train, task.short, task.long)
@@ -300,7 +328,7 @@ def on_three_networks() -> None:
     about = versions("dovetail", "torch") + (
         f". One thread, processor time, medians of {ROUNDS} alternating rounds; ratios are taken within a round."
         " «Everything watched» is training accuracy, all statistics of the gradients, and a line in metrics.jsonl at"
-        " every step."
+        " every step. «Bit-exact» is run.deterministic, which on a CPU leaves out few algorithms."
     )
     record("Steps on three networks", "make bench-steps", f"{about}\n{text}")
 
