@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 
 import dovetail
 import dovetail_signals.pinn
+from dovetail.kernel.kinds import KINDS
+from dovetail.kernel.plugins import Plugins
 from dovetail.testkit import conformance
 
 NEEDS_POINTS = "it moves the points of signals.pde, and refuses the kit's table"
@@ -105,6 +108,21 @@ def test_the_sampler(check):
 def test_the_map(check):
     """The check holds."""
     check()
+
+
+def test_every_part_is_tried():
+    """No part for differential equations is left out above."""
+    tried = set(re.findall(r'@conformance\(\s*"([^"]+)"', Path(__file__).read_text(encoding="utf-8")))
+    plugins = Plugins.discover()
+    parts = {
+        one.name
+        for kind in KINDS
+        for one in plugins.components(kind)
+        if (one.distribution, one.entry_point) == ("dovetail-signals", "signals-pinn")
+    }
+
+    assert parts
+    assert parts == tried
 
 
 def test_only_public_names_of_dovetail_are_used():

@@ -72,7 +72,7 @@ def test_the_ablation_runs_every_arm(tmp_path):
 
 @pytest.mark.slow
 def test_the_wheel_trains_in_an_environment_of_its_own(tmp_path):
-    """Built, installed beside Dovetail without the sources, it is found, and its example runs."""
+    """Built, installed beside Dovetail without the sources, it is found, and its examples run and draw."""
     home = tmp_path / "env"
     venv.create(home, with_pip=False, symlinks=True)
     site = Path(sysconfig.get_path("purelib", vars={"base": str(home)}))
@@ -97,15 +97,21 @@ def test_the_wheel_trains_in_an_environment_of_its_own(tmp_path):
         text=True,
         cwd=tmp_path,
     )
-    done = subprocess.run(
-        [*python, "-m", "dovetail", "run", str(EXAMPLES / "bearing.toml"), "--profile", "ci_fast", "--json"],
-        check=False,
-        env=env,
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-    )
 
     assert str(site) in where.stdout
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["status"] == "completed"
+    for example, pictures in (
+        (EXAMPLES / "bearing.toml", {"envelope.svg"}),
+        (ROOT / "examples" / "pinn" / "heat.toml", {"pde-1-solution.svg", "pde-2-error.svg"}),
+    ):
+        done = subprocess.run(
+            [*python, "-m", "dovetail", "run", str(example), "--profile", "ci_fast", "--json"],
+            check=False,
+            env=env,
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+        )
+        assert done.returncode == 0, done.stderr
+        record = json.loads(done.stdout)
+        assert record["status"] == "completed"
+        assert {path.name for path in (tmp_path / record["report"]).parent.joinpath("pictures").iterdir()} == pictures
