@@ -17,6 +17,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dovetail.random import Draws
 from dovetail_signals import tfr
 from dovetail_signals.augment.transforms import SpecAugment
 from dovetail_signals.cache import Cached
@@ -108,6 +109,18 @@ def test_a_damaged_file_is_not_used(place, flip):
         content[place % len(content)] ^= flip
         found.write_bytes(content)
         assert torch.equal(Cached(representation=tfr.ZScore(), path=folder).represent(signals), expected)
+
+
+def test_one_of_several_representations_can_be_kept():
+    """It stands where any representation may, and tells the frequencies of its rows."""
+    kept = Cached(representation=tfr.CWT(sample_rate=1000.0, frequencies=4))
+    both = tfr.MultiTFR(representations={"cwt": kept, "stft": tfr.STFT(n_fft=32)})
+    signals = torch.randn(3, 1, 64)
+    found = both.transform_batch({"inputs": signals}, Draws(0, 0, torch.arange(3)))["inputs"]
+
+    assert {name: one.shape for name, one in found.items()} == {"cwt": (3, 1, 4, 4), "stft": (3, 1, 17, 5)}
+    assert torch.equal(kept.row_hz(1000.0), tfr.CWT(sample_rate=1000.0, frequencies=4).row_hz(1000.0))
+    assert Cached(representation=tfr.ZScore()).row_hz(1000.0) is None
 
 
 def test_a_full_cache_goes_on(tmp_path, caplog):

@@ -62,8 +62,8 @@ class Cached:
         self._stores: dict[str, _Store] = {}
 
     def row_hz(self, sample_rate: float) -> Tensor | None:
-        """Return what the representation says of its rows."""
-        found: Tensor | None = self._inner.row_hz(sample_rate)
+        """Return what the representation says of its rows, if it does."""
+        found: Tensor | None = self._inner.row_hz(sample_rate) if hasattr(self._inner, "row_hz") else None
         return found
 
     def transform_batch(self, batch: Batch, draws: Draws) -> Batch:  # noqa: ARG002 (the form of every transform)
