@@ -293,6 +293,46 @@ def test_opcheck(dtype: torch.dtype, device: str) -> None:
 
 
 @needs_native
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("layout", ["channels first", "every second bin", "unaligned", "expanded"])
+def test_takes_a_spectrum_in_any_layout(layout: str, dtype: torch.dtype, device: str) -> None:
+    """Bit for bit what the same numbers give in one stretch of memory, gradient included."""
+    spectrum = torch.randn(3, 2, 41, 2, dtype=dtype, generator=torch.Generator().manual_seed(0)).to(device)
+    match layout:
+        case "channels first":
+            strewn = spectrum.transpose(0, 1).contiguous().transpose(0, 1)
+        case "every second bin":
+            strewn = spectrum.repeat_interleave(2, dim=2)[:, :, ::2]
+        case "unaligned":
+            strewn = torch.cat([spectrum.new_ones(1), spectrum.flatten()])[1:].view(spectrum.shape)
+        case _:
+            strewn = spectrum[:1].expand(3, 2, 41, 2)
+    bands = ops.bands_around([[150.0], [], [320.0, 90.0]]).to(device)
+    assert _loader.native(spectrum)
+    results = []
+    for one in (strewn.detach(), strewn.detach().clone(memory_format=torch.contiguous_format)):
+        one.requires_grad_()
+        found = torch.ops.dovetail.frequency_penalties(one, bands.edges, bands.ends, None, None, RATE / 80, 80)
+        results.append((found, *torch.autograd.grad(found.square().sum(), one)))
+
+    assert torch.equal(results[0][0], results[1][0])
+    assert torch.equal(results[0][1], results[1][1])
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@given(scale=st.sampled_from([1e-18, 1e-12, 1e12, 1e18]), seed=st.integers(0, 100))
+def test_the_unit_of_the_signal_does_not_matter(device: str, scale: float, seed: int) -> None:
+    """Squares that float32 could not hold are added up in float64."""
+    signals = torch.randn(2, 100, generator=torch.Generator().manual_seed(seed)).to(device)
+    bands = ops.bands_around([[150.0], [], [320.0, 90.0]]).to(device)
+
+    found = ops.frequency_penalties(signals * scale, bands, sample_rate=RATE)
+
+    torch.testing.assert_close(found, ops.frequency_penalties(signals, bands, sample_rate=RATE), rtol=1e-4, atol=1e-5)
+
+
+@needs_native
 @pytest.mark.slow
 def test_compiles_in_one_piece() -> None:
     """Under torch.compile without a break, with the gradient."""

@@ -70,11 +70,13 @@ def cases(draw: st.DrawFn) -> tuple[Tensor, Tensor | None, dict[str, Any]]:
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
     scale = draw(st.sampled_from([0.0, 1.0, 5.0, 80.0]))
     logits = (torch.randn(samples, classes, generator=generator, dtype=torch.float64) * scale).to(dtype)
-    match draw(st.sampled_from(["plain", "transposed", "every second"])):
+    match draw(st.sampled_from(["plain", "transposed", "every second", "unaligned"])):
         case "transposed":
             logits = logits.t().contiguous().t()
         case "every second":
             logits = logits.repeat_interleave(2, dim=1)[:, ::2]
+        case "unaligned":
+            logits = torch.cat([logits.new_ones(1), logits.flatten()])[1:].view(logits.shape)
     targets = None
     if draw(st.booleans()):
         targets = torch.randint(classes, (samples,), generator=generator)

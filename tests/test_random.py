@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -133,6 +134,32 @@ def test_neighbouring_addresses_are_independent(part: str) -> None:
     assert stats.kstest(drawn, "uniform").pvalue > 1e-3
     pairs = (drawn[:-1] * 8).astype(int) * 8 + (drawn[1:] * 8).astype(int)
     assert stats.chisquare([(pairs == cell).sum() for cell in range(64)]).pvalue > 1e-3
+
+
+OTHER_ADDRESSES = {
+    "seed": lambda indices: uniform(1, 0, indices, "s"),
+    "epoch": lambda indices: uniform(0, 1, indices, "s"),
+    "index": lambda indices: uniform(0, 0, [index + 1 for index in indices], "s"),
+    "stream": lambda indices: uniform(0, 0, indices, "t"),
+    "number of the stream": lambda indices: uniform(0, 0, indices, 0),
+    "position": lambda indices: uniform(0, 0, indices, "s", (2,))[:, 1],
+}
+
+
+@pytest.mark.parametrize("part", OTHER_ADDRESSES)
+def test_draws_of_two_addresses_are_independent(part: str) -> None:
+    """Over 100,000 samples, those of addresses that differ in one part fill the square evenly and do not correlate."""
+    indices = range(100_000)
+    first = uniform(0, 0, indices, "s").double().numpy()
+    second = OTHER_ADDRESSES[part](indices).double().numpy()
+
+    cells = (first * 32).astype(int) * 32 + (second * 32).astype(int)
+    assert stats.chisquare(np.bincount(cells, minlength=1024)).pvalue > 1e-3
+    assert stats.spearmanr(first, second).pvalue > 1e-3
+    # Nor do their single bits: of the 24, each agrees with the other's in half of the draws (five standard deviations).
+    same = ~((first * 2**24).astype(np.int64) ^ (second * 2**24).astype(np.int64))
+    shares = [((same >> bit) & 1).mean() for bit in range(24)]
+    assert max(abs(share - 0.5) for share in shares) < 5 * 0.5 / math.sqrt(len(first))
 
 
 def test_parts_of_an_address_are_not_mixed_up() -> None:
