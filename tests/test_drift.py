@@ -21,10 +21,11 @@ from torch import nn
 from dovetail.config.diagnostics import ConfigError
 from dovetail.data.samples import TensorSamples
 from dovetail.data.split import Splits
+from dovetail.monitor.columns import DriftError
 from dovetail.monitor.data import DriftMonitor
 from dovetail.monitor.drift import jensen_shannon, measure_drift
 from dovetail.monitor.features import features_of
-from dovetail.monitor.profile import DriftError, Profile
+from dovetail.monitor.profile import Profile
 from dovetail.run import run
 from small_runs import blobs, only_run, small
 

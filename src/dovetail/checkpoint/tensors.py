@@ -28,7 +28,8 @@ from dovetail.checkpoint.tensor_file import NAMES
 Kept = dict[str, Any]
 Names = Mapping[str, Mapping[str, torch.Tensor]]
 
-_DTYPES: Final = {
+#: Torch's dtypes by their names, ``float32`` and so on.
+DTYPES: Final = {
     str(value).removeprefix("torch."): value for value in vars(torch).values() if isinstance(value, torch.dtype)
 }
 _ALIGNMENT: Final = 16  # bytes: the largest element, complex128
@@ -213,7 +214,7 @@ def resolve(reference: Kept, kept: Names) -> torch.Tensor:
     tensor = kept[reference["file"]][reference["key"]]
     if "dtype" not in reference:
         return tensor
-    dtype = _DTYPES[reference["dtype"]]
+    dtype = DTYPES[reference["dtype"]]
     shape, stride = [int(size) for size in reference["shape"]], [int(step) for step in reference["stride"]]
     start = tensor.storage_offset() * tensor.itemsize + int(reference["offset"]) * dtype.itemsize
     reach = start + span(shape, stride) * dtype.itemsize

@@ -25,16 +25,13 @@ import torch
 from attrs import field, frozen
 
 from dovetail.checkpoint.shares import is_sharded
-from dovetail.checkpoint.tensors import Keeper, Kept, tensor_problem
+from dovetail.checkpoint.tensors import DTYPES, Keeper, Kept, tensor_problem
 
 Path = tuple[Any, ...]
 
 _DEEPEST: Final = 100  # nested containers: a tree of state is not deeper, and JSON parsers have their limits
 _LARGEST: Final = 1 << 63
 _NUMPY_KINDS: Final = "biufcmMSU"  # numbers, times and text of a fixed length: nothing that holds objects
-_DTYPES: Final = {
-    str(value).removeprefix("torch."): value for value in vars(torch).values() if isinstance(value, torch.dtype)
-}
 
 
 def shown_path(path: Path) -> str:
@@ -215,7 +212,7 @@ _READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "$complex": lambda held: complex(*map(float.fromhex, held)),
     "$bytes": lambda held: base64.b64decode(held, validate=True),
     "$size": lambda held: torch.Size(map(int, held)),
-    "$dtype": lambda held: _DTYPES[held],
+    "$dtype": lambda held: DTYPES[held],
     "$device": torch.device,
     "$scalar": lambda held: np.frombuffer(bytes.fromhex(held["bytes"]), _numpy_dtype(held["dtype"]))[0],
 }

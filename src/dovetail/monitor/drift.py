@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from attrs import field, frozen
 
-from dovetail.monitor.profile import DriftError, Profile
+from dovetail.monitor.columns import DriftError
+from dovetail.monitor.profile import Profile
 
 Status = Literal["healthy", "warning", "critical"]
 

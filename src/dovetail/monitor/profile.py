@@ -12,19 +12,15 @@ import numpy as np
 import numpy.typing as npt
 from attrs import evolve, frozen
 
+from dovetail.monitor.columns import Array, DriftError, columns_of, length
 from dovetail.storage.atomic import write_atomic
 
-Array = npt.NDArray[Any]
 Counts = npt.NDArray[np.int64]
 Category = bool | int | str
 
 _FORMAT: Final = 1
 _BLOCK: Final = 64  # columns that are copied and sorted at a time
 _MOST_CATEGORIES: Final = 1000
-
-
-class DriftError(ValueError):
-    """Data or a profile that drift cannot be measured of."""
 
 
 @frozen(eq=False)
@@ -84,7 +80,7 @@ class Profile:
         """
         if bins < 1:
             raise DriftError(f"bins must be at least 1, got {bins}")
-        columns = _columns(data, names)
+        columns = columns_of(data, names)
         named = set(categorical)
         if missing := named - columns.keys():
             raise DriftError(f"there is no column {', '.join(sorted(map(repr, missing)))} to be categorical")
@@ -95,7 +91,7 @@ class Profile:
             edges[place] = _edges(column, bins)
         counts = _counts(list(numbers.values()), edges)
         groups = {name: _categories(one) for name, one in columns.items() if name not in numbers}
-        return cls(_length(columns), NumericFeatures(tuple(numbers), edges, counts), groups)
+        return cls(length(columns), NumericFeatures(tuple(numbers), edges, counts), groups)
 
     def of(self, data: Any) -> Self:
         """Return the profile of other data, in the bins and categories of this one.
@@ -107,7 +103,7 @@ class Profile:
         Raises:
             DriftError: there are no rows, or a column is missing.
         """
-        columns = _columns(data, self.names)
+        columns = columns_of(data, self.names)
         if missing := [name for name in self.names if name not in columns]:
             raise DriftError(f"there is no column {', '.join(map(repr, missing[:5]))}, which the reference has")
         numeric = self.numeric
@@ -116,7 +112,7 @@ class Profile:
                 raise DriftError(f"column {name!r} is {columns[name].dtype}; in the reference it holds numbers")
         counts = _counts([columns[name] for name in numeric.names], numeric.edges)
         groups = {name: _counted(columns[name], one) for name, one in self.categorical.items()}
-        return evolve(self, rows=_length(columns), numeric=evolve(numeric, counts=counts), categorical=groups)
+        return evolve(self, rows=length(columns), numeric=evolve(numeric, counts=counts), categorical=groups)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -209,57 +205,6 @@ class Profile:
 def _check_format(found: object, path: Path | str) -> None:
     if found != _FORMAT:
         raise DriftError(f"{path} has format {found!r}, this Dovetail reads {_FORMAT}")
-
-
-# --- reading data -----------------------------------------------------------------------------------------------------
-
-
-def _columns(data: Any, names: Sequence[str] | None) -> dict[str, Array]:
-    if isinstance(data, Mapping) or hasattr(data, "columns"):
-        keys = list(data.columns) if hasattr(data, "columns") else list(data)
-        columns: dict[str, Array] = {}
-        for key in keys:
-            columns |= _spread(str(key), _plain(data[key]))
-    else:
-        matrix = _plain(data)
-        if matrix.ndim != 2:  # noqa: PLR2004 (rows and features)
-            raise DriftError(f"data must be [rows, features], got shape {list(matrix.shape)}")
-        names = [str(place) for place in range(matrix.shape[1])] if names is None else list(names)
-        if len(names) != matrix.shape[1]:
-            raise DriftError(f"there are {len(names)} names for {matrix.shape[1]} columns")
-        columns = {name: matrix[:, place] for place, name in enumerate(names)}
-        if len(columns) < len(names):
-            raise DriftError("two columns have the same name")
-    for name, column in columns.items():
-        if column.ndim != 1 or column.dtype.kind not in "biufOUST":
-            raise DriftError(f"column {name!r} is no column of numbers or names: {column.dtype} {list(column.shape)}")
-    if not columns:
-        raise DriftError("there are no features")
-    if empty := [name for name, one in columns.items() if not len(one)]:
-        raise DriftError(f"there are no rows in column {', '.join(map(repr, empty[:5]))}")
-    return columns
-
-
-def _spread(name: str, column: Array) -> dict[str, Array]:
-    """Return a column, or each of the columns that an array ``[rows, …]`` has in place of one."""
-    if column.ndim <= 1:
-        return {name: column}
-    flat = column.reshape(len(column), math.prod(column.shape[1:]))
-    places = (",".join(map(str, place)) for place in np.ndindex(column.shape[1:]))
-    return {f"{name}[{place}]": flat[:, number] for number, place in enumerate(places)}
-
-
-def _plain(data: Any) -> Array:
-    """Return an array of numbers numpy can sort, or of objects."""
-    if hasattr(data, "detach"):
-        data = data.detach().cpu()
-        data = (data if data.dtype.itemsize > 2 or not data.is_floating_point() else data.float()).numpy()  # noqa: PLR2004
-    array = np.asarray(data)
-    return array.astype(np.float32) if array.dtype == np.float16 else array
-
-
-def _length(columns: Mapping[str, Array]) -> int:
-    return max(len(one) for one in columns.values())
 
 
 # --- numbers ----------------------------------------------------------------------------------------------------------

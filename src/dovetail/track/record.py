@@ -6,7 +6,6 @@ import datetime as dt
 import os
 import platform
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -283,8 +282,3 @@ def append_line(output: Path, record: Mapping[str, Any]) -> None:
         os.write(descriptor, line.encode())
     finally:
         os.close(descriptor)
-
-
-def command_line() -> list[str]:
-    """Return the command line of this process, for a record."""
-    return [Path(sys.argv[0]).name, *sys.argv[1:]]
