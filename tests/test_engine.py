@@ -256,6 +256,26 @@ def test_a_strategy_of_ones_own_is_a_loss():
 
 
 @pytest.mark.parametrize("by_global_norm", [True, False])
+def test_the_accumulator_of_a_loop_tells_the_norms_of_its_last_update(by_global_norm):
+    """The same ones that the accumulator of a loop written by hand measures."""
+    batches, by_hand = pairs(2, 5), network()
+    accumulator, other = (GradientAccumulator(2, 0.05, by_global_norm) for _ in range(2))
+    model = network()
+    TrainingLoop(accumulator, None, nn.CrossEntropyLoss()).run_epoch(
+        1, model, batches, torch.optim.SGD(model.parameters(), 0.1)
+    )
+    for inputs, labels in batches:
+        (nn.functional.cross_entropy(by_hand(inputs), labels) / 2).backward()
+    other.clip_gradients(by_hand)
+    found, expected = accumulator.get_statistics(), other.get_statistics()
+
+    assert found["norm_before"] == pytest.approx(expected["norm_before"], rel=1e-5)
+    assert found["norm_after"] == pytest.approx(expected["norm_after"], rel=1e-4)
+    assert found["norm_after"] < found["norm_before"]
+    assert (found["effective_step"], found["num_parameters"]) == (1, expected["num_parameters"])
+
+
+@pytest.mark.parametrize("by_global_norm", [True, False])
 def test_the_accumulator_in_a_loop_written_by_hand(by_global_norm):
     """Every fourth batch updates, gradients are clipped as torch clips, and the statistics say so."""
     accumulator = GradientAccumulator(4, 0.05, by_global_norm)

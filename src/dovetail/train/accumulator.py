@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import attrs
@@ -10,7 +11,7 @@ from attrs import frozen
 from torch import nn
 from torch.nn.utils import clip_grad_norm_, get_total_norm
 
-from dovetail.train.gradients import ClipBy
+from dovetail.train.gradients import ClipBy, Gradients
 
 
 @frozen
@@ -58,6 +59,8 @@ class GradientAccumulator:
         self.accumulation_steps, self.max_gradient_norm = accumulation_steps, max_gradient_norm
         self.clip_by_global_norm = clip_by_global_norm
         self._stats = AccumulationStats()
+        # Of the last update of a loop that counts itself: what clipped it, and to what.
+        self._clipped: tuple[Gradients, float] | None = None
 
     def should_update_optimizer(self, step: int, loss: torch.Tensor | float | None = None) -> bool:
         """Say whether the update is due after the backward pass number ``step``, counted from 0.
@@ -76,9 +79,15 @@ class GradientAccumulator:
         )
         return due
 
-    def updated(self, batches: int) -> None:
-        """Note an update from so many backward passes, for a loop that counts itself."""
-        done = self._stats
+    def updated(self, batches: int, gradients: Gradients, limit: float | None) -> None:
+        """Note an update, for a loop that counts itself. Nothing is read back until somebody asks.
+
+        Args:
+            batches: backward passes that it was made from.
+            gradients: what it was made of.
+            limit: what they were clipped to.
+        """
+        done, self._clipped = self._stats, (gradients, math.inf if limit is None else limit)
         self._stats = attrs.evolve(
             done, global_step=done.global_step + batches, effective_step=done.effective_step + 1, accumulated_loss=0.0
         )
@@ -110,13 +119,24 @@ class GradientAccumulator:
 
     def get_statistics(self) -> dict[str, Any]:
         """Return the fields of :class:`AccumulationStats` by name, and the norms as ``norm_before``, ``norm_after``."""
-        stats = attrs.asdict(self._stats)
+        stats = attrs.asdict(self.stats)
         return {**stats, "norm_before": stats["norm_before_clip"], "norm_after": stats["norm_after_clip"]}
 
     @property
     def stats(self) -> AccumulationStats:
-        """What accumulation came to so far."""
-        return self._stats
+        """What accumulation came to so far; the norms stay 0 where gradients are not clipped."""
+        if self._clipped is None:
+            return self._stats
+        gradients, limit = self._clipped
+        parameters = sum(one.numel() for one in gradients.measured())
+        if gradients.norms is None:
+            return attrs.evolve(self._stats, num_parameters=parameters)
+        norms = gradients.norms.double()
+        before = norms.norm()
+        after = before.clamp(max=limit) if self.clip_by_global_norm else norms.clamp(max=limit).norm()
+        return attrs.evolve(
+            self._stats, norm_before_clip=float(before), norm_after_clip=float(after), num_parameters=parameters
+        )
 
 
 def _number(loss: torch.Tensor | float | None) -> float:

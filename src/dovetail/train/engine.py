@@ -175,7 +175,7 @@ class TrainingLoop(_Epoch):
         number = 0
         for batches in self._groups(train_loader, where):
             results = self._update(model, gradients, batches)
-            self.gradient_accumulator.updated(len(batches))
+            self.gradient_accumulator.updated(len(batches), gradients, self._limit)
             if schedule is not None and not schedule.per_epoch:
                 schedule.after_update()
             for batch, result in zip(batches, results, strict=True):
