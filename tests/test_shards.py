@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -319,6 +320,31 @@ def test_the_command_line_knows_shares(tmp_path, run_file):
     assert f"{shares[1].name}: this file is damaged: tensor" in damaged.stdout
     assert "passing over a damaged checkpoint" in (folder / "alerts.jsonl").read_text()
     assert json.loads(more.stdout)["status"] == "completed"
+
+
+@pytest.mark.slow
+def test_a_full_disk_costs_the_new_checkpoint_alone(tmp_path, run_file):
+    """All processes end, the message says how much was needed, and the checkpoint before is whole."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(disk)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("this machine lets nobody mount a small disk")
+    try:
+        done = dovetail(
+            tmp_path, "run", str(run_file), *FSDP, "loader.batch_size=16", f"paths.models={disk}", check=False
+        )
+        (folder,) = (disk / "small").iterdir()
+        there = [path.name for path in folder.iterdir() if path.is_dir()]
+        verify(folder / "step-00000029")
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+    assert done.returncode == 1
+    assert "step-00000058: cannot write this: there is no space left on the disk" in done.stderr
+    assert there == ["step-00000029"]
 
 
 # --- gradients, and what is refused -----------------------------------------------------------------------------------

@@ -57,8 +57,9 @@ class Encoded:
     shared: Shared = field(factory=dict)
 
     def nbytes(self) -> int:
-        """Return how many bytes the tensors take."""
-        return sum(tensor.nbytes for file in self.tensors.values() for tensor in file.values())
+        """Return how many bytes the tensors take, those that are shared out in all processes together."""
+        files = (*self.tensors.values(), *self.shared.values())
+        return sum(tensor.nbytes for file in files for tensor in file.values())
 
 
 def encode(state: Mapping[str, Any]) -> Encoded:
