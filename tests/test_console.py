@@ -16,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,7 +37,7 @@ def a_run(folder: Path, **state: object) -> SimpleNamespace:
         config=section(
             run=section(name="digits"), training=section(precision="fp32"), checkpoint=section(monitor="val_loss")
         ),
-        parts=section(model=section(parameters=lambda: iter([section(numel=lambda: 1234)]))),
+        parts=section(model=torch.nn.Linear(1234, 1, bias=False)),
         store=section(path=folder, logs=folder),
         device="cpu",
         elapsed=lambda: 1.5,
@@ -47,6 +48,21 @@ def an_outcome(**changes: object) -> SimpleNamespace:
     """Return how a run ended."""
     usual = {"status": "completed", "reason": "", "best_metric": 0.5, "best_epoch": 2, "total_time": 65.0}
     return SimpleNamespace(**{**usual, "test_metrics": {"test_loss": 0.4, "test_accuracy": 0.97}, **changes})
+
+
+@pytest.mark.parametrize(
+    "setting, dtype, said",
+    [("fp32", torch.float32, "fp32"), ("fp32", torch.float64, "fp64"), ("bf16", torch.float32, "bf16")],
+)
+def test_it_says_what_is_computed_in(tmp_path, setting, dtype, said):
+    """Without mixed precision, the first line says the type of the model's own numbers."""
+    stream, run = io.StringIO(), a_run(tmp_path)
+    run.config.training.precision = setting
+    run.parts.model.to(dtype)
+    console = Console(stream)
+    console.dovetail_run_start(run)
+    console.dovetail_run_end()
+    assert stream.getvalue().startswith(f"digits · cpu · {said} · 1,234 parameters")
 
 
 def test_an_epoch_is_one_line(tmp_path):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 
 from dovetail.track.progress import Progress, in_words
 from dovetail.track.runs import LOG, REPORT
-from dovetail.track.words import clock, duration, plural, rate, share
+from dovetail.track.words import clock, duration, plural, precision, rate, share
 
 if TYPE_CHECKING:
     from dovetail.monitor.alerts import Alert
@@ -67,8 +67,10 @@ class Console:
         self.progress = Progress(run)
         if self.mode in _NOT_WATCHING:
             return
-        parameters = sum(one.numel() for one in run.parts.model.parameters())
-        about = [run.config.run.name, str(run.device), run.config.training.precision, f"{parameters:,} parameters"]
+        model = run.parts.model
+        parameters = sum(one.numel() for one in model.parameters())
+        computing = precision(run.config.training.precision, model)
+        about = [run.config.run.name, str(run.device), computing, f"{parameters:,} parameters"]
         self._say(
             " · ".join([*about, f"{plural(self.progress.epochs, 'epoch')} of {run.plan.steps_per_epoch:,} steps"])
         )

@@ -15,6 +15,7 @@ import torch
 from dovetail.config.freeze import config_hash, leaves, numeric_hash, origins
 from dovetail.config.notation import inline
 from dovetail.monitor.memory import memory_peaks
+from dovetail.track.words import precision
 
 if TYPE_CHECKING:
     from dovetail.checkpoint.listing import Checkpoint
@@ -110,7 +111,8 @@ class Recorder:
             run: the run, of whose data it notes the fingerprint, sizes of the splits, ``num_classes``, ``class_names``.
             parameters: trainable parameters of model and loss.
         """
-        self.record |= {"parameters": parameters, "data": dict(run.data)}
+        computing = precision(self._config.training.precision, run.parts.model)
+        self.record |= {"parameters": parameters, "precision": computing, "data": dict(run.data)}
         self._write(run.elapsed())
 
     def resumed(self, run: Run, checkpoint: Checkpoint | None, changed: Mapping[str, Any]) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from torch import nn
 
 _BARS: Final = "▁▂▃▄▅▆▇█"
 _MAGNITUDE: Final = 10.0
@@ -13,6 +16,7 @@ _MINUTE: Final = 60
 _HOUR: Final = 3600
 #: Beginnings and ends of the names of figures that are shares, and therefore read best as percentages.
 _SHARES: Final = ("accuracy", "precision", "recall", "f1")
+_DTYPES: Final = {"float64": "fp64", "float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 
 
 def figure(value: float) -> str:
@@ -32,6 +36,14 @@ def share(name: str, value: float) -> str:
     if base.startswith(_SHARES) or base.endswith(_SHARES):
         return f"{100 * value:.2f} %" if 0 <= value <= 1 else figure(value)
     return figure(value)
+
+
+def precision(setting: str, model: nn.Module) -> str:
+    """Return what a model computes in: the setting of mixed precision, and without it the type of its own numbers."""
+    if setting != "fp32":
+        return setting
+    own = {str(one.dtype).removeprefix("torch.") for one in model.parameters() if one.dtype.is_floating_point}
+    return ", ".join(sorted(_DTYPES.get(one, one) for one in own)) or setting
 
 
 def rate(value: float) -> str:
