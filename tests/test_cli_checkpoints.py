@@ -128,6 +128,12 @@ def test_export_writes_the_models_weights(trained, capsys, tmp_path):
     assert main(["checkpoints", "export", "--to", "weights/model.safetensors", "--force"]) == 0
 
 
+def test_export_says_how_the_file_is_named(trained, capsys):
+    """Where a file is given with -o, which is the folder of all runs here and the file to write in many other tools."""
+    assert main(["checkpoints", "export", "-o", "model.safetensors"]) == 2
+    assert "--to model.safetensors" in capsys.readouterr().err
+
+
 def test_export_refuses_what_is_damaged(trained, capsys):
     """And writes nothing."""
     for name in names(trained):

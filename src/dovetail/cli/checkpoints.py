@@ -286,6 +286,8 @@ def export(run: str, *, output: str, which: str, to: Path, force: bool, as_json:
     """Write the model's weights of one checkpoint of a run."""
     from dovetail.storage.errors import size
 
+    if Path(output).suffix == ".safetensors":
+        raise click.UsageError(f"--output is the folder of all runs; the file to write is said with --to {output}")
     saved = _find(run, output)
     chosen = _choose(saved, which)
     path = to if to.suffix == ".safetensors" and not to.is_dir() else to / f"{saved.name}-{chosen.name}.safetensors"
