@@ -106,6 +106,7 @@ $(STAMPS)/rivals: benchmarks/requirements.txt constraints.txt $(STAMPS)/dev
 	@for site in $(RIVALS)/lib/python3*/site-packages; do \
 	    echo "import site; site.addsitedir('$$(readlink -f $(VENV))$${site#$(RIVALS)}')" > "$$site/beside.pth"; done
 	$(RIVALS)/bin/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --requirement $<
+	$(RIVALS)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps 'setuptools==80.9.0' # torchtnt wants its pkg_resources
 	@# Of torchaudio, its Python is needed alone; its native half is built for a torch with CUDA.
 	@rm -f $(RIVALS)/lib/python3*/site-packages/torchaudio/lib/_torchaudio*.so
 	@touch $@
