@@ -399,6 +399,27 @@ def test_only_what_is_old_and_nobodys_is_reaped(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([young.name, held.name, "normal"])
 
 
+def test_a_folder_that_goes_while_it_is_looked_at_is_made_again(tmp_path, monkeypatch):
+    """A delete by another process between mkdir(), which found the folder, and the look at what is there."""
+    store = LocalStorage(path=tmp_path)
+    (tmp_path / "a").mkdir()
+    mkdir = os.mkdir
+
+    def gone_by_then(path, *arguments):
+        """Make a folder; where there is one, it is removed by somebody else right after that was found."""
+        try:
+            mkdir(path, *arguments)
+        except FileExistsError:
+            monkeypatch.setattr(os, "mkdir", mkdir)
+            Path(path).rmdir()
+            raise
+
+    monkeypatch.setattr(os, "mkdir", gone_by_then)
+    store.put("a/b", b"1")
+
+    assert content(store, "a/b") == b"1"
+
+
 def test_many_threads_may_put_and_delete_at_once(tmp_path):
     """The folders between come and go, and no object is ever half there."""
     store = LocalStorage(path=tmp_path)

@@ -65,8 +65,9 @@ class LocalStorage:
                 if path.is_dir():
                     path.rmdir()  # left empty by a put that failed; one with objects in it stays, and the put fails
                 write_atomic(path, source)
-            except FileNotFoundError:
-                # delete() of the last neighbour took the folder away after it was made.
+            except (FileNotFoundError, FileExistsError):
+                # delete() of the last neighbour took the folder away after it was made, or while it was looked at:
+                # mkdir() found it there, and it was no folder any more when that was checked.
                 if attempt == _TRIES - 1:
                     raise
             else:
