@@ -11,20 +11,18 @@ import math
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import torch
 from attrs import frozen
 
+from dovetail.checkpoint.dtypes import DTYPES
 from dovetail.checkpoint.errors import CheckpointError
 from dovetail.checkpoint.header import parse
 from dovetail.checkpoint.manifest import MALFORMED, SHARE_FOLDERS
 from dovetail.checkpoint.pieces import Piece, cut, sha256
 from dovetail.storage.atomic import sync_file, sync_folder
 
-_DTYPES: Final = {
-    str(value).removeprefix("torch."): value for value in vars(torch).values() if isinstance(value, torch.dtype)
-}
 #: By the part of the state, the tensors that are shared out.
 Shared = Mapping[str, Mapping[str, torch.Tensor]]
 
@@ -75,7 +73,7 @@ class Share:
             raise ValueError(f"a share of '{reference['share']}' that cannot be")
         if dim is not None and not 0 <= dim < len(shape):
             raise ValueError(f"'{reference['share']}' has no dimension {dim}")
-        return cls(reference["file"], str(reference["share"]), shape, _DTYPES[reference["dtype"]], dim)
+        return cls(reference["file"], str(reference["share"]), shape, DTYPES[reference["dtype"]], dim)
 
     def nbytes(self) -> int:
         """Return how many bytes the whole tensor takes."""

@@ -21,6 +21,7 @@ from typing import Any, Final, Self
 import torch
 from attrs import define, field, frozen
 
+from dovetail.checkpoint.dtypes import DTYPES
 from dovetail.checkpoint.manifest import MODEL, STATE
 from dovetail.checkpoint.shares import Share, is_sharded
 from dovetail.checkpoint.tensor_file import NAMES
@@ -28,10 +29,6 @@ from dovetail.checkpoint.tensor_file import NAMES
 Kept = dict[str, Any]
 Names = Mapping[str, Mapping[str, torch.Tensor]]
 
-#: Torch's dtypes by their names, ``float32`` and so on.
-DTYPES: Final = {
-    str(value).removeprefix("torch."): value for value in vars(torch).values() if isinstance(value, torch.dtype)
-}
 _ALIGNMENT: Final = 16  # bytes: the largest element, complex128
 
 

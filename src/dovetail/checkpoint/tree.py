@@ -24,8 +24,9 @@ import numpy as np
 import torch
 from attrs import field, frozen
 
+from dovetail.checkpoint.dtypes import DTYPES
 from dovetail.checkpoint.shares import is_sharded
-from dovetail.checkpoint.tensors import DTYPES, Keeper, Kept, tensor_problem
+from dovetail.checkpoint.tensors import Keeper, Kept, tensor_problem
 
 Path = tuple[Any, ...]
 
