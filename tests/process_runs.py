@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -79,6 +83,23 @@ def start_long(tmp_path: Path, run_file: Path, *settings: str) -> subprocess.Pop
         if line.startswith("epoch"):
             return process
     raise AssertionError(process.communicate()[1])
+
+
+def killed_beside_whole(tmp_path: Path, run_file: Path, *settings: str) -> tuple[Path, Path, dict[str, Any]]:
+    """Return the folders of a run of which one process was killed and of one left in peace, and what that one told."""
+    whole = dovetail(tmp_path, "run", str(run_file), *settings, "run.name=whole", "--json")
+
+    process = start_long(tmp_path, run_file, *settings, "--max-restarts", "1")
+    os.kill(second_of(process.pid), signal.SIGKILL)
+    output, errors = process.communicate(timeout=240)
+
+    assert process.returncode == 0, errors
+    assert "starting anew from the last checkpoint" in errors
+    assert "completed" in output
+    (folder,) = (tmp_path / "runs" / "small").iterdir()
+    record, expected = json.loads((folder / "run.json").read_text()), json.loads(whole.stdout)
+    assert record["test"] == expected["test"]
+    return folder, tmp_path / expected["folder"], expected
 
 
 def second_of(pid: int) -> int:

@@ -23,7 +23,7 @@ from dovetail.kernel.build import BuildError
 from dovetail.track.run_directory import RunDirectory
 from dovetail.train.assembly import assemble
 from dovetail.train.group import Group
-from process_runs import RUN, children, dovetail, last_weights, newest, second_of, start_long
+from process_runs import RUN, children, dovetail, killed_beside_whole, last_weights, newest, second_of, start_long
 from small_runs import small
 
 
@@ -141,19 +141,9 @@ def test_one_that_is_killed_ends_them_all(tmp_path, run_file):
 def test_they_are_started_anew_from_the_last_checkpoint(tmp_path, run_file):
     """A run of which one process was killed ends like the one that was never disturbed, to the last bit."""
     settings = ["--nproc", "2", "training.max_epochs=30", "checkpoint.every={steps=10}", "model.dropout=0.1"]
-    whole = dovetail(tmp_path, "run", str(run_file), *settings, "run.name=whole", "--json")
+    folder, whole, expected = killed_beside_whole(tmp_path, run_file, *settings)
 
-    process = start_long(tmp_path, run_file, *settings, "--max-restarts", "1")
-    os.kill(second_of(process.pid), signal.SIGKILL)
-    output, errors = process.communicate(timeout=240)
-
-    assert process.returncode == 0, errors
-    assert "starting anew from the last checkpoint" in errors
-    assert "completed" in output
-    (folder,) = (tmp_path / "runs" / "small").iterdir()
-    record, expected = json.loads((folder / "run.json").read_text()), json.loads(whole.stdout)
-    assert record["test"] == expected["test"]
-    weights, others = last_weights(folder), last_weights(tmp_path / expected["folder"])
+    weights, others = last_weights(folder), last_weights(whole)
     assert all(torch.equal(value, others[name]) for name, value in weights.items())
     seen = read_checkpoint(newest(folder))["training"]["state"]["samples_seen"]
     assert seen == 30 * expected["data"]["sizes"]["train"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 from pathlib import Path
@@ -29,7 +28,7 @@ from dovetail.train.assembly import assemble
 from dovetail.train.group import Group
 from dovetail.train.saving import moved
 from dovetail.train.shards import like, norms_over_ranks
-from process_runs import RUN, dovetail, last_weights, newest, second_of, start_long
+from process_runs import RUN, dovetail, killed_beside_whole, last_weights, newest, start_long
 from small_runs import small
 
 FSDP = ("--nproc", "2", "hardware.strategy=fsdp")
@@ -109,20 +108,10 @@ def logged(folder: Path, event: str) -> list[dict[str, float]]:
 def test_they_are_started_anew_from_the_shares(tmp_path, run_file):
     """A run of which one process was killed ends like the one that was never disturbed, to the last bit."""
     settings = [*FSDP, "training.max_epochs=20", "checkpoint.every={steps=10}", "model.dropout=0.1"]
-    whole = dovetail(tmp_path, "run", str(run_file), *settings, "run.name=whole", "--json")
+    folder, whole, _ = killed_beside_whole(tmp_path, run_file, *settings)
 
-    process = start_long(tmp_path, run_file, *settings, "--max-restarts", "1")
-    os.kill(second_of(process.pid), signal.SIGKILL)
-    output, errors = process.communicate(timeout=240)
-
-    assert process.returncode == 0, errors
-    assert "starting anew from the last checkpoint" in errors
-    assert "completed" in output
-    (folder,) = (tmp_path / "runs" / "small").iterdir()
-    record, expected = json.loads((folder / "run.json").read_text()), json.loads(whole.stdout)
-    assert record["test"] == expected["test"]
-    assert_close(last_weights(tmp_path / expected["folder"]), last_weights(folder), rtol=0, atol=0)
-    states = [read_checkpoint(newest(one))["optimizer"] for one in (tmp_path / expected["folder"], folder)]
+    assert_close(last_weights(whole), last_weights(folder), rtol=0, atol=0)
+    states = [read_checkpoint(newest(one))["optimizer"] for one in (whole, folder)]
     for one, other in zip(states[0]["state"].values(), states[1]["state"].values(), strict=True):
         assert_close(one, other, rtol=0, atol=0)
 
