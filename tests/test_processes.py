@@ -164,6 +164,37 @@ def test_all_stop_after_the_same_update(tmp_path, run_file):
     assert any(str(record["steps"]) in path.name for path in (folder / "checkpoints").iterdir())
 
 
+@pytest.mark.slow
+def test_an_earlier_run_is_found_in_another_number_of_processes(tmp_path, run_file):
+    """`auto` and `must` go on with it where an update stays of as many samples; else they say what would keep that."""
+    two = ["training.max_epochs=12", "--nproc", "2", "loader.batch_size=16", "hardware.strategy=fsdp"]
+    process = start_long(tmp_path, run_file, *two)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    (folder,) = (tmp_path / "runs" / "small").iterdir()
+    one = ["run", str(run_file), "training.max_epochs=12", "--nproc", "1"]
+    differs = rf"{folder.name}, differs in hardware\.devices: an update was of 32 .* of 16: loader\.batch_size=32"
+
+    missed = dovetail(tmp_path, *one, "loader.batch_size=16", "checkpoint.resume=must", check=False)
+    other = dovetail(tmp_path, *one, "loader.batch_size=16", "checkpoint.resume=auto", "training.test=false", "--json")
+    done = dovetail(tmp_path, *one, "loader.batch_size=32", "checkpoint.resume=auto", "--json")
+    again = dovetail(tmp_path, "run", str(run_file), *two, "checkpoint.resume=must")
+
+    assert missed.returncode == 2
+    assert re.search(rf"checkpoint\.resume: there is no run with these settings .*{differs}", missed.stderr)
+    began = json.loads(other.stdout)
+    assert began["id"] != folder.name
+    alerts = (tmp_path / began["folder"] / "alerts.jsonl").read_text()
+    assert re.search(rf"a new run begins: the newest that is not finished, {differs}", alerts)
+    record = json.loads(done.stdout)
+    assert record["id"] == folder.name
+    assert record["status"] == "completed"
+    assert record["epochs"] == 12
+    assert record["resumes"][0]["changed"]["hardware.devices"] == [2, 1]
+    assert "nothing is left to do" in again.stdout
+
+
 # --- what they refuse -------------------------------------------------------------------------------------------------
 
 

@@ -63,11 +63,12 @@ def run(config: RunConfig, *, argv: Sequence[str] | None = None, listeners: Iter
     """
     device = choose_device(config)
     with joined(device, sharded=config.hardware.strategy == "fsdp") as group:
-        earlier = group.share(find_earlier(config) if group.leads else None)
-        if earlier is not None:
-            return _go_on(earlier.folder, config, device, group, argv=argv, listeners=listeners)
+        found = group.share(find_earlier(config) if group.leads else None)
+        if found.run is not None:
+            return _go_on(found.run.folder, config, device, group, argv=argv, listeners=listeners)
         with _open(config) if group.leads else _elsewhere() as store:
-            return _carry_out(config, device, store, group, argv=argv, listeners=listeners)
+            warnings = [found.passed_over] if found.passed_over else []
+            return _carry_out(config, device, store, group, argv=argv, listeners=listeners, warnings=warnings)
 
 
 def resume(
@@ -134,6 +135,7 @@ def _carry_out(
     argv: Sequence[str] | None,
     listeners: Iterable[object],
     earlier: Earlier | None = None,
+    warnings: Sequence[str] = (),
 ) -> Outcome:
     watch = Stopwatch()
     with store.logging(), _settings(config):
@@ -155,7 +157,8 @@ def _carry_out(
                 named.append(("report", LiveReport(config, store.path)))
             ready = assemble(config, device, store, named, group, watch=watch)
             recorder.built(ready, parameters=_trainable(ready))
-            warnings = earlier.take_up(ready, recorder) if earlier else []
+            if earlier is not None:
+                warnings = earlier.take_up(ready, recorder)
             if group.rank:  # the weights are the same in all; what is drawn from now on is not
                 set_random_seed((config.run.seed + group.rank) % SEED_LIMIT, config.run.deterministic)
             outcome = _train(ready, warnings)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import tomli
@@ -13,7 +13,7 @@ from dovetail.config.freeze import LENGTH_KEYS, NON_NUMERIC_KEYS, freeze, leaves
 from dovetail.config.notation import inline
 from dovetail.config.schema import RunConfig
 from dovetail.config.structure import origin_of
-from dovetail.track.runs import ABSENT, RunRecord, find_runs, flat, read_config, table
+from dovetail.track.runs import ABSENT, RESOLVED, RunRecord, find_runs, flat, read_config, table
 from dovetail.track.words import plural
 
 _MAY_CHANGE: Final = (*NON_NUMERIC_KEYS, *LENGTH_KEYS)
@@ -71,11 +71,10 @@ def refuse_changes(run: RunRecord, config: RunConfig, changed: list[Change]) -> 
     Raises:
         ConfigError: with every such setting at its place, and what it was before.
     """
+    others, updates = _in_the_way(run, config, changed)
+    if updates:
+        raise ConfigError([Problem(origin_of(config.tree, ("hardware", "devices")), "hardware.devices", updates)])
     written = {path: origin for path, _, origin in leaves(config)}
-    others = [one for one in changed if not one.may_be()]
-    if any(one.path.startswith("hardware.") for one in others if one.of_processes()):
-        _refuse_other_updates(run, config)
-        others = [one for one in others if not one.of_processes()]
     problems = []
     for one in others:
         before = f"{_shown(one.before)} ({one.origin})" if one.origin else _shown(one.before)
@@ -86,44 +85,75 @@ def refuse_changes(run: RunRecord, config: RunConfig, changed: list[Change]) -> 
         raise ConfigError(problems)
 
 
-def _refuse_other_updates(run: RunRecord, config: RunConfig) -> None:
-    """Refuse another number of processes where it would make updates of another number of samples."""
+def _in_the_way(run: RunRecord, config: RunConfig, changed: list[Change]) -> tuple[list[Change], str]:
+    """Return which changes keep a run from going on, and what does of the number of processes; empty where nothing."""
+    others = [one for one in changed if not one.may_be()]
+    if not any(one.path.startswith("hardware.") for one in others if one.of_processes()):
+        return others, ""
+    return [one for one in others if not one.of_processes()], _other_updates(run, config)
+
+
+def _other_updates(run: RunRecord, config: RunConfig) -> str:
+    """Say where another number of processes would make updates of another number of samples, and what would not."""
     before = flat(read_config(run.folder))
+    if not before:
+        return f"how many processes trained is not known: {run.folder / RESOLVED} cannot be read"
     devices, size, batches = (before[one] for one in _OF_PROCESSES if one != "hardware.strategy")
     now = config.hardware.devices * config.loader.batch_size * config.training.accumulate
     was = devices * size * batches
     if now == was:
-        return
+        return ""
     each, rest = divmod(was, config.hardware.devices)
     keeps = "" if rest else f": loader.batch_size={each} training.accumulate=1 keeps them"
     if not rest and not each % size and each != size:
         keeps += f", and so does training.accumulate={each // size} with batches of {size}"
-    message = (
+    return (
         f"an update was of {was} samples ({plural(devices, 'process')}, batches of {size}, {batches} each) when "
         f"{run.name}/{run.id} began, and would be of {now}{keeps}"
     )
-    raise ConfigError([Problem(origin_of(config.tree, ("hardware", "devices")), "hardware.devices", message)])
 
 
-def find_earlier(config: RunConfig) -> RunRecord | None:
-    """Return the run that ``checkpoint.resume`` says to go on with, or None to begin one.
+@frozen
+class Found:
+    """What ``checkpoint.resume`` comes to."""
+
+    #: The run to go on with; None to begin one.
+    run: RunRecord | None = None
+    #: Why the newest unfinished run of this name is not the one, where it was looked for; empty without any.
+    passed_over: str = ""
+
+
+def find_earlier(config: RunConfig) -> Found:
+    """Return the run that ``checkpoint.resume`` says to go on with: the newest that may go on as ``config`` has it.
 
     Raises:
         ConfigError: it says that there must be one, and there is none.
     """
-    policy = config.checkpoint.resume
+    policy, others = config.checkpoint.resume, []
     if policy == "never":
-        return None
-    same: list[RunRecord] = []
-    others: list[RunRecord] = []
-    for run in find_runs(config.paths.output):
-        if run.name == config.run.name:
-            (same if run.data.get("numeric_hash") == numeric_hash(config) else others).append(run)
+        return Found()
+    for run in reversed(find_runs(config.paths.output)):
+        if run.name != config.run.name or run.status == "unreadable" or (policy == "auto" and finished(run)):
+            continue
+        differences = _differences(run, config)
+        if not differences:
+            return Found(run)
+        others.append(f"{run.id}, differs in {'; '.join(differences)}")
     if policy == "must":
-        if not same:
-            raise ConfigError([_none_to_resume(config, others)])
-        return same[-1]
-    return next((run for run in reversed(same) if not finished(run)), None)
+        raise ConfigError([_none_to_resume(config, others)])
+    return Found(passed_over=f"a new run begins: the newest that is not finished, {others[0]}" if others else "")
+
+
+def _differences(run: RunRecord, config: RunConfig) -> list[str]:
+    """Return what makes ``config`` another run; nothing where the two would come to the same, but for rounding."""
+    if run.data.get("numeric_hash") == numeric_hash(config):
+        return []
+    changed = changes(run, config)
+    others, updates = _in_the_way(run, config, changed)
+    numeric = [*(one for one in changed if one.of_length()), *others]
+    shown = [f"hardware.devices: {updates}"] if updates else []
+    shown += [str(one) for one in numeric[:_SHOWN]]
+    return [*shown, f"and {len(numeric) - _SHOWN} more"] if len(numeric) > _SHOWN else shown
 
 
 def finished(run: RunRecord) -> bool:
@@ -131,20 +161,12 @@ def finished(run: RunRecord) -> bool:
     return run.status in {"completed", "stopped_early"}
 
 
-def _none_to_resume(config: RunConfig, others: list[RunRecord]) -> Problem:
+def _none_to_resume(config: RunConfig, others: list[str]) -> Problem:
     path, folder = "checkpoint.resume", config.paths.output / config.run.name
     message = f"there is no run with these settings in {folder}"
     if others:
-        different = "; ".join(_few(changes(others[-1], config)))
-        message += f"; the newest there, {others[-1].id}, differs in {different}"
+        message += f"; the newest there, {others[0]}"
     return Problem(origin_of(config.tree, ("checkpoint", "resume")), path, message)
-
-
-def _few(changed: list[Change]) -> Iterator[str]:
-    numeric = [one for one in changed if one.of_length() or not one.may_be()]
-    yield from (str(one) for one in numeric[:_SHOWN])
-    if len(numeric) > _SHOWN:
-        yield f"and {len(numeric) - _SHOWN} more"
 
 
 def _shown(value: Any) -> str:
