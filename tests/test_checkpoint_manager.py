@@ -159,11 +159,27 @@ def test_a_step_may_be_saved_twice(tmp_path):
     assert steps(manager.list()) == [5, 5]
 
 
+def test_the_newest_is_the_one_saved_last(tmp_path):
+    """Who begins anew in a folder counts from 1 again: what was just saved is kept, whatever its number."""
+    for step in range(1, 6):
+        save(CheckpointManager(tmp_path, keep_best=0, keep_last=2), step, 0.5)
+    manager = CheckpointManager(tmp_path, keep_best=0, keep_last=2)
+
+    again = [save(manager, step, 0.9) for step in (1, 2)]
+
+    assert [one.path.name for one in manager.list()] == ["step-00000001-2", "step-00000002-2"]
+    assert manager.latest().path == again[-1].path
+    assert steps(manager.history()) == [1, 2, 3, 4, 5, 1, 2]
+    assert steps(CheckpointManager(tmp_path).list()) == [1, 2]
+
+
 def test_steps_sort_as_numbers(tmp_path):
-    """Beyond eight digits too."""
+    """Beyond eight digits too, where no history tells the order."""
     manager = CheckpointManager(tmp_path)
     for step in (999_999_999, 1, 100_000_000_000):
         save(manager, step)
+    (tmp_path / "history.json").unlink()
+    manager = CheckpointManager(tmp_path)
 
     assert steps(manager.list()) == [1, 999_999_999, 100_000_000_000]
 

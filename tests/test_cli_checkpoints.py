@@ -89,8 +89,11 @@ def test_prune_keeps_the_best_and_the_last(trained, capsys):
     assert names(trained) == before
     assert main(["checkpoints", "prune"]) == 0
     assert names(trained) == before
+    capsys.readouterr()
     assert main(["checkpoints", "prune", "latest", "--keep-last", "1", "--keep-best", "1"]) == 0
+    *_, said = capsys.readouterr().out.splitlines()
 
+    assert said == f"{len(told['kept'])} kept: {', '.join(sorted(told['kept']))}"
     assert names(trained) == sorted({best, before[-1]}) == sorted(told["kept"])
     assert sorted(told["removed"]) == sorted(set(before) - {best, before[-1]})
     assert [one.path.name for one in CheckpointManager(trained / "checkpoints").history() if not one.kept]

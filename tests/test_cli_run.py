@@ -166,12 +166,46 @@ def test_a_dry_run_tries_one_batch_and_writes_nothing(small, capsys):
 
 
 @pytest.mark.parametrize(
+    "overrides,expected",
+    [
+        (["model.hidden_dims=[4]", "loss.type=mse"], "MSELoss: outputs have shape [32, 2] but targets [32]"),
+        (["checkpoint.monitor=val_acuracy"], "checkpoint.monitor: there is no metric 'val_acuracy'"),
+        (
+            ["callbacks.patience.type=early_stopping", "callbacks.patience.monitor=val_acc"],
+            "callbacks.patience.monitor: there is no metric 'val_acc'",
+        ),
+        (["scheduler.type=plateau", "scheduler.monitor=val_acc"], "scheduler.monitor: there is no metric 'val_acc'"),
+    ],
+)
+def test_a_dry_run_says_in_a_line_why_a_run_would_fail(small, capsys, overrides, expected):
+    """No traceback, and Dovetail is not blamed: loss and data may not fit together, or a metric be misspelt."""
+    code = main(["run", "small.toml", "--dry-run", *overrides])
+    said = capsys.readouterr().err
+
+    assert code == 1
+    assert said.startswith(f"dovetail: this would not run: {expected}")
+    assert "Traceback" not in said
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("setting", ["scheduler.type=plateau scheduler", "callbacks.p.type=early_stopping callbacks.p"])
+def test_a_misspelt_monitor_costs_no_epoch(small, capsys, setting):
+    """One batch of validation tells, before anything is trained, whoever goes by the metric."""
+    kind, place = setting.split()
+    assert main(["run", "small.toml", kind, f"{place}.monitor=val_accurracy", "--quiet"]) == 1
+
+    assert f"{place}.monitor: there is no metric 'val_accurracy'" in capsys.readouterr().err
+    assert not (the_run() / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize(
     "override,expected",
     [
         ("data.path=nothing.csv", "data: "),
         ("data.target=nothing", "data"),
         ("hardware.device=cuda:7", "command line, argument 1: hardware.device: "),
         ("model.hidden_dims=[0]", "model"),
+        ("run.seed=18446744073709551616", "command line, argument 1: run.seed: must be between 0 and 1.8"),
         ("checkpoint.monitor=val_accuracyy", "val_accuracy"),
     ],
 )

@@ -118,6 +118,26 @@ def test_a_backup_in_another_folder(tmp_path):
     assert manager.load_checkpoint(copy, model, optimizer).epoch == 1
 
 
+@pytest.mark.parametrize(
+    "epoch, metrics, message",
+    [
+        (-1, {}, "epoch must be a whole number from 0 on, got -1"),
+        (1.5, {}, "epoch must be a whole number from 0 on, got 1.5"),
+        (1, {"val_loss": 0.5, "note": "good"}, "metrics: 'note' is no number but 'good'"),
+        (1, {"each": torch.ones(2)}, "metrics: 'each' is no number"),
+    ],
+)
+def test_what_cannot_be_saved_is_named(tmp_path, epoch, metrics, message):
+    """An epoch that is none, a metric that is no number; nothing is saved."""
+    model, optimizer, _ = parts()
+    manager = CheckpointManager(tmp_path)
+
+    with pytest.raises(ValueError, match=message):
+        manager.save_checkpoint(epoch, metrics, model, optimizer)
+
+    assert manager.get_latest_checkpoint() is None
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_model_that_is_no_number_is_not_saved(tmp_path, value):
     """The weight is named, and the checkpoint before stays the newest."""

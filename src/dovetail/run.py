@@ -20,9 +20,10 @@ from dovetail.track.record import Recorder
 from dovetail.track.run_directory import RunDirectory, RunDirectoryError
 from dovetail.track.runs import load_run
 from dovetail.train.assembly import assemble, choose_device, refusal
+from dovetail.train.best import check_monitored
 from dovetail.train.clock import Stopwatch
 from dovetail.train.device import torch_settings
-from dovetail.train.errors import explained
+from dovetail.train.errors import TrainingError, explained
 from dovetail.train.evaluate import evaluate
 from dovetail.train.group import joined
 from dovetail.train.loop import RunLoop
@@ -308,7 +309,7 @@ def prepare(config: RunConfig) -> Rehearsal:
 
     Raises:
         ConfigError, PluginError: as :func:`run`.
-        TrainingError: the batch cannot be trained on.
+        TrainingError: the batch cannot be trained on, or a metric that is monitored is not there.
     """
     device = choose_device(config)
     with (
@@ -318,13 +319,20 @@ def prepare(config: RunConfig) -> Rehearsal:
         _settings(config),
     ):
         try:
-            return _rehearse(assemble(config, device, store, group=group))
+            ready = assemble(config, device, store, group=group)
         except BuildError as error:
             raise refusal(config, error.path, error.message) from error
         except Exception as error:
             told = explained(error, config)
             if told is error:
                 raise
+            raise told from error
+        try:
+            return _rehearse(ready)
+        except Exception as error:
+            told = explained(error, config)
+            if not isinstance(told, TrainingError):
+                told = TrainingError(_failed(error, ready.watch).reason)
             raise told from error
 
 
@@ -340,6 +348,8 @@ def _rehearse(run: Run) -> Rehearsal:
     seconds = time.monotonic() - began
     loss = loop.tape.start_epoch().means("train")["train_loss"]
     figures = evaluate(trainer, run, islice(loader, 1), "val") or {}
+    if run.parts.loaders.validation is not None:
+        check_monitored(run, figures)
     return Rehearsal(
         device=str(run.device),
         sizes=run.data["sizes"],

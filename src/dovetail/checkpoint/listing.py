@@ -101,9 +101,9 @@ def in_order(names: Iterable[str]) -> list[str]:
     return [match[0] for match in sorted(matches, key=lambda match: (int(match[1]), int(match[2] or 1)))]
 
 
-def free_path(directory: Path, step: int) -> Path:
-    """Return where the next checkpoint of ``step`` goes."""
-    names = [NAME.fullmatch(path.name) for path in folders(directory)]
+def free_path(directory: Path, step: int, earlier: Iterable[str] = ()) -> Path:
+    """Return where the next checkpoint of ``step`` goes: no name that is there, nor one of those ``earlier``."""
+    names = [NAME.fullmatch(name) for name in (*earlier, *(path.name for path in folders(directory)))]
     taken = [int(match[2] or 1) for match in names if match and int(match[1]) == step]
     name = f"step-{step:08d}"
     return directory / (f"{name}-{max(taken) + 1}" if taken else name)

@@ -119,7 +119,7 @@ class CheckpointManager:
         now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
         info = {"step": step, "epoch": epoch, "metrics": scalars, "timestamp": now}
         with self.lock:
-            path, retention = free_path(self.directory, step), self.retention
+            path, retention = free_path(self.directory, step, self._history), self.retention
             saved = checkpoint_of(path, write_checkpoint(path, state, info, share_writer))
             value = retention.value(saved)
             is_best = value is not None and all(
@@ -151,7 +151,11 @@ class CheckpointManager:
         Their contents are not read; :func:`~dovetail.checkpoint.verify.verify` does that.
         """
         with self.lock:
-            return self.retention.marked(list_checkpoints(self.directory, self._warn))
+            found = list_checkpoints(self.directory, self._warn)
+            # In the order in which they were saved: who begins anew in a folder counts epochs from 1 again.
+            saved = {name: number for number, name in enumerate(self._history)}
+            found.sort(key=lambda one: saved.get(one.path.name, len(saved)))
+            return self.retention.marked(found)
 
     def latest(self) -> Checkpoint | None:
         """Return the newest checkpoint that is whole, every byte verified; None if there is none.

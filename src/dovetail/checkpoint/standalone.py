@@ -116,7 +116,7 @@ class CheckpointManager:
         """Save what the parts return from ``state_dict``, then remove what need not be kept any longer.
 
         Args:
-            epoch: from 1; it also orders the checkpoints.
+            epoch: from 1. A loop that begins anew in the same folder may count from 1 again: what it saves is newer.
             metrics: any scalars. A monitored one that is NaN or infinite never makes a checkpoint the best.
             model: with ``state_dict()``.
             optimizer: likewise.
@@ -127,15 +127,21 @@ class CheckpointManager:
             What was saved; None where ``save_interval_epochs`` says that nothing is due.
 
         Raises:
-            ValueError: a weight of the model is NaN or infinite; the message names it. Nothing is saved.
+            ValueError: a weight of the model is NaN or infinite, or a metric is no number; the message names it, and
+                nothing is saved.
             TypeError: a state holds what cannot be kept; the message names the path to it.
             StorageError: it cannot be written; the checkpoints that were there still are.
         """
+        if epoch < 0 or epoch != int(epoch):
+            raise ValueError(f"epoch must be a whole number from 0 on, got {epoch}")
         if epoch % self.save_interval_epochs:
             return None
         spoiled = unsound(model) if isinstance(model, nn.Module) else []
         if spoiled:
             raise ValueError(f"epoch {epoch}: {listed(spoiled)} became NaN or infinite, so this model is not saved")
+        odd = next((name for name, value in metrics.items() if not _is_number(value)), None)
+        if odd is not None:
+            raise ValueError(f"metrics: '{odd}' is no number but {metrics[odd]!r}")
         state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), _METADATA: dict(metadata or {})}
         if scheduler is not None:
             state["scheduler"] = scheduler.state_dict()
@@ -196,3 +202,11 @@ class CheckpointManager:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError, RuntimeError):  # the last of tensors of several numbers
+        return False
+    return True

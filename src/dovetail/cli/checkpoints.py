@@ -226,7 +226,8 @@ def prune(run: str, *, output: str, keep_best: int | None, keep_last: int | None
     )
     there = saved.list(lambda _: None)
     removed = retention.superfluous(there) if dry_run else _prune(saved, retention)
-    kept = [one for one in there if one not in removed]
+    gone = {one.path.name for one in removed}
+    kept = [one for one in there if one.path.name not in gone]
     if as_json:
         names = {"removed": removed, "kept": kept}
         _echo({**{key: [one.path.name for one in some] for key, some in names.items()}, "dry_run": dry_run})

@@ -195,7 +195,7 @@ def _rehearse(config: RunConfig) -> Rehearsal:
     try:
         return prepare(config)
     except TrainingError as error:
-        msg = f"dovetail: {error}"
+        msg = f"dovetail: this would not run: {error}\nA run keeps the traceback in its log.txt"
         raise RunFailedError(msg, {}) from error
 
 

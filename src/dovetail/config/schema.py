@@ -95,7 +95,9 @@ class RunSection:
     )
     experiment: str | None = setting(None, "the experiment that the run belongs to")
     seed: int = setting(
-        42, "seed of everything random: initial weights, order of samples, dropout, augmentation", AtLeast(0)
+        42,
+        "seed of everything random: initial weights, order of samples, dropout, augmentation",
+        Between(0, 2**64 - 1),
     )
     deterministic: bool = setting(default=False, text="insist on deterministic algorithms, also where they are slower")
     notes: str = setting("", "free text, kept with the run")

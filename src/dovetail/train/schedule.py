@@ -24,7 +24,8 @@ class Schedule:
         self._scheduler = scheduler
         #: Whether it steps on a metric, as a plateau scheduler does.
         self.reads_metrics = "metrics" in inspect.signature(scheduler.step).parameters
-        self._monitor = monitor
+        #: That metric.
+        self.monitor = monitor
         self.per_epoch = per_epoch or self.reads_metrics
 
     def after_update(self) -> None:
@@ -41,7 +42,7 @@ class Schedule:
             return
         if not self.reads_metrics:
             self._scheduler.step()
-        elif self._monitor in metrics:
-            self._scheduler.step(metrics[self._monitor])
+        elif self.monitor in metrics:
+            self._scheduler.step(metrics[self.monitor])
         else:
-            raise TrainingError(missing_metric("scheduler.monitor", self._monitor, metrics))
+            raise TrainingError(missing_metric("scheduler.monitor", self.monitor, metrics))
