@@ -14,20 +14,22 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from torch import distributed, nn
+from torch import distributed, multiprocessing, nn
+from torch.distributed.fsdp import FSDPModule
 
 from dovetail.checkpoint.errors import CheckpointError
 from dovetail.checkpoint.format import encode, read_checkpoint, read_model, write_checkpoint
-from dovetail.checkpoint.shares import write_shares
+from dovetail.checkpoint.shares import local, write_shares
 from dovetail.checkpoint.verify import problems, verify
 from dovetail.data.sampler import AddressedSampler
 from dovetail.kernel.build import BuildError
 from dovetail.ops import grad_norms
 from dovetail.track.run_directory import RunDirectory
 from dovetail.train.assembly import assemble
+from dovetail.train.gradients import Gradients
 from dovetail.train.group import Group
 from dovetail.train.saving import moved
-from dovetail.train.shards import like, norms_over_ranks
+from dovetail.train.shards import like, norms_over_ranks, shard
 from process_runs import RUN, dovetail, killed_beside_whole, last_weights, newest, start_long
 from small_runs import small
 
@@ -65,25 +67,36 @@ WATCHED = ["training.ema_decay=0.9", 'callbacks.watch={type="gradient_monitor"}'
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "reference,settings",
+    "reference,own,settings",
     [
         (
             ["loader.batch_size=20"],
+            [],
             ["training.accumulate=3", "training.max_grad_norm=0.5", "model.hidden_dims=[16,16]", *WATCHED],
         ),
         (
             ["loader.batch_size=10", "--nproc", "2"],
+            [],
             ["training.precision=bf16", "training.max_epochs=1", "loader.eval_batch_size=1000", "data.flat=false", CNN],
         ),
+        (
+            ["loader.batch_size=10", "--nproc", "2"],
+            ["hardware.compile=true"],
+            ["training.precision=fp16", "model.hidden_dims=[16,16]", "optimizer.lr=1e-3"],
+        ),
     ],
-    ids=["one process: accumulated, clipped, averaged, watched", "copies: bf16, batch norms, one batch of validation"],
+    ids=[
+        "one process: accumulated, clipped, averaged, watched",
+        "copies: bf16, batch norms, one batch of validation",
+        "copies: fp16, against compiled shares",
+    ],
 )
-def test_shares_do_what_others_do(tmp_path, run_file, reference, settings):
+def test_shares_do_what_others_do(tmp_path, run_file, reference, own, settings):
     """The same figures and weights as one process with batches of twice the size, or as copies, but for rounding."""
     settings = [*settings, "--json"]
 
     one = dovetail(tmp_path, "run", str(run_file), *reference, *settings)
-    two = dovetail(tmp_path, "run", str(run_file), "loader.batch_size=10", *settings, *FSDP)
+    two = dovetail(tmp_path, "run", str(run_file), "loader.batch_size=10", *own, *settings, *FSDP)
     alone, together = json.loads(one.stdout), json.loads(two.stdout)
 
     assert together["status"] == "completed"
@@ -96,6 +109,37 @@ def test_shares_do_what_others_do(tmp_path, run_file, reference, settings):
     assert len(figures[0]) == len(figures[1]) == (2 if WATCHED[0] in settings else 0)
     for before, now in zip(*figures, strict=True):
         assert now["grad_norm_total"] == pytest.approx(before["grad_norm_total"], rel=1e-3)
+
+
+def overflow(rank: int, folder: str, limit: float | None) -> None:
+    """Make an update in half precision with a gradient that is infinite in one process's share alone."""
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    model = nn.Linear(4, 2)
+    shard({"model": model}, distributed.init_device_mesh("cpu", (2,)))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    gradients = Gradients(optimizer, max_norm=limit, scaler=scaler)
+    found = []
+    for spoiled in (True, False):
+        before = local(model.weight).detach().clone()
+        gradients.clear()
+        gradients.backward(model(torch.ones(3, 4)).sum())
+        if spoiled and rank == 1:
+            local(model.weight.grad)[0, 0] = torch.inf
+        gradients.clip()
+        gradients.apply()
+        found.append([torch.equal(local(model.weight), before), scaler.get_scale()])
+    Path(folder, f"{rank}.json").write_text(json.dumps(found))
+    distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", [None, 1.0], ids=["as they are", "clipped"])
+def test_what_one_cannot_represent_no_process_applies(tmp_path, limit):
+    """A scaled gradient that overflows in one share is left out by all, and all scale the next one by half."""
+    multiprocessing.spawn(overflow, (str(tmp_path), limit), nprocs=2)
+
+    assert [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)] == [[[True, 4.0], [False, 4.0]]] * 2
 
 
 def logged(folder: Path, event: str) -> list[dict[str, float]]:
@@ -364,6 +408,51 @@ def test_a_whole_tensor_is_shared_out_like_another(mesh):
 
     assert found.placements == model.placements
     assert torch.equal(found.full_tensor(), torch.arange(12.0).view(3, 4))
+
+
+class Tied(nn.Module):
+    """A model with two blocks, and weights that are one inside of a block, between blocks, and with what is outside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)) for _ in range(4))
+        self.first, self.last = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.blocks[0][2].weight = self.blocks[0][0].weight
+        self.blocks[2][0].weight = self.blocks[1][0].weight
+        self.blocks[3][0].bias = self.last.bias
+        self.last.weight = self.first.weight
+
+    def ties(self) -> list[bool]:
+        """Say which are one."""
+        return [
+            self.blocks[0][2].weight is self.blocks[0][0].weight,
+            self.blocks[2][0].weight is self.blocks[1][0].weight,
+            self.blocks[3][0].bias is self.last.bias,
+            self.last.weight is self.first.weight,
+        ]
+
+
+def test_what_is_one_stays_one(tmp_path, mesh):
+    """Tied weights are trained, kept and read as one; a block that shares some with others is gathered with them."""
+    model = Tied()
+
+    shard({"model": model}, mesh)
+    save(tmp_path / "one", {"model": model.state_dict()})
+    back = read_model(tmp_path / "one")
+
+    assert model.ties() == [True] * 4
+    assert [isinstance(one, FSDPModule) for one in model.blocks] == [True, False, False, False]
+    assert back["last.weight"] is back["first.weight"]
+    assert_close(back, {name: one.full_tensor() for name, one in model.state_dict().items()}, rtol=0, atol=0)
+
+
+def test_a_loss_and_a_model_with_one_parameter_are_refused(mesh):
+    """Each would be given shares of its own, and they would drift apart."""
+    model, loss = nn.Linear(4, 4), nn.Linear(4, 4)
+    loss.bias = model.bias
+
+    with pytest.raises(ValueError, match=r"the parameter loss\.bias is one of model too"):
+        shard({"model": model, "loss": loss}, mesh)
 
 
 class Scaled(nn.Module):

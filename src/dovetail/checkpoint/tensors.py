@@ -23,7 +23,7 @@ from attrs import define, field, frozen
 
 from dovetail.checkpoint.dtypes import DTYPES
 from dovetail.checkpoint.manifest import MODEL, STATE
-from dovetail.checkpoint.shares import Share, is_sharded
+from dovetail.checkpoint.shares import Share, is_sharded, local
 from dovetail.checkpoint.tensor_file import NAMES
 
 Kept = dict[str, Any]
@@ -89,15 +89,21 @@ class Keeper:
     _met: list[tuple[str, str, torch.Tensor, Kept]] = field(factory=list, init=False)
     #: What each process has a share of, by file and key.
     shared: dict[str, dict[str, torch.Tensor]] = field(factory=lambda: {MODEL: {}, STATE: {}}, init=False)
+    _tied: dict[Any, Kept] = field(factory=dict, init=False)
 
     def keep(self, tensor: torch.Tensor, path: tuple[Any, ...]) -> Kept:
         """Take in the tensor at ``path`` of the state and return its reference, which :meth:`place` fills."""
         in_model = len(path) > 1 and path[0] == MODEL
         file, name = MODEL if in_model else STATE, "/".join(map(str, path[1:] if in_model else path))
         if is_sharded(tensor):
-            key = _unique(name, self.shared[file])
-            self.shared[file][key] = tensor
-            return Share.of(tensor, file, key).reference()
+            # Not by address: a share may be empty in one process, and all are to find the same ties.
+            own, memory = local(tensor), local(tensor).untyped_storage()._cdata  # noqa: SLF001 (no public name)
+            tie = (memory, own.storage_offset(), own.stride(), tensor.shape, tensor.dtype)
+            if tie not in self._tied:
+                key = _unique(name, self.shared[file])
+                self.shared[file][key] = tensor
+                self._tied[tie] = Share.of(tensor, file, key).reference()
+            return self._tied[tie]
         reference: Kept = {}
         self._met.append((file, name, tensor, reference))
         return reference

@@ -6,7 +6,8 @@ the forward and the backward pass of a block they are gathered, and dropped agai
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,23 +26,31 @@ def shard(modules: Mapping[str, nn.Module], mesh: DeviceMesh) -> None:
     """Share out the parameters of ``modules``, in place, beginning with those that the first process has.
 
     What is gathered at a time is a block, as :func:`~dovetail.train.recompute.blocks` finds them (elements of several
-    layers in an ``nn.ModuleList`` or ``nn.Sequential``, the outermost), and what is outside of blocks, together.
+    layers in an ``nn.ModuleList`` or ``nn.Sequential``, the outermost), and what is outside of blocks, together. A
+    block that has a parameter in common with what is outside of it is gathered with that, so that they stay one.
 
     Args:
         modules: by their config path, on their device.
         mesh: the processes.
 
     Raises:
-        ValueError: a parameter has no rows to share out; the message names it.
+        ValueError: a parameter has no rows to share out, or two modules have it in common; the message names it.
     """
     from torch.distributed.fsdp import fully_shard
 
+    owners: dict[int, str] = {}
     for path, module in modules.items():
         for name, parameter in module.named_parameters():
             if parameter.ndim == 0:
                 msg = (
                     f"the parameter {path}.{name} is a single number without dimensions, which cannot be shared out: "
                     'give it the shape [1], or take strategy = "ddp"'
+                )
+                raise ValueError(msg)
+            if owners.setdefault(id(parameter), path) != path:
+                msg = (
+                    f"the parameter {path}.{name} is one of {owners[id(parameter)]} too, and each would get shares of "
+                    'its own: take strategy = "ddp"'
                 )
                 raise ValueError(msg)
         with torch.no_grad():
@@ -51,9 +60,23 @@ def shard(modules: Mapping[str, nn.Module], mesh: DeviceMesh) -> None:
             continue
         # Gathered anew for the backward pass, also the root: what an evaluation gathered would else serve the next
         # update too, whatever has become of the weights since.
-        for block in (*blocks(module), module):
+        for block in (*_blocks_apart(module), module):
             if next(block.parameters(), None) is not None:
                 fully_shard(block, mesh=mesh, reshard_after_forward=True)
+
+
+def _blocks_apart(module: nn.Module) -> Iterator[nn.Module]:
+    """Yield the blocks that have no parameter in common with what is outside: FSDP2 would make two of it."""
+    everywhere = Counter(_each(module))
+    for block in blocks(module):
+        inside = Counter(_each(block))
+        if all(everywhere[one] == count for one, count in inside.items()):
+            yield block
+
+
+def _each(module: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters, one that is in several places as often."""
+    return [one for _, one in module.named_parameters(remove_duplicate=False)]
 
 
 def like(value: Tensor, model: Tensor) -> Tensor:
