@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dovetail.config.diagnostics import ConfigError
+from dovetail.data.split import Splits
 from dovetail.monitor.alerts import Alert, AlertManager
 from dovetail.monitor.rules import AlertConfig, AlertRule, Watch
 from dovetail.run import run
-from small_runs import only_run, small
+from small_runs import blobs, only_run, small
 
 
 def at(step: int, severity: Any = "warning") -> Alert:
@@ -165,6 +166,32 @@ def test_a_rule_of_ones_own_stops_the_run(tmp_path):
     assert (outcome.status, outcome.stopped_by) == ("stopped_early", "callbacks.watch")
     assert outcome.reason.startswith("val_loss is ")
     assert {(one.type, one.severity) for one in forget.heard} >= {("forgot", "critical")}
+
+
+def test_a_rule_for_a_figure_that_is_not_there_is_named(tmp_path):
+    """Once, after the first validation, with what was probably meant; rules that have figures are not."""
+    rules = {"typo": {"metric": "val_los", "above": 1.5}, "good": {"metric": "train_loss", "above": 1e9}}
+    callbacks = {"watch": {"type": "alerts", "rules": rules}}
+    outcome = run(small(tmp_path, callbacks=callbacks, training={"max_epochs": 3}))
+    (told,) = [json.loads(line) for line in (only_run(tmp_path) / "alerts.jsonl").read_text().splitlines()]
+
+    assert outcome.status == "completed"
+    assert (told["type"], told["epoch"]) == ("alert_rule", 1)
+    assert (
+        "rule 'typo' has seen nothing yet: there was no figure 'val_los'; did you mean 'val_loss'?" in told["message"]
+    )
+
+
+def test_early_stopping_without_validation_says_so(tmp_path):
+    """A part that can never do what it is there for is not silent."""
+    splits = Splits(blobs(40), None, None)
+    for monitor in ("val_loss", "train_loss"):
+        callbacks = {"patience": {"type": "early_stopping", "monitor": monitor}}
+        run(small(tmp_path / monitor, data=splits, callbacks=callbacks)).check()
+
+    told = (only_run(tmp_path / "val_loss") / "alerts.jsonl").read_text()
+    assert "there is no validation split, so val_loss is never measured" in told
+    assert not (only_run(tmp_path / "train_loss") / "alerts.jsonl").exists()
 
 
 def test_a_rule_is_checked_with_the_config(tmp_path):

@@ -188,6 +188,18 @@ def test_a_dry_run_says_in_a_line_why_a_run_would_fail(small, capsys, overrides,
     assert not Path("runs").exists()
 
 
+def test_a_part_that_cannot_begin_fails_the_run_in_a_line(small, capsys):
+    """With what it says; the console has not begun by then."""
+    drift = ["callbacks.drift.type=drift_monitor", "callbacks.drift.reference=nothing.json"]
+    code = main(["run", "small.toml", *drift])
+    said = capsys.readouterr()
+
+    assert (code, said.out) == (1, "")
+    assert said.err.startswith("dovetail: the run failed: callbacks.drift failed in dovetail_run_start: ")
+    assert "nothing.json" in said.err
+    assert "Traceback" not in said.err
+
+
 @pytest.mark.parametrize("setting", ["scheduler.type=plateau scheduler", "callbacks.p.type=early_stopping callbacks.p"])
 def test_a_misspelt_monitor_costs_no_epoch(small, capsys, setting):
     """One batch of validation tells, before anything is trained, whoever goes by the metric."""

@@ -144,7 +144,7 @@ def train(
         outcome = start(argv=command, listeners=[console])
         if console.progress is not None:
             console.summarise(outcome, [] if folder else command)
-        elif not quiet:
+        elif outcome.status in _DONE and not quiet:  # one that failed before it could begin is told of below
             click.echo(
                 f"nothing is left to do: the run has {_DONE[outcome.status]}; training.max_epochs=… makes it longer"
             )

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from attrs import define, field, fields_dict, frozen
 
+from dovetail.config.diagnostics import suggest
 from dovetail.kernel.kinds import AtLeast
 from dovetail.monitor.alerts import Severity
+
+#: Updates until an alert is told again.
+_ONCE: Final = 1 << 62
 
 if TYPE_CHECKING:
     from dovetail.train.context import Run
@@ -172,6 +176,7 @@ class AlertRules:
             val_loss_spike_threshold, accuracy_drop_threshold, gradient_norm_threshold, patience_epochs
         )
         self._watch = Watch({**limits.rules(), **(rules or {})})
+        self._own, self._seen = dict(rules or {}), set[str]()
         #: The largest norm of the gradients that was logged in the epoch; below 0 before the first.
         self._norm = -1.0
 
@@ -187,10 +192,22 @@ class AlertRules:
             if self._norm >= 0:
                 figures["grad_norm"] = self._norm
             self._norm = -1.0
+        self._seen.update(figures)
         for name, rule, message in self._watch.look(figures):
             run.alert(name, message, severity=rule.severity, metric=rule.metric, value=figures[rule.metric])
             if rule.stop:
                 run.request_stop(message, by=self)
+
+    def dovetail_epoch_end(self, run: Run) -> None:
+        """Name a rule for which there was nothing to look at, once validation has told its figures."""
+        if run.parts.loaders.validation is not None and "val_loss" not in self._seen:
+            return
+        for name, rule in self._own.items():
+            if rule.metric not in self._seen:
+                message = f"rule '{name}' has seen nothing yet: there was no figure '{rule.metric}'"
+                message += f"{suggest(rule.metric, self._seen)}; there were {', '.join(sorted(self._seen))}"
+                run.alert("alert_rule", message, about=name, cooldown=_ONCE)
+        self._own = {}
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dovetail.train.context import Run
 
 _logger: Final = logging.getLogger("dovetail.train")
+_ONCE: Final = 1 << 62  # updates until an alert is told again
 
 
 class EarlyStopping:
@@ -49,6 +50,16 @@ class EarlyStopping:
         self.best: float | None = None
         self.best_epoch = 0
         self.waited = 0
+
+    def dovetail_run_start(self, run: Run) -> None:
+        """Say so where nothing will ever be looked at."""
+        if run.parts.loaders.validation is None and not self.monitor.startswith("train_"):
+            run.alert(
+                "early_stopping",
+                f"there is no validation split, so {self.monitor} is never measured and nothing stops this run early; "
+                'monitor = "train_loss" goes without',
+                cooldown=_ONCE,
+            )
 
     def dovetail_validation_end(self, run: Run, metrics: Mapping[str, float]) -> None:
         """Look at validation metrics."""
