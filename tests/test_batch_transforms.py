@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from dovetail import Config
+from dovetail.config.diagnostics import ConfigError
 from dovetail.data.loader import make_loader
 from dovetail.data.transforms import Normalize, fit_transforms
 from dovetail.random import Draws
 from dovetail.run import run
+from small_runs import small
 
 
 class Signals:
@@ -163,3 +165,22 @@ def test_a_run_uses_them_in_training_alone(tmp_path):
     assert run(config.build()).status == "completed"
 
     assert seen[1:] == [(1, 10)] * 4 + [(2, 10)] * 4  # the first one tells the model the shape of its input
+
+
+class Picky:
+    """Takes batches of one shape alone."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def transform_batch(self, batch, draws):
+        """Refuse what is of another shape."""
+        if batch["inputs"].shape[-1] != self.size:
+            raise ValueError(f"needs {self.size} values")
+        return batch
+
+
+def test_the_transform_that_refuses_the_data_is_named(tmp_path):
+    """And not the data, which are as they are."""
+    with pytest.raises(ConfigError, match=r"transforms\.second: needs 5 values"):
+        run(small(tmp_path, transforms={"first": Picky(4), "second": Picky(5), "third": Picky(4)}))

@@ -223,6 +223,18 @@ def test_a_teacher_nobody_listens_to_is_warned_of(tmp_path, taught):
     assert "loss 'cross_entropy' is not the distillation loss" in log
 
 
+def test_a_teacher_without_weights_is_told_of(tmp_path, taught):
+    """A teacher that has just been made knows nothing; an object from Python may have been trained."""
+    table = {"type": "distillation", "teacher_model": {"type": "mlp", "hidden_dims": [4]}}
+    trained = DistillationTrainer(MLP(input_shape=(4,), num_classes=3))
+    for name, trainer in (("new", table), ("trained", trained)):
+        run(small(tmp_path / name, trainer=trainer, loss={"type": "distillation"})).check()
+    told = (only_run(tmp_path / "new") / "alerts.jsonl").read_text()
+
+    assert "trainer.teacher_weights is not set: unless 'mlp' brings weights of its own, the teacher knows" in told
+    assert not (only_run(tmp_path / "trained") / "alerts.jsonl").exists()
+
+
 def test_weights_come_from_safetensors_too(tmp_path, taught):
     """A file that any program can write."""
     save_file(dict(read_model(taught)), tmp_path / "teacher.safetensors")

@@ -202,6 +202,12 @@ def test_spec_augment_masks_every_spectrogram_of_a_dict():
     assert torch.equal(found["c"], batch["c"])
 
 
+def test_spec_augment_refuses_signals():
+    """A signal has one row, which a mask over frequencies would take whole."""
+    with pytest.raises(ValueError, match=r"needs spectrograms.*got \[3, 1, 64\], which are signals: put signals\.stft"):
+        SpecAugment().transform_batch({"inputs": torch.ones(3, 1, 64)}, draws(3))
+
+
 def test_patches_of_a_signal_keep_what_is_left_over():
     """A signal that is no whole number of patches keeps its end, and one shorter than a patch is refused."""
     batch = {"inputs": signals(4, 2, 70)}

@@ -162,6 +162,32 @@ def test_bad_recordings_are_refused(folder, change, options, message):
         recordings(folder, "fault", **{"window": 100} | options)
 
 
+def test_files_may_begin_with_a_byte_order_mark(folder):
+    """As spreadsheet programs write them: neither the first column's name nor the first value is lost."""
+    for name in ("metadata.csv", "c.csv"):
+        path = folder / name
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    (folder / "bare.csv").write_bytes(b"\xef\xbb\xbf1.5\n2.5\n")
+
+    assert len(recordings(folder, "fault", window=100)) == 16
+    assert read_signal(folder / "bare.csv", ())[0].tolist() == [[1.5, 2.5]]
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ("file,fault\na.npz,Größe\n".encode("latin-1"), r"metadata\.csv: this is not UTF-8 \(invalid .* at byte"),
+        (b"file;fault\na.npz;x\n", r"no column 'file'; there are file;fault \(fields are separated by commas\)"),
+    ],
+)
+def test_a_table_of_another_form_is_named(folder, content, message):
+    """Its encoding, or what stands between its fields."""
+    (folder / "metadata.csv").write_bytes(content)
+
+    with pytest.raises(ValueError, match=message):
+        recordings(folder, "fault", window=100)
+
+
 def test_files_that_are_not_what_they_seem_are_refused(tmp_path):
     """A broken archive, a pickle in one, ragged rows, NaN, and an unknown suffix."""
     (tmp_path / "broken.npz").write_bytes(b"PK\3\4 nothing")

@@ -166,6 +166,16 @@ def test_the_spectrum_is_scipys_by_welch(n_fft, length, seed):
     np.testing.assert_allclose(10 ** (found.numpy() / 10), power, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("band", [(2000.0, 7000.0), (3000.0, 2000.0), (-1.0, 100.0), (50.0, 50.0)])
+@pytest.mark.parametrize("make", [EnvelopeSpectrum, KeepEnvelope])
+def test_a_band_that_signals_do_not_have_is_refused(make, band):
+    """Above half of the sampling rate there is nothing, and the envelope of nothing would be 0 everywhere."""
+    with pytest.raises(ValueError, match=r"band: must rise within 0 to 6000 Hz, half of the sampling rate, got \["):
+        make(sample_rate=12_000.0, band=band)
+    with pytest.raises(ValueError, match="band: must rise"):
+        tfr.envelope(noise(1, 64), sample_rate=12_000.0, band=band)
+
+
 def test_the_envelope_is_left_for_losses():
     """In meta.signal, beside what is there; the inputs stay."""
     time = torch.arange(RATE, dtype=torch.float64) / RATE

@@ -21,15 +21,14 @@ class Constraint(nn.Module):
     def __init__(self):
         super().__init__()
         self.lambda_freq, self.lambda_sommerfeld, self.lambda_temporal = 1.0, 1.0, 1.0
-        self.seen = []
+        self.seen, self.judged = [], []
 
     def forward(self, outputs, batch):
         """Return the sum and its parts."""
         entropy = nn.functional.cross_entropy(outputs.logits, batch["targets"])
         term = outputs.logits.square().mean()
         factors = (self.lambda_freq, self.lambda_sommerfeld, self.lambda_temporal)
-        if self.training:
-            self.seen.append(factors)
+        (self.seen if self.training else self.judged).append(factors)
         total = entropy + term * (100 * factors[0] + factors[1] + 0.01 * factors[2])
         parts = {"classification": entropy, "frequency": 100 * term, "sommerfeld": term, "temporal": 0.01 * term}
         return LossResult(total, parts, len(outputs.logits))
@@ -49,7 +48,7 @@ class Watching(nn.Module):
         return self.head(inputs.flatten(2).mean(-1))
 
 
-def config_of(folder, model, trainer, loss=None, *, epochs=2, transforms=None):
+def config_of(folder, model, trainer, loss=None, *, epochs=2, transforms=None, meta=()):
     """Return a run on simulated signals."""
     table = {
         "run": {"name": "trained", "seed": 3},
@@ -58,6 +57,7 @@ def config_of(folder, model, trainer, loss=None, *, epochs=2, transforms=None):
             "recordings": 4,
             "seconds": 0.2,
             "window": 512,
+            "meta": list(meta),
             "split": {"validation": 0.25, "test": 0, "stratify": True},
         },
         "transforms": transforms or {},
@@ -192,7 +192,68 @@ def test_factors_follow_the_schedule(tmp_path):
     train(tmp_path, {"type": "signals.cnn1d", "channels": [4]}, trainer, loss, epochs=4)
 
     assert [one["freq"] for one in trainer.history] == [0.5, 1.0, 1.5, 2.0]
-    assert sorted(set(loss.seen)) == [(0.5 * n, 0.125 * n, 0.025 * n) for n in (1, 2, 3, 4)]
+    assert sorted(set(loss.seen)) == [(0.5 * n, 0.25 * n, 0.25 * n) for n in (1, 2, 3, 4)]
+
+
+def test_validation_goes_by_the_final_factors(tmp_path):
+    """So that losses of early and late epochs can be compared: a rising factor alone would make the first the best."""
+    loss = Constraint()
+    trainer = PhysicsInformedTrainer(lambda_freq=2.0)
+    train(tmp_path, {"type": "signals.cnn1d", "channels": [4]}, trainer, loss, epochs=4)
+
+    assert set(loss.judged) == {(2.0, 1.0, 1.0)}
+    assert len(set(loss.seen)) == 4
+
+
+def test_a_factor_that_is_not_set_is_the_losses(tmp_path):
+    """What the loss leaves out with a factor of 0 stays out, unless the trainer brings it in."""
+    loss = Constraint()
+    loss.lambda_sommerfeld, loss.lambda_temporal = 0.0, 0.3
+    trainer = PhysicsInformedTrainer(lambda_freq=2.0, adaptive_lambda=False, lambda_schedule="constant")
+    train(tmp_path, {"type": "signals.cnn1d", "channels": [4]}, trainer, loss)
+
+    assert set(loss.seen) == {(2.0, 0.0, 0.3)}
+
+
+def test_a_schedule_longer_than_the_run_says_so(tmp_path):
+    """Signals that never have their full length are told of once, at the beginning."""
+    for name, last in (("short", 2), ("whole", 1)):
+        trainer = {"type": "signals.progressive_resizing", "schedule": [[64, last], [128, 1]]}
+        train(tmp_path / name, {"type": "signals.cnn1d", "channels": [4]}, trainer)
+    (told,) = (tmp_path / "short").rglob("alerts.jsonl")
+
+    assert "signals come to 64 values and never to 128, which trainer.schedule begins in epoch 3" in told.read_text()
+    assert not list((tmp_path / "whole").rglob("alerts.jsonl"))
+
+
+@pytest.mark.parametrize(
+    "sections, told",
+    [
+        ({"loss": {"sample_rate": 20480}}, "loss.sample_rate is 20480 Hz, but the recordings have 12000 Hz"),
+        ({"loss": {"sample_rate": 12000}}, ""),
+        (
+            {"loss": {"sample_rate": 12000}, "envelope": {"sample_rate": 10000.0}},
+            "transforms.envelope.sample_rate is 10000 Hz, but the recordings have 12000 Hz",
+        ),
+        ({"loss": {"sample_rate": 64}, "angle": {"sample_rate": 12000.0, "samples_per_turn": 64, "length": 64}}, ""),
+    ],
+    ids=["loss", "right", "transform", "turns"],
+)
+def test_another_sampling_rate_than_the_recordings_is_told_of(tmp_path, sections, told):
+    """Frequencies would be wrong without a word; after resampling by angle the rate is another one."""
+    kinds = {"angle": "signals.angular_resampling", "envelope": "signals.keep_envelope"}
+    config = config_of(
+        tmp_path,
+        {"type": "signals.cnn1d", "channels": [4]},
+        {"type": "standard"},
+        {"type": "signals.frequency_consistency", "expected_freqs": {"1": [20.0]}, **sections["loss"]},
+        transforms={name: {"type": kinds[name], **sections[name]} for name in kinds if name in sections},
+        meta=["rpm"],
+    )
+    run(config).check()
+    found = "".join(one.read_text() for one in tmp_path.rglob("alerts.jsonl"))
+
+    assert (told in found) if told else (found == "")
 
 
 @pytest.mark.parametrize("balance", ["loss_ratio", "gradient"])

@@ -60,7 +60,7 @@ class AlertManager:
         """Call ``listener`` with every alert from now on."""
         self._listeners.append(listener)
 
-    def tell(self, alert: Alert, *, about: str = "", cooldown: int = 0) -> bool:
+    def tell(self, alert: Alert, *, about: str = "", cooldown: float = 0) -> bool:
         """Pass ``alert`` on, and say whether it was.
 
         Args:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 from attrs import define, field, fields_dict, frozen
 
 from dovetail.config.diagnostics import suggest
 from dovetail.kernel.kinds import AtLeast
 from dovetail.monitor.alerts import Severity
-
-#: Updates until an alert is told again.
-_ONCE: Final = 1 << 62
 
 if TYPE_CHECKING:
     from dovetail.train.context import Run
@@ -206,7 +203,7 @@ class AlertRules:
             if rule.metric not in self._seen:
                 message = f"rule '{name}' has seen nothing yet: there was no figure '{rule.metric}'"
                 message += f"{suggest(rule.metric, self._seen)}; there were {', '.join(sorted(self._seen))}"
-                run.alert("alert_rule", message, about=name, cooldown=_ONCE)
+                run.alert("alert_rule", message, about=name, cooldown=math.inf)
         self._own = {}
 
     def state_dict(self) -> dict[str, Any]:

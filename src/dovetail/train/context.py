@@ -251,7 +251,7 @@ class Run:
         *,
         severity: Severity = "warning",
         about: str = "",
-        cooldown: int = 0,
+        cooldown: float = 0,
         **details: Any,
     ) -> None:
         """Tell of something that went wrong without ending the run: the parts, ``log.txt`` and ``alerts.jsonl``.
@@ -261,7 +261,8 @@ class Run:
             message: what happened, for people.
             severity: how bad it is.
             about: what it is about among others of its type, such as a layer's name.
-            cooldown: hold back others of the same type and ``about`` for so many updates, unless they are more severe.
+            cooldown: hold back others of the same type and ``about`` for so many updates, unless they are more severe;
+                ``math.inf`` tells it once, whether or not the run is resumed.
             details: the figures behind it.
         """
         alert = Alert(type, message, severity, self.state.epoch, self.state.step, details)

@@ -91,7 +91,7 @@ class Data:
             )
             for name, part in splits
         }
-        shape = explained("data", lambda: _input_shape(splits.train, collator, used["train"], seed))
+        shape = _as_seen(splits.train, collator, {name: transforms[name] for name in _training(config)}, seed)
         train = splits.train
         class_names = getattr(train, "class_names", None)
         provided = {
@@ -165,6 +165,27 @@ def _num_classes(splits: Splits) -> int | None:
     if not labels or any(one.dtype.kind not in "iu" or one.ndim != 1 for one in labels):
         return None
     return int(max(one.max(initial=-1) for one in labels)) + 1
+
+
+def _training(config: RunConfig) -> list[str]:
+    """Return the names of the transforms of training samples, in their order."""
+    return [name for name, part in config.transforms.items() if "train" in _splits_of(part)]
+
+
+def _as_seen(train: Any, collator: Any, transforms: Mapping[str, Any], seed: int) -> tuple[int, ...] | None:
+    """Return :func:`_input_shape`.
+
+    Raises:
+        BuildError: a sample cannot be read or transformed; at the transform that refuses it.
+    """
+    applied = list(transforms.values())
+    try:
+        return explained("data", lambda: _input_shape(train, collator, applied, seed))
+    except BuildError:
+        for count, name in enumerate(["", *transforms]):
+            path = f"transforms.{name}" if name else "data"
+            explained(path, partial(_input_shape, train, collator, applied[:count], seed))
+        raise
 
 
 def _input_shape(train: Any, collator: Any, transforms: Sequence[Any], seed: int) -> tuple[int, ...] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,6 +12,7 @@ from attrs import evolve
 from torch import nn
 
 from dovetail.checkpoint.weights import load_weights
+from dovetail.kernel.build import Part
 from dovetail.kernel.kinds import Model
 from dovetail.losses.distillation import TEACHER_LOGITS, DistillationLoss
 from dovetail.train.forward import Forward
@@ -45,8 +47,20 @@ class DistillationTrainer(StandardTrainer):
             raise TypeError(msg)
         if teacher_weights is not None:
             load_weights(teacher_model, teacher_weights)
+        self._has_weights = teacher_weights is not None
         self._teacher: nn.Module = teacher_model.requires_grad_(False).eval()
         self._ask: Forward | None = None
+
+    def dovetail_run_start(self, run: Run) -> None:
+        """Say so where the teacher has just been made and been given no weights."""
+        teacher = run.config.trainer.options.get("teacher_model")
+        if not self._has_weights and isinstance(teacher, Part) and teacher.registered is not None:
+            run.alert(
+                "teacher",
+                f"trainer.teacher_weights is not set: unless '{teacher.name}' brings weights of its own, the teacher "
+                "knows nothing, and the student learns that",
+                cooldown=math.inf,
+            )
 
     def compute_loss(self, run: Run, batch: Batch) -> LossResult:
         """Run student and teacher forward and compute the loss to minimise."""

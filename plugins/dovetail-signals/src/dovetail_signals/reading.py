@@ -127,7 +127,7 @@ def _wav(path: Path) -> tuple[dict[str, Array], float | None]:
 
 
 def _csv(path: Path) -> dict[str, Array]:
-    with path.open(newline="", encoding="utf-8") as lines:
+    with path.open(newline="", encoding="utf-8-sig") as lines:
         rows = [row for row in csv.reader(lines) if row]
     if not rows:
         raise ValueError("the file is empty")

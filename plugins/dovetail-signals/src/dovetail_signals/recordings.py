@@ -73,7 +73,8 @@ def recordings(
     found = []
     for row in rows:
         if file not in row:
-            raise ValueError(f"{table}: file: there is no column '{file}'; there are {', '.join(row)}")
+            hint = " (fields are separated by commas)" if len(row) == 1 else ""
+            raise ValueError(f"{table}: file: there is no column '{file}'; there are {', '.join(row)}{hint}")
         own = _channels(row, channels, table)
         one = _read(root, str(row[file]), row, channels=own, sample_rate=sample_rate, table=table)
         digest.update(f"{one.name}\0{sorted(row.items())}\0".encode())
@@ -96,9 +97,11 @@ def _rows(table: Path) -> list[dict[str, Any]]:
     """Return the rows of a CSV file, numbers as numbers and nothing as None."""
     if not table.is_file():
         raise FileNotFoundError(f"{table}: no such file")
-    with table.open(newline="", encoding="utf-8") as lines:
-        reader = csv.DictReader(lines)
-        rows = list(reader)
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as lines:
+            rows = list(csv.DictReader(lines))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{table}: this is not UTF-8 ({error.reason} at byte {error.start})") from None
     for line, row in enumerate(rows, start=2):
         if None in row or None in row.values():
             raise ValueError(f"{table}:{line}: the row has not as many fields as the header")

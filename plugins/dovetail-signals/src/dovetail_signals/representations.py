@@ -159,6 +159,18 @@ def analytic(signals: Tensor) -> Tensor:
     return found
 
 
+def require_band(band: tuple[float, float] | None, sample_rate: float) -> None:
+    """Refuse a band of frequencies, in Hz, that a signal of this sampling rate does not have.
+
+    Raises:
+        ValueError: it does not rise from 0 or above to at most half of the sampling rate.
+    """
+    if band is not None and not 0 <= band[0] < band[1] <= sample_rate / 2:
+        raise ValueError(
+            f"band: must rise within 0 to {sample_rate / 2:g} Hz, half of the sampling rate, got {list(band)}"
+        )
+
+
 def envelope(signals: Tensor, *, sample_rate: float, band: tuple[float, float] | None = None) -> Tensor:
     """Return the envelope of signals [..., time], its mean taken off.
 
@@ -166,7 +178,11 @@ def envelope(signals: Tensor, *, sample_rate: float, band: tuple[float, float] |
         signals: [..., time].
         sample_rate: in Hz.
         band: from and to which frequency, in Hz, to look at; by default everywhere.
+
+    Raises:
+        ValueError: there is no such band at this sampling rate.
     """
+    require_band(band, sample_rate)
     if band is not None:
         length = signals.shape[-1]
         hz = torch.fft.rfftfreq(length, 1 / sample_rate, device=signals.device)

@@ -8,8 +8,9 @@ from typing import Annotated, Any, ClassVar, Final, final
 import torch
 from torch import Tensor
 
-from dovetail import AtLeast, Batch, MoreThan
+from dovetail import AtLeast, Batch, MoreThan, Run
 from dovetail.random import Draws
+from dovetail_signals.rates import tell_of_another_rate
 from dovetail_signals.tfr import signals_of
 
 _LOBES: Final = 8  # zero crossings of the sinc on either side: right to 0.003 up to 0.7 of half the sampling rate
@@ -116,7 +117,12 @@ class AngularResampling:
         length: Annotated[int, AtLeast(2)],
         speed: str = "rpm",
     ) -> None:
-        self._rate, self._per_turn, self._length, self._speed = sample_rate, samples_per_turn, length, speed
+        self.sample_rate, self.samples_per_turn = sample_rate, samples_per_turn
+        self._length, self._speed = length, speed
+
+    def dovetail_run_start(self, run: Run) -> None:
+        """Say so where the recordings have another sampling rate."""
+        tell_of_another_rate(run, self, self.sample_rate)
 
     def transform_batch(self, batch: Batch, draws: Draws) -> Batch:  # noqa: ARG002 (the form of every transform)
         """Return the batch resampled; ValueError where its inputs are no signals, have no speed, or are too short."""
@@ -129,8 +135,8 @@ class AngularResampling:
         found = at_even_angles(
             signals,
             rpm.to(signals.device),
-            sample_rate=self._rate,
-            samples_per_turn=self._per_turn,
+            sample_rate=self.sample_rate,
+            samples_per_turn=self.samples_per_turn,
             length=self._length,
         )
         return {**batch, "inputs": found}

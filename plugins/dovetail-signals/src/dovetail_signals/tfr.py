@@ -7,9 +7,10 @@ from typing import Annotated, Any, ClassVar, final
 import torch
 from torch import Tensor
 
-from dovetail import AtLeast, Batch, MoreThan, Transform
+from dovetail import AtLeast, Batch, MoreThan, Run, Transform
 from dovetail.random import Draws
 from dovetail_signals import representations
+from dovetail_signals.rates import tell_of_another_rate
 
 
 def signals_of(batch: Batch) -> Tensor:
@@ -26,6 +27,12 @@ class _Representation:
 
     #: Draws no random numbers.
     deterministic: ClassVar[bool] = True
+
+    def dovetail_run_start(self, run: Run) -> None:
+        """Say so where the recordings have another sampling rate than this is told, if it is told one."""
+        rate: float | None = getattr(self, "sample_rate", None)
+        if rate is not None:
+            tell_of_another_rate(run, self, rate)
 
     def represent(self, signals: Tensor) -> Tensor:
         """Return the representation of signals [N, channels, time]."""
@@ -139,6 +146,7 @@ class LogMel(_Representation):
         high = high_hz or sample_rate / 2
         self._filters = representations.mel_filters(n_fft, n_mels, sample_rate, low_hz, high)
         self._hz = representations.mel_frequencies(n_mels, low_hz, high)[1:-1]
+        self.sample_rate = sample_rate
 
     def represent(self, signals: Tensor) -> Tensor:
         """Return [N, channels, n_mels, times]; ValueError where a signal is shorter than a window."""
@@ -185,12 +193,12 @@ class CWT(_Representation):
         self._frequencies = torch.logspace(
             float(torch.tensor(low_hz).log10()), float(torch.tensor(high).log10()), frequencies
         )
-        self._rate, self._cycles, self._hop, self._standardize = sample_rate, cycles, hop, standardize
+        self.sample_rate, self._cycles, self._hop, self._standardize = sample_rate, cycles, hop, standardize
 
     def represent(self, signals: Tensor) -> Tensor:
         """Return [N, channels, frequencies, times]."""
         power = representations.cwt_power(
-            signals, frequencies=self._frequencies, sample_rate=self._rate, cycles=self._cycles, hop=self._hop
+            signals, frequencies=self._frequencies, sample_rate=self.sample_rate, cycles=self._cycles, hop=self._hop
         )
         return _decibels(power, standardize=self._standardize)
 
@@ -208,6 +216,9 @@ class EnvelopeSpectrum(_Representation):
         band: from and to which frequency, in Hz, to look at before the envelope is taken; by default everywhere.
         high_hz: give the spectrum up to here; half of the sampling rate by default.
         standardize: bring each channel of each sample to mean 0 and variance 1.
+
+    Raises:
+        ValueError: there is no such band at this sampling rate.
     """
 
     def __init__(
@@ -218,12 +229,13 @@ class EnvelopeSpectrum(_Representation):
         high_hz: Annotated[float | None, MoreThan(0)] = None,
         standardize: bool = True,
     ) -> None:
-        self._rate, self._band, self._high, self._standardize = sample_rate, band, high_hz, standardize
+        representations.require_band(band, sample_rate)
+        self.sample_rate, self._band, self._high, self._standardize = sample_rate, band, high_hz, standardize
 
     def represent(self, signals: Tensor) -> Tensor:
         """Return [N, channels, frequencies]."""
         spectrum = representations.envelope_spectrum(
-            signals, sample_rate=self._rate, band=self._band, high_hz=self._high
+            signals, sample_rate=self.sample_rate, band=self._band, high_hz=self._high
         )
         return representations.standardised(spectrum, 1) if self._standardize else spectrum
 
@@ -237,17 +249,25 @@ class KeepEnvelope:
     Args:
         sample_rate: in Hz.
         band: from and to which frequency, in Hz, to look at before the envelope is taken; by default everywhere.
+
+    Raises:
+        ValueError: there is no such band at this sampling rate.
     """
 
     #: Draws no random numbers.
     deterministic: ClassVar[bool] = True
 
     def __init__(self, *, sample_rate: Annotated[float, MoreThan(0)], band: tuple[float, float] | None = None) -> None:
-        self._rate, self._band = sample_rate, band
+        representations.require_band(band, sample_rate)
+        self.sample_rate, self._band = sample_rate, band
+
+    def dovetail_run_start(self, run: Run) -> None:
+        """Say so where the recordings have another sampling rate."""
+        tell_of_another_rate(run, self, self.sample_rate)
 
     def transform_batch(self, batch: Batch, draws: Draws) -> Batch:  # noqa: ARG002 (the form of every transform)
         """Return the batch with [N, channels, time] more; ValueError where its inputs are no signals."""
-        found = representations.envelope(signals_of(batch), sample_rate=self._rate, band=self._band)
+        found = representations.envelope(signals_of(batch), sample_rate=self.sample_rate, band=self._band)
         return {**batch, "meta": {**batch.get("meta", {}), "signal": found}}
 
 

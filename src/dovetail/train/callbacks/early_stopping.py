@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from dovetail.train.context import Run
 
 _logger: Final = logging.getLogger("dovetail.train")
-_ONCE: Final = 1 << 62  # updates until an alert is told again
 
 
 class EarlyStopping:
@@ -58,7 +58,7 @@ class EarlyStopping:
                 "early_stopping",
                 f"there is no validation split, so {self.monitor} is never measured and nothing stops this run early; "
                 'monitor = "train_loss" goes without',
-                cooldown=_ONCE,
+                cooldown=math.inf,
             )
 
     def dovetail_validation_end(self, run: Run, metrics: Mapping[str, float]) -> None:

@@ -181,6 +181,9 @@ class SpecAugment:
         max_time_share: the share of the time that all masks over time together may cover.
         fill: the value at masked places, or "mean" for the mean of the channel.
 
+    Raises:
+        ValueError: of a batch: its inputs are signals.
+
     Source:
         Park et al., SpecAugment (Interspeech 2019).
     """
@@ -217,6 +220,11 @@ class SpecAugment:
         return {**batch, "inputs": found}
 
     def _masked(self, spectrograms: Tensor, draws: Draws) -> Tensor:
+        if spectrograms.ndim == 3 and spectrograms.shape[1] == 1:  # noqa: PLR2004 ([N, 1, T])
+            raise ValueError(
+                f"needs spectrograms, [batch, channels, frequencies, times]; got {list(spectrograms.shape)}, which are "
+                "signals: put signals.stft, or another representation, before it"
+            )
         return spec_augment(spectrograms, draws.uniform("masks", (self._masks, 2)), **self._options)
 
 

@@ -7,13 +7,14 @@ from typing import Annotated, Any, Literal
 
 from torch import Tensor, nn
 
-from dovetail import AtLeast, Batch, Between, Loss, LossResult, ModelOutput, MoreThan, as_loss
+from dovetail import AtLeast, Batch, Between, Loss, LossResult, ModelOutput, MoreThan, Run, as_loss
 from dovetail.ops import physical_terms
 from dovetail_signals.losses.controls import Control
 from dovetail_signals.losses.frequency import FrequencyConsistencyLoss
 from dovetail_signals.losses.reading import read_scores
 from dovetail_signals.losses.sommerfeld import SommerfeldConsistencyLoss
 from dovetail_signals.losses.temporal import TemporalSmoothnessLoss
+from dovetail_signals.rates import tell_of_another_rate
 
 _WHO = "physical_constraint"
 _NO_LABEL = -100
@@ -91,6 +92,11 @@ class PhysicalConstraintLoss(nn.Module):
         )
         self.sommerfeld = SommerfeldConsistencyLoss(fault_severity_order)
         self.temporal = TemporalSmoothnessLoss(1.0, time_step=time_step)
+
+    def dovetail_run_start(self, run: Run) -> None:
+        """Say so where the recordings have another sampling rate."""
+        if self.lambda_freq > 0:
+            tell_of_another_rate(run, self, self.frequency.sample_rate)
 
     def forward(self, outputs: ModelOutput, batch: Batch) -> LossResult:
         """Return the sum, a mean over samples, and its terms as parts.

@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from dovetail import AtLeast, Batch, Between, LossResult, ModelOutput, MoreThan
+from dovetail import AtLeast, Batch, Between, LossResult, ModelOutput, MoreThan, Run
 from dovetail.ops import Bands, bands_around, frequency_consistency, frequency_penalties
 from dovetail_signals.losses.controls import Control, controlled
 from dovetail_signals.losses.reading import read_scores, require_meta
+from dovetail_signals.rates import tell_of_another_rate
 
 _SIGNAL = (2, 3)  # dimensions of [batch, time] and [batch, channels, time]
 
@@ -81,6 +82,10 @@ class FrequencyConsistencyLoss(nn.Module):
         self.speed = speed
         self._made: dict[tuple[int, torch.device], Bands] = {}
         self.bands(max([0, *self.expected_freqs, *self.fixed]) + 1, torch.device("cpu"))  # what is wrong is said now
+
+    def dovetail_run_start(self, run: Run) -> None:
+        """Say so where the recordings have another sampling rate."""
+        tell_of_another_rate(run, self, self.sample_rate)
 
     def forward(self, outputs: ModelOutput, batch: Batch) -> LossResult:
         """Return the mean over samples.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Final, Literal, final
@@ -10,11 +9,10 @@ from typing import Annotated, Any, Final, Literal, final
 import torch
 from torch import Tensor
 
-from dovetail import AtLeast, Batch, LossResult, Run, StandardTrainer
+from dovetail import AtLeast, Batch, LossResult, ModelOutput, Run, StandardTrainer
 
 #: The loss's factors, and the parts in which it reports their terms.
 TERMS: Final = {"freq": "frequency", "sommerfeld": "sommerfeld", "temporal": "temporal"}
-_logger: Final = logging.getLogger("dovetail.signals")
 _SMOOTHING: Final = 0.9  # of a balance from one epoch to the next
 _RATIO: Final = (0.1, 10.0)  # a balance never moves a factor further than this
 _STEEPNESS: Final = 5.0  # of the exponential schedule
@@ -41,12 +39,13 @@ class PhysicsInformedTrainer(StandardTrainer):
 
     A factor is its value here, times the schedule, times a balance where ``adaptive_lambda`` is set: the balance moves,
     smoothed and within 0.1 and 10, towards that which would make the term as strong as the classification, by what
-    ``balance`` compares. Factors, balances, and their history are in the checkpoint.
+    ``balance`` compares. Factors, balances, and their history are in the checkpoint. Validation and test go by the
+    final factors without balance, so that a loss of early epochs and one of late ones can be compared.
 
     Args:
-        lambda_freq: final factor of the frequency consistency.
-        lambda_sommerfeld: of the Sommerfeld consistency.
-        lambda_temporal: of the temporal smoothness.
+        lambda_freq: final factor of the frequency consistency; what the loss has been given (1.0 there) unless set.
+        lambda_sommerfeld: of the Sommerfeld consistency, likewise (0.5 there).
+        lambda_temporal: of the temporal smoothness, likewise (0.1 there).
         adaptive_lambda: whether to balance.
         lambda_schedule: ``constant``, or from 0 to 1 over the run: ``linear``, ``cosine``, ``exponential``.
         balance: ``loss_ratio`` compares the terms' means over the last epoch, which costs nothing; ``gradient`` the
@@ -61,22 +60,35 @@ class PhysicsInformedTrainer(StandardTrainer):
     def __init__(
         self,
         *,
-        lambda_freq: Annotated[float, AtLeast(0)] = 1.0,
-        lambda_sommerfeld: Annotated[float, AtLeast(0)] = 0.5,
-        lambda_temporal: Annotated[float, AtLeast(0)] = 0.1,
+        lambda_freq: Annotated[float | None, AtLeast(0)] = None,
+        lambda_sommerfeld: Annotated[float | None, AtLeast(0)] = None,
+        lambda_temporal: Annotated[float | None, AtLeast(0)] = None,
         adaptive_lambda: bool = True,
         lambda_schedule: Schedule = "linear",
         balance: Literal["loss_ratio", "gradient"] = "loss_ratio",
     ) -> None:
-        self._final = {"freq": lambda_freq, "sommerfeld": lambda_sommerfeld, "temporal": lambda_temporal}
+        self._asked = {"freq": lambda_freq, "sommerfeld": lambda_sommerfeld, "temporal": lambda_temporal}
+        self._final: dict[str, float] = {}
         self._adaptive, self._schedule, self._rule = adaptive_lambda, lambda_schedule, balance
         self._balance = dict.fromkeys(TERMS, 1.0)
         self._sums: dict[str, Tensor] = {}
         #: The factors of each epoch.
         self.history: list[dict[str, float]] = []
 
+    def dovetail_run_start(self, run: Run) -> None:
+        """Say so where the loss has no factors to set."""
+        self._read(run)
+        if not any(hasattr(run.parts.loss, f"lambda_{name}") for name in TERMS):
+            run.alert(
+                "physics",
+                f"loss '{run.config.loss.name}' has no factor lambda_freq, lambda_sommerfeld or lambda_temporal, so "
+                'this trainer changes nothing; set loss.type = "signals.physical_constraint"',
+                cooldown=math.inf,
+            )
+
     def batches(self, run: Run) -> Iterable[Batch]:
         """Return the batches of the epoch, the factors set before the first."""
+        self._read(run)
         found = super().batches(run)
         if run.state.batch:  # taken up within an epoch, whose factors are known
             self._set(run, self.history[-1])
@@ -96,6 +108,16 @@ class PhysicsInformedTrainer(StandardTrainer):
                 self._sums[name] = self._sums.get(name, 0.0) + result.parts[name].detach()
         return result
 
+    def evaluation_step(self, run: Run, batch: Batch) -> tuple[ModelOutput, LossResult]:
+        """Return the outputs, and the loss with the final factors, so that epochs can be compared."""
+        self._read(run)
+        self._set(run, self._final)
+        try:
+            return super().evaluation_step(run, batch)
+        finally:
+            if self.history:
+                self._set(run, self.history[-1])
+
     def state_dict(self) -> dict[str, Any]:
         """Return the balances, the history, and the terms' sums in the epoch under way."""
         return {"balance": dict(self._balance), "history": list(self.history), "sums": dict(self._sums)}
@@ -105,8 +127,19 @@ class PhysicsInformedTrainer(StandardTrainer):
         self._balance, self.history = dict(state["balance"]), list(state["history"])
         self._sums = dict(state["sums"])
 
+    def _read(self, run: Run) -> None:
+        """Read off the loss the factors that are not said here, before any is set."""
+        if not self._final:
+            self._final = {
+                name: float(getattr(run.parts.loss, f"lambda_{name}", 0.0) if asked is None else asked)
+                for name, asked in self._asked.items()
+            }
+
     def _begin(self, run: Run) -> None:
         """Set the epoch's factors, by the share of the run that will be over at its end."""
+        if run.group.size > 1:  # each has seen other batches; all must weigh alike
+            found = run.group.gather(self._balance)
+            self._balance = {name: sum(one[name] for one in found) / len(found) for name in TERMS}
         share = ramp(min(1.0, run.state.epoch / max(1, run.plan.max_epochs)), self._schedule)
         factors = {name: share * self._final[name] * self._balance[name] for name in TERMS}
         self.history.append(factors)
@@ -115,15 +148,9 @@ class PhysicsInformedTrainer(StandardTrainer):
 
     def _set(self, run: Run, factors: Mapping[str, float]) -> None:
         loss: Any = run.parts.loss
-        there = [name for name in factors if hasattr(loss, f"lambda_{name}")]
-        if not there and len(self.history) <= 1:
-            _logger.warning(
-                "loss '%s' has no factor lambda_freq, lambda_sommerfeld or lambda_temporal, so this trainer changes "
-                'nothing; set loss.type = "signals.physical_constraint"',
-                run.config.loss.name,
-            )
-        for name in there:
-            setattr(loss, f"lambda_{name}", factors[name])
+        for name, factor in factors.items():
+            if hasattr(loss, f"lambda_{name}"):
+                setattr(loss, f"lambda_{name}", factor)
 
     def _move(self, name: str, ratio: float) -> None:
         """Move a balance towards a ratio, where it is a number."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Final, Literal, final
 
@@ -92,6 +93,17 @@ class ProgressiveResizingTrainer(StandardTrainer):
             if epoch <= last:
                 return length
         return self._schedule[-1][0]
+
+    def dovetail_run_start(self, run: Run) -> None:
+        """Say so where the run ends before signals have their full length."""
+        before = sum(epochs for _, epochs in self._schedule[:-1])
+        if run.plan.max_epochs <= before:
+            run.alert(
+                "schedule",
+                f"signals come to {self.length_in(run.plan.max_epochs)} values and never to {self._schedule[-1][0]}, "
+                f"which trainer.schedule begins in epoch {before + 1}: the run has {run.plan.max_epochs}",
+                cooldown=math.inf,
+            )
 
     def prepare_batch(self, run: Run, batch: Batch) -> Batch:
         """Return the batch on the device, its signals as long as the epoch says."""

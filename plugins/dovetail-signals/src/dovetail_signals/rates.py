@@ -1,0 +1,34 @@
+"""Whether what a part is told of the sampling rate is what the recordings say."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from dovetail import Run
+
+
+def tell_of_another_rate(run: Run, part: object, rate: float) -> None:
+    """Raise an alert where a part that sees the recordings as they are believes in another sampling rate.
+
+    After `signals.angular_resampling` signals have a rate of their own, samples per turn, and nothing is said.
+
+    Args:
+        run: its dataset may tell the recordings' rate as ``sample_rate``, in Hz.
+        part: a transform of the run, or its loss.
+        rate: what the part believes, in Hz.
+    """
+    known: Any = getattr(run.parts.loaders.train.dataset, "sample_rate", None)
+    path, before = "loss", []
+    for name, one in run.parts.transforms.items():
+        if one is part:
+            path = f"transforms.{name}"
+            break
+        before.append(one)
+    if known is None or any(hasattr(one, "samples_per_turn") for one in before):
+        return
+    if not math.isclose(known, rate, rel_tol=1e-3):
+        message = (
+            f"{path}.sample_rate is {rate:g} Hz, but the recordings have {known:g} Hz: no frequency is what it seems"
+        )
+        run.alert("sample_rate", message, about=path, cooldown=math.inf)
