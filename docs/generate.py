@@ -5,18 +5,22 @@ A test holds the pages to the code: it fails when what this writes differs from 
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import sys
 import textwrap
 import types
 import typing
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import attrs
 
 REFERENCE = Path(__file__).parent / "reference"
+# Whether they are installed or not.
+sys.path[:0] = [str(one) for one in sorted(Path(__file__).parent.parent.glob("plugins/*/src"))]
 MADE = "<!-- Made by docs/generate.py from the code: edit that, not this. -->\n\n"
 
 
@@ -96,7 +100,8 @@ def config_page() -> str:
         "Every section and setting, with type, default and meaning. `[data]`, `[model]` and `[loss]` must be there.\n"
     )
     text += (
-        "What a part takes besides `type` is in [the list of parts](parts.md), or in `dovetail plugins info NAME`.\n\n"
+        "What a part takes besides `type` is in the lists of parts ([Dovetail's](parts.md), "
+        "[signals](parts-signals.md), [trackers](parts-trackers.md)), or in `dovetail plugins info NAME`.\n\n"
     )
     for section in sections():
         several = get_origin(section.type) is list
@@ -179,16 +184,17 @@ def kinds_page() -> str:
     return text
 
 
-def parts_page() -> str:
-    """Return the page of Dovetail's own parts and their options."""
-    import dovetail.builtin
+def parts_page(title: str = "Parts that come with Dovetail", *modules: str) -> str:
+    """Return the page of the parts that the modules of a distribution offer, and their options."""
+    from dovetail.cli.meanings import meanings
     from dovetail.kernel.kinds import KINDS
     from dovetail.kernel.plugins import Plugins
     from dovetail.kernel.signature import MISSING, read_signature
 
     plugins = Plugins()
-    plugins.register(dovetail.builtin, distribution="dovetail", entry_point="builtin")
-    text = MADE + "# Parts that come with Dovetail\n\n"
+    for module in modules or ("dovetail.builtin",):
+        plugins.register(importlib.import_module(module), distribution="dovetail", entry_point=module)
+    text = MADE + f"# {title}\n\n"
     for kind in KINDS:
         offered = plugins.components(kind)
         if not offered:
@@ -198,6 +204,7 @@ def parts_page() -> str:
             text += f"### {kind}: `{one.name}`\n\n{one.component.summary}\n\n"
             if kind in {"command", "profile"}:
                 continue
+            said = meanings(one.component.load())
             rows = [
                 [
                     f"`{parameter.name}`",
@@ -210,12 +217,13 @@ def parts_page() -> str:
                     else "not set"
                     if parameter.default is None
                     else f"`{_toml(parameter.default)}`",
+                    said.get(parameter.name, ""),
                 ]
                 for parameter in read_signature(one).parameters.values()
                 if parameter.settable
             ]
             if rows:
-                text += _table(["key", "type", "default"], rows) + "\n"
+                text += _table(["key", "type", "default", "meaning"], rows) + "\n"
     return text
 
 
@@ -298,6 +306,10 @@ PAGES = {
     "hooks.md": hooks_page,
     "kinds.md": kinds_page,
     "parts.md": parts_page,
+    "parts-signals.md": partial(
+        parts_page, "Parts of dovetail-signals", "dovetail_signals.plugin", "dovetail_signals.pinn.plugin"
+    ),
+    "parts-trackers.md": partial(parts_page, "Parts of dovetail-trackers", "dovetail_trackers.plugin"),
     "commands.md": commands_page,
     "testkit.md": testkit_page,
     "parity.md": parity_page,

@@ -17,7 +17,11 @@ from dovetail import __version__
 from dovetail.cli import main
 from dovetail.cli.app import COMMANDS, app
 from dovetail.cli.doctor import sqlite
+from dovetail.cli.meanings import meanings
 from dovetail.cli.text import columns
+from dovetail.kernel.kinds import KINDS
+from dovetail.kernel.plugins import Plugins
+from dovetail.kernel.signature import read_signature
 from installed import COMMAND, PLUGIN, dovetail, install
 from run_folders import write_run
 
@@ -414,13 +418,66 @@ def test_a_part_is_described(capsys):
     assert main(["plugins", "info", "focal"]) == 0
     said = capsys.readouterr().out
 
-    assert re.search(r"gamma +number +2\.0 +at least 0", said)
+    assert re.search(r"gamma +number +2\.0 +at least 0; how strongly easy samples are turned down", said)
     assert re.search(r"class_counts .* provided by the run", said)
     assert "from dovetail" in said
 
     assert main(["plugins", "info", "dovetail:focal", "--json"]) == 0
     keys = {one["name"]: one for one in json.loads(capsys.readouterr().out)["parts"][0]["keys"]}
     assert keys["gamma"]["default"] == 2.0
+
+
+def test_every_option_of_ours_is_explained():
+    """In the docstring of its part, where `plugins info` and the reference find it; torch explains its own."""
+    plugins = Plugins.discover(blocked=True)
+    silent = [
+        f"{one.kind} {one.name}: {parameter.name}"
+        for kind in KINDS
+        if kind not in {"command", "profile"}
+        for one in plugins.components(kind)
+        for parameter in read_signature(one).parameters.values()
+        if parameter.settable
+        and not one.component.target.startswith("torch.")
+        and parameter.name not in meanings(one.component.load())
+    ]
+
+    assert silent == []
+
+
+def test_meanings_are_read_from_docstrings_and_fields():
+    """Over several lines, without marks; of a class also from its constructor, and from comments above fields."""
+
+    class Pen:
+        """A pen."""
+
+        #: How wide it draws,
+        #: in millimetres.
+        width: float = 0.5
+
+        def __init__(self, colour: str, length: int = 3) -> None:
+            """Make it.
+
+            Args:
+                colour: any :class:`~paint.Colour`, or
+                    ``"none"``.
+                length (int, optional): in centimetres.
+
+            Raises:
+                ValueError: there is no such colour.
+            """
+
+    class Plain:
+        def __init__(self, *, ink: str) -> None:
+            """Make it.
+
+            Args:
+                ink: black: or blue.
+            """
+
+    assert meanings(Pen)["width"] == "How wide it draws, in millimetres"
+    assert meanings(Plain) == {"ink": "black: or blue"}
+    assert meanings(Pen.__init__) == {"colour": 'any Colour, or "none"', "length": "in centimetres"}
+    assert meanings(len) == {}
 
 
 @pytest.mark.parametrize("name", sorted({"step", "default", "local", "standard", "ci_fast", "digits", "dovetail"}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from dovetail.cli.meanings import meanings
 from dovetail.cli.text import columns
 from dovetail.config.notation import inline
 from dovetail.config.words import describe
@@ -25,7 +26,8 @@ def describe_part(registered: Registered) -> str:
         lines.append(f"  claims: {', '.join(sorted(component.traits))}")
     if registered.kind not in {"command", "profile"}:
         parameters = read_signature(registered).parameters.values()
-        rows = [_row(one) for one in parameters]
+        said = meanings(component.load())
+        rows = [_row(one, said.get(one.name, "")) for one in parameters]
         rows += [
             [name, _reserved_type(one.annotation), _value(one.default), one.help] for name, one in kind.reserved.items()
         ]
@@ -51,7 +53,9 @@ def describe_plugin(plugin: Plugin, installed: Plugins) -> str:
 def part_as_json(registered: Registered) -> dict[str, Any]:
     """Return the same as :func:`describe_part`, for programs."""
     component = registered.component
-    parameters = [] if registered.kind in {"command", "profile"} else read_signature(registered).parameters.values()
+    has_keys = registered.kind not in {"command", "profile"}
+    parameters = read_signature(registered).parameters.values() if has_keys else []
+    said = meanings(component.load()) if has_keys else {}
     return {
         "kind": registered.kind,
         "name": registered.name,
@@ -64,6 +68,7 @@ def part_as_json(registered: Registered) -> dict[str, Any]:
         "keys": [
             {
                 "name": one.name,
+                "meaning": said.get(one.name, ""),
                 "type": type_in_words(one.annotation) if one.checked else None,
                 "required": one.required,
                 "default": None if one.default is MISSING else one.default,
@@ -77,7 +82,7 @@ def part_as_json(registered: Registered) -> dict[str, Any]:
     }
 
 
-def _row(one: Parameter) -> list[str]:
+def _row(one: Parameter, meaning: str) -> list[str]:
     remarks = [_limit(limit) for limit in one.limits]
     if one.provided:
         remarks.append("provided by the run")
@@ -86,7 +91,8 @@ def _row(one: Parameter) -> list[str]:
     elif not one.checked:
         remarks.append("unchecked")
     default = "" if one.provided and one.default is MISSING else "required" if one.required else _value(one.default)
-    return [one.name, type_in_words(one.annotation) if one.checked else "any", default, ", ".join(remarks)]
+    words = "; ".join(filter(None, [", ".join(remarks), meaning]))
+    return [one.name, type_in_words(one.annotation) if one.checked else "any", default, words]
 
 
 def _value(default: Any) -> str:

@@ -15,7 +15,14 @@ def default(
     weight_decay: NonNegative = 1e-4,
     betas: tuple[Share, Share] = (0.9, 0.999),
 ) -> AdamW:
-    """Return AdamW with light decay. Options and errors as for ``adamw``."""
+    """Return AdamW with light decay. Errors as for ``adamw``.
+
+    Args:
+        params: the parameters, or groups of them.
+        lr: learning rate.
+        weight_decay: decoupled weight decay.
+        betas: decay of the running means of the gradient and of its square.
+    """
     return adamw(params, lr=lr, weight_decay=weight_decay, betas=betas)
 
 
@@ -26,7 +33,14 @@ def fast_convergence(
     weight_decay: NonNegative = 1e-4,
     betas: tuple[Share, Share] = (0.9, 0.999),
 ) -> AdamW:
-    """Return AdamW with a three times higher learning rate. Options and errors as for ``adamw``."""
+    """Return AdamW with a three times higher learning rate. Errors as for ``adamw``.
+
+    Args:
+        params: the parameters, or groups of them.
+        lr: learning rate.
+        weight_decay: decoupled weight decay.
+        betas: decay of the running means of the gradient and of its square.
+    """
     return adamw(params, lr=lr, weight_decay=weight_decay, betas=betas)
 
 
@@ -37,7 +51,14 @@ def strong_regularization(
     weight_decay: NonNegative = 1e-3,
     betas: tuple[Share, Share] = (0.9, 0.999),
 ) -> AdamW:
-    """Return AdamW with ten times the decay of ``default``. Options and errors as for ``adamw``."""
+    """Return AdamW with ten times the decay of ``default``. Errors as for ``adamw``.
+
+    Args:
+        params: the parameters, or groups of them.
+        lr: learning rate.
+        weight_decay: decoupled weight decay.
+        betas: decay of the running means of the gradient and of its square.
+    """
     return adamw(params, lr=lr, weight_decay=weight_decay, betas=betas)
 
 
@@ -49,5 +70,13 @@ def sgd_baseline(
     weight_decay: NonNegative = 1e-4,
     nesterov: bool = True,
 ) -> SGD:
-    """Return SGD with Nesterov's momentum, slow and hard to beat. Options and errors as for ``sgd``."""
+    """Return SGD with Nesterov's momentum, slow and hard to beat. Errors as for ``sgd``.
+
+    Args:
+        params: the parameters, or groups of them.
+        lr: learning rate.
+        momentum: share of the last step that is kept.
+        weight_decay: weight decay, added to the gradient.
+        nesterov: look ahead by the momentum.
+    """
     return sgd(params, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
