@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import attrs
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -17,9 +18,11 @@ from dovetail.losses.language_modeling import LanguageModelingLoss
 from dovetail.metrics.accuracy import Accuracy
 from dovetail.monitor.gradients import GradientMonitor
 from dovetail.train.accumulator import GradientAccumulator
+from dovetail.train.device import DeviceError
 from dovetail.train.engine import EpochResult, TrainingLoop, ValidationLoop
 from dovetail.train.errors import NonFiniteLossError, TrainingError
 from dovetail.train.seed_manager import SeedManager
+from dovetail.train.seeds import set_random_seed
 
 
 def network(dtype: torch.dtype = torch.float32) -> nn.Sequential:
@@ -342,3 +345,27 @@ def test_seeds_repeat_order_and_draws_of_workers(workers):
     seeds.set()
     first = torch.rand(2)
     assert torch.equal(first, (SeedManager(7), torch.rand(2))[1])
+
+
+@pytest.mark.parametrize(
+    "device, message", [("gpu", "'gpu' is no device; there is 'auto', 'cpu'"), ("cuda:99", "'cuda:99' is not there")]
+)
+def test_a_device_that_is_not_there_is_named(device, message):
+    """As a run names it, and before anything is moved."""
+    model = nn.Linear(4, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    with pytest.raises(DeviceError, match=message):
+        TrainingLoop(GradientAccumulator(), None, nn.CrossEntropyLoss()).run_epoch(
+            1, model, [], optimizer, device=device
+        )
+    with pytest.raises(DeviceError, match=message):
+        ValidationLoop(nn.CrossEntropyLoss()).run_epoch(1, model, [], device=device)
+
+
+@pytest.mark.parametrize("seed", ["42", 1.5, None])
+def test_a_seed_is_an_integer(seed):
+    """Anything else is refused by what it is; NumPy's integers are integers."""
+    with pytest.raises(TypeError, match="seed must be an integer, got"):
+        set_random_seed(seed)
+    set_random_seed(np.int64(3))

@@ -83,6 +83,8 @@ def test_what_cannot_be_checked():
         check_gradient_health(model_with([1.0]), threshold_max=1, threshold_min=2)
     with pytest.raises(ValueError, match="norm_threshold_warning <= norm_threshold_critical does not hold"):
         GradientMonitor(norm_threshold_warning=20.0)
+    with pytest.raises(ValueError, match="check_interval must be at least 1, got 0"):
+        GradientMonitor(check_interval=0)
 
 
 @pytest.mark.usefixtures("native")

@@ -127,6 +127,7 @@ def test_focal_of_nothing_is_zero() -> None:
     "options, message",
     [
         ({"gamma": -1.0}, "gamma: must be at least 0, got -1"),
+        ({"reduction": "avg"}, "reduction: 'avg' is not one of mean, none, sum"),
         ({"alpha": -0.5}, "alpha: must be one finite number ≥ 0 per class"),
         ({"alpha": [1.0, -1.0]}, "alpha: must be one finite number ≥ 0 per class"),
         ({"alpha": "balanced"}, "alpha: 'balanced' needs the samples per class"),
@@ -248,6 +249,7 @@ def test_class_weights_average_to_one(labels: list[int]) -> None:
         ([0, -1], None, "-1 is not a class"),
         ([0, 3], 3, r"3 is not a class \(0 to 2\)"),
         ([0.5], None, "must be integers, got torch.float32"),
+        (["a", "b"], None, r"must be integers; numpy\.unique\(labels, return_inverse=True\)\[1\] makes them of names"),
     ],
 )
 def test_class_weights_name_a_bad_label(labels: list[float], num_classes: int | None, message: str) -> None:

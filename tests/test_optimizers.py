@@ -273,6 +273,7 @@ def test_signatures_are_the_documented_ones() -> None:
     [
         ({"optimizer_type": "adamm"}, "unknown optimizer 'adamm'; did you mean 'adam"),
         ({"optimizer_type": "lion?"}, "unknown optimizer 'lion\\?'; there are adamw, adam, sgd, rmsprop"),
+        ({"optimizer_type": "AdamW"}, "unknown optimizer 'AdamW'; did you mean 'adamw'"),
         ({"momentum": 0.5}, "adamw has no option 'momentum'; it has lr, betas"),
         ({"model_params": None}, "model_params: there is nothing to optimise"),
     ],
@@ -281,3 +282,11 @@ def test_what_cannot_be_created_is_named(arguments: dict[str, Any], message: str
     """An unknown name or option is refused with the nearest."""
     with pytest.raises(ValueError, match=message):
         create_optimizer(**{"model_params": model().parameters(), **arguments})
+
+
+def test_a_model_in_place_of_its_parameters_is_told_so() -> None:
+    """As the documents' older function took one, in the first place."""
+    with pytest.raises(TypeError, match=r"pass the model's parameters, model\.parameters\(\), not the model \(Seq"):
+        create_optimizer("adamw", model())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="expected a name such as 'adamw', got Sequential; what to optimise is model_p"):
+        create_optimizer(model(), "adam")  # type: ignore[arg-type]

@@ -414,6 +414,14 @@ def test_negative_epochs_are_refused_by_the_type() -> None:
         (lambda: create.PolynomialLRScheduler(optimizer(), 0), "total_epochs: must be at least 1 epoch, got 0"),
         (lambda: create.get_scheduler("cosin", optimizer()), "unknown scheduler 'cosin'; did you mean 'cosine'?"),
         (lambda: transformer.get_scheduler(optimizer(), "x"), "unknown scheduler 'x'; there are warmup_cosine, warm"),
+        (
+            lambda: create.create_scheduler(optimizer(), "cosine", T_max=5),
+            "cosine has no option 'T_max'; it has num_epochs, eta_min",
+        ),
+        (
+            lambda: transformer.get_scheduler(optimizer(), "noam", warmup_step=5),
+            "noam has no option 'warmup_step'; did you mean 'warmup_steps'",
+        ),
         (lambda: plateau(optimizer(), factor=1.0), "factor: must be at least 0 and below 1, got 1"),
     ],
 )

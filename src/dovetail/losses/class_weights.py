@@ -35,7 +35,11 @@ def compute_class_weights(
     Raises:
         ValueError: there are no labels, or one is negative or not below ``num_classes``.
     """
-    flat = torch.as_tensor(labels).flatten()
+    try:
+        flat = torch.as_tensor(labels).flatten()
+    except (TypeError, ValueError):
+        msg = "labels: must be integers; numpy.unique(labels, return_inverse=True)[1] makes them of names"
+        raise ValueError(msg) from None
     if not flat.numel():
         msg = "labels: there are none to count"
         raise ValueError(msg)

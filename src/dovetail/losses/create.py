@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable
 from typing import Any, Final
 
 from torch import nn
 
+from dovetail.config.diagnostics import suggest
 from dovetail.losses.cross_entropy import cross_entropy
 from dovetail.losses.focal import FocalLoss
 from dovetail.losses.label_smoothing import LabelSmoothingCrossEntropy
@@ -33,9 +33,8 @@ def create_criterion(name: str, **kwargs: Any) -> nn.Module:
         ValueError: there is no loss of that name (the nearest is suggested), it has no such option, or it refuses one.
     """
     if name not in _FACTORIES:
-        near = difflib.get_close_matches(name, _FACTORIES, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(_FACTORIES)}"
-        msg = f"name: unknown loss '{name}'; {hint}"
+        hint = suggest(name, _FACTORIES) or f"; there are {', '.join(_FACTORIES)}"
+        msg = f"name: unknown loss '{name}'{hint}"
         raise ValueError(msg)
     factory = _FACTORIES[name]
     options = inspect.signature(factory).parameters

@@ -46,6 +46,9 @@ class FocalLoss(nn.Module):
         class_counts: Annotated[list[int] | None, Provided] = None,
     ) -> None:
         super().__init__()
+        if reduction not in {"mean", "none", "sum"}:
+            msg = f"reduction: {reduction!r} is not one of mean, none, sum"
+            raise ValueError(msg)
         if gamma < 0:
             msg = f"gamma: must be at least 0, got {gamma:g}"
             raise ValueError(msg)

@@ -97,7 +97,7 @@ class GradientMonitor:
         history: so many of the last updates are kept for :meth:`get_statistics`.
 
     Raises:
-        ValueError: the thresholds are not in order.
+        ValueError: the thresholds are not in order, or a number is below 1.
         ExplodingGradientError: while training: gradients explode, and ``on_critical = "fail"``.
     """
 
@@ -115,6 +115,13 @@ class GradientMonitor:
         cooldown: Annotated[int, AtLeast(0)] = 1000,
         history: Annotated[int, AtLeast(1)] = 10_000,
     ) -> None:
+        for name, number in {
+            "check_interval": check_interval,
+            "log_interval": log_interval,
+            "history": history,
+        }.items():
+            if number < 1:
+                raise ValueError(f"{name} must be at least 1, got {number}")
         if not norm_threshold_vanishing < norm_threshold_warning <= norm_threshold_critical:
             message = (
                 "norm_threshold_vanishing < norm_threshold_warning <= norm_threshold_critical does not hold: "

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable
 from typing import Any, Final
 
 from torch.optim import SGD, AdamW, Optimizer, RMSprop
 
+from dovetail.config.diagnostics import suggest
 from dovetail.optimizers import presets
 from dovetail.optimizers.factories import adam, adamw, rmsprop, sgd
 from dovetail.optimizers.fused import Params
@@ -40,11 +40,14 @@ def create_optimizer(
     Raises:
         ValueError: there is no optimizer of that name (the nearest is suggested), it has no such option, or
             there are no parameters.
+        TypeError: ``optimizer_type`` is no name.
     """
+    if not isinstance(optimizer_type, str):
+        msg = f"optimizer_type: expected a name such as 'adamw', got {type(optimizer_type).__name__}"
+        raise TypeError(f"{msg}; what to optimise is model_params")
     if optimizer_type not in _FACTORIES:
-        near = difflib.get_close_matches(optimizer_type, _FACTORIES, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(_FACTORIES)}"
-        msg = f"optimizer_type: unknown optimizer '{optimizer_type}'; {hint}"
+        hint = suggest(optimizer_type, _FACTORIES) or f"; there are {', '.join(_FACTORIES)}"
+        msg = f"optimizer_type: unknown optimizer '{optimizer_type}'{hint}"
         raise ValueError(msg)
     if model_params is None:
         msg = "model_params: there is nothing to optimise; pass model.parameters()"

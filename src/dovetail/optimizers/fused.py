@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from torch import Tensor
+from torch import Tensor, nn
 
 #: What an optimizer takes: tensors, ``(name, tensor)`` pairs, or groups of them.
 Params = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]
@@ -18,7 +18,11 @@ def read_params(params: Params) -> list[Any]:
 
     Raises:
         ValueError: there are none, so that there would be nothing to optimise.
+        TypeError: they are a model.
     """
+    if isinstance(params, nn.Module):
+        msg = f"params: pass the model's parameters, model.parameters(), not the model ({type(params).__name__})"
+        raise TypeError(msg)
     listed: list[Any] = list(params)
     for place, one in enumerate(listed):
         if isinstance(one, dict):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from dovetail.config.diagnostics import suggest
 from dovetail.schedulers.closed_form import ClosedFormLR, require_below
 from dovetail.schedulers.cosine import cosine
 from dovetail.schedulers.exponential import exponential
@@ -102,9 +103,9 @@ def get_scheduler(scheduler_type: str, optimizer: Optimizer, **kwargs: Any) -> L
         kwargs: what that scheduler takes.
 
     Raises:
-        ValueError: there is no scheduler of that name; the nearest is suggested.
+        ValueError: there is no scheduler of that name, or it has no such option; the nearest is suggested.
     """
-    return by_name(_FACTORIES, scheduler_type)(optimizer, **kwargs)
+    return by_name(_FACTORIES, scheduler_type, optimizer, kwargs)
 
 
 def create_scheduler(optimizer: Optimizer, scheduler_type: str = "step", **kwargs: Any) -> LRScheduler:
@@ -112,15 +113,22 @@ def create_scheduler(optimizer: Optimizer, scheduler_type: str = "step", **kwarg
     return get_scheduler(scheduler_type, optimizer, **kwargs)
 
 
-def by_name(factories: dict[str, Callable[..., LRScheduler]], name: str) -> Callable[..., LRScheduler]:
-    """Return the factory of that name.
+def by_name(
+    factories: dict[str, Callable[..., LRScheduler]], name: str, optimizer: Optimizer, options: Mapping[str, Any]
+) -> LRScheduler:
+    """Return what the factory of that name makes.
 
     Raises:
-        ValueError: there is none; the nearest is suggested.
+        ValueError: there is none, or it has no such option; the nearest is suggested.
     """
     if name not in factories:
-        near = difflib.get_close_matches(name, factories, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(factories)}"
-        msg = f"scheduler_type: unknown scheduler '{name}'; {hint}"
+        hint = suggest(name, factories) or f"; there are {', '.join(factories)}"
+        msg = f"scheduler_type: unknown scheduler '{name}'{hint}"
         raise ValueError(msg)
-    return factories[name]
+    factory = factories[name]
+    takes = list(inspect.signature(factory).parameters)[1:]
+    unknown = next((one for one in options if one not in takes), None)
+    if unknown is not None:
+        msg = f"{name} has no option '{unknown}'{suggest(unknown, takes)}; it has {', '.join(takes)}"
+        raise ValueError(msg)
+    return factory(optimizer, **options)

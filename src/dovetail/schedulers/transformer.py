@@ -76,6 +76,6 @@ def get_scheduler(optimizer: Optimizer, scheduler_type: str, **kwargs: Any) -> L
         kwargs: what that schedule takes.
 
     Raises:
-        ValueError: there is no schedule of that name; the nearest is suggested.
+        ValueError: there is no schedule of that name, or it has no such option; the nearest is suggested.
     """
-    return by_name(_FACTORIES, scheduler_type)(optimizer, **kwargs)
+    return by_name(_FACTORIES, scheduler_type, optimizer, kwargs)

@@ -17,6 +17,7 @@ from dovetail.losses.adapt import as_loss
 from dovetail.losses.strategy import StrategyInRun
 from dovetail.models.output import ModelOutput
 from dovetail.train.accumulator import GradientAccumulator
+from dovetail.train.device import resolve_device
 from dovetail.train.errors import NonFiniteLossError, TrainingError
 from dovetail.train.evaluate import evaluating
 from dovetail.train.forward import Forward
@@ -160,8 +161,9 @@ class TrainingLoop(_Epoch):
         Raises:
             NonFiniteLossError: a loss is NaN or infinite.
             TrainingError: there is no batch, or the monitor says that gradients explode.
+            DeviceError: the device is not there.
         """
-        where, began = torch.device(device), time.monotonic()
+        where, began = resolve_device(str(device)), time.monotonic()
         tape = self._begin(model, where)
         if self._scaler is None:
             self._scaler = make_scaler(self._precision, where)
@@ -277,8 +279,9 @@ class ValidationLoop(_Epoch):
 
         Raises:
             TrainingError: there is no batch.
+            DeviceError: the device is not there.
         """
-        where, began = torch.device(device), time.monotonic()
+        where, began = resolve_device(str(device)), time.monotonic()
         tape, number = self._begin(model, where), 0
         with torch.no_grad(), evaluating(model, self._loss):
             for raw in val_loader:

@@ -7,6 +7,7 @@ model's initial weights, dropout, and whatever third-party code draws.
 from __future__ import annotations
 
 import contextlib
+import operator
 import os
 import random
 from collections.abc import Iterator, Mapping
@@ -31,7 +32,12 @@ def set_random_seed(seed: int, deterministic: bool = False) -> None:  # noqa: FB
 
     Raises:
         ValueError: the seed is out of range.
+        TypeError: it is no integer.
     """
+    try:
+        seed = operator.index(seed)
+    except TypeError:
+        raise TypeError(f"seed must be an integer, got {seed!r}") from None
     if not 0 <= seed < SEED_LIMIT:
         raise ValueError(f"seed must be between 0 and 2**64 - 1, got {seed}")
     random.seed(seed)
