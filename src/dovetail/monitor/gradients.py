@@ -115,11 +115,8 @@ class GradientMonitor:
         cooldown: Annotated[int, AtLeast(0)] = 1000,
         history: Annotated[int, AtLeast(1)] = 10_000,
     ) -> None:
-        for name, number in {
-            "check_interval": check_interval,
-            "log_interval": log_interval,
-            "history": history,
-        }.items():
+        least_one = {"check_interval": check_interval, "log_interval": log_interval, "history": history}
+        for name, number in least_one.items():
             if number < 1:
                 raise ValueError(f"{name} must be at least 1, got {number}")
         if not norm_threshold_vanishing < norm_threshold_warning <= norm_threshold_critical:

@@ -42,8 +42,9 @@ def create_optimizer(
             there are no parameters.
         TypeError: ``optimizer_type`` is no name.
     """
-    if not isinstance(optimizer_type, str):
-        msg = f"optimizer_type: expected a name such as 'adamw', got {type(optimizer_type).__name__}"
+    given: Any = optimizer_type
+    if not isinstance(given, str):
+        msg = f"optimizer_type: expected a name such as 'adamw', got {type(given).__name__}"
         raise TypeError(f"{msg}; what to optimise is model_params")
     if optimizer_type not in _FACTORIES:
         hint = suggest(optimizer_type, _FACTORIES) or f"; there are {', '.join(_FACTORIES)}"
