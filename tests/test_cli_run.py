@@ -188,6 +188,13 @@ def test_a_dry_run_says_in_a_line_why_a_run_would_fail(small, capsys, overrides,
     assert not Path("runs").exists()
 
 
+def test_the_log_of_runs_tells_the_profile(small):
+    """Beside what was changed on the command line: a person reads there how runs differ."""
+    assert main(["run", "small.toml", "--profile", "ci_fast", "--quiet", "optimizer.lr=0.01"]) == 0
+
+    assert "--profile ci_fast optimizer.lr=0.01" in Path("runs/runs.md").read_text(encoding="utf-8").splitlines()[-1]
+
+
 def test_a_part_that_cannot_begin_fails_the_run_in_a_line(small, capsys):
     """With what it says; the console has not begun by then."""
     drift = ["callbacks.drift.type=drift_monitor", "callbacks.drift.reference=nothing.json"]

@@ -520,7 +520,7 @@ def dovetail_profiles() -> Iterator[Component]:
     yield Component(
         "baseline",
         "dovetail.config.profiles:baseline",
-        summary="Ten epochs with warm-up and clipping: what later runs are held against.",
+        summary="Ten epochs: what later runs are held against.",
     )
     yield Component(
         "production",

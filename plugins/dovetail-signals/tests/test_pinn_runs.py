@@ -55,6 +55,24 @@ def folder_of(output) -> Path:
     return found
 
 
+@pytest.mark.parametrize(
+    "section, table, message",
+    [
+        ("loss", {"problem": "wave"}, "loss.problem is another one than data.problem"),
+        ("model", {"problem": "wave"}, "model.problem is another one than data.problem"),
+        ("loss", {"coefficients": {"diffusivity": 0.2}}, "loss.coefficients give {'diffusivity': 0.2}, data.coeff"),
+        ("data", {"coefficients": {"diffusivity": 0.2}}, "data.coefficients {'diffusivity': 0.2}: write the same"),
+        ("loss", {"coefficients": {"diffusivity": 0.1}}, ""),
+    ],
+)
+def test_data_model_and_loss_are_about_one_problem(tmp_path, section, table, message):
+    """Points of one equation and the residual of another would train without a word; a default may be said."""
+    outcome = run(config(tmp_path, {section: table, "training": {"max_epochs": 1}}))
+
+    assert (outcome.status == "failed") == bool(message)
+    assert message in outcome.reason
+
+
 class Watch:
     """Keeps the interior points of every epoch."""
 

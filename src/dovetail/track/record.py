@@ -261,6 +261,7 @@ def append_line(output: Path, record: Mapping[str, Any]) -> None:
     One write to a file opened for appending, so that runs which end at the same moment do not mix their lines.
     """
     best, test = record["best"] or {}, record["test"]
+    profile = [f"--profile {record['profile']}"] if record["profile"] else []
     tested = "test_accuracy" if "test_accuracy" in test else "test_loss"
     cells = [
         record["started"],
@@ -271,7 +272,7 @@ def append_line(output: Path, record: Mapping[str, Any]) -> None:
         f"{tested.removeprefix('test_')} {test[tested]:.6g}" if tested in test else "",
         f"{record['duration_s']:.1f}",
         record["config_hash"][:12],
-        " ".join(record["overrides"]),
+        " ".join([*profile, *record["overrides"]]),
     ]
     line = "| " + " | ".join(" ".join(str(cell).split()).replace("|", "\\|") for cell in cells) + " |\n"
     path = output / _LOG_OF_RUNS

@@ -8,11 +8,11 @@ from typing import Annotated, Any, Final
 import torch
 from torch import Tensor, nn
 
-from dovetail import AtLeast, Batch, LossResult, ModelOutput
+from dovetail import AtLeast, Batch, LossResult, ModelOutput, Run
 from dovetail_signals.pinn.causality import Causality, CausalWeights
 from dovetail_signals.pinn.field import Field
 from dovetail_signals.pinn.points import Where
-from dovetail_signals.pinn.problems import Problem, find_problem
+from dovetail_signals.pinn.problems import Problem, find_problem, require_same
 
 Weight = Annotated[float, AtLeast(0)]
 
@@ -65,6 +65,14 @@ class PDELoss(nn.Module):
             "data": data_weight,
         }
         self.causal = None if causality is None else CausalWeights(causality, self.problem)
+
+    def dovetail_run_start(self, run: Run) -> None:
+        """Look whether the data are of this problem.
+
+        Raises:
+            ValueError: they are of another, or of other coefficients.
+        """
+        require_same("loss", self.problem, run, coefficients=True)
 
     def forward(self, outputs: ModelOutput, batch: Batch) -> LossResult:
         """Return the sum and its parts, a mean over points.

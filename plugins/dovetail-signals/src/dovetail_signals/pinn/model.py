@@ -10,9 +10,9 @@ from typing import Annotated, Final, Literal
 import torch
 from torch import Tensor, nn
 
-from dovetail import AtLeast, MoreThan
+from dovetail import AtLeast, MoreThan, Run
 from dovetail_signals.pinn.constraints import HardConstraints
-from dovetail_signals.pinn.problems import Problem, find_problem
+from dovetail_signals.pinn.problems import Problem, find_problem, require_same
 
 Size = Annotated[int, AtLeast(1)]
 _ACTIVATIONS: Final[Mapping[str, Callable[[Tensor], Tensor]]] = {
@@ -69,7 +69,7 @@ class PINN(nn.Module):
         dtype: Literal["float32", "float64"] = "float32",
     ) -> None:
         super().__init__()
-        found = None if problem is None else find_problem(problem)
+        self._problem = found = None if problem is None else find_problem(problem)
         size = math.prod(input_shape)
         if found is not None and size != len(found.coordinates):
             raise ValueError(f"problem '{problem}' has {len(found.coordinates)} coordinates, the data have {size}")
@@ -88,6 +88,15 @@ class PINN(nn.Module):
             [] if adaptive == "none" else [nn.Parameter(torch.full(shape, 1 / slope)) for shape in shapes]
         )
         self.to(getattr(torch, dtype))
+
+    def dovetail_run_start(self, run: Run) -> None:
+        """Look whether the data are of the problem that this is for.
+
+        Raises:
+            ValueError: they are of another.
+        """
+        if self._problem is not None:
+            require_same("model", self._problem, run, coefficients=False)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the unknowns, ``[points, unknowns]``, at ``[points, coordinates]``."""

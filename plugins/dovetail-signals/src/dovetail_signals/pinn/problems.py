@@ -6,7 +6,7 @@ import importlib
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import torch
 from attrs import evolve, field, frozen
@@ -14,6 +14,9 @@ from torch import Tensor
 
 from dovetail_signals.pinn import equations, exact, spectral
 from dovetail_signals.pinn.field import Field
+
+if TYPE_CHECKING:
+    from dovetail import Run
 
 #: ``[points, coordinates]`` to ``[points, unknowns]``.
 Known = Callable[[Tensor], Tensor]
@@ -188,6 +191,29 @@ def find_problem(name: str, coefficients: Mapping[str, float] | None = None) -> 
     if found is None:
         raise ValueError(f"problem: '{name}' is none of {', '.join(PROBLEMS)}, nor \"module:attribute\" of your own")
     return found.with_coefficients(coefficients or {})
+
+
+def require_same(part: str, own: Problem, run: Run, *, coefficients: bool) -> None:
+    """Refuse a part that is about another problem than the run's data, which may not say.
+
+    Args:
+        part: ``"loss"`` or ``"model"``, for the message.
+        own: what the part is about.
+        run: its data have a ``problem``.
+        coefficients: whether those of the equation must be the same too.
+
+    Raises:
+        ValueError: the problems differ.
+    """
+    data: Any = getattr(run.parts.loaders.train.dataset, "problem", None)
+    if not isinstance(data, Problem):
+        return
+    if evolve(data, coefficients={}) != evolve(own, coefficients={}):
+        raise ValueError(f"{part}.problem is another one than data.problem: name the same in both")
+    if coefficients and data.options() != own.options():
+        raise ValueError(
+            f"{part}.coefficients give {own.options()}, data.coefficients {data.options()}: write the same in both"
+        )
 
 
 def _own(name: str) -> Problem:
