@@ -261,7 +261,7 @@ def append_line(output: Path, record: Mapping[str, Any]) -> None:
     One write to a file opened for appending, so that runs which end at the same moment do not mix their lines.
     """
     best, test = record["best"] or {}, record["test"]
-    profile = [f"--profile {record['profile']}"] if record["profile"] else []
+    profile = [f"--profile {record['profile'].split()[0]}"] if record["profile"] else []
     tested = "test_accuracy" if "test_accuracy" in test else "test_loss"
     cells = [
         record["started"],
