@@ -18,6 +18,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -167,14 +168,15 @@ def stall_section(folder: Path, state: dict[str, Any]) -> str:
     """Measure how long training waits for a save in the background."""
     tensors = flat(state)
     buffers = [torch.empty_like(one).zero_() for one in tensors.values()]
-    saver = Saver(CheckpointManager(folder / "background", keep_best=0, keep_last=1), background=True)
+    manager = CheckpointManager(folder / "background", keep_best=0, keep_last=1)
+    saver = Saver(manager, background=True)
     step = 0
 
     def ours() -> float:
         nonlocal step
         saver.wait()
         step += 1
-        return seconds(lambda: saver.save(step, 1, {}, state))
+        return seconds(lambda: saver.save(state, partial(manager.save, step, 1, {})))
 
     pending: list[Any] = []
 

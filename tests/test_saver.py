@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from functools import partial
 
 import pytest
 import torch
@@ -35,12 +36,14 @@ def training_state():
 def test_the_bytes_are_those_of_a_save_at_once(tmp_path):
     """File by file; only the time in the manifest may differ."""
     state = training_state()
-    with Saver(CheckpointManager(tmp_path / "at once")) as saver:
-        saver.save(7, 1, {"val_loss": 0.5}, state)
+    manager = CheckpointManager(tmp_path / "at once")
+    with Saver(manager) as saver:
+        saver.save(state, partial(manager.save, 7, 1, {"val_loss": 0.5}))
         (at_once,) = saver.saved()
-    with Saver(CheckpointManager(tmp_path / "later"), background=True) as saver:
+    manager = CheckpointManager(tmp_path / "later")
+    with Saver(manager, background=True) as saver:
         for step in (6, 7):  # the second uses the first one's memory
-            saver.save(step, 1, {"val_loss": 0.5}, state)
+            saver.save(state, partial(manager.save, step, 1, {"val_loss": 0.5}))
     (_, later) = saver.saved()
 
     for name in FILES:
@@ -53,20 +56,19 @@ def test_the_bytes_are_those_of_a_save_at_once(tmp_path):
 
 
 def test_a_checkpoint_is_of_one_step(tmp_path):
-    """Whatever changes while it is written: tensors in place, numbers, metrics."""
+    """Whatever changes while it is written: tensors in place, numbers."""
     weights = [torch.zeros(1_000_003) for _ in range(3)]
     state = {"model": {f"w{number}": one for number, one in enumerate(weights)}, "steps": [0], "rows": {}}
-    metrics = {"val_loss": 1.0}
-    with Saver(CheckpointManager(tmp_path, keep_last=99), background=True) as saver:
+    manager = CheckpointManager(tmp_path, keep_last=99)
+    with Saver(manager, background=True) as saver:
         for step in range(1, 6):
             for one in weights:
                 one.fill_(step)
             state["steps"][0] = step
-            metrics["val_loss"] = float(step)
-            saver.save(step, 1, metrics, state)
+            saver.save(state, partial(manager.save, step, 1, {"val_loss": float(step)}))
             for one in weights:
                 one.fill_(-1)
-            state["steps"][0] = metrics["val_loss"] = -1
+            state["steps"][0] = -1
 
     for saved in saver.saved():
         step, found = saved.checkpoint.step, read_checkpoint(saved.checkpoint.path)
@@ -80,7 +82,8 @@ def test_who_looks_while_a_checkpoint_is_written_finds_it(tmp_path):
     manager = CheckpointManager(tmp_path)
     with Saver(manager, background=True) as saver:
         for step in range(1, 6):
-            saver.save(step, 1, {"val_loss": 1 / step}, {"model": {"w": torch.ones(500_000)}})
+            state = {"model": {"w": torch.ones(500_000)}}
+            saver.save(state, partial(manager.save, step, 1, {"val_loss": 1 / step}))
 
             assert manager.latest().step == manager.best().step == step
 
@@ -106,15 +109,15 @@ def test_an_error_is_told_once_and_by_the_next_call(tmp_path):
     saver = Saver(manager, background=True)
     manager.directory.rmdir()
     manager.directory.write_text("in the way")
-    saver.save(1, 1, {}, {"model": {}})
+    saver.save({"model": {}}, partial(manager.save, 1, 1, {}))
     with pytest.raises(StorageError, match="checkpoints: cannot list this"):
         saver.wait()
-    saver.save(2, 1, {}, {"model": {}})
+    saver.save({"model": {}}, partial(manager.save, 2, 1, {}))
     with pytest.raises(StorageError, match="checkpoints: cannot list this"):
-        saver.save(3, 1, {}, {"model": {}})
+        saver.save({"model": {}}, partial(manager.save, 3, 1, {}))
     manager.directory.unlink()
     manager.directory.mkdir()
-    saver.save(4, 1, {}, {"model": {}})
+    saver.save({"model": {}}, partial(manager.save, 4, 1, {}))
     saver.wait()
 
     assert [saved.checkpoint.step for saved in saver.saved()] == [4]
@@ -123,18 +126,17 @@ def test_an_error_is_told_once_and_by_the_next_call(tmp_path):
 
 def test_the_end_waits_and_tells_of_an_error(tmp_path):
     """Unless another error is under way, which stays the one that is seen."""
+    manager = CheckpointManager(tmp_path / "checkpoints")
+    manager.directory.rmdir()
+    manager.directory.write_text("in the way")
 
-    def failing():
-        manager = CheckpointManager(tmp_path / "checkpoints")
-        manager.directory.rmdir()
-        manager.directory.write_text("in the way")
-        return Saver(manager, background=True)
-
-    with pytest.raises(StorageError, match="checkpoints: cannot list this"), failing() as saver:
-        saver.save(1, 1, {}, {"model": {}})
-    (tmp_path / "checkpoints").unlink()
-    with failing() as saver:
-        saver.save(1, 1, {}, {"model": {}})
+    with (
+        pytest.raises(StorageError, match="checkpoints: cannot list this"),
+        Saver(manager, background=True) as saver,
+    ):
+        saver.save({"model": {}}, partial(manager.save, 1, 1, {}))
+    with Saver(manager, background=True) as saver:
+        saver.save({"model": {}}, partial(manager.save, 1, 1, {}))
         with pytest.raises(ZeroDivisionError), saver:
             raise ZeroDivisionError
 

@@ -19,6 +19,7 @@ from torch.distributed.fsdp import FSDPModule
 
 from dovetail.checkpoint.errors import CheckpointError
 from dovetail.checkpoint.format import encode, read_checkpoint, read_model, write_checkpoint
+from dovetail.checkpoint.saver import HostBuffers
 from dovetail.checkpoint.shares import local, write_shares
 from dovetail.checkpoint.verify import problems, verify
 from dovetail.data.sampler import AddressedSampler
@@ -149,9 +150,17 @@ def logged(folder: Path, event: str) -> list[dict[str, float]]:
 
 
 @pytest.mark.slow
-def test_they_are_started_anew_from_the_shares(tmp_path, run_file):
+@pytest.mark.parametrize(
+    "saving",
+    [
+        ["training.max_epochs=20", "checkpoint.every={steps=10}"],
+        ["training.max_epochs=6", "checkpoint.every={steps=2}", "checkpoint.background=true"],
+    ],
+    ids=["between updates", "in the background"],
+)
+def test_they_are_started_anew_from_the_shares(tmp_path, run_file, saving):
     """A run of which one process was killed ends like the one that was never disturbed, to the last bit."""
-    settings = [*FSDP, "training.max_epochs=20", "checkpoint.every={steps=10}", "model.dropout=0.1"]
+    settings = [*FSDP, "model.dropout=0.1", *saving]
     folder, whole, _ = killed_beside_whole(tmp_path, run_file, *settings)
 
     assert_close(last_weights(whole), last_weights(folder), rtol=0, atol=0)
@@ -279,6 +288,21 @@ def test_shares_come_back_whole_and_as_shares(tmp_path, mesh):
     assert back["step"] == shared["step"] == 7
 
 
+def test_shares_are_copied_in_memory_that_is_used_again(tmp_path, mesh):
+    """What is saved later is of the step of the copy, whatever is trained meanwhile."""
+    weights = distributed.tensor.distribute_tensor(torch.randn(6, 5), mesh, [distributed.tensor.Shard(1)])
+    before, buffers = weights.full_tensor().clone(), HostBuffers()
+
+    copied = buffers.copy(encode({"model": {"weight": weights, "bias": weights[0]}}))
+    weights.mul_(2)
+    write_checkpoint(tmp_path / "one", copied, share_writer=lambda folder, shared: write_shares(folder, shared, 0))
+    again = buffers.copy(encode({"model": {"weight": weights}}))
+
+    assert_close(read_model(tmp_path / "one"), {"weight": before, "bias": before[0]}, rtol=0, atol=0)
+    assert local(again.shared["model"]["weight"]).data_ptr() == local(copied.shared["model"]["weight"]).data_ptr()
+    assert torch.equal(again.shared["model"]["weight"].full_tensor(), 2 * before)
+
+
 def test_any_damage_to_shares_is_found(tmp_path, mesh):
     """A byte changed anywhere in a file of shares is found, the tensor named, and nothing is read."""
     weights = distributed.tensor.distribute_tensor(torch.randn(6, 5), mesh)
@@ -356,7 +380,8 @@ def test_the_command_line_knows_shares(tmp_path, run_file):
 
 
 @pytest.mark.slow
-def test_a_full_disk_costs_the_new_checkpoint_alone(tmp_path, run_file):
+@pytest.mark.parametrize("background", ["false", "true"])
+def test_a_full_disk_costs_the_new_checkpoint_alone(tmp_path, run_file, background):
     """All processes end, the message says how much was needed, and the checkpoint before is whole."""
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -366,9 +391,8 @@ def test_a_full_disk_costs_the_new_checkpoint_alone(tmp_path, run_file):
     if mounted.returncode:
         pytest.skip("this machine lets nobody mount a small disk")
     try:
-        done = dovetail(
-            tmp_path, "run", str(run_file), *FSDP, "loader.batch_size=16", f"paths.models={disk}", check=False
-        )
+        settings = ["loader.batch_size=16", f"paths.models={disk}", f"checkpoint.background={background}"]
+        done = dovetail(tmp_path, "run", str(run_file), *FSDP, *settings, check=False)
         (folder,) = (disk / "small").iterdir()
         there = [path.name for path in folder.iterdir() if path.is_dir()]
         verify(folder / "step-00000029")

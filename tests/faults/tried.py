@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -48,8 +49,9 @@ def save(folder):
 
 def save_in_background(folder):
     """Save a second checkpoint in a thread."""
-    with Saver(manager(folder), background=True) as saver:
-        saver.save(2, 1, {"val_loss": 0.5}, state(2))
+    there = manager(folder)
+    with Saver(there, background=True) as saver:
+        saver.save(state(2), partial(there.save, 2, 1, {"val_loss": 0.5}))
 
 
 def copy(folder):

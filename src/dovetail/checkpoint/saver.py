@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Final, Self
@@ -16,10 +16,13 @@ from attrs import define, evolve, field, frozen
 from dovetail.checkpoint.format import Encoded, encode
 from dovetail.checkpoint.listing import Checkpoint
 from dovetail.checkpoint.manager import CheckpointManager
-from dovetail.checkpoint.shares import ShareWriter
+from dovetail.checkpoint.manifest import SHARE_FOLDERS
+from dovetail.checkpoint.shares import local, with_local
 
 _LOG: Final = logging.getLogger(__name__)
 _ALIGNMENT: Final = 64  # bytes: a line of the cache
+#: Writes a checkpoint; None in a process that only helps another to write it.
+Write = Callable[[Encoded], Checkpoint | None]
 
 
 @frozen
@@ -40,9 +43,15 @@ class HostBuffers:
     def copy(self, encoded: Encoded) -> Encoded:
         """Return ``encoded`` with its tensors copied into this memory; the copy made before is overwritten."""
         tensors = {file: self._copied(file, some) for file, some in encoded.tensors.items()}
-        for device in {one.device for some in encoded.tensors.values() for one in some.values() if one.is_cuda}:
+        shared = {file: self._copied_shares(SHARE_FOLDERS[file], some) for file, some in encoded.shared.items()}
+        copied = (*encoded.tensors.values(), *encoded.shared.values())
+        for device in {one.device for some in copied for one in some.values() if one.is_cuda}:
             torch.cuda.synchronize(device)
-        return evolve(encoded, tensors=tensors)
+        return evolve(encoded, tensors=tensors, shared=shared)
+
+    def _copied_shares(self, folder: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        own = self._copied(folder, {key: local(tensor) for key, tensor in tensors.items()})
+        return {key: with_local(tensor, own[key]) for key, tensor in tensors.items()}
 
     def _copied(self, file: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         places, needed = {}, 0
@@ -75,60 +84,54 @@ class Saver:
     """
 
     def __init__(self, manager: CheckpointManager, *, background: bool = False) -> None:
-        self._manager = manager
+        self._lock = manager.lock
         self._buffers = HostBuffers()
         self._pool = ThreadPoolExecutor(1, "dovetail-checkpoint") if background else None
-        self._writing: Future[Saved] | None = None
+        self._writing: Future[Saved | None] | None = None
         self._saved: list[Saved] = []
 
     @property
     def writing(self) -> bool:
-        """Whether a checkpoint is being written, or it is not yet told that it failed."""
+        """Whether a checkpoint is being written, or it is not yet told that it is written or failed."""
         return self._writing is not None
 
-    def save(
-        self,
-        step: int,
-        epoch: int,
-        metrics: Mapping[str, float],
-        state: Mapping[str, Any] | Encoded,
-        share_writer: ShareWriter | None = None,
-    ) -> None:
-        """Save a checkpoint, as :meth:`CheckpointManager.save` does; :meth:`saved` tells when it is on the disk.
+    @property
+    def done(self) -> bool:
+        """Whether :meth:`wait` need not wait."""
+        return self._writing is None or self._writing.done()
 
-        What several processes have shares of is never saved in the background.
+    def save(self, state: Mapping[str, Any], write: Write) -> None:
+        """Save a checkpoint; :meth:`saved` tells when it is on the disk.
+
+        Args:
+            state: a tree as :func:`~dovetail.checkpoint.format.encode` takes it.
+            write: writes it, as ``partial(manager.save, step, epoch, metrics)`` does; in the background, in a thread
+                of its own.
 
         Raises:
             TypeError: the state holds what cannot be kept; the message names the path to it.
             StorageError: it cannot be written; in the background, the one before could not be.
         """
         if self._pool is None:
-            self._saved.append(self._write(step, epoch, metrics, state, share_writer))
+            self._note(self._write(encode(state), write))
             return
         self.wait()
-        encoded = state if isinstance(state, Encoded) else encode(state)
-        copied, metrics = self._buffers.copy(encoded), dict(metrics)
         begun = threading.Event()
-        self._writing = self._pool.submit(self._write, step, epoch, metrics, copied, begun=begun)
+        self._writing = self._pool.submit(self._write, self._buffers.copy(encode(state)), write, begun)
         # From here on, who lists the manager's checkpoints finds this one too.
         begun.wait()
 
-    def _write(
-        self,
-        step: int,
-        epoch: int,
-        metrics: Mapping[str, float],
-        state: Mapping[str, Any] | Encoded,
-        share_writer: ShareWriter | None = None,
-        *,
-        begun: threading.Event | None = None,
-    ) -> Saved:
+    def _write(self, encoded: Encoded, write: Write, begun: threading.Event | None = None) -> Saved | None:
         began = time.monotonic()
-        with self._manager.lock:
+        with self._lock:
             if begun is not None:
                 begun.set()
-            checkpoint = self._manager.save(step, epoch, metrics, state, share_writer)
-        return Saved(checkpoint, time.monotonic() - began)
+            checkpoint = write(encoded)
+        return None if checkpoint is None else Saved(checkpoint, time.monotonic() - began)
+
+    def _note(self, saved: Saved | None) -> None:
+        if saved is not None:
+            self._saved.append(saved)
 
     def saved(self) -> list[Saved]:
         """Return what has been saved since the last call, without waiting.
@@ -150,7 +153,7 @@ class Saver:
         if self._writing is not None:
             # Forgotten first, so that a failure is told once.
             writing, self._writing = self._writing, None
-            self._saved.append(writing.result())
+            self._note(writing.result())
 
     def __enter__(self) -> Self:
         return self

@@ -38,6 +38,15 @@ def local(tensor: torch.Tensor) -> torch.Tensor:
     return own
 
 
+def with_local(tensor: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+    """Return a ``DTensor`` like ``tensor``, of which this process has ``own``, wherever that is."""
+    from torch.distributed.tensor import DTensor
+
+    made: Any = DTensor  # from_local() would bring it to the device of the processes
+    shared: torch.Tensor = made(own, tensor._spec, requires_grad=False)  # type: ignore[attr-defined]  # noqa: SLF001 (a DTensor's; it has no public name)
+    return shared
+
+
 @frozen
 class Share:
     """A tensor that is shared out, as ``state.json`` tells of it."""
@@ -91,13 +100,14 @@ def whole(share: Share) -> torch.Tensor:
     return torch.empty(share.shape, dtype=share.dtype)
 
 
-def write_shares(directory: Path, shared: Shared, rank: int) -> dict[str, list[Piece]]:
+def write_shares(directory: Path, shared: Shared, rank: int, channel: Any = None) -> dict[str, list[Piece]]:
     """Write what this process has of tensors, and return the pieces of its files; all processes call it together.
 
     Args:
         directory: the folder of the checkpoint, the same for all.
         shared: the tensors.
         rank: which process this is.
+        channel: torch's process group to settle by who writes what; that of training unless given.
 
     Raises:
         OSError, CheckpointException: what the operating system, or torch, says; torch tells it to all processes.
@@ -110,7 +120,8 @@ def write_shares(directory: Path, shared: Shared, rank: int) -> dict[str, list[P
         if not tensors:
             continue
         folder = directory / SHARE_FOLDERS[file]
-        dcp.save(dict(tensors), storage_writer=dcp.HuggingFaceStorageWriter(path=str(folder), save_distributed=True))
+        writer = dcp.HuggingFaceStorageWriter(path=str(folder), save_distributed=True)
+        dcp.save(dict(tensors), storage_writer=writer, process_group=channel)
         for path in sorted(folder.glob(f"shard-{rank + 1:05d}-*.safetensors")):
             sync_file(path)
             pieces[f"{folder.name}/{path.name}"] = _pieces(path)

@@ -8,12 +8,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
-from attrs import frozen
+from attrs import evolve, frozen
 from torch import Tensor
 
 from dovetail.train.ranks import from_environment
 
 if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
     from torch.distributed.device_mesh import DeviceMesh
 
     from dovetail.train.state import Stop
@@ -34,6 +35,12 @@ class Group:
     size: int = 1
     #: What the state of the run is shared out over; None where each process has the whole of it.
     mesh: DeviceMesh | None = None
+    #: By which they talk; None for that of training.
+    channel: ProcessGroup | None = None
+
+    def apart(self) -> Group:
+        """Return the same processes for what another thread does beside training; all call this together."""
+        return evolve(self, channel=torch.distributed.new_group(backend="gloo", timeout=_PATIENCE))
 
     @property
     def leads(self) -> bool:
@@ -43,7 +50,7 @@ class Group:
     def add_up(self, values: Tensor) -> Tensor:
         """Return the sums of ``values`` over all processes, in place."""
         if self.size > 1:
-            torch.distributed.all_reduce(values)
+            torch.distributed.all_reduce(values, group=self.channel)
         return values
 
     def share(self, value: Any) -> Any:
@@ -51,7 +58,7 @@ class Group:
         if self.size == 1:
             return value
         shared = [value]
-        torch.distributed.broadcast_object_list(shared)
+        torch.distributed.broadcast_object_list(shared, group=self.channel)
         return shared[0]
 
     def gather(self, value: Any) -> list[Any]:
@@ -59,7 +66,7 @@ class Group:
         if self.size == 1:
             return [value]
         values = [None] * self.size
-        torch.distributed.all_gather_object(values, value)
+        torch.distributed.all_gather_object(values, value, group=self.channel)
         return values
 
     def agree(self, stop: Stop | None, due: bool, broken: bool, samples: int) -> tuple[Stop | None, bool, bool, int]:  # noqa: FBT001 (two of four values that travel together)

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
-from collections.abc import Iterator, Mapping
-from functools import partial
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from dovetail.checkpoint.format import encode
-from dovetail.checkpoint.saver import Saver
 from dovetail.train import phases
 from dovetail.train.best import Best
 from dovetail.train.budget import Budget
@@ -21,11 +17,11 @@ from dovetail.train.evaluate import evaluate
 from dovetail.train.figures import learning_rates, scalars
 from dovetail.train.interrupt import stopping_on_signals
 from dovetail.train.loop import RunLoop
+from dovetail.train.run_saver import RunSaver
 from dovetail.train.saving import collect_state, restore_best
 from dovetail.train.seeds import set_rng_state
 from dovetail.train.state import Outcome
 from dovetail.train.tape import add_up
-from dovetail.train.together import ShareWriter
 
 if TYPE_CHECKING:
     from dovetail.train.context import Run
@@ -43,31 +39,23 @@ class Session:
         self._trainer, self._run, self._state, self._config = trainer, run, run.state, config
         self._loop = RunLoop(trainer, run)
         self._validating = Cadence(config.training.validate_every)
-        self._saving = Cadence(config.checkpoint.every)
-        self._saver = Saver(
-            run.checkpoints,
-            # Shares are written by all processes together, which they only do between two updates.
-            background=config.checkpoint.background and run.group.mesh is None,
-        )
-        self._shares = None if run.group.mesh is None else ShareWriter(run.group)
         self._budget, self._best = Budget(run), Best(run)
+        self._saver = RunSaver(run, self._budget, self._collect)
         self._interval = self._epoch_time = Stopwatch()
         #: Figures of the last finished epoch, and of the last validation in the epoch under way.
         self._metrics: dict[str, float] = {}
         self._validation: dict[str, float] = {}
         #: The update after which something else than a log is due.
         self._next: float = 0
-        #: After how many updates was last validated, saved and logged.
-        self._validated = self._saved = self._logged = 0
-        #: Whether the best so far is still to be saved, and whether it was tried that the state can be.
-        self._improved = self._tried = False
+        #: After how many updates was last validated and logged.
+        self._validated = self._logged = 0
         #: Whether the epoch has been trained and all been done that is due at its end.
         self._ended = True
 
     def fit(self) -> Outcome:
         """Train, test, and say how it ended."""
         run, state = self._run, self._state
-        with stopping_on_signals(run), run.journal, self._saving_to_the_end():
+        with stopping_on_signals(run), run.journal, self._saver.to_the_end():
             if run.resumed is None:
                 self._best.check(self._trainer)
             else:
@@ -77,7 +65,6 @@ class Session:
                 run.agree()
             self._save(self._validation if self._validated == state.step else {})
             self._saver.wait()
-            self._tell_saved()
             test = self._test()
         stop = run.stop
         return Outcome(
@@ -89,19 +76,6 @@ class Session:
             metrics=self._metrics,
             test_metrics=test,
         )
-
-    @contextlib.contextmanager
-    def _saving_to_the_end(self) -> Iterator[None]:
-        """Wait for what is being saved, and tell of it, also where training fails meanwhile."""
-        try:
-            with self._saver:
-                yield
-        except BaseException:
-            for saved in self._saver.saved():
-                hook = self._run.hooks.dovetail_checkpoint_saved
-                for failure in hook.call_all(run=self._run, checkpoint=saved.checkpoint):
-                    _logger.exception("%s", failure, exc_info=failure)
-            raise
 
     # --- epochs -----------------------------------------------------------------------------------------------------
 
@@ -166,12 +140,11 @@ class Session:
         """Take up a run where a checkpoint was saved, and bring the epoch that was under way to its end."""
         session = resumed["session"]
         self._ended = session["ended"]
-        self._validated, self._logged, self._saved = session["validated"], session["logged"], self._state.step
+        self._validated, self._logged, self._saver.saved = session["validated"], session["logged"], self._state.step
         self._metrics, self._validation = dict(session["metrics"]), dict(session["validation"])
         self._interval = Stopwatch(session["interval_seconds"])
         self._epoch_time = Stopwatch(session["epoch_seconds"])
         self._loop.tape.take_up(resumed["losses"], self._run.group)
-        self._tried = True
         states, rank = resumed["rng"], self._run.group.rank
         if rank < len(states):  # one that is new draws from its own seed
             set_rng_state(states[rank])
@@ -187,10 +160,10 @@ class Session:
     def _wind_up(self) -> None:
         """Tell the loop when to call next."""
         step = self._state.step
-        due = min(self._validating.next_step(step), self._saving.next_step(step))
-        self._next = due if self._tried and not self._saver.writing else step + 1
+        due = min(self._validating.next_step(step), self._saver.cadence.next_step(step))
+        self._next = due if self._saver.settled else step + 1
         self._loop.due_step = min(self._next, self._next_log())
-        self._loop.due_at = min(self._budget.due_at, self._saving.due_at)
+        self._loop.due_at = min(self._budget.due_at, self._saver.cadence.due_at)
 
     def _next_log(self) -> int:
         every = self._config.logging.every
@@ -204,16 +177,14 @@ class Session:
         if self._run.group.share(step < self._next and time.monotonic() < self._loop.due_at):
             self._loop.due_step = min(self._next, self._next_log())
             return
-        self._tell_saved()
-        if not self._tried:
-            # What cannot be saved is refused now, and not after hours of training.
-            self._tried = bool(encode(self._collect()))
+        self._saver.tell()
+        self._saver.try_once()
         if self._validating.due(step) and self._validated != step:
             self._validate()
         self._budget.check()
         if self._at_once():
             return
-        if self._improved or self._run.group.share(self._saving.due(step)):
+        if self._saver.due():
             self._save(self._validation if self._validated == step else {})
         self._wind_up()
 
@@ -237,15 +208,14 @@ class Session:
         if self._validated == state.step:
             measured |= self._validation
         if not self._best.of_validation:
-            self._improved |= self._best.note(self._metrics)
+            self._saver.improved |= self._best.note(self._metrics)
         if run.schedule is not None:
             run.schedule.after_epoch(self._metrics)
         run.log("epoch", self._metrics)
         _logger.info("epoch %d, step %d: %s", state.epoch, state.step, _in_words(self._metrics))
         run.hooks.dovetail_epoch_end(run=run, epoch=state.epoch, metrics=self._metrics)
         self._ended = True
-        due = self._saving.due(state.step) or self._saving.due_after_epoch(state.epoch)
-        if ends or self._improved or run.group.share(due):
+        if ends or self._saver.due(epoch=state.epoch):
             self._save(measured)
 
     # --- what is done now and then ------------------------------------------------------------------------------------
@@ -285,36 +255,21 @@ class Session:
         if figures is None:
             return
         self._validated, self._validation = self._state.step, scalars(figures)
-        self._saved = -1  # a checkpoint that was saved without these figures lacks them
+        self._saver.saved = None  # a checkpoint that was saved without these figures lacks them
         if self._best.of_validation:
-            self._improved |= self._best.note(self._validation)
+            self._saver.improved |= self._best.note(self._validation)
         run.log("validation", figures)
         run.hooks.dovetail_validation_end(run=run, metrics=self._validation)
 
     def _save(self, measured: Mapping[str, float]) -> None:
         """Save a checkpoint together with the figures ``measured`` of these very weights, unless that is done."""
-        run, step = self._run, self._state.step
-        if self._saved == step and not self._improved:
+        if not self._saver.needed:
             return
         self._loop.check_weights()
-        self._state.elapsed = run.elapsed()
         began = time.monotonic()
-        state = self._collect()
-        save = partial(self._saver.save, step, self._state.epoch, measured)
-        if self._shares is not None:
-            self._shares.save(state, partial(save, share_writer=self._shares))
-        elif run.group.leads:
-            save(state)
+        self._saver.save(measured)
         self._took("checkpoint", began)
-        self._saved, self._improved = step, False
-        self._saving.done()
-        self._tell_saved()
-
-    def _tell_saved(self) -> None:
-        """Tell the parts of checkpoints that are on the disk by now."""
-        for saved in self._saver.saved():
-            self._budget.took("checkpoint", saved.seconds)
-            self._run.hooks.dovetail_checkpoint_saved(run=self._run, checkpoint=saved.checkpoint)
+        self._saver.tell()
 
     def _took(self, what: str, began: float) -> None:
         """Note how long something took that was not training."""

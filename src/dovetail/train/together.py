@@ -11,14 +11,16 @@ import torch
 from torch import nn
 
 from dovetail.checkpoint.errors import CheckpointError
-from dovetail.checkpoint.format import Encoded, encode, read_checkpoint
+from dovetail.checkpoint.format import Encoded, read_checkpoint
 from dovetail.checkpoint.shares import Share, Shared, is_sharded, write_shares
 from dovetail.checkpoint.verify import verify
 from dovetail.storage.errors import StorageError
 from dovetail.train.shards import like
 
 if TYPE_CHECKING:
+    from dovetail.checkpoint.listing import Checkpoint
     from dovetail.checkpoint.pieces import Piece
+    from dovetail.checkpoint.saver import Write
     from dovetail.train.context import Run
     from dovetail.train.ema import WeightAverage
     from dovetail.train.group import Group
@@ -31,25 +33,28 @@ class ShareWriter:
     """Writes the shares of all processes into a checkpoint that the leader makes."""
 
     def __init__(self, group: Group) -> None:
-        """Write with ``group``."""
+        """Write with ``group``, by which nothing else goes at the time."""
         self._group = group
         self._begun = False
 
-    def save(self, state: Mapping[str, Any], save: Callable[[Encoded], object]) -> None:
+    def save(self, save: Write, encoded: Encoded) -> Checkpoint | None:
         """Save a checkpoint; all processes call this together, and either all succeed or all raise.
 
         Args:
-            state: the process's own.
             save: what the leader does to save it, which comes to call this object.
+            encoded: the process's own state.
+
+        Returns:
+            The checkpoint, in the leader.
 
         Raises:
             StorageError: it cannot be written.
         """
-        encoded, error = encode(state), None
+        saved, error = None, None
         self._begun = False
         if self._group.leads:
             try:
-                save(encoded)
+                saved = save(encoded)
             except Exception as raised:  # noqa: BLE001 (raised again, once the others know)
                 error = raised
             if not self._begun:
@@ -63,6 +68,7 @@ class ShareWriter:
             raise error
         if told is not None:
             raise StorageError(".", told)
+        return saved
 
     def __call__(self, directory: Path, shared: Shared) -> Mapping[str, list[Piece]]:
         """Write the shares, in the leader; the others do so in :meth:`save`."""
@@ -81,7 +87,7 @@ class ShareWriter:
         """Write this process's shares, and return the pieces of all files, and what went wrong anywhere."""
         pieces, problem = {}, None
         try:
-            pieces = write_shares(directory, shared, self._group.rank)
+            pieces = write_shares(directory, shared, self._group.rank, self._group.channel)
         except Exception as error:  # noqa: BLE001 (told to the others, who would wait for this one)
             problem = f"process {self._group.rank}: {' '.join(str(error).split())}"
         found = self._group.gather((pieces, problem))
