@@ -367,7 +367,7 @@ def test_everything_at_once(refusals: Callable[..., list[str]]) -> None:
 
     assert refusals(text, "loader.batch_size=0") == [
         "run.toml:2:1: run.sed: unknown key; did you mean 'seed'?",
-        "run.toml:3:8: run.seed: must be at least 0, got -1",
+        "run.toml:3:8: run.seed: must be between 0 and 1.84467e+19, got -1",
         "run.toml:5:8: data.type: unknown dataset 'digts'; did you mean 'digits'?",
         "run.toml:6:1: model: model 'net' needs 'hidden' (an array of integers)",
         "run.toml:10:13: loss.reduction: 'men' is not one of 'mean', 'sum'; did you mean 'mean'?",
