@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from dovetail.kernel.component import PluginError
 from dovetail.run import run
 from dovetail.train.hooks import Hooks
 from dovetail.train.plain_hooks import plain_hooks
@@ -120,3 +123,30 @@ def test_hooks_of_our_own_are_left_alone() -> None:
 
     assert plain_hooks(own) is own
     assert plain_hooks(nothing) is nothing
+
+
+class Misspelt:
+    """Has a method that nobody calls."""
+
+    def on_epoch_ended(self, epoch: int) -> None:
+        """Do nothing."""
+
+
+class HalfMisspelt(Misspelt):
+    """Has one that is called, too."""
+
+    def on_train_end(self) -> None:
+        """Do nothing."""
+
+    def on_fit_setup(self) -> None:
+        """Do nothing, as another library would have it."""
+
+
+def test_a_misspelt_method_is_not_silent(caplog: pytest.LogCaptureFixture) -> None:
+    """An object of which nothing is called is refused; where something is, what is nearly called is told of."""
+    with pytest.raises(PluginError, match="'on_epoch_ended', which is never called; did you mean 'on_epoch_end'"):
+        plain_hooks(Misspelt())
+
+    assert plain_hooks(HalfMisspelt()) is not None
+    (told,) = caplog.records
+    assert "HalfMisspelt has the method 'on_epoch_ended'" in told.getMessage()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,9 @@ def _read_pickled(path: Path) -> Mapping[str, Any]:
         # Only from torch 2.10 on, which Dovetail asks for, does weights_only keep what it promises (CVE-2026-24747).
         found = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as error:
-        why = str(error).strip().partition("\n")[0]
+        # Torch's message goes on to advise running the code, which is not for here.
+        asks = re.search(r"GLOBAL ([\w.]+)", str(error))
+        why = f"it asks for {asks[1]}" if asks else "it is damaged, or not one of torch.save"
         raise CheckpointError(path, f"this file cannot be read without running its code ({why})") from error
     if isinstance(found, Mapping):
         inner = next((found[key] for key in _INSIDE if isinstance(found.get(key), Mapping)), None)

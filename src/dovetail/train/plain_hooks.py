@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
+import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
+
+from dovetail.kernel.component import PluginError
 
 if TYPE_CHECKING:
     from dovetail.train.context import Run
 
 Method = Callable[..., object]
+
+_logger: Final = logging.getLogger("dovetail.train")
 
 _HOOKS: Final[Mapping[str, str]] = {
     "on_training_start": "dovetail_run_start",
@@ -46,6 +52,9 @@ def plain_hooks(part: object) -> object:
 
     Args:
         part: any object. One with hooks of our own, or with none of these methods, is returned itself.
+
+    Raises:
+        PluginError: it has methods that begin with ``on_``, and not one of these.
     """
     if any(name.startswith("dovetail_") for name in dir(part)):
         return part
@@ -56,7 +65,22 @@ def plain_hooks(part: object) -> object:
             # Only the hooks that are implemented, so that the hot ones cost nothing where nobody wants them.
             setattr(adapted, hook, _CALLERS[hook](_taking(method)))
             found = True
+    _refuse_misspelt(part, found=found)
     return adapted if found else part
+
+
+def _refuse_misspelt(part: object, *, found: bool) -> None:
+    """Refuse an object of whose methods none is called, and tell of one that is nearly called as one that is."""
+    for name in dir(part):
+        if not name.startswith("on_") or name in _HOOKS or not callable(getattr(part, name, None)):
+            continue
+        near = difflib.get_close_matches(name, _HOOKS, 1, cutoff=0.85)
+        meant = f"did you mean '{near[0]}'?" if near else f"there is {', '.join(_HOOKS)}"
+        message = f"{type(part).__name__} has the method '{name}', which is never called; {meant}"
+        if not found:
+            raise PluginError(message)
+        if near:
+            _logger.warning("%s", message)
 
 
 class _Adapted:
