@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import wave
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +161,28 @@ def test_bad_recordings_are_refused(folder, change, options, message):
     write_table(folder, [first, {"file": "c.csv", "fault": "y", "rpm": 2, "sample_rate_hz": 1000}])
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         recordings(folder, "fault", **{"window": 100} | options)
+
+
+def test_what_unpacks_to_too_much_is_refused(tmp_path):
+    """A small file may hold gigabytes of zeros: refused before memory is asked for, and so is a header that lies."""
+    np.savez_compressed(tmp_path / "bomb.npz", DE=np.zeros(40_000_000, np.int8), fs=1000)
+    savemat(tmp_path / "bomb.mat", {"DE": np.zeros(4_000_000)}, do_compression=True)
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (999999999999999,), }"
+    with zipfile.ZipFile(tmp_path / "lies.npz", "w") as packed:
+        packed.writestr(
+            "DE.npy", b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little") + header.ljust(117) + b"\n" + b"1234"
+        )
+    clips_of = {"audio": np.zeros(30_000_000, np.int16), "offsets": [0, 9], "sample_rate": 8000, "label": [1]}
+    np.savez_compressed(tmp_path / "clips.npz", **clips_of)
+
+    for name in ("bomb.npz", "bomb.mat"):
+        assert (tmp_path / name).stat().st_size < 100_000
+        with pytest.raises(ValueError, match=rf"{name}: it needs \d+ bytes .* more than max_bytes = 10000000"):
+            read_signal(tmp_path / name, ["DE"], max_bytes=10_000_000)
+    with pytest.raises(ValueError, match=r"clips\.npz: it needs \d+ bytes"):
+        clips(tmp_path / "clips.npz", "label", window=4, max_bytes=10_000_000)
+    with pytest.raises(ValueError, match=r"lies\.npz: "):
+        read_signal(tmp_path / "lies.npz", ["DE"])
 
 
 def test_files_may_begin_with_a_byte_order_mark(folder):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,6 +13,7 @@ import numpy as np
 import torch
 
 from dovetail import AtLeast, Between
+from dovetail_signals.reading import MAX_BYTES, load_npz
 from dovetail_signals.recordings import Short, long_enough
 from dovetail_signals.windows import Recording, WindowSamples, cut
 
@@ -29,6 +32,7 @@ def clips(
     meta: Sequence[str] = (),
     classes: Sequence[str] = (),
     short: Short = "pad",
+    max_bytes: Annotated[int, AtLeast(1)] = MAX_BYTES,
 ) -> WindowSamples:
     """Return windows of the clips in a NumPy archive.
 
@@ -46,6 +50,7 @@ def clips(
         meta: arrays that travel with each window into the batch's ``meta``.
         classes: the classes in the order of their indices; by default sorted.
         short: what to do about a clip shorter than a window: ``pad`` it with zeros, ``drop`` it, or ``error``.
+        max_bytes: the memory that the arrays may need; 1 GiB by default.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -54,11 +59,13 @@ def clips(
     path = Path(path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
-    with np.load(path, allow_pickle=False) as archive:
-        missing = [name for name in (signal, offsets, sample_rate) if name not in archive.files]
-        if missing:
-            raise ValueError(f"{path}: there is no array '{missing[0]}'; there are {', '.join(archive.files)}")
-        arrays = {name: np.asarray(archive[name]) for name in archive.files}
+    try:
+        arrays = load_npz(path, max_bytes)
+    except (ValueError, OSError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path}: {error}") from error
+    missing = [name for name in (signal, offsets, sample_rate) if name not in arrays]
+    if missing:
+        raise ValueError(f"{path}: there is no array '{missing[0]}'; there are {', '.join(arrays)}")
     sound, edges = arrays.pop(signal), arrays.pop(offsets)
     rate = float(arrays.pop(sample_rate).reshape(()))
     count = len(edges) - 1

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import math
 import warnings
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -16,11 +18,14 @@ import torch
 Array = npt.NDArray[Any]
 
 SUFFIXES: Final = (".npz", ".wav", ".mat", ".csv")
+#: The memory that the arrays of one file may need: 1 GiB.
+MAX_BYTES: Final = 1 << 30
+_WIDEST: Final = 8  # bytes of a number
 #: Names under which an archive may say its own sampling rate, in Hz.
 RATES: Final = ("fs", "sample_rate", "sampling_rate", "sr")
 
 
-def read_signal(path: Path, channels: Sequence[str]) -> tuple[torch.Tensor, float | None]:
+def read_signal(path: Path, channels: Sequence[str], max_bytes: int = MAX_BYTES) -> tuple[torch.Tensor, float | None]:
     """Return the signal [channels, length] float32 of a file, and its sampling rate in Hz where the file says it.
 
     Whole numbers of a WAV file are scaled to -1 … 1; all else is taken as it is. Nothing in a file is executed.
@@ -29,6 +34,7 @@ def read_signal(path: Path, channels: Sequence[str]) -> tuple[torch.Tensor, floa
         path: a ``.npz``, ``.wav``, ``.mat`` (up to version 7) or ``.csv`` file.
         channels: names of the arrays or columns that are the channels; of a WAV file, numbers from 0. None take the
             only one there is, or of a WAV or CSV file all of them.
+        max_bytes: the memory that the arrays of a ``.npz`` or ``.mat`` file, which may be packed, may need.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -37,23 +43,23 @@ def read_signal(path: Path, channels: Sequence[str]) -> tuple[torch.Tensor, floa
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:
-        arrays, rate = _arrays(path)
+        arrays, rate = _arrays(path, max_bytes)
         signal = _stacked(arrays, channels, every=path.suffix.lower() in {".wav", ".csv"})
-    except (ValueError, OSError, zipfile.BadZipFile, NotImplementedError) as error:
+    except (ValueError, OSError, MemoryError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
         raise ValueError(f"{path}: {error}") from error
     if not np.isfinite(signal).all():
         raise ValueError(f"{path}: the signal holds NaN or infinite values")
     return torch.from_numpy(np.ascontiguousarray(signal, dtype=np.float32)), rate
 
 
-def _arrays(path: Path) -> tuple[dict[str, Array], float | None]:
+def _arrays(path: Path, max_bytes: int) -> tuple[dict[str, Array], float | None]:
     match path.suffix.lower():
         case ".npz":
-            return _npz(path)
+            return _npz(path, max_bytes)
         case ".wav":
             return _wav(path)
         case ".mat":
-            return _mat(path)
+            return _mat(path, max_bytes)
         case ".csv":
             return _csv(path), None
         case other:
@@ -88,17 +94,37 @@ def _rate_in(arrays: Mapping[str, Array]) -> float | None:
     return None
 
 
-def _npz(path: Path) -> tuple[dict[str, Array], float | None]:
-    # NumPy leaves a file open that turns out to be no archive.
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        arrays = {name: np.asarray(archive[name]) for name in archive.files}
+def _npz(path: Path, max_bytes: int) -> tuple[dict[str, Array], float | None]:
+    arrays = load_npz(path, max_bytes)
     return arrays, _rate_in(arrays)
 
 
-def _mat(path: Path) -> tuple[dict[str, Array], float | None]:
-    from scipy.io import loadmat
+def load_npz(path: Path, max_bytes: int) -> dict[str, Array]:
+    """Return the arrays of a NumPy archive.
+
+    Raises:
+        ValueError, OSError, MemoryError, BadZipFile, zlib.error: it is damaged, holds objects, or needs too much
+            memory.
+    """
+    with zipfile.ZipFile(path) as packed:  # two megabytes of it may hold two gigabytes of zeros
+        require_memory(sum(one.file_size for one in packed.infolist()), max_bytes)
+    # NumPy leaves a file open that turns out to be no archive.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        return {name: np.asarray(archive[name]) for name in archive.files}
+
+
+def require_memory(needed: int, max_bytes: int) -> None:
+    """Refuse what would need too much memory; ValueError."""
+    if needed > max_bytes:
+        raise ValueError(f"it needs {needed} bytes of memory once unpacked, more than max_bytes = {max_bytes}")
+
+
+def _mat(path: Path, max_bytes: int) -> tuple[dict[str, Array], float | None]:
+    from scipy.io import loadmat, whosmat
 
     try:
+        # Of structures and cells it only tells how many there are.
+        require_memory(sum(math.prod(shape) * _WIDEST for _, shape, _ in whosmat(path)), max_bytes)
         found = loadmat(path)
     except NotImplementedError:
         raise ValueError("MATLAB's format 7.3 is HDF5; save it with -v7") from None

@@ -12,7 +12,7 @@ import torch
 from attrs import evolve
 
 from dovetail import AtLeast, Between, MoreThan
-from dovetail_signals.reading import read_signal, resample
+from dovetail_signals.reading import MAX_BYTES, read_signal, resample
 from dovetail_signals.windows import Recording, WindowSamples, cut
 
 Short = Literal["error", "pad", "drop"]
@@ -34,6 +34,7 @@ def recordings(
     meta: Sequence[str] = (),
     classes: Sequence[str] = (),
     short: Short = "error",
+    max_bytes: Annotated[int, AtLeast(1)] = MAX_BYTES,
 ) -> WindowSamples:
     """Return windows of the recordings that a metadata table lists. Every column of the table can be split by.
 
@@ -57,6 +58,7 @@ def recordings(
         meta: columns that travel with each window into the batch's ``meta``, such as rpm and load.
         classes: the classes in the order of their indices; by default sorted.
         short: what to do about a recording shorter than a window: ``error``, ``pad`` it with zeros, or ``drop`` it.
+        max_bytes: the memory that the arrays of one file may need; 1 GiB by default.
 
     Raises:
         FileNotFoundError: the folder, the table, or a file is not there.
@@ -76,7 +78,7 @@ def recordings(
             hint = " (fields are separated by commas)" if len(row) == 1 else ""
             raise ValueError(f"{table}: file: there is no column '{file}'; there are {', '.join(row)}{hint}")
         own = _channels(row, channels, table)
-        one = _read(root, str(row[file]), row, channels=own, sample_rate=sample_rate, table=table)
+        one = _read(root, str(row[file]), row, channels=own, sample_rate=sample_rate, table=table, max_bytes=max_bytes)
         digest.update(f"{one.name}\0{sorted(row.items())}\0".encode())
         digest.update(one.signal.numpy().tobytes())
         found.append(one)
@@ -137,12 +139,19 @@ def _chosen(row: Mapping[str, Any], where: Mapping[str, Any], table: Path) -> bo
 
 
 def _read(
-    root: Path, name: str, row: Mapping[str, Any], *, channels: Sequence[str], sample_rate: str | float, table: Path
+    root: Path,
+    name: str,
+    row: Mapping[str, Any],
+    *,
+    channels: Sequence[str],
+    sample_rate: str | float,
+    table: Path,
+    max_bytes: int,
 ) -> Recording:
     path = root / name
     if not path.resolve().is_relative_to(root.resolve()):
         raise ValueError(f"{table}: '{name}' lies outside of the folder")
-    signal, own = read_signal(path, channels)
+    signal, own = read_signal(path, channels, max_bytes)
     said = row.get(sample_rate) if isinstance(sample_rate, str) else sample_rate
     rate = own if said is None else float(said)
     if rate is None:
