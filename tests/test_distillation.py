@@ -105,6 +105,26 @@ def test_masks_count_for_both_parts():
     assert float(masked.weight) == 2
 
 
+@pytest.mark.parametrize("hard", [*HARD])
+@pytest.mark.parametrize("mask", [None, [True, True, False, True]])
+def test_labels_may_be_shares_of_classes(hard, mask):
+    """As mixing makes them: whole shares are the labels themselves, halves are the mean of both."""
+    made, _ = outputs((4, 5))
+    loss = DistillationLoss(hard_loss_type=hard)
+    one, other = torch.tensor([0, 1, 2, 3]), torch.tensor([4, 1, 0, 2])
+    flags = {} if mask is None else {"mask": torch.tensor(mask)}
+
+    def of(targets):
+        return loss(made, {"targets": targets, **flags})
+
+    shares = [F.one_hot(labels, 5).double() for labels in (one, other)]
+    torch.testing.assert_close(of(shares[0]).total, of(one).total)
+    assert of(shares[0]).weight == of(one).weight
+    if hard != "focal":  # which is no sum over classes of the labels' shares alone
+        mean = (of(one).total + of(other).total) / 2
+        torch.testing.assert_close(of((shares[0] + shares[1]) / 2).total, mean)
+
+
 def test_without_a_teacher_it_is_the_hard_part_in_evaluation_only():
     """While training that would be a mistake, and is said to be one."""
     made, labels = outputs((4, 5))

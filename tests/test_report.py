@@ -11,7 +11,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dovetail.track.charts import Curve, line_chart, smooth, thin
@@ -186,6 +186,9 @@ def test_writing_again_replaces_and_leaves_nothing_behind(tmp_path):
 
 
 @given(st.lists(st.floats(allow_nan=True, allow_infinity=True), min_size=1, max_size=300))
+@example([1.7e308])
+@example([-1.7e308, 1.7e308])
+@example([1e-300, 1.7e308])
 def test_any_course_of_values_makes_a_chart(values):
     """Whatever the values, the picture is well-formed, and every coordinate in it is a finite number in or near it."""
     points = [Point(step, 1, value) for step, value in enumerate(values, 1)]

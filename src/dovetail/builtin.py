@@ -78,7 +78,7 @@ def dovetail_losses() -> Iterator[Component]:
         "distillation",
         "dovetail.losses.distillation:DistillationLoss",
         summary="Learn from labels and from what a teacher thinks of all classes; with the trainer distillation.",
-        traits=_CLASS_LOSS,
+        traits=(*_CLASS_LOSS, "soft_labels"),
     )
     yield Component("mse", "torch.nn:MSELoss", summary="Mean squared error.", traits=_VALUE_LOSS)
     yield Component(

@@ -170,6 +170,32 @@ def test_physical_constraint_is_the_sum_of_its_parts():
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-6)
 
 
+def test_severities_are_no_scores_of_classes():
+    """Beside classes one number a sample is a mistake, even where there are as many samples as classes."""
+    batch = {"targets": torch.arange(3), "meta": {"sommerfeld": torch.ones(3)}}
+
+    with pytest.raises(ValueError, match=r"outputs have shape \[3\]; it needs \[batch, classes\]"):
+        SommerfeldConsistencyLoss()(scored([0.1, 0.2, 0.3]), batch)
+
+
+def test_labels_that_were_mixed_reach_every_loss(rolling):
+    """Shares of classes are taken for what they are: whole ones are the labels, and the physics looks at none."""
+    logits = torch.randn(12, 3, generator=torch.Generator().manual_seed(0))
+    shares = {**rolling, "targets": F.one_hot(rolling["targets"], 3).float()}
+    options = {"expected_freqs": EXPECTED, "sample_rate": 12_000, "unit": "orders"}
+    for loss in (
+        PhysicalConstraintLoss(1.0, 0.0, 0.1, **options),
+        PhysicalConstraintLoss(1.0, 0.0, 0.1, classification=nn.CrossEntropyLoss(), **options),
+        FrequencyConsistencyLoss(**options),
+        TemporalSmoothnessLoss(),
+    ):
+        torch.testing.assert_close(loss(scored(logits), shares).total, loss(scored(logits), rolling).total)
+    half = {**rolling, "targets": torch.full((12, 3), 1 / 3)}
+    parts = PhysicalConstraintLoss(1.0, 0.0, 0.1, **options)(scored(logits), half).parts
+
+    torch.testing.assert_close(parts["classification"], -logits.log_softmax(1).mean())
+
+
 def test_physical_constraint_takes_another_classification_loss():
     """A plain one, as torch has them; a factor of 0 leaves its term out, and the parts with it."""
     batch, outputs = batch_of_everything(), scored(torch.randn(6, 3))

@@ -80,6 +80,8 @@ class ClassificationLoss(StrategyLoss):
         shape = [*logits.shape[:1], *logits.shape[2:]]
         if labels.is_floating_point() or labels.is_complex():
             msg = f"{who}: labels are {labels.dtype}; it needs one class label each, integers of shape {shape}"
+            if labels.shape == logits.shape:
+                msg += "; shares of classes, as mixing makes them, are for cross_entropy, focal or label_smoothing"
             raise ValueError(msg)
         if list(labels.shape) != shape:
             msg = f"{who}: logits have shape {list(logits.shape)}, so labels must have shape {shape}, "

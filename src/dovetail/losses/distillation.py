@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -67,7 +68,8 @@ class DistillationLoss(nn.Module):
         Args:
             outputs: the student's logits ``[batch, classes, …]``, and the teacher's of that shape as
                 ``extras["teacher_logits"]``; without these the hard part alone, in evaluation only.
-            batch: integer targets ``[batch, …]``; a mask of that shape, or of its beginning, leaves labels out.
+            batch: integer targets ``[batch, …]``, or shares of each class in the logits' shape; a mask of the former
+                shape, or of its beginning, leaves labels out.
 
         Raises:
             ValueError: shapes do not fit, a label is none of the classes, or while training there is no teacher.
@@ -78,18 +80,28 @@ class DistillationLoss(nn.Module):
             msg = 'distillation: the batch has no teacher\'s logits; set trainer.type = "distillation"'
             raise ValueError(msg)
         self._check(student, targets, teacher)
-        targets = targets.long()
-        mask = target_mask(batch, targets)
-        if mask is not None:
-            targets = targets.where(mask, self.ignore_index)
-        kept = targets != self.ignore_index
+        each, kept = self._mixed(student, targets, batch) if _mixed(targets) else self._whole(student, targets, batch)
         weight = kept.sum()
-        each = self._guard(lambda: self.hard(student, targets), targets, student.shape[1])
         hard = mean_of(each.where(kept, 0.0).sum(), weight)
         if not isinstance(teacher, Tensor):
             return LossResult(hard, {}, weight)
         soft = mean_of(self._soft(student, teacher).where(kept, 0.0).sum(), weight)
         return LossResult(self.alpha * soft + (1 - self.alpha) * hard, {"soft": soft, "hard": hard}, weight)
+
+    def _whole(self, student: Tensor, targets: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the hard loss of every label that is a class, and which count."""
+        targets = targets.long()
+        mask = target_mask(batch, targets)
+        if mask is not None:
+            targets = targets.where(mask, self.ignore_index)
+        each = self._guard(lambda: self.hard(student, targets), targets, student.shape[1])
+        return each, targets != self.ignore_index
+
+    def _mixed(self, student: Tensor, targets: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the hard loss of every label that is a share of each class, and which count."""
+        each: Tensor = self.hard(student, targets.to(student.dtype))
+        mask = target_mask(batch, each)
+        return each, torch.ones_like(each, dtype=torch.bool) if mask is None else mask
 
     def _soft(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Return ``T² · KL(teacher ‖ student)`` of every label."""
@@ -98,13 +110,19 @@ class DistillationLoss(nn.Module):
         return F.kl_div(said, wanted, reduction="none", log_target=True).sum(dim=1) * self.temperature**2
 
     def _check(self, student: Tensor, targets: Tensor, teacher: Any) -> None:
-        shape, wanted = list(student.shape), list(student.shape[:1] + student.shape[2:])
-        if student.ndim < len(("batch", "classes")) or list(targets.shape) != wanted or targets.is_floating_point():
+        shape = list(student.shape)
+        wanted = shape if _mixed(targets) else [*shape[:1], *shape[2:]]
+        if student.ndim < len(("batch", "classes")) or list(targets.shape) != wanted:
             msg = (
                 f"distillation: outputs have shape {shape}, targets {list(targets.shape)} of {targets.dtype}; it needs "
-                f"[batch, classes, …] and integer labels without the classes"
+                f"[batch, classes, …] and integer labels without the classes, or shares of the classes in that shape"
             )
             raise ValueError(msg)
         if isinstance(teacher, Tensor) and teacher.shape != student.shape:
             msg = f"distillation: the student's outputs have shape {shape}, the teacher's {list(teacher.shape)}"
             raise ValueError(msg)
+
+
+def _mixed(targets: Tensor) -> bool:
+    """Say whether labels are shares of classes, as they are of samples that were mixed."""
+    return targets.is_floating_point()

@@ -11,6 +11,7 @@ from attrs import frozen
 
 #: Largest over smallest value from which an axis of positive values is logarithmic.
 _LOG_FROM: Final = 30.0
+_MOST: Final = 1e250  # beyond this, room around values would be infinite
 _ROOM: Final = 0.06  # share of the span left free above and below the values
 
 
@@ -42,7 +43,7 @@ class Scale:
 
 def fit(values: Sequence[float], start: float, end: float, *, may_be_log: bool = False) -> Scale:
     """Return a scale for ``values`` with a little room; logarithmic, if it may be, where they span magnitudes."""
-    low, high = min(values), max(values)
+    low, high = (min(_MOST, max(-_MOST, one)) for one in (min(values), max(values)))
     if may_be_log and low > 0 and high / low >= _LOG_FROM:
         room = _ROOM * (_exponent(high) - _exponent(low))
         return Scale(10 ** (_exponent(low) - room), 10 ** (_exponent(high) + room), start, end, logarithmic=True)

@@ -238,7 +238,7 @@ def dovetail_trainers() -> Iterator[Component]:
     )
 
 
-_PHYSICS = ("deterministic", "differentiable", "classification")
+_PHYSICS = ("deterministic", "differentiable", "classification", "soft_labels")
 #: Of the kit's cases: signals of 32 values.
 _FREQUENCIES = {"expected_freqs": {"1": [3.0], "2": [5.0]}, "sample_rate": 32, "tolerance": 0.2}
 

@@ -11,13 +11,15 @@ from dovetail import AtLeast, Batch, Between, Loss, LossResult, ModelOutput, Mor
 from dovetail.ops import physical_terms
 from dovetail_signals.losses.controls import Control
 from dovetail_signals.losses.frequency import FrequencyConsistencyLoss
-from dovetail_signals.losses.reading import read_scores
+from dovetail_signals.losses.reading import are_shares, read_scores
 from dovetail_signals.losses.sommerfeld import SommerfeldConsistencyLoss
 from dovetail_signals.losses.temporal import TemporalSmoothnessLoss
 from dovetail_signals.rates import tell_of_another_rate
 
 _WHO = "physical_constraint"
 _NO_LABEL = -100
+#: Of labels that are shares of classes; the fused op takes one class each.
+_OF_SHARES = as_loss(nn.CrossEntropyLoss())
 
 
 class PhysicalConstraintLoss(nn.Module):
@@ -103,15 +105,19 @@ class PhysicalConstraintLoss(nn.Module):
 
         Args:
             outputs: class scores ``[batch, classes]``.
-            batch: integer labels ``[batch]``; signals and conditions as the terms want them.
+            batch: integer labels ``[batch]``, or shares of each class ``[batch, classes]``; signals and conditions as
+                the terms want them.
 
         Raises:
             ValueError: shapes do not fit, something that a term needs is missing, or a label is none of the classes.
         """
         logits = read_scores(_WHO, outputs, batch)
+        targets: Any = batch.get("targets")
+        mixed = isinstance(targets, Tensor) and are_shares(targets, logits)
+        classification = self._classification or (_OF_SHARES if mixed else None)
         terms = physical_terms(
             logits,
-            self._labels(logits, batch) if self._classification is None else None,
+            self._labels(logits, batch) if classification is None else None,
             penalties=self.frequency.penalties(logits, batch) if self.lambda_freq > 0 else None,
             severity=self.sommerfeld.severity(logits, batch) if self.lambda_sommerfeld > 0 else None,
             levels=self.sommerfeld.levels(logits) if self.lambda_sommerfeld > 0 else None,
@@ -122,8 +128,8 @@ class PhysicalConstraintLoss(nn.Module):
         )
         parts = {"classification": terms.classification}
         total = terms.total
-        if self._classification is not None:
-            other = self._classification(outputs, batch)
+        if classification is not None:
+            other = classification(outputs, batch)
             parts["classification"] = other.total
             total = total + other.total
         for name, factor in (("frequency", self.lambda_freq), ("sommerfeld", self.lambda_sommerfeld)):

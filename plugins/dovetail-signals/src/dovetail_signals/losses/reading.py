@@ -26,13 +26,18 @@ def read_scores(who: str, outputs: ModelOutput, batch: Batch) -> Tensor:
 
 
 def check_samples(who: str, logits: Tensor, batch: Batch) -> None:
-    """Raise ValueError unless the labels, where there are any, are one for each row of outputs."""
+    """Raise ValueError unless labels, where there are any, are one for each row of outputs, or shares of classes."""
     targets: Any = batch.get("targets")
-    if isinstance(targets, Tensor) and targets.shape != logits.shape[:1]:
+    if isinstance(targets, Tensor) and targets.shape != logits.shape[:1] and not are_shares(targets, logits):
         raise ValueError(
             f"{who}: outputs have shape {list(logits.shape)}, so targets must have shape {[len(logits)]}, "
             f"not {list(targets.shape)}"
         )
+
+
+def are_shares(targets: Tensor, logits: Tensor) -> bool:
+    """Say whether labels are a share for each class, as they are of samples that were mixed."""
+    return targets.is_floating_point() and targets.shape == logits.shape
 
 
 def read_meta(who: str, batch: Batch, key: str, rows: int, device: torch.device) -> Tensor | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -62,14 +62,17 @@ class SommerfeldConsistencyLoss(nn.Module):
         """Return the mean over samples.
 
         Args:
-            outputs: class scores ``[batch, classes]``; severities ``[batch]`` or ``[batch, 1]``.
+            outputs: class scores ``[batch, classes]``; or, beside targets that are no classes, severities ``[batch]``
+                or ``[batch, 1]``.
             batch: the operating conditions in its ``meta``.
 
         Raises:
             ValueError: shapes do not fit, conditions are missing, or the order is not one of the model's classes.
         """
         logits: Tensor = outputs.logits
-        if self.order is None and (logits.ndim == 1 or logits.shape[1:] == (1,)):
+        targets: Any = batch.get("targets")
+        of_classes = isinstance(targets, Tensor) and not targets.is_floating_point()
+        if self.order is None and not of_classes and (logits.ndim == 1 or logits.shape[1:] == (1,)):
             check_samples(_WHO, logits, batch)
             found = sommerfeld_consistency(logits, self.severity(logits, batch))
         else:
