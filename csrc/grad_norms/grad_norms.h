@@ -65,10 +65,8 @@ struct Layout {
 };
 
 inline Result new_result(const Tensor& like, std::int64_t count) {
-  const std::vector<std::int64_t> values{2 * count + 5};
-  const std::vector<std::int64_t> counts{3 * count + bin_count};
-  return {torch::stable::new_empty(like, values, ScalarType::Double),
-          torch::stable::new_empty(like, counts, ScalarType::Long)};
+  return {empty_beside(like, {2 * count + 5}, ScalarType::Double),
+          empty_beside(like, {3 * count + bin_count}, ScalarType::Long)};
 }
 
 inline Layout layout_of(const Result& result, std::int64_t count) {

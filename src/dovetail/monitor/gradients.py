@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 from collections.abc import Mapping, Sequence
+from operator import is_
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from dovetail.kernel.kinds import AtLeast, MoreThan
 from dovetail.monitor.norms import Entry, Measured, Norms, Reading, Rows
-from dovetail.ops import HISTOGRAM_EDGES, GradNorms, grad_norms
+from dovetail.ops import GradNorms, grad_norms
 
 if TYPE_CHECKING:
     from dovetail.train.context import Run
@@ -126,17 +127,17 @@ class GradientMonitor:
             )
             raise ValueError(message)
         self.check_interval, self.log_interval, self.log_layers = check_interval, log_interval, log_layers
-        self.log_distribution, self.on_critical, self.cooldown = log_distribution, on_critical, cooldown
+        self.on_critical, self.cooldown = on_critical, cooldown
         self._limits: Final = {
             "vanishing": norm_threshold_vanishing,
             "warning": norm_threshold_warning,
             "exploding": norm_threshold_critical,
         }
-        self._norms = Norms(history)
+        self._norms = Norms(history, distribution=log_distribution)
         self._run: Run | None = None
         self._names: dict[int, str] = {}
-        # The parameters of the last update by their ids, and what its rows stand for.
-        self._rows: tuple[list[int], Rows] = ([], Rows((), np.zeros(0, np.int64)))
+        # The parameters of the last update, and what its rows stand for.
+        self._rows: tuple[Sequence[Tensor], Rows] = ((), Rows((), np.zeros(0, np.int64)))
         # Measured but not yet sent to the host, and what is on its way there, the oldest first.
         self._pending: list[Entry] = []
         self._readings: list[Reading] = []
@@ -154,7 +155,7 @@ class GradientMonitor:
             ValueError: no parameter has a gradient.
         """
         measured = _measured(model)
-        self._norms.add(measured, distribution=self.log_distribution)
+        self._norms.add(measured)
         health = _health(measured, **self._limits)
         self._update += 1
         if self._update % self.check_interval == 0 and health.state != "healthy":
@@ -171,10 +172,7 @@ class GradientMonitor:
             with ``log_distribution``, ``histogram``, how many norms lay between any two of ``histogram_edges``, with
             one more bin on either side.
         """
-        statistics = self._norms.statistics()
-        if self.log_distribution:
-            statistics |= {"histogram": self._norms.histogram.tolist(), "histogram_edges": list(HISTOGRAM_EDGES)}
-        return statistics
+        return self._norms.statistics()
 
     # --- in a run -----------------------------------------------------------------------------------------------------
 
@@ -205,11 +203,13 @@ class GradientMonitor:
             self._send()
 
     def _rows_of(self, parameters: Sequence[Tensor]) -> Rows:
-        ids = [id(one) for one in parameters]
-        if ids != self._rows[0]:
-            names = tuple(self._names.get(one, "?") for one in ids)
-            self._rows = ids, Rows(names, np.array([one.numel() for one in parameters], np.int64))
-        return self._rows[1]
+        known, rows = self._rows
+        # Mostly the very same list, and else often the same parameters.
+        if parameters is not known and (len(parameters) != len(known) or not all(map(is_, parameters, known))):
+            names = tuple(self._names.get(id(one), "?") for one in parameters)
+            rows = Rows(names, np.array([one.numel() for one in parameters], np.int64))
+        self._rows = parameters, rows
+        return rows
 
     def _send(self) -> None:
         if self._pending:
@@ -234,7 +234,7 @@ class GradientMonitor:
 
     def _take(self, some: Measured) -> None:
         """Add updates up, and act on those that are not as they should be."""
-        self._norms.add(some, distribution=self.log_distribution)
+        self._norms.add(some)
         low, high = self._limits["vanishing"], self._limits["warning"]
         if some.norms.min() >= low and some.norms.max() <= high:  # neither holds of a NaN
             return

@@ -20,6 +20,8 @@ from dovetail.ops import HISTOGRAM_EDGES, GradNorms
 Numbers = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 
+#: So many readings wait at most.
+_MOST_WAITING: Final = 64
 _COURSES: Final = ("mean", "max", "min", "total")
 
 
@@ -67,6 +69,20 @@ class Measured:
     def __len__(self) -> int:
         """K."""
         return len(self.updates)
+
+    @classmethod
+    def joined(cls, several: Sequence[Measured]) -> Measured:
+        """Return those of the same parameters as one."""
+        if len(several) == 1:
+            return several[0]
+        return cls(
+            several[0].rows,
+            tuple(update for one in several for update in one.updates),
+            np.concatenate([one.norms for one in several]),
+            np.concatenate([one.zeros for one in several]),
+            np.concatenate([one.totals for one in several]),
+            np.concatenate([one.histograms for one in several]),
+        )
 
     def __getitem__(self, which: slice) -> Measured:
         """Return some of the updates."""
@@ -152,7 +168,8 @@ class _Layers:
         norms = np.where(finite, some.norms, 0.0)
         highest = norms.max(0)
         self.count = self.count + finite.sum(0)
-        self.total = self.total + norms.sum(0)
+        # One after another, so that it makes no difference which updates are taken in together.
+        self.total = np.add.accumulate([self.total, *norms])[-1]
         self.highest = np.maximum(self.highest, highest)
         self.recent = np.maximum(self.recent, highest)
         self.last, self.zeros = some.norms[-1].copy(), self.zeros + some.zeros.sum(0)
@@ -186,25 +203,42 @@ class _Window:
 
 
 class Norms:
-    """Adds up the norms of one update after another."""
+    """Adds up the norms of one update after another.
 
-    def __init__(self, history: int) -> None:
-        """Keep the norms of the last ``history`` updates."""
+    Those that are taken in wait until there are many, or somebody asks: numpy takes hardly longer for a hundred updates
+    than for one.
+    """
+
+    def __init__(self, history: int, *, distribution: bool = True) -> None:
+        """Keep the norms of the last ``history`` updates; with ``distribution`` the histogram of all of them too."""
         self._courses = {name: deque[float](maxlen=history) for name in _COURSES}
         self._layers: dict[tuple[str, ...], _Layers] = {}
         self._window = _Window()
+        self._waiting: list[Measured] = []
+        self._distribution = distribution
         #: Updates so far.
         self.count = 0
-        #: How many norms were in each bin of :data:`~dovetail.ops.HISTOGRAM_EDGES`.
-        self.histogram: Counts = np.zeros(len(HISTOGRAM_EDGES) + 1, np.int64)
+        self._histogram: Counts = np.zeros(len(HISTOGRAM_EDGES) + 1, np.int64)
 
     @property
     def fresh(self) -> bool:
         """Whether there is anything since figures were last taken."""
-        return self._window.updates > 0
+        return bool(self._waiting) or self._window.updates > 0
 
-    def add(self, some: Measured, *, distribution: bool = True) -> None:
-        """Take the gradients of updates in; with ``distribution`` their histogram too."""
+    def add(self, some: Measured) -> None:
+        """Take the gradients of updates in."""
+        self._waiting.append(some)
+        self.count += len(some)
+        if len(self._waiting) >= _MOST_WAITING:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Add up what waits."""
+        waiting, self._waiting = self._waiting, []
+        for _, some in groupby(waiting, lambda one: one.rows.names):
+            self._add(Measured.joined(list(some)))
+
+    def _add(self, some: Measured) -> None:
         norms = some.norms
         courses = [one.tolist() for one in (norms.mean(1), norms.max(1), norms.min(1), some.totals)]
         for name, values in zip(_COURSES, courses, strict=True):
@@ -213,15 +247,15 @@ class Norms:
         if layers is None:
             layers = self._layers[some.rows.names] = _Layers.empty(some.rows.sizes)
         layers.add(some)
-        self.count += len(some)
-        if distribution:
-            self.histogram = self.histogram + some.histograms.sum(0)
+        if self._distribution:
+            self._histogram = self._histogram + some.histograms.sum(0)
         elements = some.rows.elements
         for mean, most, least, total, zeros in zip(*courses, some.zeros.sum(1).tolist(), strict=True):
             self._window.add(mean, most, least, total, zeros, elements)
 
     def take(self) -> tuple[dict[str, float], dict[str, float]]:
         """Return figures of the updates since the last call, and the largest norm of each parameter in them."""
+        self._settle()
         window, self._window = self._window, _Window()
         figures: dict[str, float] = {"grad_nan_updates": window.faults}
         finite = window.updates - window.faults
@@ -242,6 +276,7 @@ class Norms:
 
     def statistics(self) -> dict[str, Any]:
         """Return the course of the norms, and what was seen of each parameter."""
+        self._settle()
         layers: dict[str, dict[str, float]] = {}
         for names, seen in self._layers.items():
             for place, name in enumerate(names):
@@ -253,15 +288,19 @@ class Norms:
                     "zeros": int(seen.zeros[place]) / looks if looks else 0.0,
                 }
         courses = {f"{name}_norm_history": list(values) for name, values in self._courses.items()}
-        return {**courses, "check_count": self.count, "layers": layers}
+        statistics: dict[str, Any] = {**courses, "check_count": self.count, "layers": layers}
+        if self._distribution:
+            statistics |= {"histogram": self._histogram.tolist(), "histogram_edges": list(HISTOGRAM_EDGES)}
+        return statistics
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything, numbers of many in tensors."""
+        self._settle()
         window = self._window
         return {
             "courses": {name: torch.tensor(list(one), dtype=torch.float64) for name, one in self._courses.items()},
             "count": self.count,
-            "histogram": torch.from_numpy(self.histogram.copy()),
+            "histogram": torch.from_numpy(self._histogram.copy()),
             "window": list(attrs.astuple(window)),
             "layers": [
                 {
@@ -278,8 +317,9 @@ class Norms:
         for name, one in state["courses"].items():
             self._courses[name].clear()
             self._courses[name].extend(one.tolist())
+        self._waiting = []
         self.count, self._window = state["count"], _Window(*state["window"])
-        self.histogram = state["histogram"].numpy().copy()
+        self._histogram = state["histogram"].numpy().copy()
         self._layers = {
             tuple(one["names"]): _Layers(looks=one["looks"], **{name: _array(one[name]) for name in _ARRAYS})
             for one in state["layers"]

@@ -30,6 +30,7 @@ class AdamStep:
         """Look at the optimizer's parameters once."""
         self._optimizer = optimizer
         self._sizes = [len(group["params"]) for group in optimizer.param_groups]
+        self._unrecorded = torch.no_grad()
         self._runs = [list(_runs(group["params"])) for group in optimizer.param_groups]
 
     @classmethod
@@ -61,7 +62,7 @@ class AdamStep:
                     return False
                 if present:
                     ready.append((group, _lists(present, kept)))
-        with torch.no_grad():
+        with self._unrecorded:
             for group, lists in ready:
                 torch._foreach_add_(lists[-1], 1)
                 if group["fused"]:

@@ -74,7 +74,10 @@ class RunningMetrics:
         """Listen to ``run.forward`` from now on, if there is anything to measure."""
         self._metrics, self._forward, self._group = run.parts.train_metrics, run.forward, run.group
         self._outputs: ModelOutput | None = None
-        self._patient = run.device.type == "cpu" and all(hasattr(one, "as_it_is") for one in self._metrics.values())
+        tell = all(hasattr(one, "as_it_is") for one in self._metrics.values())
+        self._patient = tell and run.device.type == "cpu"
+        # Whether the figures of now can be told later.
+        self._marks = tell and run.group.size == 1
         # Batches to be measured, and in between what asks for the metrics as they are there.
         self._waiting: list[_Seen | _Mark] = []
         self._held = 0
@@ -128,7 +131,7 @@ class RunningMetrics:
 
     def figures_as_they_are(self) -> Callable[[], dict[str, float]]:
         """Return what gives the figures of now, to be called once it no longer matters to wait for the device."""
-        if self._group.size > 1 or not all(hasattr(metric, "as_it_is") for metric in self._metrics.values()):
+        if not self._marks:
             figures = self.figures()
             return lambda: figures
         mark = _Mark()
