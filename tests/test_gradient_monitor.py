@@ -9,11 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from dovetail.data.split import Splits
-from dovetail.monitor.gradients import GradientMonitor, check_gradient_health
-from dovetail.ops import HISTOGRAM_EDGES, _loader
+from dovetail.monitor.gradients import GradientMonitor
+from dovetail.monitor.health import check_gradient_health
+from dovetail.monitor.norms import Norms
+from dovetail.monitor.readings import Entry, Reading, Rows
+from dovetail.ops import HISTOGRAM_EDGES, _loader, grad_norms
 from dovetail.run import resume, run
 from dovetail.train.standard import StandardTrainer
 from small_runs import blobs, only_run, small
@@ -320,3 +325,33 @@ def test_where_nothing_is_measured_that_is_said(tmp_path, caplog):
     run(small(tmp_path, callbacks={"gradients": {"type": "gradient_monitor"}}, trainer={"type": Alone()}))
 
     assert len([one for one in caplog.records if "no gradients were measured" in one.message]) == 1
+
+
+@given(
+    updates=st.lists(st.integers(1, 3), min_size=1, max_size=90),
+    ends=st.sets(st.integers(1, 90)),
+    asked=st.sets(st.integers(1, 90)),
+    broken=st.integers(0, 90),
+)
+def test_it_makes_no_difference_which_updates_are_read_together(updates, ends, asked, broken):
+    """Nor when somebody asks in between: the same bits, with parameters that come and go and a gradient that is NaN."""
+    torch.manual_seed(0)
+    entries = []
+    for number, count in enumerate(updates):
+        grads = [torch.randn(3) for _ in range(count)]
+        grads[0][0] = math.nan if number == broken else 1.0
+        rows = Rows(tuple(map(str, range(count))), np.full(count, 3, np.int64))
+        entries.append(Entry(grad_norms(grads), rows, number))
+    kept = []
+    for places in ({*range(91)}, ends):
+        norms, some = Norms(50), []
+        for number, entry in enumerate(entries, 1):
+            some.append(entry)
+            if number in places or number == len(entries):
+                for one in Reading(some).numbers():
+                    norms.add(one)
+                some = []
+            if number in asked and places is ends:
+                norms.statistics()
+        kept.append((norms.statistics(), norms.take()))
+    assert json.dumps(kept[0]) == json.dumps(kept[1])

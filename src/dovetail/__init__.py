@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from dovetail.losses.result import LossResult as LossResult
     from dovetail.models.output import ModelOutput as ModelOutput
     from dovetail.monitor.gradients import GradientMonitor as GradientMonitor
-    from dovetail.monitor.gradients import check_gradient_health as check_gradient_health
+    from dovetail.monitor.health import check_gradient_health as check_gradient_health
     from dovetail.monitor.metrics_engine import MetricsEngine as MetricsEngine
     from dovetail.monitor.rules import AlertConfig as AlertConfig
     from dovetail.track.experiments import ExperimentDB as ExperimentDB
@@ -91,7 +91,7 @@ _HOMES = {
     "Transform": "dovetail.kernel.kinds",
     "ValidationLoop": "dovetail.train.engine",
     "as_loss": "dovetail.losses.adapt",
-    "check_gradient_health": "dovetail.monitor.gradients",
+    "check_gradient_health": "dovetail.monitor.health",
     "hookimpl": "dovetail.kernel.hooks",
     "set_random_seed": "dovetail.train.seeds",
 }

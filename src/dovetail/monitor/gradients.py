@@ -1,74 +1,29 @@
-"""The health of gradients: vanishing, exploding, or no numbers at all."""
+"""Watches the gradients of every update: alerts, figures and statistics."""
 
 from __future__ import annotations
 
-import datetime as dt
 import logging
 from collections.abc import Mapping, Sequence
 from operator import is_
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import numpy as np
-from attrs import frozen
 from torch import Tensor, nn
 
 from dovetail.kernel.kinds import AtLeast, MoreThan
-from dovetail.monitor.norms import Entry, Measured, Norms, Reading, Rows
-from dovetail.ops import GradNorms, grad_norms
+from dovetail.monitor.health import GradientHealth, health_of, measured, said
+from dovetail.monitor.norms import Norms
+from dovetail.monitor.readings import Entry, Measured, Reading, Rows, entries, kept
+from dovetail.ops import GradNorms
 
 if TYPE_CHECKING:
     from dovetail.train.context import Run
 
 _logger: Final = logging.getLogger("dovetail.monitor")
 
-State = Literal["healthy", "warning", "vanishing", "exploding", "nan"]
-
 
 class ExplodingGradientError(RuntimeError):
     """A gradient is larger than a run is to bear."""
-
-
-@frozen
-class GradientHealth:
-    """How the gradients of one update are, parameter by parameter.
-
-    A norm is the 2-norm of one parameter's gradient; it is NaN or infinite where the gradient has such an element.
-    """
-
-    max_norm: float
-    min_norm: float
-    mean_norm: float
-    #: A norm is above what is allowed, or infinite.
-    has_exploding_gradients: bool
-    #: A norm is below what is expected, or there is nothing but zeros.
-    has_vanishing_gradients: bool
-    #: Parameters whose gradient is zero in every element.
-    num_zero_gradients: int
-    #: ISO 8601, UTC.
-    timestamp: str
-    #: A gradient has an element that is NaN or infinite.
-    has_nan_gradients: bool = False
-    #: Of all gradients together.
-    total_norm: float = 0.0
-    state: State = "healthy"
-    #: The parameter with the largest norm, or the first whose gradient is no number.
-    worst: str = ""
-
-
-def check_gradient_health(model: nn.Module, threshold_max: float = 1.0, threshold_min: float = 1e-7) -> GradientHealth:
-    """Return how the gradients of ``model`` are now. Waits for the device.
-
-    Args:
-        model: a model after a backward pass.
-        threshold_max: a norm above it is exploding.
-        threshold_min: a norm below it is vanishing.
-
-    Raises:
-        ValueError: no parameter has a gradient, or the thresholds cross.
-    """
-    if not threshold_min < threshold_max:
-        raise ValueError(f"threshold_min must be below threshold_max, got {threshold_min} and {threshold_max}")
-    return _health(_measured(model), vanishing=threshold_min, warning=threshold_max, exploding=threshold_max)
 
 
 class GradientMonitor:
@@ -154,12 +109,12 @@ class GradientMonitor:
         Raises:
             ValueError: no parameter has a gradient.
         """
-        measured = _measured(model)
-        self._norms.add(measured)
-        health = _health(measured, **self._limits)
+        found = measured(model)
+        self._norms.add(found)
+        health = health_of(found, **self._limits)
         self._update += 1
         if self._update % self.check_interval == 0 and health.state != "healthy":
-            _logger.warning("check %d: %s", self._update, _said(health, self._limits))
+            _logger.warning("check %d: %s", self._update, said(health, self._limits))
         return health
 
     def get_statistics(self) -> dict[str, Any]:
@@ -239,14 +194,14 @@ class GradientMonitor:
         if some.norms.min() >= low and some.norms.max() <= high:  # neither holds of a NaN
             return
         for place in np.flatnonzero(~((some.norms >= low) & (some.norms <= high)).all(1)).tolist():
-            self._act(_health(some[place : place + 1], **self._limits), some.updates[place])
+            self._act(health_of(some[place : place + 1], **self._limits), some.updates[place])
 
     def _act(self, health: GradientHealth, update: int) -> None:
         run = self._run
         # Half precision gets gradients that are too large now and then, and finds a scale at which it does not.
         if run is None or health.state == "healthy" or (health.state == "nan" and run.parts.scaler is not None):
             return
-        message = f"update {update}: {_said(health, self._limits)}"
+        message = f"update {update}: {said(health, self._limits)}"
         kind = {"vanishing": "gradient_vanishing", "nan": "gradient_nan"}.get(health.state, "gradient_norm")
         severity: Literal["warning", "critical"] = "critical" if health.state in {"exploding", "nan"} else "warning"
         figures: dict[str, Any] = {"max_norm": health.max_norm, "min_norm": health.min_norm, "parameter": health.worst}
@@ -266,84 +221,12 @@ class GradientMonitor:
         """Return what a resumed run needs to log the same figures; what is not read yet stays so."""
         return {
             "norms": self._norms.state_dict(),
-            "sent": [_kept(one.entries) for one in self._readings],
-            "pending": _kept(self._pending),
+            "sent": [kept(one.entries) for one in self._readings],
+            "pending": kept(self._pending),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a saved state."""
         self._norms.load_state_dict(state["norms"])
-        self._readings = [Reading(_entries(one)) for one in state["sent"]]
-        self._pending = _entries(state["pending"])
-
-
-def _kept(entries: Sequence[Entry]) -> list[dict[str, Any]]:
-    return [
-        {
-            "values": one.found.values.cpu().clone(),
-            "counts": one.found.counts.cpu().clone(),
-            "names": list(one.rows.names),
-            "sizes": one.rows.sizes.tolist(),
-            "update": one.update,
-        }
-        for one in entries
-    ]
-
-
-def _entries(kept: Sequence[Mapping[str, Any]]) -> list[Entry]:
-    return [
-        Entry(
-            GradNorms(one["values"], one["counts"]),
-            Rows(tuple(one["names"]), np.array(one["sizes"], np.int64)),
-            one["update"],
-        )
-        for one in kept
-    ]
-
-
-def _measured(model: nn.Module) -> Measured:
-    named = [(name, one.grad) for name, one in model.named_parameters() if one.grad is not None]
-    if not named:
-        raise ValueError("no parameter of the model has a gradient: check after loss.backward(), before zero_grad()")
-    rows = Rows(tuple(name for name, _ in named), np.array([grad.numel() for _, grad in named], np.int64))
-    return Reading([Entry(grad_norms([grad for _, grad in named]), rows, 0)]).numbers()[0]
-
-
-def _health(measured: Measured, *, vanishing: float, warning: float, exploding: float) -> GradientHealth:
-    """Return how the gradients of the one update in ``measured`` are."""
-    norms, zeros = measured.norms[0], measured.zeros[0]
-    broken, explodes, vanishes = ~np.isfinite(norms), bool((norms > exploding).any()), bool((norms < vanishing).any())
-    state: State = "healthy"
-    place = int(np.nanargmax(norms)) if not broken.all() else 0
-    if broken.any():
-        state, place = "nan", int(broken.argmax())
-    elif explodes:
-        state = "exploding"
-    elif vanishes:
-        state, place = "vanishing", int(norms.argmin())
-    elif norms[place] > warning:
-        state = "warning"
-    return GradientHealth(
-        max_norm=float(norms.max()),
-        min_norm=float(norms.min()),
-        mean_norm=float(norms.mean()),
-        has_exploding_gradients=explodes,
-        has_vanishing_gradients=vanishes,
-        num_zero_gradients=int((zeros == measured.rows.sizes).sum()),
-        timestamp=dt.datetime.now(dt.UTC).isoformat(),
-        has_nan_gradients=bool(broken.any()),
-        total_norm=float(measured.totals[0]),
-        state=state,
-        worst=measured.rows.names[place],
-    )
-
-
-def _said(health: GradientHealth, limits: Mapping[str, float]) -> str:
-    if health.state == "nan":
-        return f"the gradient of {health.worst} is NaN or infinite"
-    if health.state == "vanishing":
-        vanishing = f"{health.min_norm:.3g}, below {limits['vanishing']:g}"
-        return f"the gradient of {health.worst} vanishes: its norm is {vanishing}"
-    limit = limits["exploding" if health.state == "exploding" else "warning"]
-    word = "explodes" if health.state == "exploding" else "is large"
-    return f"the gradient of {health.worst} {word}: its norm is {health.max_norm:.3g}, above {limit:g}"
+        self._readings = [Reading(entries(one)) for one in state["sent"]]
+        self._pending = entries(state["pending"])

@@ -249,7 +249,7 @@ class Gradients:
             optimizer.step()
 
     def _present(self) -> list[Tensor]:
-        grads = [one.grad for one in self._parameters if one.grad is not None]
+        grads = [grad for one in self._parameters if (grad := one.grad) is not None]
         return [local(one) for one in grads] if self._sharded else grads
 
 

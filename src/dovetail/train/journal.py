@@ -79,14 +79,15 @@ class Journal:
         told, lines = [], []
         for one in waiting:
             figures = one.figures() if callable(one.figures) else one.figures
-            if one.event != "test":  # lists, such as a confusion matrix, are written for the test only
-                figures = scalars(figures)
-            lines.append(event_line(one.event, epoch=one.epoch, step=one.step, time=one.time, metrics=figures))
-            told.append((one, figures))
+            numbers = scalars(figures)
+            # Lists, such as a confusion matrix, are written for the test only.
+            written = figures if one.event == "test" else numbers
+            lines.append(event_line(one.event, epoch=one.epoch, step=one.step, time=one.time, metrics=written))
+            told.append((one, numbers))
         run.store.write_events("".join(lines))
         self._written_at = time.monotonic()
         if listened:
-            for one, figures in told:
+            for one, numbers in told:
                 run.hooks.dovetail_log(
-                    run=run, event=one.event, metrics=scalars(figures), epoch=one.epoch, step=one.step, time=one.time
+                    run=run, event=one.event, metrics=numbers, epoch=one.epoch, step=one.step, time=one.time
                 )

@@ -1,0 +1,165 @@
+"""Statistics of gradients on their way from the device: brought to the host together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from attrs import field, frozen
+from torch import Tensor
+
+from dovetail.ops import GradNorms
+
+Numbers = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
+
+
+@frozen(eq=False)
+class Rows:
+    """What the rows of some statistics stand for."""
+
+    #: The parameters' names.
+    names: tuple[str, ...]
+    #: How many elements each has, int64.
+    sizes: Counts
+    #: How many they all have.
+    elements: int = field(init=False)
+
+    @elements.default
+    def _elements(self) -> int:
+        return int(self.sizes.sum())
+
+
+class Entry(NamedTuple):
+    """Statistics that are still on the device."""
+
+    found: GradNorms
+    rows: Rows
+    #: The number of the update, from 1.
+    update: int
+
+
+@frozen(eq=False)
+class Measured:
+    """The gradients of K updates in numbers, parameter by parameter."""
+
+    rows: Rows
+    #: The numbers of the updates, from 1.
+    updates: tuple[int, ...]
+    #: ``[K, N]``.
+    norms: Numbers
+    #: ``[K, N]``: how many elements are 0.
+    zeros: Counts
+    #: ``[K]``: of all gradients together.
+    totals: Numbers
+    #: ``[K, 26]``.
+    histograms: Counts
+
+    def __len__(self) -> int:
+        """K."""
+        return len(self.updates)
+
+    @classmethod
+    def joined(cls, several: Sequence[Measured]) -> Measured:
+        """Return those of the same parameters as one."""
+        if len(several) == 1:
+            return several[0]
+        return cls(
+            several[0].rows,
+            tuple(update for one in several for update in one.updates),
+            np.concatenate([one.norms for one in several]),
+            np.concatenate([one.zeros for one in several]),
+            np.concatenate([one.totals for one in several]),
+            np.concatenate([one.histograms for one in several]),
+        )
+
+    def __getitem__(self, which: slice) -> Measured:
+        """Return some of the updates."""
+        return Measured(
+            self.rows,
+            self.updates[which],
+            self.norms[which],
+            self.zeros[which],
+            self.totals[which],
+            self.histograms[which],
+        )
+
+
+class Reading:
+    """Statistics on their way to the host, all in two copies."""
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        """Start the copies; nothing waits for them."""
+        self.entries: Final = list(entries)
+        device = entries[-1].found.values.device  # those from a checkpoint are on the CPU
+        values = torch.cat([_on(one.found.values, device) for one in entries])
+        counts = torch.cat([_on(one.found.counts, device) for one in entries])
+        host = GradNorms(values, counts).to_host()
+        self._values, self._counts = host.values, host.counts
+        self._done: Any = torch.cuda.Event() if values.is_cuda else None  # type: ignore[no-untyped-call]  # torch has not typed it
+        if self._done is not None:
+            self._done.record()
+
+    def arrived(self) -> bool:
+        """Say whether the numbers are there."""
+        return self._done is None or bool(self._done.query())
+
+    def numbers(self) -> list[Measured]:
+        """Return them, those of updates one after another together that are of the same parameters.
+
+        This waits for those on their way.
+        """
+        if self._done is not None:
+            self._done.synchronize()
+        found, values, counts = [], self._values.numpy(), self._counts.numpy()
+        for _, together in groupby(self.entries, lambda entry: entry.rows.names):
+            entries = list(together)
+            many, rows = len(entries), len(entries[0].found)
+            sizes = [many * len(one) for one in (entries[0].found.values, entries[0].found.counts)]
+            some, numbers = values[: sizes[0]].reshape(many, -1), counts[: sizes[1]].reshape(many, -1)
+            values, counts = values[sizes[0] :], counts[sizes[1] :]
+            found.append(
+                Measured(
+                    entries[0].rows,
+                    tuple(one.update for one in entries),
+                    some[:, :rows],
+                    numbers[:, :rows],
+                    some[:, 2 * rows],
+                    numbers[:, 3 * rows :],
+                )
+            )
+        return found
+
+
+def kept(several: Sequence[Entry]) -> list[dict[str, Any]]:
+    """Return entries as a checkpoint keeps them."""
+    return [
+        {
+            "values": one.found.values.cpu().clone(),
+            "counts": one.found.counts.cpu().clone(),
+            "names": list(one.rows.names),
+            "sizes": one.rows.sizes.tolist(),
+            "update": one.update,
+        }
+        for one in several
+    ]
+
+
+def entries(several: Sequence[Mapping[str, Any]]) -> list[Entry]:
+    """Return the entries that :func:`kept` gave."""
+    return [
+        Entry(
+            GradNorms(one["values"], one["counts"]),
+            Rows(tuple(one["names"]), np.array(one["sizes"], np.int64)),
+            one["update"],
+        )
+        for one in several
+    ]
+
+
+def _on(tensor: Tensor, device: torch.device) -> Tensor:
+    return tensor if tensor.device == device else tensor.to(device)
