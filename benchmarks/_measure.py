@@ -44,16 +44,21 @@ def ratios(figures: Mapping[str, Sequence[float]], base: str) -> dict[str, float
 def process_seconds(command: Sequence[str], env: Mapping[str, str] | None = None) -> float:
     """Return the wall time of a whole process in seconds; its output is thrown away.
 
-    Compiled modules are kept from the warm-up on, as they are on a user's machine.
-
     Raises:
         subprocess.CalledProcessError: it failed, so that its time means nothing.
     """
-    seen = {**os.environ, **(env or {})}
-    seen.pop("PYTHONDONTWRITEBYTECODE", None)
+    seen = {**as_a_user(), **(env or {})}
     began = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=seen)
     return time.perf_counter() - began
+
+
+def as_a_user() -> dict[str, str]:
+    """Return the environment of a process in which compiled modules are kept, as they are on a user's machine.
+
+    Compiling them takes time and memory that belong to the warm-up.
+    """
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def see_rivals() -> None:
