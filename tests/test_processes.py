@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dovetail.checkpoint.format import read_checkpoint
+from dovetail.cli import processes
 from dovetail.data.sampler import AddressedSampler
 from dovetail.kernel.build import BuildError
 from dovetail.track.run_directory import RunDirectory
@@ -150,10 +151,11 @@ def test_they_are_started_anew_from_the_last_checkpoint(tmp_path, run_file):
 
 
 @pytest.mark.slow
-def test_all_stop_after_the_same_update(tmp_path, run_file):
-    """SIGTERM ends the run as interrupted, with one checkpoint of its last update."""
-    process = start_long(tmp_path, run_file)
-    process.send_signal(signal.SIGTERM)
+@pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGUSR1])
+def test_all_stop_after_the_same_update(tmp_path, run_file, told):
+    """A signal ends the run as interrupted, with one checkpoint of its last update, and it is not started anew."""
+    process = start_long(tmp_path, run_file, "--nproc", "2", "training.max_epochs=100000", "--max-restarts", "1")
+    process.send_signal(told)
     output, errors = process.communicate(timeout=120)
 
     assert process.returncode == 130, errors
@@ -193,6 +195,18 @@ def test_an_earlier_run_is_found_in_another_number_of_processes(tmp_path, run_fi
     assert record["epochs"] == 12
     assert record["resumes"][0]["changed"]["hardware.devices"] == [2, 1]
     assert "nothing is left to do" in again.stdout
+
+
+@pytest.mark.slow
+def test_the_first_may_be_the_last_to_end(tmp_path, run_file, monkeypatch):
+    """It writes the report when the others have ended: they have all done their part, and nobody is killed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(processes, "_GRACE", 0.0)
+
+    code = processes.supervise(["run", str(run_file), "hardware={devices=2,strategy='ddp'}", "report.enabled=true"], 2)
+
+    assert code == 0
+    assert list(tmp_path.glob("runs/small/*/report.html"))
 
 
 # --- what they refuse -------------------------------------------------------------------------------------------------
@@ -236,6 +250,35 @@ def test_as_many_processes_are_started_as_there_are_devices(tmp_path, run_file):
     assert done.returncode == 2
     assert "hardware.devices: 3 devices need as many processes, and 2 were started" in done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "port,codes,said",
+    [
+        ("", [1, 1], "2 processes are to train together, and do not find one another at 127.0.0.1:?, as MASTER_ADDR"),
+        ("29717", [2, 1], "lost another of the 2 processes that train together"),
+    ],
+    ids=["nowhere to meet", "the first refuses"],
+)
+def test_what_slurm_starts_is_told_what_is_wrong(tmp_path, run_file, port, codes, said):
+    """In a line, and without a traceback, also in a process that only learns that the first has ended."""
+    place = {"MASTER_ADDR": "127.0.0.1", "SLURM_NTASKS": "2"} | ({"MASTER_PORT": port} if port else {})
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-m", "dovetail", "run", str(run_file), "checkpoint.resume=must"],
+            cwd=tmp_path,
+            env={**os.environ, **place, "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    errors = [one.communicate(timeout=120)[1] for one in ranks]
+
+    assert [one.returncode for one in ranks] == codes
+    assert said in errors[1]
+    assert [len(one.splitlines()) for one in errors] == [1, 1]
 
 
 # --- losses that are no numbers ---------------------------------------------------------------------------------------

@@ -98,6 +98,7 @@ def _ours(error: Exception) -> Failure | None:
     from dovetail.storage.errors import StorageError
     from dovetail.track.earlier import ResumeError
     from dovetail.track.runs import RunLookupError
+    from dovetail.train.ranks import GroupError
 
     if isinstance(error, ConfigError):
         problems = [
@@ -115,4 +116,6 @@ def _ours(error: Exception) -> Failure | None:
         return Failure(BAD_INPUT, [str(error)], [{"path": error.path, "message": error.message}])
     if isinstance(error, PluginError | RunLookupError | ResumeError | CheckpointError | StorageError):
         return Failure(BAD_INPUT, [f"dovetail: {error}"], [{"path": "", "message": str(error)}])
+    if isinstance(error, GroupError):
+        return Failure(FAILED, [f"dovetail: {error}"], [{"path": "", "message": str(error)}])
     return None

@@ -21,6 +21,7 @@ from dovetail.cli.failure import FAILED, INTERRUPTED
 #: Seconds that the others have to end by themselves once one has.
 _GRACE: Final = 30.0
 _LOOK: Final = 0.05
+_PASSED_ON: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 _RESUME: Final = "checkpoint.resume="
 _SAID: Final = 20  # lines of a failed process that are shown
 _PR_SET_PDEATHSIG: Final = 1
@@ -29,18 +30,20 @@ _PR_SET_PDEATHSIG: Final = 1
 def supervise(arguments: Sequence[str], processes: int, max_restarts: int = 0) -> int:
     """Run ``dovetail`` with ``arguments`` in several processes, and return the exit code of the whole.
 
-    The first has the console; what the others say is shown if they fail. Ctrl-C and SIGTERM are passed on to all.
+    The first has the console; what the others say is shown if they fail. Ctrl-C, SIGTERM and notices that the time is
+    nearly up are passed on to all.
 
     Args:
         arguments: of the command line, the same for all.
         processes: how many.
-        max_restarts: how often to start them anew, from the run's last checkpoint, when they failed.
+        max_restarts: how often to start them anew, from the run's last checkpoint, when they failed; not where they
+            were told to end.
     """
     for left in range(max_restarts, -1, -1):
         group = _ProcessGroup(arguments, processes)
-        with group.passing_signals_on():
+        with group.passing_signals_on(), group.keeping_errors():
             code = group.wait()
-        if code != FAILED or not left:
+        if code != FAILED or not left or group.told_to_end:
             break
         click.echo(
             f"dovetail: starting anew from the last checkpoint; {left - 1} restarts are left after this", err=True
@@ -61,6 +64,8 @@ class _ProcessGroup:
             # Each would take all cores otherwise, and they would wait for one another.
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, _cores() // size))),
         }
+        #: Whether a signal was passed on.
+        self.told_to_end = False
         self._errors: list[IO[bytes] | None] = [None]
         self._processes: list[subprocess.Popen[bytes]] = []
         for rank in range(size):
@@ -81,27 +86,41 @@ class _ProcessGroup:
 
     @contextlib.contextmanager
     def passing_signals_on(self) -> Iterator[None]:
-        """Send SIGINT and SIGTERM to all processes, each of which knows what the first and the second one mean."""
+        """Send signals that a run stops on to all processes, each of which knows what a first and second one mean."""
 
         def handle(number: int, _frame: object) -> None:
+            self.told_to_end = True
             for one in self._processes:
                 with contextlib.suppress(ProcessLookupError):
                     one.send_signal(number)
 
-        before = {one: signal.signal(one, handle) for one in (signal.SIGINT, signal.SIGTERM)}
+        before = {one: signal.signal(one, handle) for one in _PASSED_ON}
         try:
             yield
         finally:
             for one, handler in before.items():
                 signal.signal(one, handler)
 
+    @contextlib.contextmanager
+    def keeping_errors(self) -> Iterator[None]:
+        """Keep what the others say on standard error until the end."""
+        try:
+            yield
+        finally:
+            for one in self._errors:
+                if one is not None:
+                    one.close()
+
     def wait(self) -> int:
-        """Wait for all to end, in bounded time once one has, and return the exit code of the whole."""
+        """Wait for all to end, in bounded time once the first has, or any has failed; return the exit code of all."""
         deadline, first = float("inf"), None
         while any(one.poll() is None for one in self._processes):
             ended = [rank for rank, one in enumerate(self._processes) if one.returncode is not None]
             if ended and first is None:
-                first, deadline = ended[0], time.monotonic() + _GRACE
+                first = ended[0]
+            # Where others have ended well, the first may still have to write the report, or to wait for copies.
+            if deadline == float("inf") and any(not rank or self._processes[rank].returncode for rank in ended):
+                deadline = time.monotonic() + _GRACE
             if time.monotonic() >= deadline:
                 for one in self._processes:
                     if one.returncode is None:
@@ -113,11 +132,13 @@ class _ProcessGroup:
         culprit = min(suspects, key=lambda rank: codes[rank] > 0, default=None)
         if culprit is None:
             return 0
-        if codes[culprit] < 0:
-            self._say(culprit, f"was killed by {signal.Signals(-codes[culprit]).name}")
-        elif culprit and not codes[0] == codes[culprit] == INTERRUPTED:
-            self._say(culprit, f"failed with exit code {codes[culprit]}")
-        return codes[culprit] if codes[culprit] > 0 else FAILED
+        code: int = codes[culprit]
+        if code < 0:
+            self._say(culprit, f"was killed by {signal.Signals(-code).name}")
+            return INTERRUPTED if self.told_to_end else FAILED
+        if culprit and code != INTERRUPTED:
+            self._say(culprit, f"failed with exit code {code}")
+        return code
 
     def _say(self, rank: int, what: str) -> None:
         click.echo(f"dovetail: process {rank} of {len(self._processes)} {what}", err=True)

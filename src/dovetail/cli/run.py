@@ -136,6 +136,7 @@ def train(
         RunFailedError: the run failed.
     """
     from dovetail.track.console import Console, resume_command
+    from dovetail.train.ranks import from_environment
 
     command = ["dovetail", *arguments]
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
@@ -154,7 +155,8 @@ def train(
         click.echo(f"dovetail: {outcome.reason}; go on with: {shlex.join(resume)}", err=True)
     if as_json:
         click.echo(json.dumps(_document(console), ensure_ascii=False, indent=2))
-    return _CODES.get(outcome.status, 0)
+    # The first of several processes says how it ended: who started them ends the others where one has not ended well.
+    return 0 if from_environment()[0] else _CODES.get(outcome.status, 0)
 
 
 def _fail(outcome: Outcome, console: Console, *, as_json: bool) -> NoReturn:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from dovetail.train.ranks import GroupError
+
 if TYPE_CHECKING:
     from dovetail.config.schema import RunConfig
 
@@ -26,7 +28,7 @@ class LoaderWorkerError(TrainingError):
     """A process that loads data died."""
 
 
-class ProcessLostError(TrainingError):
+class ProcessLostError(TrainingError, GroupError):
     """Another of the processes that train together ended, or does not answer."""
 
 
@@ -50,12 +52,19 @@ def explained(error: Exception, config: RunConfig) -> Exception:
             f"loader.num_workers (now {config.loader.num_workers}) or loader.batch_size (now "
             f"{config.loader.batch_size}). With loader.num_workers = 0 an error in the dataset shows itself"
         )
-    if config.hardware.devices > 1 and any(word in text for word in ("gloo", "NCCL", "Connection closed by peer")):
-        return ProcessLostError(
-            f"lost another of the {config.hardware.devices} processes that train together: it, or what started it, "
-            f"says why it ended. The connection says: {text.splitlines()[0]}"
-        )
-    return error
+    return process_lost(error, config.hardware.devices) or error
+
+
+def process_lost(error: Exception, size: int) -> ProcessLostError | None:
+    """Return what ``error`` means where it tells that another of ``size`` processes is gone, else None."""
+    text = str(error)
+    told = any(word in text for word in ("gloo", "NCCL", "Connection closed by peer"))
+    if size == 1 or isinstance(error, ProcessLostError) or not told:
+        return None
+    return ProcessLostError(
+        f"lost another of the {size} processes that train together: it, or what started it, "
+        f"says why it ended. The connection says: {text.splitlines()[0]}"
+    )
 
 
 def _out_of_memory(config: RunConfig, text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -11,7 +12,8 @@ import torch
 from attrs import evolve, frozen
 from torch import Tensor
 
-from dovetail.train.ranks import from_environment
+from dovetail.train.errors import process_lost
+from dovetail.train.ranks import GroupError, from_environment
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -100,15 +102,31 @@ def joined(device: torch.device, *, sharded: bool = False) -> Iterator[Group]:
     Args:
         device: where to train. Tensors on a GPU travel by NCCL, all else by gloo.
         sharded: share the state of the run out over the processes.
+
+    Raises:
+        GroupError: they do not find one another, or one of them is gone.
     """
     rank, size = from_environment()
     if size == 1:
         yield ALONE
         return
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    torch.distributed.init_process_group(backend, rank=rank, world_size=size, timeout=_PATIENCE)
+    try:
+        torch.distributed.init_process_group(backend, rank=rank, world_size=size, timeout=_PATIENCE)
+    except (ValueError, RuntimeError) as error:
+        where = ":".join(os.environ.get(name, "?") for name in ("MASTER_ADDR", "MASTER_PORT"))
+        message = (
+            f"{size} processes are to train together, and do not find one another at {where}, as MASTER_ADDR and "
+            f"MASTER_PORT have it: {str(error).splitlines()[0]}"
+        )
+        raise GroupError(message) from error
     try:
         yield Group(rank, size, _mesh(device, size) if sharded else None)
+    except Exception as error:
+        lost = process_lost(error, size)
+        if lost is None:
+            raise
+        raise lost from error
     finally:
         torch.distributed.destroy_process_group()
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 
 
+class GroupError(RuntimeError):
+    """Processes that are to train together do not find one another, or one of them is gone."""
+
+
 def from_environment() -> tuple[int, int]:
     """Return this process's number, from 0, and how many were started together."""
     for rank, size in (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS")):
