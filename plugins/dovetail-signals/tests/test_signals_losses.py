@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dovetail import ModelOutput
+from dovetail import Config, ModelOutput
 from dovetail.ops import frequency_consistency, sommerfeld_number, sommerfeld_severity
+from dovetail.run import run
 from dovetail_signals.geometry import bearing
 from dovetail_signals.losses.constraint import PhysicalConstraintLoss
 from dovetail_signals.losses.frequency import FrequencyConsistencyLoss
@@ -176,6 +177,46 @@ def test_severities_are_no_scores_of_classes():
 
     with pytest.raises(ValueError, match=r"outputs have shape \[3\]; it needs \[batch, classes\]"):
         SommerfeldConsistencyLoss()(scored([0.1, 0.2, 0.3]), batch)
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_temporal_smoothness_compares_windows_of_one_recording_in_a_run(tmp_path, told):
+    """Shuffled batches tell which windows belong together where the data are asked to; else an alert says so."""
+    table = {
+        "data": {
+            "type": "signals.simulated_rolling",
+            "recordings": 2,
+            "seconds": 0.5,
+            "window": 1000,
+            "meta": ["recording", "time"] if told else ["rpm"],
+            "split": {"validation": 0, "test": 0},
+        },
+        "model": {"type": "signals.cnn1d", "channels": [4]},
+        "loss": {"type": "signals.temporal_smoothness", "time_step": 1 / 12},
+        "loader": {"batch_size": 60},
+        "training": {"max_epochs": 1},
+        "checkpoint": {"monitor": "train_loss"},
+        "hardware": {"device": "cpu", "threads": 1},
+        "report": {"enabled": False},
+        "logging": {"console": False},
+        "paths": {"output": str(tmp_path)},
+    }
+    seen = []
+
+    class Watch:
+        """Keeps how many windows follow another one."""
+
+        def dovetail_batch_start(self, run):
+            """Ask the loss about the epoch's only batch."""
+            batch = next(iter(run.parts.loaders.train.batches(1)))
+            found = run.parts.loss.windows(torch.zeros(60, 5), batch)
+            seen.append(int((found.neighbours[:, 0] >= 0).sum()))
+
+    run(Config.from_dict(table).with_parts(callbacks={"watch": Watch()}).build()).check()
+    alerts = "".join(one.read_text() for one in tmp_path.rglob("alerts.jsonl"))
+
+    assert seen == [10 * 5 if told else 59]
+    assert ("windows of different recordings are compared" in alerts) != told
 
 
 def test_labels_that_were_mixed_reach_every_loss(rolling):

@@ -72,6 +72,19 @@ def test_every_format_is_read(folder):
         dataset.column("rmp")
 
 
+def test_windows_tell_their_recording_and_their_time(folder):
+    """In the batch's meta where they are asked for, and for any split."""
+    dataset = recordings(folder, "fault", window=100, overlap=0.5, meta=["recording", "time"])
+    batch = dataset.get_batch(np.asarray([1, 8]))
+
+    assert batch["meta"]["recording"] == ["a.npz", "b.mat"]
+    assert batch["meta"]["time"].tolist() == pytest.approx([0.05, 0.05])
+    assert (dataset[3]["recording"], dataset[3]["time"]) == ("a.npz", pytest.approx(0.15))
+    assert dataset.column("time").max() == pytest.approx(0.3)
+    with pytest.raises(ValueError, match="target: nothing is known by the name of 'time'"):
+        recordings(folder, "time", window=100)
+
+
 def test_the_table_says_which_channels(tmp_path):
     """Each recording's own, by name; two of them in their order."""
     np.savez(tmp_path / "a.npz", DE=np.zeros(10, np.float32), FE=np.ones(10, np.float32))

@@ -55,7 +55,8 @@ def recordings(
         resample_to: bring all recordings to this rate, in Hz. Without it, recordings of several rates are refused: a
             model would tell them apart by their rate.
         task: ``classification`` or ``regression``.
-        meta: columns that travel with each window into the batch's ``meta``, such as rpm and load.
+        meta: columns that travel with each window into the batch's ``meta``, such as rpm and load; also ``recording``,
+            the file that a window is of, and ``time``, the second of it at which the window begins.
         classes: the classes in the order of their indices; by default sorted.
         short: what to do about a recording shorter than a window: ``error``, ``pad`` it with zeros, or ``drop`` it.
         max_bytes: the memory that the arrays of one file may need; 1 GiB by default.

@@ -69,9 +69,9 @@ def simulated_rolling(
     geometry = known_bearing(bearing)
 
     def make(fault: Any, random: np.random.Generator) -> tuple[npt.NDArray[np.float64], dict[str, Any]]:
-        shaft = random.uniform(*rpm) / _MINUTE
-        known = {"severity": random.uniform(*severity), "snr_db": random.uniform(*snr_db)}
-        resonance = random.uniform(*resonance_hz)
+        shaft = _drawn(random, "rpm", rpm) / _MINUTE
+        known = {"severity": _drawn(random, "severity", severity), "snr_db": _drawn(random, "snr_db", snr_db)}
+        resonance = _drawn(random, "resonance_hz", resonance_hz)
         signal = rolling_vibration(
             fault,
             geometry=geometry,
@@ -138,9 +138,9 @@ def simulated_journal(
     """
 
     def make(fault: Any, random: np.random.Generator) -> tuple[npt.NDArray[np.float64], dict[str, Any]]:
-        shaft = random.uniform(*rpm) / _MINUTE
-        load = random.uniform(*load_newton)
-        known = {"severity": random.uniform(*severity), "snr_db": random.uniform(*snr_db)}
+        shaft = _drawn(random, "rpm", rpm) / _MINUTE
+        load = _drawn(random, "load_newton", load_newton)
+        known = {"severity": _drawn(random, "severity", severity), "snr_db": _drawn(random, "snr_db", snr_db)}
         length = round(seconds * sample_rate)
         signal = journal_vibration(
             fault, shaft_hz=shaft, sample_rate=sample_rate, length=length, random=random, **known
@@ -191,3 +191,10 @@ def _windows(
         classes=faults,
         fingerprint=digest.hexdigest(),
     )
+
+
+def _drawn(random: np.random.Generator, option: str, span: tuple[float, float]) -> float:
+    """Return a number between two; ValueError where they fall."""
+    if span[0] > span[1]:
+        raise ValueError(f"{option}: must rise, got {list(span)}")
+    return float(random.uniform(*span))

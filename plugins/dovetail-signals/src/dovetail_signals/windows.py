@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Self, final
+from typing import Any, ClassVar, Final, Self, final
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,10 @@ from dovetail import Batch
 
 Array = npt.NDArray[Any]
 Indices = npt.NDArray[np.int64]
+
+
+#: What is known of every window besides the facts about its recording.
+OF_WINDOWS: Final = ("recording", "time")
 
 
 @frozen(eq=False)
@@ -89,7 +93,7 @@ class WindowSamples:
         if name == "recording":
             return self.groups
         if name not in self.columns:
-            raise KeyError(f"no column '{name}'; there are {', '.join(sorted([*self.columns, 'recording']))}")
+            raise KeyError(f"no column '{name}'; there are {', '.join(sorted(self.columns))}")
         return self.columns[name]
 
     def __len__(self) -> int:
@@ -155,7 +159,8 @@ def cut(
         overlap: share of a window that the next one repeats, 0 to less than 1.
         target: the fact to predict.
         task: ``classification`` or ``regression``.
-        meta: facts that travel with each window into the batch's ``meta``.
+        meta: facts that travel with each window into the batch's ``meta``, or ``recording``, the name of the window's
+            recording, and ``time``, the second of it at which the window begins.
         classes: the classes in the order of their indices; by default sorted.
         fingerprint: says what the recordings are.
 
@@ -165,10 +170,10 @@ def cut(
     """
     hop = max(1, round(window * (1 - overlap)))
     names = sorted({name for one in recordings for name in one.facts})
-    for option, asked in {"target": (target,), "meta": meta}.items():
+    for option, asked, there in (("target", (target,), names), ("meta", meta, sorted({*names, *OF_WINDOWS}))):
         for name in asked:
-            if name not in names:
-                raise ValueError(f"{option}: nothing is known by the name of '{name}'; there are {', '.join(names)}")
+            if name not in there:
+                raise ValueError(f"{option}: nothing is known by the name of '{name}'; there are {', '.join(there)}")
     channels = recordings[0].signal.shape[0]
     owner, starts, first, offset = [], [], [], 0
     for number, one in enumerate(recordings):
@@ -185,7 +190,9 @@ def cut(
     of = np.concatenate(owner)
     begins = np.concatenate(first)
     rates = np.asarray([one.sample_rate for one in recordings])[of]
-    columns = {name: _column([one.facts.get(name) for one in recordings])[of] for name in names}
+    groups = np.asarray([one.name for one in recordings])[of]
+    columns = {"recording": groups, "time": begins / rates}
+    columns |= {name: _column([one.facts.get(name) for one in recordings])[of] for name in names}
     values, class_names = _targets([one.facts.get(target) for one in recordings], recordings, target, task, classes)
     return WindowSamples(
         torch.cat([one.signal for one in recordings], dim=1),
@@ -194,7 +201,7 @@ def cut(
         values[torch.from_numpy(of)],
         class_names,
         fingerprint,
-        np.asarray([one.name for one in recordings])[of],
+        groups,
         np.stack([begins / rates, (begins + window) / rates], axis=1),
         columns,
         tuple(meta),

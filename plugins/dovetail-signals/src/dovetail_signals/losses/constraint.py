@@ -13,7 +13,7 @@ from dovetail_signals.losses.controls import Control
 from dovetail_signals.losses.frequency import FrequencyConsistencyLoss
 from dovetail_signals.losses.reading import are_shares, read_scores
 from dovetail_signals.losses.sommerfeld import SommerfeldConsistencyLoss
-from dovetail_signals.losses.temporal import TemporalSmoothnessLoss
+from dovetail_signals.losses.temporal import TemporalSmoothnessLoss, tell_of_shuffled_windows
 from dovetail_signals.rates import tell_of_another_rate
 
 _WHO = "physical_constraint"
@@ -96,9 +96,11 @@ class PhysicalConstraintLoss(nn.Module):
         self.temporal = TemporalSmoothnessLoss(1.0, time_step=time_step)
 
     def dovetail_run_start(self, run: Run) -> None:
-        """Say so where the recordings have another sampling rate."""
+        """Say so where the recordings have another sampling rate, or windows do not tell what they are of."""
         if self.lambda_freq > 0:
             tell_of_another_rate(run, self, self.frequency.sample_rate)
+        if self.lambda_temporal > 0:
+            tell_of_shuffled_windows(run)
 
     def forward(self, outputs: ModelOutput, batch: Batch) -> LossResult:
         """Return the sum, a mean over samples, and its terms as parts.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import math
+from typing import Annotated, Any
 
 from torch import Tensor, nn
 
-from dovetail import AtLeast, Batch, LossResult, ModelOutput, MoreThan
+from dovetail import AtLeast, Batch, LossResult, ModelOutput, MoreThan, Run
 from dovetail.ops import Windows, consecutive, physical_terms
 from dovetail_signals.losses.reading import read_meta, read_scores
 
@@ -42,6 +43,10 @@ class TemporalSmoothnessLoss(nn.Module):
             )
         self.lambda_smooth, self.time_step = lambda_smooth, time_step
 
+    def dovetail_run_start(self, run: Run) -> None:
+        """Say so where windows of different recordings would be compared."""
+        tell_of_shuffled_windows(run)
+
     def forward(self, outputs: ModelOutput, batch: Batch) -> LossResult:
         """Return the mean over windows that follow another; its weight is how many there are.
 
@@ -62,6 +67,18 @@ class TemporalSmoothnessLoss(nn.Module):
         rows, device = len(logits), logits.device
         recordings, times = (read_meta(_WHO, numbered(batch), key, rows, device) for key in ("recording", "time"))
         return consecutive(rows, recordings, times, time_step=self.time_step, device=device)
+
+
+def tell_of_shuffled_windows(run: Run) -> None:
+    """Raise an alert where shuffled batches do not tell which recording a window is of."""
+    known: Any = getattr(run.parts.loaders.train.dataset, "meta", None)
+    if known is not None and "recording" not in known and run.config.loader.shuffle:
+        run.alert(
+            "temporal_smoothness",
+            "windows of different recordings are compared with one another, as batches are shuffled and do not tell "
+            'which windows belong together; data.meta = ["recording", "time"] has them do so',
+            cooldown=math.inf,
+        )
 
 
 def numbered(batch: Batch) -> Batch:
