@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from dovetail.losses.language_modeling import LanguageModelingLoss
+from dovetail.losses.peft import PEFTAwareLoss
 from dovetail.metrics.accuracy import Accuracy
 from dovetail.monitor.gradients import GradientMonitor
 from dovetail.train.accumulator import GradientAccumulator
@@ -369,3 +370,31 @@ def test_a_seed_is_an_integer(seed):
     with pytest.raises(TypeError, match="seed must be an integer, got"):
         set_random_seed(seed)
     set_random_seed(np.int64(3))
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"gradient_clip_norm": -1.0}, "gradient_clip_norm must be above 0, or None, got -1.0"),
+        ({"precision": "fp8"}, "precision: 'fp8' is not one of fp32, bf16, fp16"),
+    ],
+)
+def test_a_loop_refuses_what_makes_no_sense(options, message):
+    """When it is made, not in the middle of an epoch."""
+    with pytest.raises(ValueError, match=message):
+        TrainingLoop(GradientAccumulator(), None, nn.CrossEntropyLoss(), **options)
+
+
+def test_what_of_a_model_trains_is_looked_at(caplog):
+    """Nothing is refused; everything is told of, once, by the loss for adapters on a frozen base."""
+    model, loader = network(), [(torch.randn(6, 4), torch.arange(6) % 3)]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    loop = TrainingLoop(GradientAccumulator(), None, PEFTAwareLoss())
+    for epoch in (1, 2):
+        loop.run_epoch(epoch, model, loader, optimizer)
+    told = [one.getMessage() for one in caplog.records]
+
+    assert [one.startswith("everything trains, although base_model_frozen") for one in told] == [True]
+    model.requires_grad_(False)
+    with pytest.raises(TrainingError, match="nothing trains: every parameter of the optimizer is frozen"):
+        loop.run_epoch(3, model, loader, optimizer)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, get_args
 
 import torch
 from attrs import field, frozen
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from dovetail.data.batch import Batch, as_batch, batch_size
 from dovetail.data.transfer import to_device
 from dovetail.losses.adapt import as_loss
+from dovetail.losses.peft import PEFTAwareLoss
 from dovetail.losses.strategy import StrategyInRun
 from dovetail.models.output import ModelOutput
 from dovetail.train.accumulator import GradientAccumulator
@@ -29,6 +31,8 @@ from dovetail.train.tape import LossTape
 if TYPE_CHECKING:
     from dovetail.kernel.kinds import Loss, Metric
     from dovetail.losses.result import LossResult
+
+_logger: Final = logging.getLogger("dovetail.train")
 
 #: Is told the loss of each batch, and the number of the batch in its epoch, counted from 0.
 MetricsCallback = Callable[[float, int], object]
@@ -64,6 +68,8 @@ class _Epoch:
     """What training and validation have in common: the loss, the metrics, and the batches."""
 
     def __init__(self, loss_strategy: Any, precision: Precision, metrics: Mapping[str, Metric] | None) -> None:
+        if precision not in get_args(Precision):
+            raise ValueError(f"precision: {precision!r} is not one of {', '.join(get_args(Precision))}")
         is_strategy = hasattr(loss_strategy, "compute_loss") and not isinstance(loss_strategy, nn.Module)
         self._loss: Any = loss_strategy
         self._criterion: Loss = StrategyInRun(loss_strategy) if is_strategy else as_loss(loss_strategy)
@@ -130,6 +136,8 @@ class TrainingLoop(_Epoch):
         super().__init__(loss_strategy, precision, metrics)
         if schedule_per not in {"update", "epoch"}:
             raise ValueError(f"schedule_per: 'update' or 'epoch', got {schedule_per!r}")
+        if gradient_clip_norm is not None and not gradient_clip_norm > 0:
+            raise ValueError(f"gradient_clip_norm must be above 0, or None, got {gradient_clip_norm}")
         self.gradient_accumulator, self.gradient_monitor = gradient_accumulator, gradient_monitor
         limits = [one for one in (gradient_clip_norm, gradient_accumulator.max_gradient_norm) if one is not None]
         self._limit = min(limits, default=None)
@@ -160,11 +168,12 @@ class TrainingLoop(_Epoch):
 
         Raises:
             NonFiniteLossError: a loss is NaN or infinite.
-            TrainingError: there is no batch, or the monitor says that gradients explode.
+            TrainingError: there is no batch, nothing trains, or the monitor says that gradients explode.
             DeviceError: the device is not there.
         """
         where, began = resolve_device(str(device)), time.monotonic()
         tape = self._begin(model, where)
+        self._look_at(model, optimizer)
         if self._scaler is None:
             self._scaler = make_scaler(self._precision, where)
         gradients = Gradients(
@@ -195,6 +204,16 @@ class TrainingLoop(_Epoch):
         if spoiled:
             raise NonFiniteLossError(f"the loss became NaN or infinite by batch {number} of epoch {epoch}")
         return done
+
+    def _look_at(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Refuse to train nothing; a loss that knows what of a model should train is asked before the first update."""
+        if not any(one.requires_grad for group in optimizer.param_groups for one in group["params"]):
+            raise TrainingError("nothing trains: every parameter of the optimizer is frozen")
+        if not self._updates and isinstance(self._loss, PEFTAwareLoss):
+            try:
+                self._loss.check_model(model)
+            except ValueError as error:
+                _logger.warning("%s", error)
 
     def _groups(self, loader: Iterable[Any], device: torch.device) -> Iterator[list[Batch]]:
         """Yield the batches of each update; the last may be fewer."""
