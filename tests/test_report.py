@@ -64,6 +64,23 @@ def test_a_report_says_what_happened(tmp_path):
     assert charts == ["loss", "accuracy", "learning rate", "samples per second", "Confusion matrix"]
 
 
+def test_a_report_tells_of_alerts(tmp_path):
+    """What was noticed and when, markup in it being text, lines cut short left out; of very many, the first fifty."""
+    folder = write_run(tmp_path)
+    _, tree = read(write_report(folder))
+    assert "Alerts" not in words(tree)
+    one = {"type": "x", "message": "the rate is wrong", "severity": "warning", "epoch": 2, "step": 30}
+    with (folder / "alerts.jsonl").open("w", encoding="utf-8") as file:
+        file.write(json.dumps({**one, "message": NASTY}) + "\n{cut\n" + (json.dumps(one) + "\n") * 60)
+    text, tree = read(write_report(folder))
+    said = words(tree)
+
+    assert "2 30 warning the rate is wrong" in said
+    assert said.count("the rate is wrong") == 49
+    assert "and 11 more in alerts.jsonl" in said
+    assert "<script" not in text
+
+
 def test_a_report_needs_nothing_from_elsewhere(tmp_path):
     """No script, no link, no picture, no import: the page works alone, and its policy forbids anything else."""
     text, tree = read(write_report(write_run(tmp_path)))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from dovetail.storage.atomic import write_atomic
+from dovetail.track.alert_table import alerts_section
 from dovetail.track.charts import Curve, Role, line_chart
 from dovetail.track.confusion import find_matrices
 from dovetail.track.markup import escape
@@ -70,6 +71,7 @@ def render(run: RunRecord, charts: Mapping[str, str], pictures: Sequence[str] = 
     sections = [
         header(run),
         tiles(run),
+        alerts_section(run.folder),
         f'<h2>Curves</h2><div class="charts">{"".join(map(card, charts.values()))}</div>' if charts else "",
         f'<h2>Pictures</h2><div class="charts">{"".join(map(card, pictures))}</div>' if pictures else "",
         figures_table(run),

@@ -205,10 +205,10 @@ class Point:
     value: float
 
 
-def read_events(folder: Path) -> Iterator[Mapping[str, Any]]:
-    """Yield the events of ``metrics.jsonl`` in the order of writing; a line that was cut short is left out."""
+def read_events(folder: Path, name: str = METRICS) -> Iterator[Mapping[str, Any]]:
+    """Yield the events of ``metrics.jsonl``, or alerts, in the order of writing, without a line that was cut short."""
     try:
-        with (folder / METRICS).open(encoding="utf-8", errors="replace") as lines:
+        with (folder / name).open(encoding="utf-8", errors="replace") as lines:
             for line in lines:
                 try:
                     event = json.loads(line)
