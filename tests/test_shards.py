@@ -367,14 +367,14 @@ def test_the_command_line_knows_shares(tmp_path, run_file):
 
     shares = sorted((newest(folder) / "state.shards").iterdir())
     assert len(shares) == 2
-    content = bytearray(shares[1].read_bytes())
+    content = bytearray(shares[0].read_bytes())  # which the second process checks
     content[-5] ^= 1
-    shares[1].write_bytes(content)
+    shares[0].write_bytes(content)
     damaged = dovetail(tmp_path, "checkpoints", "verify", "small", check=False)
     more = dovetail(tmp_path, "resume", "small", "training.max_epochs=3", "--json")
 
     assert damaged.returncode == 1
-    assert f"{shares[1].name}: this file is damaged: tensor" in damaged.stdout
+    assert f"{shares[0].name}: this file is damaged: tensor" in damaged.stdout
     assert "passing over a damaged checkpoint" in (folder / "alerts.jsonl").read_text()
     assert json.loads(more.stdout)["status"] == "completed"
 

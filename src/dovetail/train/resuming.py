@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from attrs import frozen
 
 from dovetail.checkpoint.errors import CheckpointError
-from dovetail.checkpoint.verify import verify
 from dovetail.config.freeze import freeze
 from dovetail.track.earlier import Change, ResumeError, as_record
 from dovetail.track.runs import RunRecord, flat, table
@@ -17,7 +15,7 @@ from dovetail.track.words import plural
 from dovetail.train.errors import TrainingError
 from dovetail.train.saving import restore_state
 from dovetail.train.state import Outcome
-from dovetail.train.together import read_shares_of
+from dovetail.train.together import Verifier, read_shares_of
 
 if TYPE_CHECKING:
     from dovetail.checkpoint.manager import ResumePoint
@@ -44,7 +42,7 @@ class Earlier:
                 back. The record and the log are then as they were.
         """
         self._check_data(run)
-        point = run.group.share(self._point(run) if run.group.leads else None)
+        point = self._point(run)
         warnings = [
             f"passing over a damaged checkpoint, the run goes on from the one before: {one}"
             for one in (point.damaged if point else ())
@@ -88,9 +86,22 @@ class Earlier:
                 )
 
     def _point(self, run: Run) -> ResumePoint | None:
+        """Return where to go on, in all processes; where state is shared out, each then reads its own."""
+        verifier, point = None if run.group.mesh is None else Verifier(run.group), None
+        if run.group.leads:
+            try:
+                point = self._newest(run, verifier)
+            finally:
+                if verifier is not None:
+                    verifier.end()
+        elif verifier is not None:
+            verifier.help()
+        shared: ResumePoint | None = run.group.share(point)
+        return shared
+
+    def _newest(self, run: Run, verifier: Verifier | None) -> ResumePoint | None:
         try:
-            # Where state is shared out, each process reads its own once the leader has verified all.
-            point = run.checkpoints.resume(None if run.group.mesh is None else _verified)
+            point = run.checkpoints.resume(verifier)
         except CheckpointError as error:
             raise ResumeError(f"{error}. dovetail run {self.record.folder}/resolved.toml begins it anew") from error
         saved = self.record.data.get("checkpoint")
@@ -108,11 +119,6 @@ class Earlier:
                 yield f"versions.{name}", (before.get(name), now.get(name))
         if self.record.data.get("device") != record["device"]:
             yield "device", (self.record.data.get("device"), record["device"])
-
-
-def _verified(path: Path) -> dict[str, Any]:
-    verify(path)
-    return {}
 
 
 def past_outcome(record: RunRecord) -> Outcome:

@@ -12,6 +12,7 @@ from torch import nn
 
 from dovetail.checkpoint.errors import CheckpointError
 from dovetail.checkpoint.format import Encoded, read_checkpoint
+from dovetail.checkpoint.manifest import read_manifest
 from dovetail.checkpoint.shares import Share, Shared, is_sharded, write_shares
 from dovetail.checkpoint.verify import verify
 from dovetail.storage.errors import StorageError
@@ -110,15 +111,57 @@ def read_first(run: Run, candidates: Iterable[Path], read: _Read = read_checkpoi
     return None
 
 
+class Verifier:
+    """Checks every byte of checkpoints that all processes see, each process some of the files."""
+
+    def __init__(self, group: Group) -> None:
+        """Check with ``group``."""
+        self._group = group
+
+    def check(self, path: Path) -> CheckpointError | None:
+        """Return what is wrong with a checkpoint; all processes call this together, and get the same answer."""
+        problem = None
+        try:
+            names = sorted(read_manifest(path).files)[self._group.rank :: self._group.size]
+            if names:
+                verify(path, names)
+        except CheckpointError as error:
+            problem = error
+        return next((one for one in self._group.gather(problem) if one is not None), None)
+
+    def __call__(self, path: Path) -> dict[str, Any]:
+        """Check, in the leader, what the others have not asked for: they help.
+
+        Raises:
+            CheckpointError: it is damaged.
+        """
+        self._group.share(path)
+        problem = self.check(path)
+        if problem is not None:
+            raise problem
+        return {}
+
+    def help(self) -> None:
+        """Check what the leader checks, until it says that it has done."""
+        while (path := self._group.share(None)) is not None:
+            self.check(path)
+
+    def end(self) -> None:
+        """Say, in the leader, that it has done."""
+        self._group.share(None)
+
+
 def read_in_step(run: Run, path: Path, read: _Read = read_checkpoint) -> Any:
     """Return what ``read`` makes of a checkpoint, in every process; None, and a warning, where it is damaged."""
     group = run.group
     state, problem = None, None
-    if group.leads:
+    if group.mesh is not None:
+        problem = Verifier(group).check(path)
+    elif group.leads:
         try:
-            state = read(path) if group.mesh is None else bool(verify(path))
+            state = read(path)
         except CheckpointError as error:
-            problem = f"{error}"
+            problem = error
     problem = group.share(problem)
     if problem is not None:
         _logger.warning("passing over a damaged checkpoint: %s", problem)
@@ -127,7 +170,7 @@ def read_in_step(run: Run, path: Path, read: _Read = read_checkpoint) -> Any:
 
 
 def read_shares_of(run: Run, path: Path, read: _Read = read_checkpoint) -> Any:
-    """Return what ``read`` makes of a checkpoint that the leader has verified, each process its own shares.
+    """Return what ``read`` makes of a checkpoint that has been verified, each process its own shares.
 
     Raises:
         CheckpointError: this process cannot read it.
