@@ -7,6 +7,7 @@ exit status other than 0; the lines below it must appear in its output in that o
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import subprocess
@@ -17,6 +18,8 @@ from pathlib import Path
 
 import pytest
 import tomli
+
+import dovetail
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -118,6 +121,23 @@ def test_generated_pages_are_up_to_date(tmp_path):
     for page in made.iterdir():
         text = (ROOT / "docs" / "reference" / page.name).read_text(encoding="utf-8")
         assert page.read_text(encoding="utf-8") == text, f"{page.name} is stale; run python docs/generate.py"
+
+
+def test_every_public_name_is_in_the_reference():
+    """What ``from dovetail import …`` gives has an entry on the page of Python, of kinds or of hooks."""
+    pages = "\n".join((ROOT / "docs" / "reference" / f"{name}.md").read_text() for name in ("python", "kinds", "hooks"))
+
+    assert [name for name in dovetail.__all__ if not re.search(rf"\b{re.escape(name)}\b", pages)] == ["__version__"]
+
+
+def test_entries_of_the_reference_exist():
+    """Each can be imported, so that none is left behind when something moves."""
+    page = (ROOT / "docs" / "reference" / "python.md").read_text()
+    entries = re.findall(r"^\.\. auto(?:class|function):: (\S+)\.(\w+)$", page, re.MULTILINE)
+
+    assert len(entries) > 40
+    for module, name in entries:
+        assert getattr(importlib.import_module(module), name).__doc__
 
 
 def test_every_page_is_reached():
