@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from attrs import field, frozen
-from torch import Tensor
 
 from dovetail.ops import GradNorms
 
@@ -95,9 +94,12 @@ class Reading:
     def __init__(self, entries: Sequence[Entry]) -> None:
         """Start the copies; nothing waits for them."""
         self.entries: Final = list(entries)
-        device = entries[-1].found.values.device  # those from a checkpoint are on the CPU
-        values = torch.cat([_on(one.found.values, device) for one in entries])
-        counts = torch.cat([_on(one.found.counts, device) for one in entries])
+        found = [one.found for one in entries]
+        device = found[-1].values.device
+        if device.type != "cpu":  # where those from a checkpoint are
+            found = [GradNorms(one.values.to(device), one.counts.to(device)) for one in found]
+        values = torch.cat([one.values for one in found])
+        counts = torch.cat([one.counts for one in found])
         host = GradNorms(values, counts).to_host()
         self._values, self._counts = host.values, host.counts
         self._done: Any = torch.cuda.Event() if values.is_cuda else None  # type: ignore[no-untyped-call]  # torch has not typed it
@@ -159,7 +161,3 @@ def entries(several: Sequence[Mapping[str, Any]]) -> list[Entry]:
         )
         for one in several
     ]
-
-
-def _on(tensor: Tensor, device: torch.device) -> Tensor:
-    return tensor if tensor.device == device else tensor.to(device)

@@ -6,7 +6,7 @@ ten calls of torch for every parameter. Here each is made once for many paramete
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, Self
 
 import torch
@@ -56,12 +56,16 @@ class AdamStep:
         state, ready = self._optimizer.state, []
         for group, runs in zip(groups, self._runs, strict=True):
             for parameters in runs:
-                present = [one for one in parameters if one.grad is not None]
+                grads = [grad for one in parameters if (grad := one.grad) is not None]
+                present = parameters
+                if len(grads) < len(parameters):
+                    present = [one for one in parameters if one.grad is not None]
                 kept = [state[one] for one in present]
                 if not all(kept):
                     return False
                 if present:
-                    ready.append((group, _lists(present, kept)))
+                    means, squares = [one["exp_avg"] for one in kept], [one["exp_avg_sq"] for one in kept]
+                    ready.append((group, (present, grads, means, squares, [one["step"] for one in kept])))
         with self._unrecorded:
             for group, lists in ready:
                 torch._foreach_add_(lists[-1], 1)
@@ -89,17 +93,6 @@ def _is_plain(group: Mapping[str, Any]) -> bool:
     """Say whether nothing of a group is set that is seldom set; a schedule may change any of it between two steps."""
     rare = group["amsgrad"] or group["maximize"] or group["foreach"] or group["capturable"] or group["differentiable"]
     return not rare and all(isinstance(one, float | int) for one in (group["lr"], *group["betas"]))
-
-
-def _lists(parameters: list[Tensor], kept: Sequence[Mapping[str, Tensor]]) -> _Lists:
-    grads: list[Any] = [one.grad for one in parameters]
-    return (
-        parameters,
-        grads,
-        [one["exp_avg"] for one in kept],
-        [one["exp_avg_sq"] for one in kept],
-        [one["step"] for one in kept],
-    )
 
 
 def _fused(group: Mapping[str, Any], lists: _Lists) -> None:
