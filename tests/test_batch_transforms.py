@@ -96,6 +96,19 @@ def test_workers_change_nothing():
         assert all(torch.equal(one["inputs"], other["inputs"]) for one, other in pairs)
 
 
+def test_samples_that_are_read_again_are_as_the_epoch_has_them():
+    """Also those of another dataset; without what is done to whole batches only where that is asked for."""
+    loader = make_loader(Signals(), batch_size=4, seed=3, transforms=[Noise()])
+    first = next(iter(loader.batches(2)))
+    indices = loader.indices(2, 0)
+
+    for again in (loader, loader.over(Signals())):
+        assert torch.equal(again.reread(2, indices)["inputs"], first["inputs"])
+    raw = loader.reread(2, indices, whole=False)["inputs"]
+    assert not torch.equal(raw, first["inputs"])
+    assert torch.equal(raw, next(iter(make_loader(Signals(), batch_size=4, seed=3).batches(2)))["inputs"])
+
+
 def test_a_transform_of_samples_cannot_come_later():
     """The message names it."""
     with pytest.raises(ValueError, match="move Normalize up"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,9 @@ from hypothesis import strategies as st
 from scipy import signal as scipy_signal
 from scipy.stats import kurtosis
 
+from dovetail import Config
 from dovetail.random import Draws
+from dovetail.run import run
 from dovetail_signals import representations as tfr
 from dovetail_signals.tfr import CWT, STFT, EnvelopeSpectrum, KeepEnvelope, LogMel, MultiTFR, Spectrum, ZScore
 
@@ -188,3 +192,31 @@ def test_the_envelope_is_left_for_losses():
     torch.testing.assert_close(
         found["meta"]["signal"], 0.5 * torch.sin(2 * torch.pi * 120 * time)[None, None], rtol=0, atol=1e-3
     )
+
+
+def test_drift_is_looked_for_in_what_the_network_sees(tmp_path):
+    """The reference is transformed as validation is: otherwise every feature would have drifted."""
+    table = {
+        "data": {
+            "type": "signals.simulated_rolling",
+            "recordings": 4,
+            "seconds": 0.5,
+            "window": 64,
+            "split": {"validation": 0.5, "test": 0, "unit": "sample"},
+        },
+        "transforms": {"scale": {"type": "signals.zscore"}},
+        "model": {"type": "mlp", "hidden_dims": [4]},
+        "loss": {"type": "cross_entropy"},
+        "callbacks": {"drift": {"type": "drift_monitor"}},
+        "training": {"max_epochs": 1},
+        "hardware": {"device": "cpu", "threads": 1},
+        "report": {"enabled": False},
+        "logging": {"console": False},
+        "paths": {"output": str(tmp_path)},
+    }
+    run(Config.from_dict(table).build()).check()
+    (log,) = tmp_path.rglob("metrics.jsonl")
+    (found,) = [one for one in map(json.loads, log.read_text().splitlines()) if one["event"] == "monitor"]
+
+    assert 0 < found["metrics"]["drift"] < 0.1
+    assert found["metrics"]["drift_features"] == 0

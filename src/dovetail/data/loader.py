@@ -208,11 +208,18 @@ class Loader:
         """Return a loader of another dataset, in its own order, that transforms and collates as this one does."""
         fetch = Fetcher(dataset, self._fetch.transforms, self._fetch.collator, self._fetch.seed)
         sampler = AddressedSampler(len(dataset), self.batch_size, seed=self._fetch.seed)
-        return Loader(fetch, sampler, num_workers=0, pin_memory=False)
+        return Loader(fetch, sampler, num_workers=0, pin_memory=False, on_device=self._on_device)
 
-    def reread(self, epoch: int, indices: Indices) -> Batch:
-        """Return the samples at ``indices`` as ``epoch`` has them, in one batch, read in this process."""
-        return self._fetch((epoch, indices))
+    def reread(self, epoch: int, indices: Indices, *, whole: bool = True) -> Batch:
+        """Return the samples at ``indices`` as ``epoch`` has them, in one batch, read in this process.
+
+        Args:
+            epoch: whose random numbers transforms draw.
+            indices: of samples of the dataset.
+            whole: apply the transforms of whole batches too; without them every row is of one sample alone.
+        """
+        batch = self._fetch((epoch, indices))
+        return self._on_device(batch, (epoch, indices)) if whole and self._on_device is not None else batch
 
     def batches(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
         """Return the batches of ``epoch`` from number ``start_batch`` on; those before it are not read.

@@ -199,7 +199,7 @@ def _in_data(loader: Loader, epoch: int, numbers: Sequence[int]) -> Iterable[str
 def _spoiled(loader: Loader, epoch: int, number: int) -> list[int]:
     indices = loader.indices(epoch, number)
     rows = torch.zeros(len(indices), dtype=torch.bool)
-    batch: Mapping[str, Any] = loader.reread(epoch, indices)
+    batch: Mapping[str, Any] = loader.reread(epoch, indices, whole=False)
     for key in ("inputs", "targets"):
         values = batch.get(key)
         for value in values.values() if isinstance(values, Mapping) else [values]:
