@@ -99,6 +99,21 @@ def test_prune_keeps_the_best_and_the_last(trained, capsys):
     assert [one.path.name for one in CheckpointManager(trained / "checkpoints").history() if not one.kept]
 
 
+def test_a_folder_begun_anew_is_pruned_as_it_was_told(tmp_path, capsys):
+    """The newest are those saved last, in a dry run, in the list, and when they are removed."""
+    manager = CheckpointManager(tmp_path, keep_best=0, keep_last=9)
+    for step in (7, 8, 1, 2):
+        manager.save(step=step, epoch=step, metrics={}, state={"model": {"w": torch.ones(2)}})
+    prune = ["checkpoints", "prune", str(tmp_path), "--keep-best", "0", "--keep-last", "2", "--json"]
+
+    assert main(["checkpoints", "list", str(tmp_path), "--json"]) == 0
+    assert [one["step"] for one in json.loads(capsys.readouterr().out)] == [7, 8, 1, 2]
+    assert main([*prune, "--dry-run"]) == 0
+    told = json.loads(capsys.readouterr().out)["removed"]
+    assert main(prune) == 0
+    assert json.loads(capsys.readouterr().out)["removed"] == told == ["step-00000007", "step-00000008"]
+
+
 def test_prune_leaves_a_run_alone_that_is_under_way(trained, capsys):
     """Another process would find its checkpoints gone."""
     before = names(trained)

@@ -71,6 +71,17 @@ def read_history(directory: Path) -> dict[str, Checkpoint]:
     return history
 
 
+def in_saving_order(checkpoints: Iterable[Checkpoint], saved: Iterable[str]) -> list[Checkpoint]:
+    """Return checkpoints in the order in which they were saved: who begins anew in a folder counts from 1 again.
+
+    Args:
+        checkpoints: by step, as a folder lists them.
+        saved: the names in a history, the oldest first; what is not in it comes last.
+    """
+    places = {name: place for place, name in enumerate(saved)}
+    return sorted(checkpoints, key=lambda one: places.get(one.path.name, len(places)))
+
+
 def history_frame(checkpoints: Iterable[Checkpoint]) -> pd.DataFrame:
     """Return a history as a DataFrame, one row a checkpoint, one column a metric.
 

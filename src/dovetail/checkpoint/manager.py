@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, final
 from attrs import evolve, field, frozen
 
 from dovetail.checkpoint.errors import CheckpointError
-from dovetail.checkpoint.history import history_frame, read_history, write_history
+from dovetail.checkpoint.history import history_frame, in_saving_order, read_history, write_history
 from dovetail.checkpoint.listing import Checkpoint, Retention, checkpoint_of, folders, free_path, list_checkpoints
 from dovetail.checkpoint.manifest import read_manifest
 from dovetail.checkpoint.verify import verify
@@ -152,10 +152,7 @@ class CheckpointManager:
         """
         with self.lock:
             found = list_checkpoints(self.directory, self._warn)
-            # In the order in which they were saved: who begins anew in a folder counts epochs from 1 again.
-            saved = {name: number for number, name in enumerate(self._history)}
-            found.sort(key=lambda one: saved.get(one.path.name, len(saved)))
-            return self.retention.marked(found)
+            return self.retention.marked(in_saving_order(found, self._history))
 
     def latest(self) -> Checkpoint | None:
         """Return the newest checkpoint that is whole, every byte verified; None if there is none.

@@ -68,11 +68,13 @@ class _Saved:
 
     def list(self, refused: Callable[[CheckpointError], object]) -> list[Checkpoint]:
         """Return the checkpoints, the best one marked, telling of those that are none."""
+        from dovetail.checkpoint.history import in_saving_order, read_history
         from dovetail.checkpoint.listing import list_checkpoints
 
         if not self.directory.is_dir():
             return []
-        found = self.retention.marked(list_checkpoints(self.directory, refused))
+        saved = in_saving_order(list_checkpoints(self.directory, refused), read_history(self.directory))
+        found = self.retention.marked(saved)
         return [one for one in found if self.only in {None, one.path}]
 
 
