@@ -12,7 +12,7 @@ import math
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,8 @@ torch.set_num_threads(1)
 class ByHand:
     """The training as people write it by hand."""
 
-    def __init__(self, seed: int = 0) -> None:
-        torch.manual_seed(seed)
+    def __init__(self) -> None:
+        torch.manual_seed(0)
         sizes = [2, *[WIDTH] * LAYERS, 1]
         self.layers = [torch.nn.Linear(before, after, dtype=DTYPE) for before, after in itertools.pairwise(sizes)]
         for layer in self.layers:
@@ -48,6 +48,12 @@ class ByHand:
         self.values = torch.cat([-torch.sin(math.pi * start[:, :1]), torch.zeros(KNOWN // 2, 1)]).to(DTYPE)
         self.points = torch.cat([inside, start, ends]).to(DTYPE).requires_grad_()
         self.evaluations = 0
+
+    def begin_with(self, weights: Sequence[torch.Tensor], points: torch.Tensor, values: torch.Tensor) -> None:
+        """Take weights and points instead of those drawn: ``[N, 2]``, of which the last are ``values`` known at."""
+        for mine, other in zip(self.parameters, weights, strict=True):
+            mine.data.copy_(other)
+        self.points, self.values = points.clone().requires_grad_(), values
 
     def net(self, x: torch.Tensor) -> torch.Tensor:
         """Return the solution at places ``[N, 2]``."""
