@@ -113,6 +113,17 @@ class Count:
         self.calls += 1
 
 
+def quiet(folder: str) -> dict[str, Any]:
+    """Return the settings of a run that trains on one thread, and says and tests nothing."""
+    return {
+        "training": {"test": False},
+        "hardware": {"device": "cpu", "threads": 1},
+        "logging": {"console": False},
+        "report": {"enabled": False},
+        "paths": {"output": folder},
+    }
+
+
 def with_dovetail(times: int) -> int:
     """Train the run file; return how often the loss was evaluated."""
     count = Count()
@@ -124,12 +135,8 @@ def with_dovetail(times: int) -> int:
                 {"max_steps": ADAM * times, "optimizer": {"type": "adam", "lr": 1e-3}},
                 {"max_steps": LBFGS * times, "optimizer": lbfgs},
             ],
-            training={"test": False},
             callbacks={"map": count},
-            hardware={"device": "cpu", "threads": 1},
-            logging={"console": False},
-            report={"enabled": False},
-            paths={"output": folder},
+            **quiet(folder),
         )
         outcome = run(config.build())
     assert outcome.status == "completed", outcome.reason

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from _measure import record, table, versions
 from attrs import define, field
-from pinn import EXAMPLE, KNOWN, ByHand
+from pinn import EXAMPLE, KNOWN, ByHand, quiet
 
 from dovetail import Config, Run
 from dovetail.run import run
@@ -80,16 +80,8 @@ class Begin:
 def train(callback: object) -> None:
     """Train the run file, watched by ``callback``."""
     with tempfile.TemporaryDirectory() as folder:
-        settings: Mapping[str, Any] = {
-            "run": {"seed": SEED},
-            "training": {"test": False},
-            "callbacks": {"map": callback},
-            "hardware": {"device": "cpu", "threads": 1},
-            "logging": {"console": False},
-            "report": {"enabled": False},
-            "paths": {"output": folder},
-        }
-        run(Config.load(EXAMPLE).with_parts(**settings).build())
+        parts: dict[str, Any] = {"run": {"seed": SEED}, "callbacks": {"map": callback}, **quiet(folder)}
+        run(Config.load(EXAMPLE).with_parts(**parts).build())
 
 
 def by_hand() -> Watch:

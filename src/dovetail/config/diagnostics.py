@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final, Self
 
 from attrs import frozen
@@ -147,6 +147,12 @@ def suggest(name: str, candidates: Iterable[str]) -> str:
     """
     near = nearest(name, candidates)
     return f"; did you mean '{near}'?" if near is not None else ""
+
+
+def unknown(argument: str, kind: str, name: str, known: Collection[str]) -> ValueError:
+    """Return the error that there is no ``kind`` of that ``name``: with the nearest of those known, or else all."""
+    meant = suggest(name, known) or f"; there are {', '.join(known)}"
+    return ValueError(f"{argument}: unknown {kind} '{name}'{meant}")
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str | None:

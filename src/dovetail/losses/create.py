@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from torch import nn
 
-from dovetail.config.diagnostics import suggest
+from dovetail.config.diagnostics import unknown
 from dovetail.losses.cross_entropy import cross_entropy
 from dovetail.losses.focal import FocalLoss
 from dovetail.losses.label_smoothing import LabelSmoothingCrossEntropy
@@ -33,13 +33,11 @@ def create_criterion(name: str, **kwargs: Any) -> nn.Module:
         ValueError: there is no loss of that name (the nearest is suggested), it has no such option, or it refuses one.
     """
     if name not in _FACTORIES:
-        hint = suggest(name, _FACTORIES) or f"; there are {', '.join(_FACTORIES)}"
-        msg = f"name: unknown loss '{name}'{hint}"
-        raise ValueError(msg)
+        raise unknown("name", "loss", name, _FACTORIES)
     factory = _FACTORIES[name]
     options = inspect.signature(factory).parameters
-    unknown = next((one for one in kwargs if one not in options), None)
-    if unknown is not None:
-        msg = f"{name} has no option '{unknown}'; it has {', '.join(options)}"
+    odd = next((one for one in kwargs if one not in options), None)
+    if odd is not None:
+        msg = f"{name} has no option '{odd}'; it has {', '.join(options)}"
         raise ValueError(msg)
     return factory(**kwargs)

@@ -80,7 +80,8 @@ class DistillationLoss(nn.Module):
             msg = 'distillation: the batch has no teacher\'s logits; set trainer.type = "distillation"'
             raise ValueError(msg)
         self._check(student, targets, teacher)
-        each, kept = self._mixed(student, targets, batch) if _mixed(targets) else self._whole(student, targets, batch)
+        hard_of = self._hard_of_shares if targets.is_floating_point() else self._hard_of_classes
+        each, kept = hard_of(student, targets, batch)
         weight = kept.sum()
         hard = mean_of(each.where(kept, 0.0).sum(), weight)
         if not isinstance(teacher, Tensor):
@@ -88,7 +89,7 @@ class DistillationLoss(nn.Module):
         soft = mean_of(self._soft(student, teacher).where(kept, 0.0).sum(), weight)
         return LossResult(self.alpha * soft + (1 - self.alpha) * hard, {"soft": soft, "hard": hard}, weight)
 
-    def _whole(self, student: Tensor, targets: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _hard_of_classes(self, student: Tensor, targets: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the hard loss of every label that is a class, and which count."""
         targets = targets.long()
         mask = target_mask(batch, targets)
@@ -97,7 +98,7 @@ class DistillationLoss(nn.Module):
         each = self._guard(lambda: self.hard(student, targets), targets, student.shape[1])
         return each, targets != self.ignore_index
 
-    def _mixed(self, student: Tensor, targets: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _hard_of_shares(self, student: Tensor, targets: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the hard loss of every label that is a share of each class, and which count."""
         each: Tensor = self.hard(student, targets.to(student.dtype))
         mask = target_mask(batch, each)
@@ -111,7 +112,7 @@ class DistillationLoss(nn.Module):
 
     def _check(self, student: Tensor, targets: Tensor, teacher: Any) -> None:
         shape = list(student.shape)
-        wanted = shape if _mixed(targets) else [*shape[:1], *shape[2:]]
+        wanted = shape if targets.is_floating_point() else [*shape[:1], *shape[2:]]
         if student.ndim < len(("batch", "classes")) or list(targets.shape) != wanted:
             msg = (
                 f"distillation: outputs have shape {shape}, targets {list(targets.shape)} of {targets.dtype}; it needs "
@@ -121,8 +122,3 @@ class DistillationLoss(nn.Module):
         if isinstance(teacher, Tensor) and teacher.shape != student.shape:
             msg = f"distillation: the student's outputs have shape {shape}, the teacher's {list(teacher.shape)}"
             raise ValueError(msg)
-
-
-def _mixed(targets: Tensor) -> bool:
-    """Say whether labels are shares of classes, as they are of samples that were mixed."""
-    return targets.is_floating_point()

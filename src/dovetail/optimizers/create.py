@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from torch.optim import SGD, AdamW, Optimizer, RMSprop
 
-from dovetail.config.diagnostics import suggest
+from dovetail.config.diagnostics import unknown
 from dovetail.optimizers import presets
 from dovetail.optimizers.factories import adam, adamw, rmsprop, sgd
 from dovetail.optimizers.fused import Params
@@ -47,17 +47,15 @@ def create_optimizer(
         msg = f"optimizer_type: expected a name such as 'adamw', got {type(given).__name__}"
         raise TypeError(f"{msg}; what to optimise is model_params")
     if optimizer_type not in _FACTORIES:
-        hint = suggest(optimizer_type, _FACTORIES) or f"; there are {', '.join(_FACTORIES)}"
-        msg = f"optimizer_type: unknown optimizer '{optimizer_type}'{hint}"
-        raise ValueError(msg)
+        raise unknown("optimizer_type", "optimizer", optimizer_type, _FACTORIES)
     if model_params is None:
         msg = "model_params: there is nothing to optimise; pass model.parameters()"
         raise ValueError(msg)
     factory = _FACTORIES[optimizer_type]
     options = inspect.signature(factory).parameters
-    unknown = next((name for name in kwargs if name not in options), None)
-    if unknown:
-        msg = f"{optimizer_type} has no option '{unknown}'; it has {', '.join(list(options)[1:])}"
+    odd = next((name for name in kwargs if name not in options), None)
+    if odd is not None:
+        msg = f"{optimizer_type} has no option '{odd}'; it has {', '.join(list(options)[1:])}"
         raise ValueError(msg)
     return factory(model_params, lr=lr, weight_decay=weight_decay, **kwargs)
 

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from dovetail.config.diagnostics import suggest
+from dovetail.config.diagnostics import suggest, unknown
 from dovetail.schedulers.closed_form import ClosedFormLR, require_below
 from dovetail.schedulers.cosine import cosine
 from dovetail.schedulers.exponential import exponential
@@ -122,13 +122,11 @@ def by_name(
         ValueError: there is none, or it has no such option; the nearest is suggested.
     """
     if name not in factories:
-        hint = suggest(name, factories) or f"; there are {', '.join(factories)}"
-        msg = f"scheduler_type: unknown scheduler '{name}'{hint}"
-        raise ValueError(msg)
+        raise unknown("scheduler_type", "scheduler", name, factories)
     factory = factories[name]
     takes = list(inspect.signature(factory).parameters)[1:]
-    unknown = next((one for one in options if one not in takes), None)
-    if unknown is not None:
-        msg = f"{name} has no option '{unknown}'{suggest(unknown, takes)}; it has {', '.join(takes)}"
+    odd = next((one for one in options if one not in takes), None)
+    if odd is not None:
+        msg = f"{name} has no option '{odd}'{suggest(odd, takes)}; it has {', '.join(takes)}"
         raise ValueError(msg)
     return factory(optimizer, **options)
