@@ -63,7 +63,7 @@ def run(config: RunConfig, *, argv: Sequence[str] | None = None, listeners: Iter
         PluginError: a part's plugin cannot be used.
     """
     device = choose_device(config)
-    with joined(device, sharded=config.hardware.strategy == "fsdp") as group:
+    with _joined(config, device) as group:
         found = group.share(find_earlier(config) if group.leads else None)
         if found.run is not None:
             return _go_on(found.run.folder, config, device, group, argv=argv, listeners=listeners)
@@ -96,7 +96,7 @@ def resume(
         RunLookupError: there is no such run.
     """
     device = choose_device(config)
-    with joined(device, sharded=config.hardware.strategy == "fsdp") as group:
+    with _joined(config, device) as group:
         return _go_on(folder, config, device, group, argv=argv, listeners=listeners)
 
 
@@ -125,6 +125,10 @@ def _earlier(folder: Path, config: RunConfig) -> Earlier:
     changed = changes(record, config)
     refuse_changes(record, config, changed)
     return Earlier(record, changed)
+
+
+def _joined(config: RunConfig, device: torch.device) -> AbstractContextManager[Group]:
+    return joined(device, sharded=config.hardware.strategy == "fsdp")
 
 
 def _carry_out(
@@ -313,7 +317,7 @@ def prepare(config: RunConfig) -> Rehearsal:
     """
     device = choose_device(config)
     with (
-        joined(device, sharded=config.hardware.strategy == "fsdp") as group,
+        _joined(config, device) as group,
         tempfile.TemporaryDirectory() as folder,
         RunDirectory(Path(folder)) as store,
         _settings(config),
