@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -166,26 +167,71 @@ def test_a_dry_run_tries_one_batch_and_writes_nothing(small, capsys):
 
 
 @pytest.mark.parametrize(
-    "overrides,expected",
+    "overrides,place,expected",
     [
-        (["model.hidden_dims=[4]", "loss.type=mse"], "MSELoss: outputs have shape [32, 2] but targets [32]"),
-        (["checkpoint.monitor=val_acuracy"], "checkpoint.monitor: there is no metric 'val_acuracy'"),
+        (["loss.type=mse"], "command line, argument 1: loss: ", "MSELoss: outputs have shape"),
+        (["model.num_classes=1"], "small.toml:14:1: loss: ", "label 1 is out of range for 1 classes"),
+        (["model.input_shape=[3]"], "small.toml:10:1: model: ", "does not take inputs of float32 ["),
+        (["metrics.far.type=mae"], "command line, argument 1: metrics.far: ", "does not take outputs of float32 ["),
+        (
+            ["checkpoint.monitor=val_acuracy"],
+            "command line, argument 1: checkpoint.monitor: ",
+            "no metric 'val_acuracy'",
+        ),
         (
             ["callbacks.patience.type=early_stopping", "callbacks.patience.monitor=val_acc"],
-            "callbacks.patience.monitor: there is no metric 'val_acc'",
+            "command line, argument 2: callbacks.patience.monitor: ",
+            "there is no metric 'val_acc'",
         ),
-        (["scheduler.type=plateau", "scheduler.monitor=val_acc"], "scheduler.monitor: there is no metric 'val_acc'"),
+        (
+            ["scheduler.type=plateau", "scheduler.monitor=val_acc"],
+            "command line, argument 2: scheduler.monitor: ",
+            "there is no metric 'val_acc'",
+        ),
     ],
 )
-def test_a_dry_run_says_in_a_line_why_a_run_would_fail(small, capsys, overrides, expected):
-    """No traceback, and Dovetail is not blamed: loss and data may not fit together, or a metric be misspelt."""
+def test_what_does_not_fit_is_bad_input_in_a_run_and_in_a_dry_run(small, capsys, overrides, place, expected):
+    """One line with its place, exit code 2, no traceback; a run keeps that in its log, and trains nothing."""
     code = main(["run", "small.toml", "--dry-run", *overrides])
-    said = capsys.readouterr().err
+    (rehearsed,) = capsys.readouterr().err.splitlines()
 
-    assert code == 1
-    assert said.startswith(f"dovetail: this would not run: {expected}")
-    assert "Traceback" not in said
+    assert code == 2
+    assert rehearsed.startswith(place)
+    assert expected in rehearsed
     assert not Path("runs").exists()
+
+    code = main(["run", "small.toml", "--quiet", *overrides])
+    said, log = capsys.readouterr().err.splitlines()
+    assert code == 2
+    assert said.startswith(place)
+    assert expected in said
+    assert log == f"The traceback is in {the_run() / 'log.txt'}"
+    assert "Traceback" in (the_run() / "log.txt").read_text()
+    assert not (the_run() / "metrics.jsonl").exists()
+
+
+def test_programs_are_told_what_does_not_fit(small, capsys):
+    """The document has the place as for any other bad input, and the record of the run."""
+    assert main(["run", "small.toml", "loss.type=mse", "--json"]) == 2
+    document = json.loads(capsys.readouterr().out)
+
+    assert document["status"] == "failed"
+    assert [one["path"] for one in document["problems"]] == ["loss"]
+
+
+def test_a_dry_run_shows_the_traceback_of_a_broken_part(small, tmp_path):
+    """A mistake in a plugin's code is not taken for bad input: exit code 1, and its own lines are shown."""
+    broken = NOISY_LOSS.replace("print", "self.prynt")
+    install(tmp_path / "site", "noisy", NOISY_PLUGIN, losses=broken)
+    ours = str(Path(main.__code__.co_filename).parents[2])
+    path = os.pathsep.join([str(tmp_path / "site"), ours])
+    rehearsed = dovetail("run", "small.toml", "loss.type=noisy", "--dry-run", PYTHONPATH=path)
+    done = dovetail("run", "small.toml", "loss.type=noisy", "--quiet", PYTHONPATH=path)
+
+    assert (rehearsed.returncode, done.returncode) == (1, 1)
+    assert 'self.prynt("computing")' in rehearsed.stderr
+    assert "'Noisy' object has no attribute 'prynt'" in done.stderr
+    assert 'self.prynt("computing")' in (the_run() / "log.txt").read_text()
 
 
 def test_the_log_of_runs_tells_the_profile(small):
@@ -211,7 +257,7 @@ def test_a_part_that_cannot_begin_fails_the_run_in_a_line(small, capsys):
 def test_a_misspelt_monitor_costs_no_epoch(small, capsys, setting):
     """One batch of validation tells, before anything is trained, whoever goes by the metric."""
     kind, place = setting.split()
-    assert main(["run", "small.toml", kind, f"{place}.monitor=val_accurracy", "--quiet"]) == 1
+    assert main(["run", "small.toml", kind, f"{place}.monitor=val_accurracy", "--quiet"]) == 2
 
     assert f"{place}.monitor: there is no metric 'val_accurracy'" in capsys.readouterr().err
     assert not (the_run() / "metrics.jsonl").exists()
@@ -233,7 +279,7 @@ def test_what_cannot_be_built_is_bad_input(small, capsys, override, expected):
     code = main(["run", "small.toml", override, "--quiet"])
     said = capsys.readouterr()
 
-    assert code == (1 if "monitor" in override else 2)
+    assert code == 2
     assert expected in said.err
     assert said.out == ""
     assert "Traceback" not in said.err

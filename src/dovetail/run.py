@@ -7,7 +7,6 @@ import logging
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,17 +19,16 @@ from dovetail.track.record import Recorder
 from dovetail.track.run_directory import RunDirectory, RunDirectoryError
 from dovetail.track.runs import load_run
 from dovetail.train.assembly import assemble, choose_device, refusal
-from dovetail.train.best import check_monitored
 from dovetail.train.clock import Stopwatch
 from dovetail.train.device import torch_settings
-from dovetail.train.errors import TrainingError, explained
-from dovetail.train.evaluate import evaluate
+from dovetail.train.errors import MisfitError, explained
 from dovetail.train.group import joined
 from dovetail.train.loop import RunLoop
 from dovetail.train.resuming import Earlier, past_outcome
 from dovetail.train.seeds import SEED_LIMIT, set_random_seed
 from dovetail.train.standard import StandardTrainer
 from dovetail.train.state import Outcome
+from dovetail.train.trial import try_evaluation, trying
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -55,7 +53,7 @@ def run(config: RunConfig, *, argv: Sequence[str] | None = None, listeners: Iter
 
     Returns:
         How it ended. A run that fails while training has the status ``"failed"`` and its error, which
-        ``outcome.check()`` raises.
+        ``outcome.check()`` raises: a ``ConfigError`` where the parts and the first batch do not fit each other.
 
     Raises:
         ConfigError: a setting cannot be met here: the device is not there, the output folder cannot be written, a part
@@ -186,7 +184,7 @@ def _train(run: Run, warnings: Iterable[str]) -> Outcome:
             run.alert("resume", warning)
         outcome: Outcome = run.parts.trainer.fit(run)
     except Exception as error:
-        told = explained(error, run.config)
+        told = _told(error, run.config)
         outcome = evolve(_failed(told, run.watch), best_epoch=run.state.best_epoch, best_metric=run.state.best_metric)
         _logger.exception("the run failed", exc_info=error)
     except BaseException as error:
@@ -198,6 +196,13 @@ def _train(run: Run, warnings: Iterable[str]) -> Outcome:
         if outcome.error is None:
             outcome = evolve(outcome, status="failed", reason=str(failure), stopped_by=failure.path, error=failure)
     return outcome
+
+
+def _told(error: Exception, config: RunConfig) -> Exception:
+    """Return what the user is told: bad input at its place, or what helps."""
+    if isinstance(error, MisfitError):
+        return refusal(config, error.path, error.message)
+    return explained(error, config)
 
 
 def _failed(error: BaseException, watch: Stopwatch) -> Outcome:
@@ -312,8 +317,9 @@ def prepare(config: RunConfig) -> Rehearsal:
     """Build everything that ``config`` describes and try one batch; nothing is written but to a temporary folder.
 
     Raises:
-        ConfigError, PluginError: as :func:`run`.
-        TrainingError: the batch cannot be trained on, or a metric that is monitored is not there.
+        ConfigError, PluginError: as :func:`run`; also where the parts and the batch do not fit each other, or a metric
+            that is monitored is not there.
+        TrainingError: the batch cannot be trained on.
     """
     device = choose_device(config)
     with (
@@ -323,37 +329,29 @@ def prepare(config: RunConfig) -> Rehearsal:
         _settings(config),
     ):
         try:
-            ready = assemble(config, device, store, group=group)
+            return _rehearse(assemble(config, device, store, group=group))
         except BuildError as error:
             raise refusal(config, error.path, error.message) from error
         except Exception as error:
-            told = explained(error, config)
+            told = _told(error, config)
             if told is error:
                 raise
-            raise told from error
-        try:
-            return _rehearse(ready)
-        except Exception as error:
-            told = explained(error, config)
-            if not isinstance(told, TrainingError):
-                told = TrainingError(_failed(error, ready.watch).reason)
             raise told from error
 
 
 def _rehearse(run: Run) -> Rehearsal:
-    own, loader = run.parts.trainer, run.parts.loaders.validation or run.parts.loaders.train
+    own = run.parts.trainer
     trainer = own if isinstance(own, StandardTrainer) else StandardTrainer()
     run.state.epoch = 1
     batch = trainer.prepare_batch(run, next(iter(trainer.batches(run))))
     loop = RunLoop(trainer, run)
     began = time.monotonic()
-    loop.step([batch])
+    with trying(run):
+        loop.step([batch])
     loop.check()
     seconds = time.monotonic() - began
     loss = loop.tape.start_epoch().means("train")["train_loss"]
-    figures = evaluate(trainer, run, islice(loader, 1), "val") or {}
-    if run.parts.loaders.validation is not None:
-        check_monitored(run, figures)
+    figures = try_evaluation(trainer, run)
     return Rehearsal(
         device=str(run.device),
         sizes=run.data["sizes"],

@@ -17,7 +17,7 @@ INTERRUPTED = 130
 
 
 class RunFailedError(Exception):
-    """A run failed; the message says why and where the traceback is."""
+    """A run failed; the message says why and where the traceback is. Raised from a ``ConfigError``: bad input."""
 
     def __init__(self, message: str, document: Mapping[str, Any]) -> None:
         """Keep what ``--json`` shows besides the message."""
@@ -66,7 +66,11 @@ def understand(error: Exception) -> Failure:
     if isinstance(error, click.ClickException):
         return Failure(BAD_INPUT, [f"dovetail: {error.format_message()}"])
     if isinstance(error, RunFailedError):
-        return Failure(FAILED, str(error).splitlines(), document=error.document)
+        from dovetail.config.diagnostics import ConfigError
+
+        cause = _ours(error.__cause__) if isinstance(error.__cause__, ConfigError) else None
+        code, problems = (cause.code, cause.problems) if cause else (FAILED, [])
+        return Failure(code, str(error).splitlines(), problems, error.document)
     if isinstance(error, BrokenPipeError):
         # Whoever read our output has gone; nothing is wrong. Python would complain again when it flushes at exit.
         sys.stdout = sys.stderr

@@ -165,10 +165,13 @@ def _fail(outcome: Outcome, console: Console, *, as_json: bool) -> NoReturn:
     Raises:
         RunFailedError: always.
     """
-    lines = [f"dovetail: the run failed: {outcome.reason}"]
+    from dovetail.config.diagnostics import ConfigError
+
+    bad_input = isinstance(outcome.error, ConfigError)
+    lines = [str(outcome.error) if bad_input else f"dovetail: the run failed: {outcome.reason}"]
     if console.log is not None:
         lines.append(f"The traceback is in {console.log}")
-    raise RunFailedError("\n".join(lines), _document(console) if as_json else {})
+    raise RunFailedError("\n".join(lines), _document(console) if as_json else {}) from outcome.error
 
 
 def _document(console: Console) -> dict[str, Any]:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from dovetail.train.errors import TrainingError
-from dovetail.train.evaluate import evaluate
+from dovetail.train.errors import MisfitError, TrainingError
 from dovetail.train.figures import better, direction, missing_metric, scalars
 
 if TYPE_CHECKING:
     from dovetail.train.context import Run
-    from dovetail.train.standard import StandardTrainer
 
 
 class Best:
@@ -25,18 +22,6 @@ class Best:
         self._direction = direction(section.monitor, section.mode)
         #: Whether it is one of the figures of validation.
         self.of_validation = section.monitor.startswith("val_")
-
-    def check(self, trainer: StandardTrainer) -> None:
-        """Look at one batch of validation for what is monitored, so that a misspelt metric does not cost an epoch.
-
-        Raises:
-            TrainingError: one is not there.
-        """
-        loader = self._run.parts.loaders.validation
-        if loader is not None and any(metric != "val_loss" for metric in _monitored(self._run).values()):
-            figures = evaluate(trainer, self._run, islice(loader, 1), "val")
-            if figures is not None:
-                check_monitored(self._run, figures)
 
     def note(self, metrics: Mapping[str, float]) -> bool:
         """Take in figures of the weights as they are, and say whether they are the best so far.
@@ -53,19 +38,19 @@ class Best:
         return improved
 
     def _missing(self, metrics: Mapping[str, float]) -> TrainingError:
-        return TrainingError(missing_metric("checkpoint.monitor", self._monitor, metrics))
+        return TrainingError(f"checkpoint.monitor: {missing_metric(self._monitor, metrics)}")
 
 
 def check_monitored(run: Run, figures: Mapping[str, Any]) -> None:
     """Look among the figures of a validation for what the run goes by.
 
     Raises:
-        TrainingError: one is not there; the message names the setting.
+        MisfitError: one is not there; at the setting that names it.
     """
     known = scalars(figures)
     for setting, metric in _monitored(run).items():
         if metric not in known:
-            raise TrainingError(missing_metric(setting, metric, known))
+            raise MisfitError(setting, missing_metric(metric, known))
 
 
 def _monitored(run: Run) -> dict[str, str]:

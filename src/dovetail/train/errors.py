@@ -32,6 +32,15 @@ class ProcessLostError(TrainingError, GroupError):
     """Another of the processes that train together ended, or does not answer."""
 
 
+class MisfitError(TrainingError):
+    """Settings do not fit each other or the data: bad input, found before anything was trained."""
+
+    def __init__(self, path: str, message: str) -> None:
+        """Keep the place in the config, and what is wrong there."""
+        self.path, self.message = path, message
+        super().__init__(f"{path}: {message}")
+
+
 class PartError(TrainingError):
     """A part of the run raised an error in one of its hooks; the part's config path comes first in the message."""
 

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from dovetail.train.standard import StandardTrainer
 
 
-def evaluate(trainer: StandardTrainer, run: Run, batches: Iterable[Batch], prefix: str) -> dict[str, Any] | None:
+def evaluate(
+    trainer: StandardTrainer, run: Run, batches: Iterable[Batch], prefix: str, *, told: bool = True
+) -> dict[str, Any] | None:
     """Return the mean loss, its parts and every metric over ``batches``, or None if the run shall end at once.
 
     Where an average of the weights is kept, it is the average that is looked at, unless ``training.ema_validate`` says
@@ -35,6 +37,7 @@ def evaluate(trainer: StandardTrainer, run: Run, batches: Iterable[Batch], prefi
         run: the run.
         batches: the split's batches; of several processes, each has some of them.
         prefix: begins the names: ``"val"`` gives ``val_loss``, ``val_accuracy`` …
+        told: whether parts hear of each batch of a validation.
     """
     tape, metrics = LossTape(run.device), run.parts.metrics
     step = autocasting(trainer.evaluation_step, run.config.training.precision, run.device)
@@ -42,7 +45,7 @@ def evaluate(trainer: StandardTrainer, run: Run, batches: Iterable[Batch], prefi
         metric.reset()
     averaged = run.parts.ema if run.config.training.ema_validate else None
     weights = contextlib.nullcontext() if averaged is None else averaged.applied()
-    tell = (run.hooks.dovetail_validation_batch or None) if prefix == "val" else None
+    tell = (run.hooks.dovetail_validation_batch or None) if told and prefix == "val" else None
     with torch.no_grad(), evaluating(run.parts.model, run.parts.loss), weights, kept_rng():
         for raw, counts in _in_step(batches, run.group):
             if run.stop is not None and run.stop.at_once:

@@ -53,12 +53,12 @@ def scalars(figures: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in figures.items() if isinstance(value, int | float)}
 
 
-def missing_metric(asked_by: str, metric: str, known: Iterable[str]) -> str:
+def missing_metric(metric: str, known: Iterable[str]) -> str:
     """Return a message for a metric that is not among ``known``."""
     names = sorted(known)
     near = difflib.get_close_matches(metric, names, 1)
     meant = f"did you mean '{near[0]}'?" if near else f"there is {', '.join(names) or 'none'}"
-    return f"{asked_by}: there is no metric '{metric}'; {meant}"
+    return f"there is no metric '{metric}'; {meant}"
 
 
 def learning_rates(optimizer: torch.optim.Optimizer) -> dict[str, float]:

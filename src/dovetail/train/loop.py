@@ -17,6 +17,7 @@ from dovetail.train.precision import autocasting
 from dovetail.train.replicas import Replica, Shares
 from dovetail.train.running import RunningMetrics
 from dovetail.train.tape import LossTape
+from dovetail.train.trial import trying
 
 if TYPE_CHECKING:
     from dovetail.data.batch import Batch
@@ -40,6 +41,8 @@ class RunLoop:
         )
         self.tape = LossTape(run.device, leave_out_faults=True)
         self._recover = Recovery(run)
+        # Only the first update of all is watched: what does not fit is found there.
+        self._update = self.step if run.state.step else self._first_step
         #: The update, and the ``time.monotonic()``, from which on ``when_due`` is to be called.
         self.due_step, self.due_at = math.inf, math.inf
         self.look_up()
@@ -87,12 +90,17 @@ class RunLoop:
                     return
             group.append(self._trainer.prepare_batch(run, batch))
             if len(group) == self._accumulate:
-                self.step(group)
+                self._update(group)
                 group = []
                 if run.stop or state.step >= self._last_step:
                     return
         if group:
-            self.step(group)
+            self._update(group)
+
+    def _first_step(self, batches: list[Batch]) -> None:
+        with trying(self._run):
+            self.step(batches)
+        self._update = self.step
 
     def step(self, batches: list[Batch]) -> None:
         """Make one optimizer update from ``batches``, exactly averaged: the whole training step.

@@ -72,9 +72,10 @@ class RunningMetrics:
 
     def __init__(self, run: Run) -> None:
         """Listen to ``run.forward`` from now on, if there is anything to measure."""
-        self._metrics, self._forward, self._group = run.parts.train_metrics, run.forward, run.group
+        self._parts, self._forward, self._group = run.parts, run.forward, run.group
         self._outputs: ModelOutput | None = None
-        tell = all(hasattr(one, "as_it_is") for one in self._metrics.values())
+        metrics = run.parts.train_metrics
+        tell = all(hasattr(one, "as_it_is") for one in metrics.values())
         self._patient = tell and run.device.type == "cpu"
         # Whether the figures of now can be told later.
         self._marks = tell and run.group.size == 1
@@ -83,7 +84,7 @@ class RunningMetrics:
         self._held = 0
         # Not before one was measured, so that a metric that cannot take the batches says so at the first update.
         self._limit = 0
-        if self._metrics:
+        if metrics:
             run.forward = self._remember
 
     def _remember(self, batch: Batch) -> ModelOutput:
@@ -118,16 +119,16 @@ class RunningMetrics:
         with torch.no_grad():
             for one in waiting:
                 if isinstance(one, _Mark):
-                    one.metrics = {name: metric.as_it_is() for name, metric in self._metrics.items()}
+                    one.metrics = {name: metric.as_it_is() for name, metric in self._parts.train_metrics.items()}
                     continue
                 one.check()
-                for metric in self._metrics.values():
+                for metric in self._parts.train_metrics.values():
                     metric.update(one.outputs, one.batch)
 
     def figures(self) -> dict[str, float]:
         """Return what was measured since the epoch began, as ``train_accuracy`` and the like. Waits for the device."""
         self.settle()
-        return _figures(self._metrics, self._group)
+        return _figures(self._parts.train_metrics, self._group)
 
     def figures_as_they_are(self) -> Callable[[], dict[str, float]]:
         """Return what gives the figures of now, to be called once it no longer matters to wait for the device."""
@@ -147,7 +148,7 @@ class RunningMetrics:
     def start_epoch(self) -> dict[str, float]:
         """Return what was measured in the epoch, and begin anew."""
         done = self.figures()
-        for metric in self._metrics.values():
+        for metric in self._parts.train_metrics.values():
             metric.reset()
         return done
 

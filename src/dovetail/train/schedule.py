@@ -45,4 +45,4 @@ class Schedule:
         elif self.monitor in metrics:
             self._scheduler.step(metrics[self.monitor])
         else:
-            raise TrainingError(missing_metric("scheduler.monitor", self.monitor, metrics))
+            raise TrainingError(f"scheduler.monitor: {missing_metric(self.monitor, metrics)}")

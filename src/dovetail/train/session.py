@@ -22,6 +22,7 @@ from dovetail.train.saving import collect_state, restore_best
 from dovetail.train.seeds import set_rng_state
 from dovetail.train.state import Outcome
 from dovetail.train.tape import add_up
+from dovetail.train.trial import try_evaluation
 
 if TYPE_CHECKING:
     from dovetail.train.context import Run
@@ -57,7 +58,7 @@ class Session:
         run, state = self._run, self._state
         with stopping_on_signals(run), run.journal, self._saver.to_the_end():
             if run.resumed is None:
-                self._best.check(self._trainer)
+                try_evaluation(self._trainer, run)
             else:
                 self._go_on(run.resumed)
             while not self._done():

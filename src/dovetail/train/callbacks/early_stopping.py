@@ -73,7 +73,7 @@ class EarlyStopping:
 
     def _look(self, run: Run, metrics: Mapping[str, float]) -> None:
         if self.monitor not in metrics:
-            raise TrainingError(missing_metric("monitor", self.monitor, metrics))
+            raise TrainingError(f"monitor: {missing_metric(self.monitor, metrics)}")
         value = metrics[self.monitor]
         if better(value, self.best, self.mode, self.min_delta):
             if self.verbose:
