@@ -350,6 +350,15 @@ def test_there_must_be_something_to_compare_on():
         compare_teacher_student(Fixed(1), Fixed(1), [])
 
 
+def test_a_student_of_other_classes_is_not_compared():
+    """Its accuracy would be of another question; the message has both shapes."""
+    samples = blobs(10)
+    models = [MLP((4,), num_classes=classes, hidden_dims=[8]) for classes in (3, 5)]
+
+    with pytest.raises(ValueError, match=r"the teacher's outputs have shape \[10, 3\], the student's \[10, 5\]"):
+        compare_teacher_student(*models, [(samples.inputs, samples.target_values)])
+
+
 def test_a_student_without_parameters_is_infinitely_small():
     """A rule compared with a network has no size to divide by."""
     student = Fixed(0)

@@ -398,3 +398,32 @@ def test_what_of_a_model_trains_is_looked_at(caplog):
     model.requires_grad_(False)
     with pytest.raises(TrainingError, match="nothing trains: every parameter of the optimizer is frozen"):
         loop.run_epoch(3, model, loader, optimizer)
+
+
+def test_an_optimizer_of_another_model_is_refused():
+    """In the first update, before anything is moved; also in a later epoch, and where a model was copied meanwhile."""
+    model, other, loader = network(), network(), pairs(3, 4)
+    loop = TrainingLoop(GradientAccumulator(2), None, nn.CrossEntropyLoss())
+    before = {name: one.clone() for name, one in other.named_parameters()}
+    loop.run_epoch(1, model, loader, torch.optim.SGD(model.parameters(), lr=0.1))
+
+    for optimizer in (torch.optim.SGD(other.parameters(), lr=0.1), torch.optim.LBFGS(other.parameters())):
+        with pytest.raises(TrainingError, match=r"nothing trains: no parameter of the optimizer has a gradient"):
+            loop.run_epoch(2, model, loader, optimizer)
+    assert all(torch.equal(before[name], one) for name, one in other.named_parameters())
+
+
+def test_an_optimizer_may_have_some_of_the_model_or_only_what_a_loss_has():
+    """A part of the layers, a loss's own temperature beside a frozen model, and more than there is."""
+    loader = pairs(3, 4)
+    temperature = nn.Parameter(torch.ones(()))
+    model = network()
+
+    def calibrated(input, target):  # noqa: A002 (torch's names)
+        return nn.functional.cross_entropy(input / temperature, target)
+
+    loop = TrainingLoop(GradientAccumulator(), None, calibrated)
+    for trained in ([model[2].weight], [temperature], [temperature, nn.Parameter(torch.ones(3))]):
+        before = trained[0].detach().clone()
+        loop.run_epoch(1, model, loader, torch.optim.SGD(trained, lr=0.1))
+        assert not torch.equal(before, trained[0])

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from dovetail.checkpoint.format import read_checkpoint
+from dovetail.config.diagnostics import ConfigError
 from dovetail.data.samples import TensorSamples
 from dovetail.data.split import Splits
 from dovetail.losses.adapt import as_loss
@@ -788,7 +789,7 @@ def test_inputs_by_name_and_masks_reach_the_model(tmp_path):
     model = TakesMask()
     outcome = run(small(tmp_path, model=model, collator=collate, training={"max_epochs": 1})).check()
 
-    assert model.masks == 7 + 2 + 2
+    assert model.masks == 1 + 7 + 2 + 2  # one batch is tried before the first epoch
     assert outcome.metrics["val_loss"] > 0
 
 
@@ -897,3 +898,12 @@ def test_samples_held_in_memory_are_not_copied_by_a_run(tmp_path):
 
     assert isinstance(data.train, TensorSamples)
     assert keep.run.parts.loaders.train.dataset is data.train
+
+
+def test_an_optimizer_made_for_another_model_is_refused(tmp_path):
+    """An object from Python that updates nothing of the run would train nothing."""
+    model, other = nn.Linear(4, 3), nn.Linear(4, 3)
+
+    with pytest.raises(ConfigError, match="optimizer: none of its parameters is one of the model or the loss"):
+        run(small(tmp_path, model=model, optimizer=torch.optim.SGD(other.parameters(), lr=0.1)))
+    assert run(small(tmp_path, model=model, optimizer=torch.optim.SGD([model.bias], lr=0.1))).check()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -42,7 +42,8 @@ def compare_teacher_student(
         second. Both are timed in turn, batch by batch.
 
     Raises:
-        ValueError: there is no batch, shapes do not fit, or there is no such device.
+        ValueError: there is no batch, shapes do not fit, the two have other numbers of classes, or there is no such
+            device.
     """
     where = resolve_device(str(device))
     models = {"teacher": teacher.to(where), "student": student.to(where)}
@@ -55,14 +56,27 @@ def compare_teacher_student(
             if number == 0:  # the first call of a model allocates and chooses kernels
                 for call in forward.values():
                     call(batch)
+            said: dict[str, ModelOutput] = {}
             for name, call in forward.items():
-                outputs, seconds = _timed(call, batch, where)
+                said[name], seconds = _timed(call, batch, where)
                 times[name].append(seconds)
+            _check(said)
+            for name, outputs in said.items():
                 right[name].update(outputs, batch)
     if not times["teacher"]:
         msg = "test_loader: there is no batch to compare them on"
         raise ValueError(msg)
     return _figures(models, right, times)
+
+
+def _check(said: Mapping[str, ModelOutput]) -> None:
+    teacher, student = said["teacher"].logits.shape, said["student"].logits.shape
+    if teacher != student:
+        msg = (
+            f"teacher and student do not answer alike: the teacher's outputs have shape {list(teacher)}, the "
+            f"student's {list(student)}; give both [batch, classes, …] of the same classes"
+        )
+        raise ValueError(msg)
 
 
 def _figures(

@@ -161,14 +161,15 @@ class TrainingLoop(_Epoch):
             epoch: its number, for the result; a loader with ``set_epoch`` is told of it.
             model: moved to ``device``.
             train_loader: batches as a run has them, pairs of inputs and targets, or dicts with ``labels``.
-            optimizer: of the model's parameters; one that needs a closure gets it.
+            optimizer: of parameters of the model, of the loss, or both; one that needs a closure gets it.
             scheduler: steps after each update, or epoch; None for a rate that stays.
             device: where to train.
             metrics_callback: is told of each batch; reading its loss waits for the device.
 
         Raises:
             NonFiniteLossError: a loss is NaN or infinite.
-            TrainingError: there is no batch, nothing trains, or the monitor says that gradients explode.
+            TrainingError: there is no batch, nothing trains, as with an optimizer of another model's parameters, or the
+                monitor says that gradients explode.
             DeviceError: the device is not there.
         """
         where, began = resolve_device(str(device)), time.monotonic()
@@ -185,7 +186,7 @@ class TrainingLoop(_Epoch):
             train_loader.set_epoch(epoch)
         number = 0
         for batches in self._groups(train_loader, where):
-            results = self._update(model, gradients, batches)
+            results = self._update(model, gradients, batches, first=number == 0)
             self.gradient_accumulator.updated(len(batches), gradients, self._limit)
             if schedule is not None and not schedule.per_epoch:
                 schedule.after_update()
@@ -226,27 +227,33 @@ class TrainingLoop(_Epoch):
         if group:
             yield group
 
-    def _update(self, model: nn.Module, gradients: Gradients, batches: list[Batch]) -> list[LossResult]:
-        """Update once, and return the batches' losses."""
-        first: list[LossResult] = []
+    def _update(self, model: nn.Module, gradients: Gradients, batches: list[Batch], *, first: bool) -> list[LossResult]:
+        """Update once, and return the batches' losses; in the ``first`` of an epoch something must train."""
+        found: list[LossResult] = []
 
         def compute(batch: Batch) -> LossResult:
             outputs, result = self._step(batch)
-            if not first:
+            if not found:
                 with torch.no_grad():
                     self._take(ModelOutput(outputs.logits.detach()), batch)
             return result
 
         def closure() -> Tensor:
             loss, results = gradients.compute(compute, batches)
-            if not first:
+            if not found:
                 self._updates += 1
+                if first and not gradients.measured():
+                    raise TrainingError(
+                        "nothing trains: no parameter of the optimizer has a gradient. An optimizer is made of the "
+                        "parameters of the model that it is to train, as they are when it trains: "
+                        "optimizer = SGD(model.parameters(), lr=…)"
+                    )
                 self._look(model)
-                first.extend(results)
+                found.extend(results)
             return loss
 
         gradients.update(closure)
-        return first
+        return found
 
     def _look(self, model: nn.Module) -> None:
         """Let the monitor look, if it is time."""

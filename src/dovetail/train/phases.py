@@ -82,6 +82,8 @@ def build_phases(
         if not groups:
             raise BuildError(path, "there are no parameters to train")
         optimizer = build(part, {**provided, "params": groups})
+        if part.registered is None:
+            _check_own(optimizer, trainable, part.path)
         training = config.training
         skips = training.nan_policy == "skip"
         gradients = Gradients(
@@ -116,6 +118,20 @@ def build_phases(
             )
         )
     return phases
+
+
+def _check_own(optimizer: torch.optim.Optimizer, trainable: Sequence[nn.Parameter], path: str) -> None:
+    """Refuse an optimizer, made in Python, of the parameters of something else.
+
+    Raises:
+        BuildError: it updates nothing of the run.
+    """
+    known = set(map(id, trainable))
+    if not any(id(one) in known for group in optimizer.param_groups for one in group["params"]):
+        message = (
+            "none of its parameters is one of the model or the loss that trains here; make it of model.parameters()"
+        )
+        raise BuildError(path, message)
 
 
 def _schedule(
