@@ -24,8 +24,20 @@ from dovetail.kernel.build import BuildError
 from dovetail.track.run_directory import RunDirectory
 from dovetail.train.assembly import assemble
 from dovetail.train.group import Group
+from installed import install
 from process_runs import RUN, children, dovetail, killed_beside_whole, last_weights, newest, second_of, start_long
 from small_runs import small
+
+#: A plugin at whose first import each of several processes is killed.
+DIES_ONCE = """
+import os, pathlib, signal
+
+if "RANK" in os.environ:
+    mark = pathlib.Path(os.environ["MARK"] + os.environ["RANK"])
+    if not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
 
 
 @pytest.fixture
@@ -148,6 +160,38 @@ def test_they_are_started_anew_from_the_last_checkpoint(tmp_path, run_file):
     assert all(torch.equal(value, others[name]) for name, value in weights.items())
     seen = read_checkpoint(newest(folder))["training"]["state"]["samples_seen"]
     assert seen == 30 * expected["data"]["sizes"]["train"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["never", "auto"])
+def test_started_anew_they_go_on_with_what_the_command_began(tmp_path, run_file, policy):
+    """Killed before they had a run, they leave an older one of the same settings alone, unless resume is to find it."""
+    settings = ["--nproc", "2", "training.max_epochs=4"]
+    dovetail(tmp_path, "run", str(run_file), *settings, "training.test=false", "budget.wall_clock=1s", check=False)
+    (older,) = (tmp_path / "runs" / "small").iterdir()
+    before = (older / "run.json").read_bytes()
+    assert json.loads(before)["status"] == "out_of_budget"
+    install(tmp_path / "site", "fragile", DIES_ONCE)
+    path = os.pathsep.join([str(tmp_path / "site"), *sys.path])
+    anew = ["training.test=false", f"checkpoint.resume={policy}", "--max-restarts", "1", "--json"]
+
+    done = subprocess.run(
+        [sys.executable, "-m", "dovetail", "run", str(run_file), *settings, *anew],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path, "MARK": str(tmp_path / "mark")},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "starting anew" in done.stderr
+    record = json.loads(done.stdout)
+    assert record["status"] == "completed"
+    assert record["launch"]
+    assert (record["id"] == older.name) == (policy == "auto")
+    assert ((older / "run.json").read_bytes() == before) == (policy == "never")
 
 
 @pytest.mark.slow

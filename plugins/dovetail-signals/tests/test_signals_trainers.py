@@ -14,6 +14,9 @@ from dovetail_signals.trainers.physics_informed import PhysicsInformedTrainer, r
 from dovetail_signals.trainers.progressive import ProgressiveResizingTrainer, ResizableSignalDataset, resize
 from dovetail_signals.trainers.spectrogram import MultiTFRTrainer, SpectrogramTrainer
 
+#: Transforms that hold others, and by which options.
+SEVERAL = {"kept": "representation", "several": "representations.mel.representation"}
+
 
 class Constraint(nn.Module):
     """Cross-entropy, and a term of each name: how far scores are from 0, strong or weak."""
@@ -254,6 +257,25 @@ def test_another_sampling_rate_than_the_recordings_is_told_of(tmp_path, sections
     found = "".join(one.read_text() for one in tmp_path.rglob("alerts.jsonl"))
 
     assert (told in found) if told else (found == "")
+
+
+@pytest.mark.parametrize("rate", [12000.0, 8000.0])
+def test_another_sampling_rate_inside_of_a_transform_is_told_of(tmp_path, rate):
+    """Of a representation that is kept, or one of several, the path leads to the option; the right rate is no news."""
+    mel = {"type": "signals.log_mel", "sample_rate": rate, "n_fft": 128, "n_mels": 8}
+    kept = {"type": "signals.cached", "representation": mel}
+    several = {"type": "signals.multi_tfr", "representations": {"stft": {"type": "signals.stft"}, "mel": kept}}
+    fusion = {"type": "signals.multi_tfr_fusion", "spectrograms": ["stft", "mel"], "channels": [4]}
+    for name, transform, model, trainer in (
+        ("kept", kept, {"type": "signals.spectrogram_cnn", "channels": [4]}, {"type": "standard"}),
+        ("several", several, fusion, {"type": "signals.multi_tfr"}),
+    ):
+        run(config_of(tmp_path / name, model, trainer, epochs=1, transforms={"tfr": transform})).check()
+    told = {name: "".join(one.read_text() for one in (tmp_path / name).rglob("alerts.jsonl")) for name in SEVERAL}
+
+    for name, option in SEVERAL.items():
+        expected = f"transforms.tfr.{option}.sample_rate is 8000 Hz, but the recordings have 12000 Hz"
+        assert (expected in told[name]) if rate != 12000 else (told[name] == "")
 
 
 @pytest.mark.parametrize("balance", ["loss_ratio", "gradient"])

@@ -5,24 +5,25 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import secrets
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any, Final
 
 import click
 
 from dovetail.cli.failure import FAILED, INTERRUPTED
+from dovetail.track.runs import LAUNCH
 
 #: Seconds that the others have to end by themselves once one has.
 _GRACE: Final = 30.0
 _LOOK: Final = 0.05
 _PASSED_ON: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-_RESUME: Final = "checkpoint.resume="
 _SAID: Final = 20  # lines of a failed process that are shown
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -36,11 +37,12 @@ def supervise(arguments: Sequence[str], processes: int, max_restarts: int = 0) -
     Args:
         arguments: of the command line, the same for all.
         processes: how many.
-        max_restarts: how often to start them anew, from the run's last checkpoint, when they failed; not where they
-            were told to end.
+        max_restarts: how often to start them anew, from the last checkpoint of the run that they began or went on with,
+            when they failed; not where they were told to end.
     """
+    launch = {LAUNCH: secrets.token_hex(8)} if max_restarts else {}
     for left in range(max_restarts, -1, -1):
-        group = _ProcessGroup(arguments, processes)
+        group = _ProcessGroup(arguments, processes, launch)
         with group.passing_signals_on(), group.keeping_errors():
             code = group.wait()
         if code != FAILED or not left or group.told_to_end:
@@ -48,15 +50,15 @@ def supervise(arguments: Sequence[str], processes: int, max_restarts: int = 0) -
         click.echo(
             f"dovetail: starting anew from the last checkpoint; {left - 1} restarts are left after this", err=True
         )
-        arguments = [*(one for one in arguments if not one.startswith(_RESUME)), f"{_RESUME}auto"]
     return code
 
 
 class _ProcessGroup:
     """Several processes on this machine that find one another by the variables that torchrun sets too."""
 
-    def __init__(self, arguments: Sequence[str], size: int) -> None:
+    def __init__(self, arguments: Sequence[str], size: int, known: Mapping[str, str]) -> None:
         shared = {
+            **known,
             "WORLD_SIZE": str(size),
             "LOCAL_WORLD_SIZE": str(size),
             "MASTER_ADDR": "127.0.0.1",

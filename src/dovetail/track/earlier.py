@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -13,7 +14,7 @@ from dovetail.config.freeze import LENGTH_KEYS, NON_NUMERIC_KEYS, freeze, leaves
 from dovetail.config.notation import inline
 from dovetail.config.schema import RunConfig
 from dovetail.config.structure import origin_of
-from dovetail.track.runs import ABSENT, RESOLVED, RunRecord, find_runs, flat, read_config, table
+from dovetail.track.runs import ABSENT, LAUNCH, RESOLVED, RunRecord, find_runs, flat, read_config, table
 from dovetail.track.words import plural
 
 _MAY_CHANGE: Final = (*NON_NUMERIC_KEYS, *LENGTH_KEYS)
@@ -126,9 +127,16 @@ class Found:
 def find_earlier(config: RunConfig) -> Found:
     """Return the run that ``checkpoint.resume`` says to go on with: the newest that may go on as ``config`` has it.
 
+    Processes that are started anew go on with what those before them began, whatever ``checkpoint.resume`` says.
+
     Raises:
         ConfigError: it says that there must be one, and there is none.
     """
+    launch = os.environ.get(LAUNCH)
+    if launch:
+        begun = [one for one in find_runs(config.paths.output) if one.data.get("launch") == launch]
+        if begun:
+            return Found(begun[-1])
     policy, others = config.checkpoint.resume, []
     if policy == "never":
         return Found()

@@ -15,6 +15,7 @@ import torch
 from dovetail.config.freeze import config_hash, leaves, numeric_hash, origins
 from dovetail.config.notation import inline
 from dovetail.monitor.memory import memory_peaks
+from dovetail.track.runs import LAUNCH
 from dovetail.track.words import precision
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ class Recorder:
             "host": host(),
             "checkpoint": None,
             "resumes": [],
+            "launch": os.environ.get(LAUNCH),
         }
         #: The earlier record while it is not yet known whether the run can be resumed.
         self._earlier = earlier

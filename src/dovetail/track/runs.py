@@ -23,6 +23,8 @@ ALERTS: Final = "alerts.jsonl"
 RESOLVED: Final = "resolved.toml"
 LOG: Final = "log.txt"
 REPORT: Final = "report.html"
+#: Environment variable that tells the processes of one command, also those started anew, from any others.
+LAUNCH: Final = "DOVETAIL_LAUNCH"
 
 _NOT_FINITE: Final = ("nan", "inf", "-inf", "NaN", "Infinity", "-Infinity")
 

@@ -19,9 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dovetail import AtLeast, Batch, Transform
+from dovetail import AtLeast, Batch, Run, Transform
 from dovetail.random import Draws
 from dovetail_signals import representations
+from dovetail_signals.rates import tell_of_other_rates
 from dovetail_signals.tfr import signals_of
 
 _logger: Final = logging.getLogger("dovetail.signals")
@@ -57,9 +58,15 @@ class Cached:
         self._inner: Any = representation
         if not hasattr(representation, "represent"):
             raise ValueError(f"representation: {type(representation).__name__} is no representation of signals")
+        #: By the option that names it.
+        self.held = {"representation": representation}
         self._identity = _identity(representation)
         self._path, self._limit = None if path is None else Path(path).expanduser(), limit_mb * 10**6
         self._stores: dict[str, _Store] = {}
+
+    def dovetail_run_start(self, run: Run) -> None:
+        """Say so where the recordings have another sampling rate than the representation is told."""
+        tell_of_other_rates(run, self)
 
     def row_hz(self, sample_rate: float) -> Tensor | None:
         """Return what the representation says of its rows, if it does."""

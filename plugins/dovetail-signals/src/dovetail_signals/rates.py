@@ -3,12 +3,32 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 from dovetail import Run
 
 
-def tell_of_another_rate(run: Run, part: object, rate: float) -> None:
+def tell_of_other_rates(run: Run, part: object) -> None:
+    """Do as :func:`tell_of_another_rate` for a transform with a ``sample_rate`` and for what it is made of.
+
+    Args:
+        run: as there.
+        part: a transform of the run. What it is made of is its ``held``: transforms by the options that name them.
+    """
+    for inside, rate in _rates(part):
+        tell_of_another_rate(run, part, rate, inside)
+
+
+def _rates(part: object, inside: str = "") -> Iterator[tuple[str, float]]:
+    rate: float | None = getattr(part, "sample_rate", None)
+    if rate is not None:
+        yield inside, rate
+    for option, one in getattr(part, "held", {}).items():
+        yield from _rates(one, f"{inside}.{option}")
+
+
+def tell_of_another_rate(run: Run, part: object, rate: float, inside: str = "") -> None:
     """Raise an alert where a part that sees the recordings as they are believes in another sampling rate.
 
     After `signals.angular_resampling` signals have a rate of their own, samples per turn, and nothing is said.
@@ -17,6 +37,7 @@ def tell_of_another_rate(run: Run, part: object, rate: float) -> None:
         run: its dataset may tell the recordings' rate as ``sample_rate``, in Hz.
         part: a transform of the run, or its loss.
         rate: what the part believes, in Hz.
+        inside: which of its options holds what believes it, as ``".representation"``.
     """
     known: Any = getattr(run.parts.loaders.train.dataset, "sample_rate", None)
     path, before = "loss", []
@@ -27,6 +48,7 @@ def tell_of_another_rate(run: Run, part: object, rate: float) -> None:
         before.append(one)
     if known is None or any(hasattr(one, "samples_per_turn") for one in before):
         return
+    path += inside
     if not math.isclose(known, rate, rel_tol=1e-3):
         message = (
             f"{path}.sample_rate is {rate:g} Hz, but the recordings have {known:g} Hz: no frequency is what it seems"

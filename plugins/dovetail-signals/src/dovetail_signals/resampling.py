@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dovetail import AtLeast, Batch, MoreThan, Run
 from dovetail.random import Draws
-from dovetail_signals.rates import tell_of_another_rate
+from dovetail_signals.rates import tell_of_other_rates
 from dovetail_signals.tfr import signals_of
 
 _LOBES: Final = 8  # zero crossings of the sinc on either side: right to 0.003 up to 0.7 of half the sampling rate
@@ -122,7 +122,7 @@ class AngularResampling:
 
     def dovetail_run_start(self, run: Run) -> None:
         """Say so where the recordings have another sampling rate."""
-        tell_of_another_rate(run, self, self.sample_rate)
+        tell_of_other_rates(run, self)
 
     def transform_batch(self, batch: Batch, draws: Draws) -> Batch:  # noqa: ARG002 (the form of every transform)
         """Return the batch resampled; ValueError where its inputs are no signals, have no speed, or are too short."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from dovetail import AtLeast, Batch, MoreThan, Run, Transform
 from dovetail.random import Draws
 from dovetail_signals import representations
-from dovetail_signals.rates import tell_of_another_rate
+from dovetail_signals.rates import tell_of_other_rates
 
 
 def signals_of(batch: Batch) -> Tensor:
@@ -30,9 +30,7 @@ class _Representation:
 
     def dovetail_run_start(self, run: Run) -> None:
         """Say so where the recordings have another sampling rate than this is told, if it is told one."""
-        rate: float | None = getattr(self, "sample_rate", None)
-        if rate is not None:
-            tell_of_another_rate(run, self, rate)
+        tell_of_other_rates(run, self)
 
     def represent(self, signals: Tensor) -> Tensor:
         """Return the representation of signals [N, channels, time]."""
@@ -263,7 +261,7 @@ class KeepEnvelope:
 
     def dovetail_run_start(self, run: Run) -> None:
         """Say so where the recordings have another sampling rate."""
-        tell_of_another_rate(run, self, self.sample_rate)
+        tell_of_other_rates(run, self)
 
     def transform_batch(self, batch: Batch, draws: Draws) -> Batch:  # noqa: ARG002 (the form of every transform)
         """Return the batch with [N, channels, time] more; ValueError where its inputs are no signals."""
@@ -312,6 +310,12 @@ class MultiTFR:
         for name, one in self.parts.items():
             if not hasattr(one, "represent"):
                 raise ValueError(f"representations.{name}: {type(one).__name__} is no representation of signals")
+        #: By the options that name them.
+        self.held = {f"representations.{name}": one for name, one in self.parts.items()}
+
+    def dovetail_run_start(self, run: Run) -> None:
+        """Say so where the recordings have another sampling rate than a representation is told."""
+        tell_of_other_rates(run, self)
 
     def transform_batch(self, batch: Batch, draws: Draws) -> Batch:  # noqa: ARG002 (the form of every transform)
         """Return the batch with a dict of representations as its inputs."""
