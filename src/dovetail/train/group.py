@@ -13,7 +13,7 @@ from attrs import evolve, frozen
 from torch import Tensor
 
 from dovetail.train.errors import process_lost
-from dovetail.train.ranks import GroupError, from_environment
+from dovetail.train.ranks import GroupError, from_environment, meeting_place
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -110,6 +110,7 @@ def joined(device: torch.device, *, sharded: bool = False) -> Iterator[Group]:
     if size == 1:
         yield ALONE
         return
+    os.environ.update(meeting_place())
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     try:
         torch.distributed.init_process_group(backend, rank=rank, world_size=size, timeout=_PATIENCE)
