@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from dovetail.checkpoint.shares import Place
     from dovetail.train.context import Run
 
-#: Parts whose state is another one in each process: it has gone through other batches.
-_EACH: Final = "train_metrics"
+
+def _differs(path: str, part: Any) -> bool:
+    """Say whether a part's state is another one in each process, as it has gone through other batches."""
+    return path.startswith("train_metrics.") or bool(getattr(part, "state_per_process", False))
 
 
 def collect_state(run: Run, training: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,7 +53,7 @@ def collect_state(run: Run, training: Mapping[str, Any]) -> dict[str, Any]:
         if callable(getattr(part, "state_dict", None)):
             table, _, name = path.rpartition(".")
             state = part.state_dict()
-            if table == _EACH:
+            if _differs(path, part):
                 state = run.group.gather(state)
             (tree.setdefault(table, {}) if table else tree)[name] = state
     return tree
@@ -85,7 +87,7 @@ def restore_state(run: Run, tree: Mapping[str, Any]) -> None:
             table, _, name = path.rpartition(".")
             kept = tree.get(table, {}) if table else tree
             if name in kept:
-                load = partial(_take_up_each, run, part) if table == _EACH else None
+                load = partial(_take_up_each, run, part) if _differs(path, part) else None
                 _restore(path, part, shared_out(run, part, kept[name]), load)
             elif table != "trackers":  # a tracker may be new
                 raise TrainingError(f"the checkpoint has no state of {path}")
@@ -150,10 +152,10 @@ def _take_up_each(run: Run, part: Any, states: Sequence[Any]) -> None:
     """Give a part the state of its process; where there were more or fewer, the leader goes on with all of them."""
     if len(states) == run.group.size:
         part.load_state_dict(states[run.group.rank])
-    elif run.group.leads and len(states) == 1:
-        part.load_state_dict(states[0])
-    elif run.group.leads:
-        part.merge(states)
+        return
+    part.merge(states)
+    if not run.group.leads:
+        part.reset()
 
 
 def _keep_dtypes(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, Final, Literal, final
+from typing import Annotated, Any, ClassVar, Final, Literal, final
 
 import torch
 from torch import Tensor
@@ -57,6 +57,9 @@ class PhysicsInformedTrainer(StandardTrainer):
         place of a maximum and a mean.
     """
 
+    #: The terms' sums in the epoch under way are those of a process's own batches.
+    state_per_process: ClassVar[bool] = True
+
     def __init__(
         self,
         *,
@@ -71,7 +74,7 @@ class PhysicsInformedTrainer(StandardTrainer):
         self._final: dict[str, float] = {}
         self._adaptive, self._schedule, self._rule = adaptive_lambda, lambda_schedule, balance
         self._balance = dict.fromkeys(TERMS, 1.0)
-        self._sums: dict[str, Tensor] = {}
+        self._sums: dict[str, Tensor | float] = {}
         #: The factors of each epoch.
         self.history: list[dict[str, float]] = []
 
@@ -94,7 +97,7 @@ class PhysicsInformedTrainer(StandardTrainer):
             self._set(run, self.history[-1])
             return found
         if self._adaptive and self._rule == "loss_ratio":
-            self._balance_losses()
+            self._balance_losses(run)
         if self._adaptive and self._rule == "gradient":
             return self._balanced_by_gradients(run, found)
         self._begin(run)
@@ -120,12 +123,23 @@ class PhysicsInformedTrainer(StandardTrainer):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the balances, the history, and the terms' sums in the epoch under way."""
-        return {"balance": dict(self._balance), "history": list(self.history), "sums": dict(self._sums)}
+        return {"balance": dict(self._balance), "history": list(self.history), "sums": self._numbers()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a saved state."""
         self._balance, self.history = dict(state["balance"]), list(state["history"])
         self._sums = dict(state["sums"])
+
+    def merge(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Go on from what several processes have saved: balances and history are the same in all, sums add up."""
+        self.load_state_dict({**states[0], "sums": _added(one["sums"] for one in states)})
+
+    def reset(self) -> None:
+        """Forget the terms' sums in the epoch under way."""
+        self._sums = {}
+
+    def _numbers(self) -> dict[str, float]:
+        return {name: float(one) for name, one in self._sums.items()}
 
     def _read(self, run: Run) -> None:
         """Read off the loss the factors that are not said here, before any is set."""
@@ -137,7 +151,7 @@ class PhysicsInformedTrainer(StandardTrainer):
 
     def _begin(self, run: Run) -> None:
         """Set the epoch's factors, by the share of the run that will be over at its end."""
-        if run.group.size > 1:  # each has seen other batches; all must weigh alike
+        if run.group.size > 1:  # gradients were those of other batches in each; all must weigh alike
             found = run.group.gather(self._balance)
             self._balance = {name: sum(one[name] for one in found) / len(found) for name in TERMS}
         share = ramp(min(1.0, run.state.epoch / max(1, run.plan.max_epochs)), self._schedule)
@@ -158,8 +172,9 @@ class PhysicsInformedTrainer(StandardTrainer):
             low, high = _RATIO
             self._balance[name] = _SMOOTHING * self._balance[name] + (1 - _SMOOTHING) * min(high, max(low, ratio))
 
-    def _balance_losses(self) -> None:
-        sums = {name: float(one) for name, one in self._sums.items()}
+    def _balance_losses(self, run: Run) -> None:
+        """Compare the terms by what all processes have found of them in their batches of the last epoch."""
+        sums = _added(run.group.gather(self._numbers()))
         for name, part in TERMS.items():
             if sums.get(part, 0.0) > 0:
                 self._move(name, sums["classification"] / sums[part])
@@ -187,3 +202,11 @@ class PhysicsInformedTrainer(StandardTrainer):
         total = run.criterion(run.forward(batch), batch).total
         found = torch.autograd.grad(total, parameters, materialize_grads=True)
         return torch.cat([one.flatten() for one in found])
+
+
+def _added(sums: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    added: dict[str, float] = {}
+    for one in sums:
+        for name, value in one.items():
+            added[name] = added.get(name, 0.0) + value
+    return added
