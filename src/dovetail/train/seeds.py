@@ -43,7 +43,10 @@ def set_random_seed(seed: int, deterministic: bool = False) -> None:  # noqa: FB
     random.seed(seed)
     # NumPy's legacy seed has 32 bits; a list of words holds the rest, and small seeds mean what they mean elsewhere.
     np.random.seed(seed if seed < _NUMPY_LIMIT else [seed % _NUMPY_LIMIT, seed // _NUMPY_LIMIT])  # noqa: NPY002 (the global generator is what is being seeded)
-    torch.manual_seed(seed)
+    if torch.accelerator.is_available():
+        torch.manual_seed(seed)
+    else:  # it would keep the sources of the whole stack in memory, for devices that are not there
+        torch.default_generator.manual_seed(seed)
     if deterministic:
         os.environ.setdefault(_CUBLAS, ":4096:8")  # cuBLAS reads it when it starts, and is not deterministic without it
     if torch.are_deterministic_algorithms_enabled() != deterministic:  # it imports torch's compiler: seconds
