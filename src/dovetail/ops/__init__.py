@@ -1,46 +1,74 @@
 """The Python face of the native ops in csrc: schema, fake, and a plain-torch reference for each.
 
 An op's kernels live in shared objects beside this file, loaded when it is first called. Without them, or with
-DOVETAIL_NATIVE=0, the references do the work.
+DOVETAIL_NATIVE=0, the references do the work. Each op's module is imported when one of its names is first used.
 """
 
 from __future__ import annotations
 
-from dovetail.ops._frequency import Bands, bands_around, frequency_penalties
-from dovetail.ops._grad_norms import HISTOGRAM_EDGES, GradNorms, GradNormsPlan, grad_norms, grad_norms_reference
-from dovetail.ops._loader import Native, status
-from dovetail.ops._physics import (
-    PhysicalTerms,
-    Windows,
-    consecutive,
-    frequency_consistency,
-    physical_terms,
-    sommerfeld_consistency,
-    temporal_smoothness,
-)
-from dovetail.ops._sommerfeld import sommerfeld_number, sommerfeld_severity
-from dovetail.ops._spec_augment import spec_augment, spec_augment_
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "HISTOGRAM_EDGES",
-    "Bands",
-    "GradNorms",
-    "GradNormsPlan",
-    "Native",
-    "PhysicalTerms",
-    "Windows",
-    "bands_around",
-    "consecutive",
-    "frequency_consistency",
-    "frequency_penalties",
-    "grad_norms",
-    "grad_norms_reference",
-    "physical_terms",
-    "sommerfeld_consistency",
-    "sommerfeld_number",
-    "sommerfeld_severity",
-    "spec_augment",
-    "spec_augment_",
-    "status",
-    "temporal_smoothness",
-]
+if TYPE_CHECKING:
+    from dovetail.ops._frequency import Bands as Bands
+    from dovetail.ops._frequency import bands_around as bands_around
+    from dovetail.ops._frequency import frequency_penalties as frequency_penalties
+    from dovetail.ops._grad_norms import HISTOGRAM_EDGES as HISTOGRAM_EDGES
+    from dovetail.ops._grad_norms import GradNorms as GradNorms
+    from dovetail.ops._grad_norms import GradNormsPlan as GradNormsPlan
+    from dovetail.ops._grad_norms import grad_norms as grad_norms
+    from dovetail.ops._grad_norms import grad_norms_reference as grad_norms_reference
+    from dovetail.ops._loader import Native as Native
+    from dovetail.ops._loader import status as status
+    from dovetail.ops._physics import PhysicalTerms as PhysicalTerms
+    from dovetail.ops._physics import Windows as Windows
+    from dovetail.ops._physics import consecutive as consecutive
+    from dovetail.ops._physics import frequency_consistency as frequency_consistency
+    from dovetail.ops._physics import physical_terms as physical_terms
+    from dovetail.ops._physics import sommerfeld_consistency as sommerfeld_consistency
+    from dovetail.ops._physics import temporal_smoothness as temporal_smoothness
+    from dovetail.ops._sommerfeld import sommerfeld_number as sommerfeld_number
+    from dovetail.ops._sommerfeld import sommerfeld_severity as sommerfeld_severity
+    from dovetail.ops._spec_augment import spec_augment as spec_augment
+    from dovetail.ops._spec_augment import spec_augment_ as spec_augment_
+
+_HOMES = {
+    "HISTOGRAM_EDGES": "_grad_norms",
+    "Bands": "_frequency",
+    "GradNorms": "_grad_norms",
+    "GradNormsPlan": "_grad_norms",
+    "Native": "_loader",
+    "PhysicalTerms": "_physics",
+    "Windows": "_physics",
+    "bands_around": "_frequency",
+    "consecutive": "_physics",
+    "frequency_consistency": "_physics",
+    "frequency_penalties": "_frequency",
+    "grad_norms": "_grad_norms",
+    "grad_norms_reference": "_grad_norms",
+    "physical_terms": "_physics",
+    "sommerfeld_consistency": "_physics",
+    "sommerfeld_number": "_sommerfeld",
+    "sommerfeld_severity": "_sommerfeld",
+    "spec_augment": "_spec_augment",
+    "spec_augment_": "_spec_augment",
+    "status": "_loader",
+    "temporal_smoothness": "_physics",
+}
+
+__all__ = sorted(_HOMES)  # noqa: PLE0605 (built from the one table above)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its home on first use."""
+    if name not in _HOMES:
+        msg = f"module 'dovetail.ops' has no attribute '{name}'"
+        raise AttributeError(msg)
+    value = getattr(importlib.import_module(f"dovetail.ops.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return __all__

@@ -36,11 +36,29 @@ FOLDER: Final = Path(__file__).parent
 
 FOLDER_OF_CODE: Final = Path(__file__).parent
 
-# Fake implementations wait here until the object that defines their schemas is loaded.
-_FAKES: Final[dict[str, Callable[..., Any]]] = {}
 
-# Likewise: of each differentiable op the backward, and what it has to keep of the arguments.
-_BACKWARDS: Final[dict[str, tuple[Callable[..., Any], Callable[..., None]]]] = {}
+class _WhenLoaded:
+    """What torch is to be told of each op; it waits until the object that defines the schemas is loaded."""
+
+    def __init__(self) -> None:
+        self._waiting: list[Callable[[], None]] | None = []
+
+    def __call__(self, tell: Callable[[], None]) -> None:
+        if self._waiting is None:
+            tell()
+        else:
+            self._waiting.append(tell)
+
+    def now(self) -> None:
+        waiting, self._waiting = self._waiting or [], None
+        for tell in waiting:
+            tell()
+
+
+_when_loaded: Final = _WhenLoaded()
+
+# The ops whose modules are imported.
+_OPS: Final[set[str]] = set()
 
 # Of each differentiable op whose schema is loaded: what torch calls where gradients are recorded.
 _AUTOGRAD: Final[dict[str, Callable[..., Any]]] = {}
@@ -79,14 +97,15 @@ class Native:
             return f"{self.device}: plain torch ({self.why_not})"
         archs = self.build.get("cuda_archs")
         made_for = f"torch ≥ {self.build['torch_target']}" + (f", sm_{', sm_'.join(archs)}" if archs else "")
-        return f"{self.device}: native ({made_for}; {self.build['compiler']}): {', '.join(sorted(_FAKES))}"
+        return f"{self.device}: native ({made_for}; {self.build['compiler']}): {', '.join(sorted(_OPS))}"
 
 
 def fake(op: str) -> Callable[[_Fake], _Fake]:
     """Marks the function that gives the shapes of an op's results, for torch.compile and torch.export."""
 
     def mark(function: _Fake) -> _Fake:
-        _FAKES[op] = function
+        _OPS.add(op)
+        _when_loaded(lambda: torch.library.register_fake(f"dovetail::{op}", function))
         return function
 
     return mark
@@ -97,7 +116,12 @@ def differentiable(op: str, backward: Callable[..., Any], keep: Callable[..., No
 
     Such an op takes all of its arguments by position, and is called by `call`.
     """
-    _BACKWARDS[op] = (backward, keep)
+
+    def tell() -> None:
+        _AUTOGRAD[op] = _recording(op, backward, keep)
+        _LIBRARY.impl(op, _AUTOGRAD[op], "Autograd")  # type: ignore[no-untyped-call]  # torch leaves it without types
+
+    _when_loaded(tell)
 
 
 def call(op: str, *arguments: Any) -> Any:
@@ -118,10 +142,13 @@ def load(device: Device) -> Native:
     return native
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # torch leaves it without types
 def _live(device_type: str) -> bool:
     """Whether there are kernels for this type of device, as torch.compile may take for settled."""
     return device_type in {"cpu", "cuda"} and load(cast("Device", device_type)).live
+
+
+# All that torch.compiler.assume_constant_result does, but it would import torch's compiler: a second, and 80 MB.
+_live._dynamo_marked_constant = True  # type: ignore[attr-defined]  # noqa: SLF001  # as above
 
 
 def native(tensor: Tensor) -> bool:
@@ -141,6 +168,10 @@ def status() -> tuple[Native, ...]:
     `str()` of each is one line, such as «cpu: native (torch ≥ 2.10; g++ 12.2): grad_norms, spec_augment» or
     «cuda: plain torch (torch finds no CUDA device)».
     """
+    from dovetail import ops
+
+    for name in ops.__all__:  # importing the modules of all ops
+        getattr(ops, name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         return load("cpu"), load("cuda")
@@ -183,18 +214,8 @@ def _load(device: Device) -> Native:
         found = f"{path.name} has revision {build['revision']} of the ops, this version needs {REVISION}"
         return Native(device, path, f"{found}; {_REBUILD}")
     if device == "cpu":
-        _register()
+        _when_loaded.now()
     return Native(device, path, build=build)
-
-
-@functools.cache
-def _register() -> None:
-    """Tells torch, once in a process, what waits in Python for the schemas."""
-    for op, function in _FAKES.items():
-        torch.library.register_fake(f"dovetail::{op}", function)
-    for op, (backward, keep) in _BACKWARDS.items():
-        _AUTOGRAD[op] = _recording(op, backward, keep)
-        _LIBRARY.impl(op, _AUTOGRAD[op], "Autograd")  # type: ignore[no-untyped-call]  # torch leaves it without types
 
 
 def _recording(op: str, backward: Callable[..., Any], keep: Callable[..., None]) -> Callable[..., Any]:
