@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,17 +15,15 @@ from attrs import evolve, frozen
 
 from dovetail.config.freeze import freeze, parts_of
 from dovetail.kernel.build import BuildError
-from dovetail.track.earlier import ResumeError, changes, find_earlier, finished, refuse_changes
+from dovetail.track.files import LAUNCH
 from dovetail.track.record import Recorder
 from dovetail.track.run_directory import RunDirectory, RunDirectoryError
-from dovetail.track.runs import load_run
 from dovetail.train.assembly import assemble, choose_device, refusal
 from dovetail.train.clock import Stopwatch
 from dovetail.train.device import torch_settings
 from dovetail.train.errors import MisfitError, explained
 from dovetail.train.group import joined
 from dovetail.train.loop import RunLoop
-from dovetail.train.resuming import Earlier, past_outcome
 from dovetail.train.seeds import SEED_LIMIT, set_random_seed
 from dovetail.train.standard import StandardTrainer
 from dovetail.train.state import Outcome
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from dovetail.config.schema import RunConfig
     from dovetail.train.context import Run
     from dovetail.train.group import Group
+    from dovetail.train.resuming import Earlier
     from dovetail.train.state import Status
 
 _logger: Final = logging.getLogger("dovetail.run")
@@ -62,11 +62,15 @@ def run(config: RunConfig, *, argv: Sequence[str] | None = None, listeners: Iter
     """
     device = choose_device(config)
     with _joined(config, device) as group:
-        found = group.share(find_earlier(config) if group.leads else None)
-        if found.run is not None:
-            return _go_on(found.run.folder, config, device, group, argv=argv, listeners=listeners)
+        warnings: list[str] = []
+        if config.checkpoint.resume != "never" or os.environ.get(LAUNCH):
+            from dovetail.track.earlier import find_earlier
+
+            found = group.share(find_earlier(config) if group.leads else None)
+            if found.run is not None:
+                return _go_on(found.run.folder, config, device, group, argv=argv, listeners=listeners)
+            warnings += [found.passed_over] if found.passed_over else []
         with _open(config) if group.leads else _elsewhere() as store:
-            warnings = [found.passed_over] if found.passed_over else []
             return _carry_out(config, device, store, group, argv=argv, listeners=listeners, warnings=warnings)
 
 
@@ -107,22 +111,17 @@ def _go_on(
     argv: Sequence[str] | None,
     listeners: Iterable[object],
 ) -> Outcome:
+    from dovetail.train.resuming import Earlier
+
     with _take(folder, config) if group.leads else _elsewhere() as store:
         # Read when nobody else can write it any more.
-        earlier = group.share(_earlier(folder, config) if group.leads else None)
-        if finished(earlier.record) and not any(one.of_length() for one in earlier.changed):
-            return past_outcome(earlier.record)
+        earlier: Earlier = group.share(Earlier.read(folder, config) if group.leads else None)
+        if earlier.finished:
+            return earlier.outcome()
         output = folder.absolute().parents[1]
         if config.paths.output.absolute() != output:
             config = evolve(config, paths=evolve(config.paths, output=output))
         return _carry_out(config, device, store, group, argv=argv, listeners=listeners, earlier=earlier)
-
-
-def _earlier(folder: Path, config: RunConfig) -> Earlier:
-    record = load_run(folder)
-    changed = changes(record, config)
-    refuse_changes(record, config, changed)
-    return Earlier(record, changed)
 
 
 def _joined(config: RunConfig, device: torch.device) -> AbstractContextManager[Group]:
@@ -228,6 +227,8 @@ def _elsewhere() -> Iterator[RunDirectory]:
 
 def _take(folder: Path, config: RunConfig) -> RunDirectory:
     """Take the folder of a run that is resumed into use."""
+    from dovetail.track.earlier import ResumeError
+
     elsewhere = [
         one and one / config.run.name / folder.absolute().name for one in (config.paths.models, config.paths.logs)
     ]

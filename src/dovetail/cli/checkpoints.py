@@ -82,7 +82,8 @@ def _find(reference: str, output: str) -> _Saved:
     from dovetail.checkpoint.listing import Retention, folders
     from dovetail.checkpoint.manifest import MANIFEST
     from dovetail.config.schema import KEEP_BEST, KEEP_LAST
-    from dovetail.track.runs import RECORD, checkpoint_folder, find_run, load_run, read_config, table
+    from dovetail.track.files import RECORD
+    from dovetail.track.runs import checkpoint_folder, find_run, load_run, read_config, table
     from dovetail.train.figures import direction
 
     path = Path(reference)

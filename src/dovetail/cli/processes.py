@@ -18,7 +18,7 @@ from typing import IO, Any, Final
 import click
 
 from dovetail.cli.failure import FAILED, INTERRUPTED
-from dovetail.track.runs import LAUNCH
+from dovetail.track.files import LAUNCH
 
 #: Seconds that the others have to end by themselves once one has.
 _GRACE: Final = 30.0

@@ -66,7 +66,8 @@ def resume(
     """
     from dovetail.cli.processes import supervise
     from dovetail.config.structure import structure
-    from dovetail.track.runs import RESOLVED, find_run
+    from dovetail.track.files import RESOLVED
+    from dovetail.track.runs import find_run
     from dovetail.train.ranks import from_environment
 
     folder = find_run(run, Path(output)).folder

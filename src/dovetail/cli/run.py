@@ -176,7 +176,8 @@ def _fail(outcome: Outcome, console: Console, *, as_json: bool) -> NoReturn:
 
 def _document(console: Console) -> dict[str, Any]:
     """Return what a program wants to know of a run: its record, and where it is."""
-    from dovetail.track.runs import REPORT, load_run
+    from dovetail.track.files import REPORT
+    from dovetail.track.runs import load_run
 
     if console.folder is None:
         return {}

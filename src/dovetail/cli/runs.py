@@ -145,8 +145,9 @@ def _headline(run: RunRecord) -> str:
 
 
 def _lines(run: RunRecord) -> list[str]:
+    from dovetail.track.files import REPORT, RESOLVED
     from dovetail.track.progress import in_words
-    from dovetail.track.runs import REPORT, RESOLVED, read_series
+    from dovetail.track.runs import read_series
     from dovetail.track.words import figure, share, sparkline
 
     data = run.data

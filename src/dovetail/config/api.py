@@ -8,14 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
 
-from dovetail.config.compose import compose
 from dovetail.config.diagnostics import PYTHON, ConfigError, Origin, Problem, suggest
-from dovetail.config.files import load_json, to_json, to_toml
 from dovetail.config.keywords import Scope, layer, written
 from dovetail.config.merge import merge, settle
 from dovetail.config.objects import python_values, with_objects
-from dovetail.config.presets import preset, preset_names
-from dovetail.config.profiles import installed_profiles
 from dovetail.config.schema import RunConfig, sections
 from dovetail.config.structure import structure
 from dovetail.config.table import Live
@@ -74,6 +70,11 @@ class Config:
         Raises:
             ConfigError: the file cannot be read or put together; carries every problem.
         """
+        # What is said in Python alone needs no reader of files.
+        from dovetail.config.compose import compose
+        from dovetail.config.files import load_json
+        from dovetail.config.profiles import installed_profiles
+
         plugins = Plugins.discover() if plugins is None else plugins
         options: dict[str, Any] = {
             "profile": profile,
@@ -111,6 +112,8 @@ class Config:
         Raises:
             ConfigError: there is no preset of that name.
         """
+        from dovetail.config.presets import preset, preset_names
+
         if name not in preset_names():
             meant = suggest(name, preset_names()) or f"; there is {', '.join(preset_names())}"
             raise ConfigError([Problem(PYTHON, "", f"unknown preset {name!r}{meant}")])
@@ -238,6 +241,7 @@ class Config:
             ConfigError: an object passed from Python is part of it, or the path ends otherwise.
             OSError: it cannot be written.
         """
+        from dovetail.config.files import to_json, to_toml
         from dovetail.storage.atomic import write_atomic
 
         target = Path(path) if path is not None else Path(self._timestamped())

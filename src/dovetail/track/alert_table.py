@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from dovetail.track.files import ALERTS
 from dovetail.track.markup import escape
-from dovetail.track.runs import ALERTS, read_events
+from dovetail.track.runs import read_events
 
 _MOST: Final = 50
 

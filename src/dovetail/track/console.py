@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 
+from dovetail.track.files import LOG, REPORT
 from dovetail.track.progress import Progress, in_words
-from dovetail.track.runs import LOG, REPORT
 from dovetail.track.words import clock, duration, plural, precision, rate, share
 
 if TYPE_CHECKING:

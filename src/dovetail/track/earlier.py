@@ -14,7 +14,8 @@ from dovetail.config.freeze import LENGTH_KEYS, NON_NUMERIC_KEYS, freeze, leaves
 from dovetail.config.notation import inline
 from dovetail.config.schema import RunConfig
 from dovetail.config.structure import origin_of
-from dovetail.track.runs import ABSENT, LAUNCH, RESOLVED, RunRecord, find_runs, flat, read_config, table
+from dovetail.track.files import LAUNCH, RESOLVED
+from dovetail.track.runs import ABSENT, RunRecord, find_runs, flat, read_config, table
 from dovetail.track.words import plural
 
 _MAY_CHANGE: Final = (*NON_NUMERIC_KEYS, *LENGTH_KEYS)

@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from dovetail.config.notation import NONE, inline
 from dovetail.track.confusion import MOST_DRAWN, ClassFigures, Matrix, class_names, draw, per_class
+from dovetail.track.files import RESOLVED
 from dovetail.track.markup import escape
-from dovetail.track.runs import RESOLVED, RunRecord, flat, number, table
+from dovetail.track.runs import RunRecord, flat, number, table
 from dovetail.track.words import duration, figure, plural, rate, share
 
 #: What each status is called, its sign and its colour.

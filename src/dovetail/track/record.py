@@ -15,7 +15,7 @@ import torch
 from dovetail.config.freeze import config_hash, leaves, numeric_hash, origins
 from dovetail.config.notation import inline
 from dovetail.monitor.memory import memory_peaks
-from dovetail.track.runs import LAUNCH
+from dovetail.track.files import LAUNCH
 from dovetail.track.words import precision
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ from dovetail.storage.atomic import write_atomic
 from dovetail.track.alert_table import alerts_section
 from dovetail.track.charts import Curve, Role, line_chart
 from dovetail.track.confusion import find_matrices
+from dovetail.track.files import REPORT
 from dovetail.track.markup import escape
 from dovetail.track.page import (
     card,
@@ -29,7 +30,7 @@ from dovetail.track.page import (
     tiles,
 )
 from dovetail.track.pictures import read_pictures
-from dovetail.track.runs import REPORT, Point, RunRecord, load_run, named, number, read_config, read_series, table
+from dovetail.track.runs import Point, RunRecord, load_run, named, number, read_config, read_series, table
 
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 _GROUPS: Final[tuple[Role, ...]] = ("other", "train", "validation", "test")  # colours of further learning rates

@@ -15,10 +15,10 @@ from types import TracebackType
 from typing import IO, Any, Final, Self
 
 from dovetail.storage.atomic import write_atomic
+from dovetail.track.files import ALERTS, LOG, METRICS, RECORD, RESOLVED
 from dovetail.track.line_file import rewind
 from dovetail.track.lock import FolderLock, LockedError
 from dovetail.track.pictures import write_picture
-from dovetail.track.runs import ALERTS, LOG, METRICS, RECORD, RESOLVED
 
 _encode: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 _FORMAT: Final = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"

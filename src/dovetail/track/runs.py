@@ -16,15 +16,7 @@ import tomli
 from attrs import field, frozen
 
 from dovetail.config.notation import NONE
-
-RECORD: Final = "run.json"
-METRICS: Final = "metrics.jsonl"
-ALERTS: Final = "alerts.jsonl"
-RESOLVED: Final = "resolved.toml"
-LOG: Final = "log.txt"
-REPORT: Final = "report.html"
-#: Environment variable that tells the processes of one command, also those started anew, from any others.
-LAUNCH: Final = "DOVETAIL_LAUNCH"
+from dovetail.track.files import METRICS, RECORD, RESOLVED
 
 _NOT_FINITE: Final = ("nan", "inf", "-inf", "NaN", "Infinity", "-Infinity")
 

@@ -15,17 +15,14 @@ from torch import nn
 from dovetail.checkpoint.errors import CheckpointError
 from dovetail.checkpoint.listing import folders
 from dovetail.checkpoint.manager import CheckpointManager
-from dovetail.checkpoint.weights import load_weights
 from dovetail.config.diagnostics import ConfigError, Problem
 from dovetail.config.structure import origin_of
 from dovetail.kernel.build import BuildError, build
 from dovetail.losses.adapt import as_loss
 from dovetail.train.clock import Stopwatch
 from dovetail.train.context import Parts, Plan, Run
-from dovetail.train.copying import CheckpointCopier
 from dovetail.train.data import Data, explained
 from dovetail.train.device import DeviceError, resolve_device
-from dovetail.train.ema import WeightAverage
 from dovetail.train.figures import direction
 from dovetail.train.forward import Forward
 from dovetail.train.group import ALONE, Group
@@ -41,6 +38,7 @@ from dovetail.train.tracking import tracker_guards
 if TYPE_CHECKING:
     from dovetail.config.schema import RunConfig
     from dovetail.track.run_directory import RunDirectory
+    from dovetail.train.ema import WeightAverage
 
 _logger: Final = logging.getLogger("dovetail.train")
 
@@ -144,11 +142,13 @@ def assemble(
         trackers={name: build(part, provided) for name, part in config.trackers.items() if group.leads},
         trainer=build(config.trainer, provided),
         scaler=scaler,
-        ema=None if training.ema_decay is None else WeightAverage(model, training.ema_decay),
+        ema=None if training.ema_decay is None else _average(model, training.ema_decay),
     )
     if group.size > 1:
         _refuse_apart(parts, phases, group)
     if config.checkpoint.copy_to is not None and group.leads:
+        from dovetail.train.copying import CheckpointCopier
+
         copier = CheckpointCopier(build(config.checkpoint.copy_to, {}), config.checkpoint.copy_patience)
         listeners = [*listeners, ("checkpoint.copy_to", copier)]
     first = [one for one in listeners if one[0] == "record"]
@@ -185,10 +185,18 @@ def _init_weights(config: RunConfig, model: nn.Module, store: RunDirectory) -> N
     training = config.training
     if training.init_from is None or (store.checkpoints.is_dir() and folders(store.checkpoints)):
         return
+    from dovetail.checkpoint.weights import load_weights
+
     try:
         load_weights(model, training.init_from, allow_pt=training.init_from_pt)
     except CheckpointError as error:
         raise BuildError("training.init_from", str(error)) from error
+
+
+def _average(model: nn.Module, decay: float) -> WeightAverage:
+    from dovetail.train.ema import WeightAverage
+
+    return WeightAverage(model, decay)
 
 
 def _refuse_apart(parts: Parts, phases: Sequence[Phase], group: Group) -> None:

@@ -14,7 +14,6 @@ from dovetail.data.batch import batch_size
 from dovetail.train import phases
 from dovetail.train.nonfinite import Recovery
 from dovetail.train.precision import autocasting
-from dovetail.train.replicas import Replica, Shares
 from dovetail.train.running import RunningMetrics
 from dovetail.train.tape import LossTape
 from dovetail.train.trial import trying
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from dovetail.data.batch import Batch
     from dovetail.losses.result import LossResult
     from dovetail.train.context import Run
+    from dovetail.train.replicas import Replica, Shares
     from dovetail.train.standard import StandardTrainer
 
 
@@ -53,6 +53,8 @@ class RunLoop:
         # None where one process trains alone.
         self._replica: Replica | Shares | None = None
         if run.group.size > 1:
+            from dovetail.train.replicas import Replica, Shares
+
             together = Shares if run.group.mesh is not None else Replica
             self._replica = together(run.parts.modules().values(), trainer.compute_loss)
         compute = self._replica or trainer.compute_loss

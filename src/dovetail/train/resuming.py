@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from attrs import frozen
 
 from dovetail.checkpoint.errors import CheckpointError
 from dovetail.config.freeze import freeze
-from dovetail.track.earlier import Change, ResumeError, as_record
-from dovetail.track.runs import RunRecord, flat, table
+from dovetail.track.earlier import Change, ResumeError, as_record, changes, finished, refuse_changes
+from dovetail.track.runs import RunRecord, flat, load_run, table
 from dovetail.track.words import plural
 from dovetail.train.errors import TrainingError
 from dovetail.train.saving import restore_state
@@ -19,6 +20,7 @@ from dovetail.train.together import Verifier, read_shares_of
 
 if TYPE_CHECKING:
     from dovetail.checkpoint.manager import ResumePoint
+    from dovetail.config.schema import RunConfig
     from dovetail.track.record import Recorder
     from dovetail.train.context import Run
     from dovetail.train.state import Status
@@ -33,6 +35,38 @@ class Earlier:
 
     record: RunRecord
     changed: list[Change]
+
+    @classmethod
+    def read(cls, folder: Path, config: RunConfig) -> Self:
+        """Return the run in ``folder``, to go on as ``config`` says.
+
+        Raises:
+            ConfigError: a setting may not change.
+            RunLookupError: there is no such run.
+        """
+        record = load_run(folder)
+        changed = changes(record, config)
+        refuse_changes(record, config, changed)
+        return cls(record, changed)
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has nothing left to do."""
+        return finished(self.record) and not any(one.of_length() for one in self.changed)
+
+    def outcome(self) -> Outcome:
+        """Return how it ended, as its record tells."""
+        record, best = self.record, table(self.record.data.get("best"))
+        return Outcome(
+            cast("Status", record.status),
+            str(record.data.get("reason") or ""),
+            record.data.get("stopped_by"),
+            best_epoch=best.get("epoch"),
+            best_metric=record.best[1] if record.best else None,
+            metrics=record.metrics,
+            test_metrics=record.test,
+            total_time=record.duration or 0.0,
+        )
 
     def take_up(self, run: Run, recorder: Recorder) -> list[str]:
         """Put ``run``, which has just been built, where its newest whole checkpoint was saved; return warnings.
@@ -119,18 +153,3 @@ class Earlier:
                 yield f"versions.{name}", (before.get(name), now.get(name))
         if self.record.data.get("device") != record["device"]:
             yield "device", (self.record.data.get("device"), record["device"])
-
-
-def past_outcome(record: RunRecord) -> Outcome:
-    """Return how a run ended, as its record tells."""
-    best = table(record.data.get("best"))
-    return Outcome(
-        cast("Status", record.status),
-        str(record.data.get("reason") or ""),
-        record.data.get("stopped_by"),
-        best_epoch=best.get("epoch"),
-        best_metric=record.best[1] if record.best else None,
-        metrics=record.metrics,
-        test_metrics=record.test,
-        total_time=record.duration or 0.0,
-    )

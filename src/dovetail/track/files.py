@@ -1,0 +1,15 @@
+"""The names of what lies in a run's folder, and of what tells its processes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+RECORD: Final = "run.json"
+METRICS: Final = "metrics.jsonl"
+ALERTS: Final = "alerts.jsonl"
+RESOLVED: Final = "resolved.toml"
+LOG: Final = "log.txt"
+REPORT: Final = "report.html"
+
+#: Environment variable that tells the processes of one command, also those started anew, from any others.
+LAUNCH: Final = "DOVETAIL_LAUNCH"
