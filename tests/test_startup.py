@@ -131,3 +131,62 @@ def test_a_plugin_that_drags_torch_in_is_named(tmp_path):
     )
 
     assert "imports torch at import, which slows every command" in done.stdout
+
+
+RUN = """
+import json, sys, tempfile
+import torch
+from dovetail import Config
+from dovetail.run import run
+imported = "torch._dynamo" in sys.modules
+torch.set_num_threads(1)
+with tempfile.TemporaryDirectory() as folder:
+    config = Config.from_dict({
+        "data": {"type": torch.utils.data.TensorDataset(torch.randn(32, 4), torch.randint(3, (32,)))},
+        "model": {"type": torch.nn.Linear(4, 3)},
+        "loss": {"type": "cross_entropy"},
+        "training": {"max_epochs": 1},
+        "hardware": {"device": "cpu"},
+        "paths": {"output": folder},
+        "report": {"enabled": False},
+    })
+    outcome = run(config.build())
+outcome.check()
+print(json.dumps([imported, sorted(sys.modules)]))
+"""
+#: What only those need who ask for it, or whose configuration is a file.
+SPARED = {
+    "dovetail.checkpoint.copier",
+    "dovetail.checkpoint.weights",
+    "dovetail.config.compose",
+    "dovetail.config.document",
+    "dovetail.config.files",
+    "dovetail.config.presets",
+    "dovetail.config.profiles",
+    "dovetail.data.transforms",
+    "dovetail.ops._frequency",
+    "dovetail.ops._physics",
+    "dovetail.ops._sommerfeld",
+    "dovetail.ops._spec_augment",
+    "dovetail.track.earlier",
+    "dovetail.track.pictures",
+    "dovetail.track.runs",
+    "dovetail.train.copying",
+    "dovetail.train.ema",
+    "dovetail.train.replicas",
+    "dovetail.train.resuming",
+    "numpy.typing",
+    "rich",
+    "sqlite3",
+    "tomli",
+}
+
+
+@pytest.mark.slow
+def test_a_plain_run_imports_what_it_uses():
+    """A run told in Python that begins anew imports no reader of files or of runs, and no part that it has not."""
+    done = subprocess.run([sys.executable, "-c", RUN], capture_output=True, text=True, timeout=120, check=True)
+    compiler_with_dovetail, modules = json.loads(done.stdout.splitlines()[-1])
+
+    assert not compiler_with_dovetail  # torch.optim imports it, later
+    assert SPARED.intersection(modules) == set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Final
 
@@ -29,8 +30,8 @@ def unsound(module: nn.Module) -> list[str]:
         return []
     # A norm is finite only if all is; the squares of large numbers may also be too large, which a closer look tells.
     norms = torch._foreach_norm([local(one.detach()) for _, one in floating])  # noqa: SLF001 (torch's own clipping uses it)
-    finite = torch.stack([one.double() for one in norms]).isfinite().tolist()
-    suspects = [pair for pair, fine in zip(floating, finite, strict=True) if not fine]
+    numbers = torch.stack([one.double() for one in norms]).tolist()
+    suspects = [pair for pair, norm in zip(floating, numbers, strict=True) if not math.isfinite(norm)]
     return [name for name, one in suspects if _spoiled(one)]
 
 

@@ -162,12 +162,13 @@ def parts_of(value: Any) -> Iterator[Part]:
         case Part():
             yield value
             yield from parts_of(dict(value.options))
-        case Mapping():
-            for one in value.values():
-                yield from parts_of(one)
+        case _ if attrs.has(type(value)):
+            if not isinstance(value, Node | Env):
+                for field in attrs.fields(type(value)):
+                    yield from parts_of(getattr(value, field.name))
         case list() | tuple():
             for one in value:
                 yield from parts_of(one)
-        case _ if attrs.has(type(value)) and not isinstance(value, Node | Env):
-            for field in attrs.fields(type(value)):
-                yield from parts_of(getattr(value, field.name))
+        case Mapping():  # last: asking an abstract class about a type keeps a word for each of its subclasses
+            for one in value.values():
+                yield from parts_of(one)

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import math
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from dovetail.random import derive_seed
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 _GOLDEN: Final = 0x9E3779B97F4A7C15
 _FIRST: Final = 0xBF58476D1CE4E5B9
 _SECOND: Final = 0x94D049BB133111EB
 
-Keys = npt.NDArray[np.uint64]
+Keys: TypeAlias = "npt.NDArray[np.uint64]"
 
 
 def mix_array(state: Keys | int, words: npt.NDArray[Any]) -> Keys:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-import numpy.typing as npt
 from attrs import frozen
 
 from dovetail.data.address import Keys
 from dovetail.data.errors import DataError, count
 from dovetail.data.samples import Indices
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 #: What a split draws: single samples, whole groups, or stretches of each group's time.
 Unit = Literal["sample", "group", "time"]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self, final
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias, final
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from attrs import evolve, field, frozen
 
@@ -14,8 +13,11 @@ from dovetail.data.address import Keys, content_keys
 from dovetail.data.batch import Batch
 from dovetail.data.errors import listing
 
-Array = npt.NDArray[Any]
-Indices = npt.NDArray[np.int64]
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+Array: TypeAlias = "npt.NDArray[Any]"
+Indices: TypeAlias = "npt.NDArray[np.int64]"
 
 
 @final

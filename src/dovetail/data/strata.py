@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from dovetail.data.errors import DataError, count
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 #: A fraction such as 0.1 is a hair off: 0.1 × 30 must count as 3, not as 2 and almost one more.
 _HAIR: Final = 1e-9
 
-Floats = npt.NDArray[np.float64]
-Counts = npt.NDArray[np.int64]
+Floats: TypeAlias = "npt.NDArray[np.float64]"
+Counts: TypeAlias = "npt.NDArray[np.int64]"
 
 
 def share(total: int, fractions: Sequence[float]) -> Counts:

@@ -104,7 +104,7 @@ def _this_process() -> dict[str, Any]:
 def _boot() -> str:
     """Return what names the time since this machine was started; empty where the system does not say."""
     try:
-        return _BOOT.read_text(encoding="ascii").strip()
+        return _BOOT.read_text(encoding="utf-8").strip()
     except OSError:
         return ""
 

@@ -18,7 +18,6 @@ from dovetail.storage.atomic import write_atomic
 from dovetail.track.files import ALERTS, LOG, METRICS, RECORD, RESOLVED
 from dovetail.track.line_file import rewind
 from dovetail.track.lock import FolderLock, LockedError
-from dovetail.track.pictures import write_picture
 
 _encode: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 _FORMAT: Final = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
@@ -127,6 +126,8 @@ class RunDirectory:
             PictureError: the name is no plain word, or the picture holds anything but shapes and text.
             OSError: it cannot be written.
         """
+        from dovetail.track.pictures import write_picture
+
         return write_picture(self.path, name, svg)
 
     def log_alert(self, alert: Mapping[str, Any]) -> None:

@@ -13,7 +13,6 @@ from attrs import field, frozen
 from dovetail.data.loader import Loader, make_loader
 from dovetail.data.seeding import KeptGlobals, seed_globals
 from dovetail.data.split import NAMES, SplitName, Splits, split
-from dovetail.data.transforms import fit_transforms
 from dovetail.kernel.build import BuildError, Part, build
 from dovetail.train.context import Loaders
 
@@ -69,9 +68,12 @@ class Data:
             name: [transforms[one] for one, part in config.transforms.items() if name in _splits_of(part)]
             for name in NAMES
         }
-        with KeptGlobals():
-            seed_globals(seed)
-            explained("transforms", lambda: fit_transforms(used["train"], splits.train))
+        if used["train"]:
+            from dovetail.data.transforms import fit_transforms
+
+            with KeptGlobals():
+                seed_globals(seed)
+                explained("transforms", lambda: fit_transforms(used["train"], splits.train))
         collator = build(config.collator, given)
         pinned = device.type == "cuda" and config.loader.pin_memory is not False
         loaders = {

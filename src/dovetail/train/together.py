@@ -188,16 +188,14 @@ def read_shares_of(run: Run, path: Path, read: _Read = read_checkpoint) -> Any:
 
 def shared_out(run: Run, part: Any, state: Any) -> Any:
     """Return the state of a part with whole tensors shared out as the part's own are, where the run has shares."""
-    from dovetail.train.ema import WeightAverage
-
     if run.group.mesh is None:
         return state
     if isinstance(part, torch.optim.Optimizer):
         return _of_optimizer(part, state)
     if isinstance(part, nn.Module):
         return _of_named(part.state_dict(), state)
-    if isinstance(part, WeightAverage):
-        return _of_average(part, state)
+    if run.parts.ema is not None and part is run.parts.ema:
+        return _of_average(run.parts.ema, state)
     return state
 
 
