@@ -57,6 +57,33 @@ def assert_same_bits(ours: Optimizer, theirs: Optimizer) -> None:
             assert torch.equal(mine["state"][place][name], value), name
 
 
+def load_saved_state(optimizer: Optimizer, _: torch.Tensor) -> None:
+    """Take up what was saved."""
+    optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+
+
+def forget(optimizer: Optimizer, parameter: torch.Tensor) -> None:
+    """Drop what is remembered of a parameter, as those do who put in new neurons."""
+    optimizer.state.pop(parameter, None)
+
+
+def remember_anew(optimizer: Optimizer, parameter: torch.Tensor) -> None:
+    """Put another memory in its place."""
+    if parameter in optimizer.state:
+        optimizer.state[parameter] = copy.deepcopy(optimizer.state[parameter])
+
+
+def replace_tensors(optimizer: Optimizer, parameter: torch.Tensor) -> None:
+    """Put others in the same memory, as those do who move a state to another device."""
+    if parameter in optimizer.state:
+        kept = optimizer.state[parameter]
+        for name, value in kept.items():
+            kept[name] = value * 2
+
+
+CHANGES = [lambda _, __: None, load_saved_state, forget, remember_anew, replace_tensors]
+
+
 @given(
     data=st.data(),
     kind=st.sampled_from([Adam, AdamW]),
@@ -67,19 +94,19 @@ def assert_same_bits(ours: Optimizer, theirs: Optimizer) -> None:
     ),
 )
 def test_steps_are_torchs_bit_for_bit(data, kind, shapes, dtype, options):
-    """Also where gradients are missing now and then, rates change, and a saved state is taken up."""
+    """Also where gradients are missing now and then, rates change, and somebody changes what is remembered."""
     ours, theirs = pair(kind, shapes, dtype, **options)
     step = AdamStep.of(ours)
     assert step is not None
-    for number in range(6):
+    for _ in range(6):
         give_gradients([ours, theirs], data.draw(st.lists(st.booleans(), min_size=len(shapes), max_size=len(shapes))))
         theirs.step()
         if not step():
             ours.step()
-        if number == 3:
-            ours.load_state_dict(copy.deepcopy(ours.state_dict()))
+        change, place = data.draw(st.sampled_from(CHANGES)), data.draw(st.integers(0, len(shapes) - 1))
         for optimizer in (ours, theirs):
             optimizer.param_groups[0]["lr"] *= 0.7
+            change(optimizer, parameters_of(optimizer)[place])
     assert_same_bits(ours, theirs)
 
 
@@ -129,6 +156,17 @@ def test_parameters_that_join_later_are_updated_too():
     give_gradients([optimizer], [True])
     optimizer.step()
     optimizer.add_param_group({"params": [nn.Parameter(torch.ones(2))]})
+    assert not step()
+
+
+def test_a_parameter_in_place_of_another_is_updated():
+    """Whoever swaps a layer has the optimizer step what it is now given."""
+    optimizer = AdamW([nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(2))])
+    step = AdamStep.of(optimizer)
+    give_gradients([optimizer], [True, True])
+    optimizer.step()
+    assert step()
+    optimizer.param_groups[0]["params"][1] = nn.Parameter(torch.ones(4))
     assert not step()
 
 
