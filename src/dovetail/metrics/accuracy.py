@@ -9,6 +9,7 @@ import torch
 from dovetail.kernel.kinds import AtLeast
 from dovetail.metrics.counting import CountingMetric
 from dovetail.metrics.reading import ScoreReader
+from dovetail.ops import count_right
 
 if TYPE_CHECKING:
     from dovetail.data.batch import Batch
@@ -52,6 +53,9 @@ class Accuracy(CountingMetric):
             ValueError: shapes do not fit, or there are fewer classes than ``top_k``.
         """
         scores = self._read(outputs, batch)
+        if self._top_k == 1 and not scores.binary:
+            self._add(right_and_total=count_right(scores.logits, scores.targets, scores.mask, scores.ignore_index))
+            return
         if self._top_k == 1:
             right = scores.predictions() == scores.targets
         else:
@@ -60,10 +64,11 @@ class Accuracy(CountingMetric):
                 raise ValueError(msg)
             best = scores.logits.topk(self._top_k, dim=-1).indices
             right = (best == scores.targets.unsqueeze(-1)).any(dim=-1)
-        self._add(right=torch.count_nonzero(right & scores.kept), total=torch.count_nonzero(scores.kept))
+        kept = scores.kept
+        self._add(right_and_total=torch.stack([torch.count_nonzero(right & kept), torch.count_nonzero(kept)]))
 
     def compute(self) -> dict[str, float]:
         """Return the accuracy."""
-        total = int(self._counts["total"]) if self._counts else 0
+        right, total = self._counts["right_and_total"].tolist() if self._counts else (0, 0)
         name = "accuracy" if self._top_k == 1 else f"top{self._top_k}_accuracy"
-        return {name: int(self._counts["right"]) / total if total else float("nan")}
+        return {name: right / total if total else float("nan")}

@@ -15,13 +15,21 @@ if TYPE_CHECKING:
 
 
 class Scores(NamedTuple):
-    """Class scores with their classes on the last dimension, the true labels, and which of them count."""
+    """Class scores with their classes on the last dimension, the true labels, and what says which of them count."""
 
     #: ``[…, classes]``, or the labels' shape for one score of yes against no.
     logits: Tensor
     targets: Tensor
-    #: Booleans of the labels' shape.
-    kept: Tensor
+    #: Booleans of the labels' shape; None for all.
+    mask: Tensor | None
+    #: A label that does not count.
+    ignore_index: int
+
+    @property
+    def kept(self) -> Tensor:
+        """Which labels count: booleans of the labels' shape."""
+        kept = self.targets != self.ignore_index
+        return kept if self.mask is None else kept & self.mask
 
     @property
     def binary(self) -> bool:
@@ -81,13 +89,10 @@ class ScoreReader:
             self._shapes = shapes
         if self._dim is not None and self._dim not in {-1, len(shapes[0]) - 1}:
             logits = logits.movedim(self._dim, -1)
-        kept = targets != self._ignore_index
         mask = target_mask(batch, targets)
-        if mask is not None:
-            kept = kept & mask
         if self._shift:
-            logits, targets, kept = logits[:, :-1], targets[:, 1:], kept[:, 1:]
-        return Scores(logits, targets, kept)
+            logits, targets, mask = logits[:, :-1], targets[:, 1:], None if mask is None else mask[:, 1:]
+        return Scores(logits, targets, mask, self._ignore_index)
 
     def _class_dimension(self, logits: Tensor, targets: Tensor) -> int:
         shape = list(logits.shape)

@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dovetail.ops._count_right import count_right as count_right
     from dovetail.ops._frequency import Bands as Bands
     from dovetail.ops._frequency import bands_around as bands_around
     from dovetail.ops._frequency import frequency_penalties as frequency_penalties
@@ -42,6 +43,7 @@ _HOMES = {
     "Windows": "_physics",
     "bands_around": "_frequency",
     "consecutive": "_physics",
+    "count_right": "_count_right",
     "frequency_consistency": "_physics",
     "frequency_penalties": "_frequency",
     "grad_norms": "_grad_norms",

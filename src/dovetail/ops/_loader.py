@@ -29,7 +29,7 @@ _Fake = TypeVar("_Fake", bound=Callable[..., Any])
 SWITCH: Final = "DOVETAIL_NATIVE"
 
 #: Raised when a schema or the meaning of a result changes, in step with csrc/common/build_info.cpp.
-REVISION: Final = 4
+REVISION: Final = 5
 
 #: Where setup.py puts the objects.
 FOLDER: Final = Path(__file__).parent
