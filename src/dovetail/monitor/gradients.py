@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 _logger: Final = logging.getLogger("dovetail.monitor")
 
+#: So many updates with nothing to act on are read together.
+_MANY: Final = 64
+
 
 class ExplodingGradientError(RuntimeError):
     """A gradient is larger than a run is to bear."""
@@ -88,6 +91,7 @@ class GradientMonitor:
             "warning": norm_threshold_warning,
             "exploding": norm_threshold_critical,
         }
+        self._low, self._high = norm_threshold_vanishing, norm_threshold_warning
         self._norms = Norms(history, distribution=log_distribution)
         self._run: Run | None = None
         self._names: dict[int, str] = {}
@@ -96,6 +100,9 @@ class GradientMonitor:
         # Measured but not yet sent to the host, and what is on its way there, the oldest first.
         self._pending: list[Entry] = []
         self._readings: list[Reading] = []
+        # Whether among the pending may be one to act on. On the CPU that is known at once, since looking waits for
+        # nothing there; others are put off until they are many.
+        self._alarming = False
         self._update = 0
         self._warned = False
 
@@ -154,7 +161,13 @@ class GradientMonitor:
             self._look(self._readings.pop(0))
         self._update = self._run.state.step + 1 if self._run is not None else self._update + 1
         self._pending.append(Entry(found, self._rows_of(parameters), self._update))
-        if self._update % self.check_interval == 0:
+        if not self._alarming:
+            if found.values.is_cpu:
+                _, _, least, _, most = found.summary()
+                self._alarming = self._crosses(least, most)
+            else:
+                self._alarming = True
+        if self._update % self.check_interval == 0 and (self._alarming or len(self._pending) >= _MANY):
             self._send()
 
     def _rows_of(self, parameters: Sequence[Tensor]) -> Rows:
@@ -163,13 +176,14 @@ class GradientMonitor:
         if parameters is not known and (len(parameters) != len(known) or not all(map(is_, parameters, known))):
             names = tuple(self._names.get(id(one), "?") for one in parameters)
             rows = Rows(names, np.array([one.numel() for one in parameters], np.int64))
-        self._rows = parameters, rows
+        if parameters is not known:
+            self._rows = parameters, rows
         return rows
 
     def _send(self) -> None:
         if self._pending:
             self._readings.append(Reading(self._pending))
-            self._pending = []
+            self._pending, self._alarming = [], False
 
     def _catch_up(self) -> None:
         """Read everything that was measured, waiting for the device."""
@@ -190,11 +204,15 @@ class GradientMonitor:
     def _take(self, some: Measured) -> None:
         """Add updates up, and act on those that are not as they should be."""
         self._norms.add(some)
-        low, high = self._limits["vanishing"], self._limits["warning"]
-        if some.norms.min() >= low and some.norms.max() <= high:  # neither holds of a NaN
+        if not self._crosses(some.least.min(), some.most.max()):
             return
-        for place in np.flatnonzero(~((some.norms >= low) & (some.norms <= high)).all(1)).tolist():
-            self._act(health_of(some[place : place + 1], **self._limits), some.updates[place])
+        for place, (least, most) in enumerate(zip(some.least.tolist(), some.most.tolist(), strict=True)):
+            if self._crosses(least, most):
+                self._act(health_of(some[place : place + 1], **self._limits), some.updates[place])
+
+    def _crosses(self, least: float, most: float) -> bool:
+        """Say whether norms between these two cross a limit; a NaN does."""
+        return not (least >= self._low and most <= self._high)
 
     def _act(self, health: GradientHealth, update: int) -> None:
         run = self._run
@@ -229,4 +247,4 @@ class GradientMonitor:
         """Go on from a saved state."""
         self._norms.load_state_dict(state["norms"])
         self._readings = [Reading(entries(one)) for one in state["sent"]]
-        self._pending = entries(state["pending"])
+        self._pending, self._alarming = entries(state["pending"]), True

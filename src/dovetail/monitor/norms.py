@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any, Final
 
@@ -70,16 +70,17 @@ class _Window:
     zeros: int = 0
     elements: int = 0
 
-    def add(self, mean: float, most: float, least: float, total: float, zeros: int, elements: int) -> None:  # noqa: PLR0917 (called in one place)
-        """Take one update in."""
-        self.updates += 1
-        if not math.isfinite(total):
-            self.faults += 1
-            return
-        self.mean += mean
-        self.least, self.most, self.total = min(self.least, least), max(self.most, most), max(self.total, total)
-        self.zeros += zeros
-        self.elements += elements
+    def add(self, courses: Sequence[Sequence[float]], zeros: Sequence[int], elements: int) -> None:
+        """Take updates in: the course of each figure of :data:`_COURSES`, and the zeros among so many elements."""
+        for mean, most, least, total, none in zip(*courses, zeros, strict=True):
+            self.updates += 1
+            if not math.isfinite(total):
+                self.faults += 1
+                continue
+            self.mean += mean
+            self.least, self.most, self.total = min(self.least, least), max(self.most, most), max(self.total, total)
+            self.zeros += none
+            self.elements += elements
 
 
 class Norms:
@@ -119,8 +120,7 @@ class Norms:
             self._add(Measured.joined(list(some)))
 
     def _add(self, some: Measured) -> None:
-        norms = some.norms
-        courses = [one.tolist() for one in (norms.mean(1), norms.max(1), norms.min(1), some.totals)]
+        courses = [one.tolist() for one in (some.mean, some.most, some.least, some.totals)]
         for name, values in zip(_COURSES, courses, strict=True):
             self._courses[name].extend(values)
         layers = self._layers.get(some.rows.names)
@@ -129,9 +129,7 @@ class Norms:
         layers.add(some)
         if self._distribution:
             self._histogram = self._histogram + some.histograms.sum(0)
-        elements = some.rows.elements
-        for mean, most, least, total, zeros in zip(*courses, some.zeros.sum(1).tolist(), strict=True):
-            self._window.add(mean, most, least, total, zeros, elements)
+        self._window.add(courses, some.zeros.sum(1).tolist(), some.rows.elements)
 
     def take(self) -> tuple[dict[str, float], dict[str, float]]:
         """Return figures of the updates since the last call, and the largest norm of each parameter in them."""

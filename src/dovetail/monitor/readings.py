@@ -49,18 +49,49 @@ class Measured:
     rows: Rows
     #: The numbers of the updates, from 1.
     updates: tuple[int, ...]
-    #: ``[K, N]``.
-    norms: Numbers
-    #: ``[K, N]``: how many elements are 0.
-    zeros: Counts
-    #: ``[K]``: of all gradients together.
-    totals: Numbers
-    #: ``[K, 26]``.
-    histograms: Counts
+    #: ``[K, 2 N + 5]``, a row an update as in ``GradNorms``.
+    values: Numbers
+    #: ``[K, 3 N + 26]``, likewise.
+    counts: Counts
 
     def __len__(self) -> int:
         """K."""
         return len(self.updates)
+
+    @property
+    def norms(self) -> Numbers:
+        """``[K, N]``."""
+        return self.values[:, : len(self.rows.names)]
+
+    @property
+    def zeros(self) -> Counts:
+        """``[K, N]``: how many elements are 0."""
+        return self.counts[:, : len(self.rows.names)]
+
+    @property
+    def totals(self) -> Numbers:
+        """``[K]``: of all gradients together."""
+        return self.values[:, -5]
+
+    @property
+    def least(self) -> Numbers:
+        """``[K]``: of the norms; NaN where one is."""
+        return self.values[:, -3]
+
+    @property
+    def mean(self) -> Numbers:
+        """``[K]``: of the norms; NaN where one is."""
+        return self.values[:, -2]
+
+    @property
+    def most(self) -> Numbers:
+        """``[K]``: of the norms; NaN where one is."""
+        return self.values[:, -1]
+
+    @property
+    def histograms(self) -> Counts:
+        """``[K, 26]``."""
+        return self.counts[:, 3 * len(self.rows.names) :]
 
     @classmethod
     def joined(cls, several: Sequence[Measured]) -> Measured:
@@ -70,22 +101,13 @@ class Measured:
         return cls(
             several[0].rows,
             tuple(update for one in several for update in one.updates),
-            np.concatenate([one.norms for one in several]),
-            np.concatenate([one.zeros for one in several]),
-            np.concatenate([one.totals for one in several]),
-            np.concatenate([one.histograms for one in several]),
+            np.concatenate([one.values for one in several]),
+            np.concatenate([one.counts for one in several]),
         )
 
     def __getitem__(self, which: slice) -> Measured:
         """Return some of the updates."""
-        return Measured(
-            self.rows,
-            self.updates[which],
-            self.norms[which],
-            self.zeros[which],
-            self.totals[which],
-            self.histograms[which],
-        )
+        return Measured(self.rows, self.updates[which], self.values[which], self.counts[which])
 
 
 class Reading:
@@ -119,21 +141,12 @@ class Reading:
             self._done.synchronize()
         found, values, counts = [], self._values.numpy(), self._counts.numpy()
         for _, together in groupby(self.entries, lambda entry: entry.rows.names):
-            entries = list(together)
-            many, rows = len(entries), len(entries[0].found)
-            sizes = [many * len(one) for one in (entries[0].found.values, entries[0].found.counts)]
-            some, numbers = values[: sizes[0]].reshape(many, -1), counts[: sizes[1]].reshape(many, -1)
-            values, counts = values[sizes[0] :], counts[sizes[1] :]
-            found.append(
-                Measured(
-                    entries[0].rows,
-                    tuple(one.update for one in entries),
-                    some[:, :rows],
-                    numbers[:, :rows],
-                    some[:, 2 * rows],
-                    numbers[:, 3 * rows :],
-                )
-            )
+            those = list(together)
+            updates, many = tuple(one.update for one in those), len(those)
+            width, of_counts = many * len(those[0].found.values), many * len(those[0].found.counts)
+            some, numbers = values[:width].reshape(many, -1), counts[:of_counts].reshape(many, -1)
+            values, counts = values[width:], counts[of_counts:]
+            found.append(Measured(those[0].rows, updates, some, numbers))
         return found
 
 

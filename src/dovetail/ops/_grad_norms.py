@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import torch
-from attrs import frozen
+from attrs import field, frozen
 from torch import Tensor
 
 from dovetail.ops import _loader
@@ -33,6 +33,8 @@ class GradNorms:
 
     values: Tensor
     counts: Tensor
+    #: What :meth:`summary` has read.
+    _summary: list[float] = field(factory=list, init=False, repr=False)
 
     @property
     def norms(self) -> Tensor:
@@ -88,6 +90,13 @@ class GradNorms:
     def histogram(self) -> Tensor:
         """[26] int64: norms below the first of `HISTOGRAM_EDGES`, from each to the next, from the last on (and NaN)."""
         return self.counts[-_BINS:]
+
+    def summary(self) -> list[float]:
+        """[5]: total, clip_coef, minimum, mean and maximum, as numbers. Waits for the device, the first time."""
+        if not self._summary:
+            # All values are read, which takes torch less time than making a view of some.
+            self._summary.extend(self.values.tolist()[-_SUMMARY:])
+        return self._summary
 
     def __len__(self) -> int:
         """N, the number of gradients."""

@@ -48,7 +48,6 @@ class Stopwatch:
         #: ``time.monotonic()`` when it was started.
         self.started = time.monotonic()
         self._more = seconds
-        self._stopped: float | None = None
 
     def add(self, seconds: float) -> None:
         """Count ``seconds`` besides those since the start."""
@@ -58,14 +57,18 @@ class Stopwatch:
         """Do not count ``seconds`` of the time since the start."""
         self._more -= seconds
 
-    def stop(self) -> None:
-        """Count no further."""
-        self._stopped = time.monotonic()
-
     def seconds(self) -> float:
-        """Return the seconds so far, or until it was stopped."""
-        return (time.monotonic() if self._stopped is None else self._stopped) - self.started + self._more
+        """Return the seconds so far."""
+        return time.monotonic() - self.started + self._more
 
-    def per_second(self, number: float) -> float:
-        """Return how many of ``number`` things there were in a second."""
-        return number / max(self.seconds(), 1e-9)
+    def lap(self) -> float:
+        """Return the seconds so far, and start anew."""
+        now = time.monotonic()
+        seconds = now - self.started + self._more
+        self.started, self._more = now, 0.0
+        return seconds
+
+
+def per_second(number: float, seconds: float) -> float:
+    """Return how many of ``number`` things there were in a second."""
+    return number / max(seconds, 1e-9)

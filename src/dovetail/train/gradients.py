@@ -30,7 +30,6 @@ ClipBy = Literal["norm", "parameter", "value"]
 
 _TINY: Final = 1e-30
 _EPSILON: Final = 1e-6  # as torch.nn.utils.clip_grad_norm_ has it
-_TOTAL_AND_COEFFICIENT: Final = slice(-5, -3)  # their places in GradNorms.values
 
 
 class Gradients:
@@ -215,9 +214,7 @@ class Gradients:
             for observer in self._observers:
                 observer(found, parameters)
         if found.values.is_cpu:
-            # Of all of them, which torch reads faster than it makes a view or an array of two.
-            total_and_coefficient: list[float] = found.values.tolist()[_TOTAL_AND_COEFFICIENT]
-            self.norm, by = total_and_coefficient
+            self.norm, by, *_ = found.summary()
             return by
         self.norm = found.total
         # In the gradients' own precision: mixing two is slow.

@@ -26,16 +26,18 @@ _MOST_BYTES: Final = 1 << 19
 class _Seen:
     """A batch to be measured, and what the model made of it."""
 
-    __slots__ = ("_tensors", "_versions", "batch", "outputs", "size")
+    __slots__ = ("_versions", "batch", "logits", "size")
 
-    def __init__(self, outputs: ModelOutput, batch: Batch) -> None:
-        self.outputs, self.batch = outputs, batch
-        values = (outputs.logits, *batch.values())
-        self._tensors = [one for one in values if isinstance(one, Tensor)]
-        self._versions = [one._version for one in self._tensors]  # noqa: SLF001 (no public name)
-        # What is no tensor, such as a table of inputs, may be of any size: it does not wait.
-        whole = len(self._tensors) == len(values)
-        self.size = sum(one.nbytes for one in self._tensors) if whole else _MOST_BYTES + 1
+    def __init__(self, logits: Tensor, batch: Batch) -> None:
+        self.logits, self.batch = logits, batch
+        self._versions: list[tuple[Tensor, int]] = []
+        self.size = 0
+        for one in (logits, *batch.values()):
+            if isinstance(one, Tensor):
+                self._versions.append((one, one._version))  # noqa: SLF001 (no public name)
+                self.size += one.nbytes
+            else:  # such as a table of inputs, which may be of any size: it does not wait
+                self.size += _MOST_BYTES + 1
 
     def check(self) -> None:
         """Make sure that nothing has been changed since.
@@ -43,7 +45,7 @@ class _Seen:
         Raises:
             TrainingError: something has.
         """
-        if [one._version for one in self._tensors] != self._versions:  # noqa: SLF001 (no public name)
+        if any(one._version != version for one, version in self._versions):  # noqa: SLF001 (no public name)
             raise TrainingError(
                 "a batch, or the model's outputs for it, was changed in place before training.train_metrics had "
                 "measured it: give each batch tensors of its own, or set training.train_metrics = false"
@@ -99,7 +101,7 @@ class RunningMetrics:
             result: LossResult = compute_loss(batch)
             outputs: Any = self._outputs  # which run.forward may have set meanwhile
             if outputs is not None:
-                seen, self._outputs = _Seen(ModelOutput(outputs.logits.detach()), batch), None
+                seen, self._outputs = _Seen(outputs.logits.detach(), batch), None
                 self._waiting.append(seen)
                 self._held += seen.size
                 if self._held > self._limit:
@@ -122,8 +124,9 @@ class RunningMetrics:
                     one.metrics = {name: metric.as_it_is() for name, metric in self._parts.train_metrics.items()}
                     continue
                 one.check()
+                outputs = ModelOutput(one.logits)
                 for metric in self._parts.train_metrics.values():
-                    metric.update(one.outputs, one.batch)
+                    metric.update(outputs, one.batch)
 
     def figures(self) -> dict[str, float]:
         """Return what was measured since the epoch began, as ``train_accuracy`` and the like. Waits for the device."""

@@ -11,7 +11,7 @@ from dovetail.train import phases
 from dovetail.train.best import Best
 from dovetail.train.budget import Budget
 from dovetail.train.cadence import Cadence
-from dovetail.train.clock import Stopwatch
+from dovetail.train.clock import Stopwatch, per_second
 from dovetail.train.errors import TrainingError
 from dovetail.train.evaluate import evaluate
 from dovetail.train.figures import learning_rates, scalars
@@ -43,6 +43,7 @@ class Session:
         self._budget, self._best = Budget(run), Best(run)
         self._saver = RunSaver(run, self._budget, self._collect)
         self._interval = self._epoch_time = Stopwatch()
+        self._every = config.logging.every
         #: Figures of the last finished epoch, and of the last validation in the epoch under way.
         self._metrics: dict[str, float] = {}
         self._validation: dict[str, float] = {}
@@ -167,8 +168,7 @@ class Session:
         self._loop.due_at = min(self._budget.due_at, self._saver.cadence.due_at)
 
     def _next_log(self) -> int:
-        every = self._config.logging.every
-        return (self._state.step // every + 1) * every
+        return (self._state.step // self._every + 1) * self._every
 
     def _when_due(self) -> None:
         """Do what is due between two updates of an epoch."""
@@ -202,7 +202,7 @@ class Session:
                 return
         # Not before: a validation that is broken off leaves the epoch as it is, to be ended by a resumed run.
         sums = add_up(run.group.gather(self._loop.tape.start_epoch()))
-        speed = self._epoch_time.per_second(sums.samples)
+        speed = per_second(sums.samples, self._epoch_time.seconds())
         measured = {**sums.means("train"), **self._loop.running.start_epoch()}
         rates = learning_rates(run.parts.optimizer)
         self._metrics = {**measured, **self._validation, **rates, "samples_per_second": speed}
@@ -224,19 +224,19 @@ class Session:
     def _log_training(self) -> None:
         """Log the training figures since the last time, if it is time again."""
         step = self._state.step
-        if step % self._config.logging.every or self._logged == step:
+        if step % self._every or self._logged == step:
             return
         if self._run.group.size > 1 or self._loop.tape.broken():  # what only one has seen, all act upon
             self._loop.check()
         self._loop.tape.cut()
         rates = learning_rates(self._run.parts.optimizer)
-        running, watch = self._loop.running.figures_as_they_are(), self._interval
-        watch.stop()
-        self._logged, self._interval = step, Stopwatch()
+        running, seconds = self._loop.running.figures_as_they_are(), self._interval.lap()
+        self._logged = step
 
         def figures() -> dict[str, float]:
             sums = add_up(self._run.group.gather(self._loop.tape.take_interval()))
-            found = {**sums.means("train"), **running(), **rates, "samples_per_second": watch.per_second(sums.samples)}
+            speed = per_second(sums.samples, seconds)
+            found = {**sums.means("train"), **running(), **rates, "samples_per_second": speed}
             if sums.gradient_norm is not None:
                 found["grad_norm"] = sums.gradient_norm
             return found
