@@ -167,7 +167,8 @@ class GradientMonitor:
                 self._alarming = self._crosses(least, most)
             else:
                 self._alarming = True
-        if self._update % self.check_interval == 0 and (self._alarming or len(self._pending) >= _MANY):
+        acting = self._alarming and self._update % self.check_interval == 0
+        if acting or self._update % self.log_interval == 0 or len(self._pending) >= _MANY:
             self._send()
 
     def _rows_of(self, parameters: Sequence[Tensor]) -> Rows:
