@@ -213,7 +213,9 @@ def test_what_does_not_fit_is_bad_input_in_a_run_and_in_a_dry_run(small, capsys,
 def test_programs_are_told_what_does_not_fit(small, capsys):
     """The document has the place as for any other bad input, and the record of the run."""
     assert main(["run", "small.toml", "loss.type=mse", "--json"]) == 2
-    document = json.loads(capsys.readouterr().out)
+    said = capsys.readouterr()
+    document = json.loads(said.out)
+    assert "dovetail resume" not in said.err  # it would come to the same
 
     assert document["status"] == "failed"
     assert [one["path"] for one in document["problems"]] == ["loss"]

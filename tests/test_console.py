@@ -47,7 +47,8 @@ def a_run(folder: Path, **state: object) -> SimpleNamespace:
 def an_outcome(**changes: object) -> SimpleNamespace:
     """Return how a run ended."""
     usual = {"status": "completed", "reason": "", "best_metric": 0.5, "best_epoch": 2, "total_time": 65.0}
-    return SimpleNamespace(**{**usual, "test_metrics": {"test_loss": 0.4, "test_accuracy": 0.97}, **changes})
+    tested = {"test_loss": 0.4, "test_accuracy": 0.97}
+    return SimpleNamespace(**{**usual, "error": None, "test_metrics": tested, **changes})
 
 
 @pytest.mark.parametrize(

@@ -158,6 +158,17 @@ def test_what_does_not_fit_is_bad_input(tmp_path, sections, place, expected):
     assert figures == ""
 
 
+@pytest.mark.slow
+def test_a_compiled_model_says_what_does_not_fit_too(tmp_path):
+    """In its own words rather than the compiler's."""
+    hardware = {"device": "cpu", "threads": 1, "compile": True}
+    outcome, _, _ = outcome_and_log(tmp_path, model=Narrow(), hardware=hardware)
+
+    assert isinstance(outcome.error, ConfigError)
+    assert "'Narrow' does not take inputs of float32 [16, 4], in its layer body.0 = Linear(" in outcome.reason
+    assert "mat1 and mat2 shapes cannot be multiplied" in outcome.reason
+
+
 @pytest.mark.parametrize("mistake", ["attribute", "type", "index", "matrix"])
 def test_a_mistake_in_the_code_of_a_part_is_no_bad_input(tmp_path, mistake):
     """It fails as it is, with the line of the part's own code in the log; so it does in a dry run."""

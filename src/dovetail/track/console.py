@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 
+from dovetail.config.diagnostics import ConfigError
 from dovetail.track.files import LOG, REPORT
 from dovetail.track.progress import Progress, in_words
 from dovetail.track.words import clock, duration, plural, precision, rate, share
@@ -198,8 +199,8 @@ def summary(outcome: Outcome, progress: Progress | None, folder: Path | None, co
 
 
 def resume_command(outcome: Outcome, folder: Path | None) -> list[str]:
-    """Return the command that goes on with a run; none for one that is finished, or has nothing to go on from."""
-    unfinished = outcome.status not in {"completed", "stopped_early"}
+    """Return the command that goes on with a run; none where that would come to nothing, or there is no folder."""
+    unfinished = outcome.status not in {"completed", "stopped_early"} and not isinstance(outcome.error, ConfigError)
     return ["dovetail", "resume", str(folder)] if unfinished and folder is not None else []
 
 

@@ -18,6 +18,7 @@ import torch
 from dovetail.train.best import check_monitored
 from dovetail.train.errors import MisfitError, explained
 from dovetail.train.evaluate import evaluate
+from dovetail.train.forward import Forward
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -116,8 +117,18 @@ def _forward(run: Run, forward: Callable[[Batch], ModelOutput], batch: Batch) ->
     try:
         return forward(batch)
     except Exception as error:
-        _refuse(run, "model", error, inputs=batch.get("inputs"))
+        _refuse(run, "model", _uncompiled(run, batch) or error, inputs=batch.get("inputs"))
         raise
+
+
+def _uncompiled(run: Run, batch: Batch) -> Exception | None:
+    """Return what a model says itself where it is compiled: a compiler's error is one of the compiler's."""
+    if run.config.hardware.compile:
+        try:
+            Forward(run.parts.model)(batch)
+        except Exception as error:  # noqa: BLE001 (whatever it is: it is looked at as any other)
+            return error
+    return None
 
 
 def _loss(run: Run, criterion: Callable[..., LossResult], outputs: ModelOutput, batch: Batch) -> LossResult:
