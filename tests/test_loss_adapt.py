@@ -214,7 +214,7 @@ def test_every_label_loss_names_a_bad_label(make: Callable[..., Any]) -> None:
 
 
 def test_away_from_the_cpu_only_the_first_batch_is_looked_at() -> None:
-    """On a device where looking means waiting, labels are checked before the first batch and never again."""
+    """Where looking means waiting: the first of training and the first of evaluation, and none after that."""
 
     class Elsewhere(Tensor):
         is_cpu = False
@@ -222,10 +222,12 @@ def test_away_from_the_cpu_only_the_first_batch_is_looked_at() -> None:
     guard, bad = LabelGuard("loss", -100), torch.tensor([0, 5]).as_subclass(Elsewhere)
     fine = torch.tensor([0, 1]).as_subclass(Elsewhere)
 
-    with pytest.raises(ValueError, match="loss: label 5 is out of range"):
-        guard(lambda: pytest.fail("a kernel would have aborted"), bad, 3)
-    assert guard(lambda: fine, fine, 3) is fine
-    assert guard(lambda: bad, bad, 3) is bad
+    for gradients in (False, True):
+        with torch.set_grad_enabled(gradients):
+            with pytest.raises(ValueError, match="loss: label 5 is out of range"):
+                guard(lambda: pytest.fail("a kernel would have aborted"), bad, 3)
+            assert guard(lambda: fine, fine, 3) is fine
+            assert guard(lambda: bad, bad, 3) is bad
 
 
 def test_an_error_that_is_not_about_labels_is_left_alone() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -58,13 +59,15 @@ class LabelGuard:
     """Turns a label outside the classes into one clear error, without a device sync per step.
 
     On the CPU torch refuses such a label itself, and only then are the labels looked at. Elsewhere a kernel
-    would abort the whole process, so there the labels of the first batch are looked at before it.
+    would abort the whole process, so there the labels of the first batch are looked at before it: the first of
+    training, and the first of evaluation.
     """
 
     def __init__(self, who: str, ignore_index: int) -> None:
         self._who = who
         self._ignore_index = ignore_index
-        self._seen = False
+        #: Whether gradients were wanted of the batches that were looked at.
+        self._seen: set[bool] = set()
 
     def __call__(self, compute: Callable[[], Tensor], targets: Tensor, num_classes: int) -> Tensor:
         """Return ``compute()``.
@@ -78,7 +81,8 @@ class LabelGuard:
             except (IndexError, RuntimeError):
                 check_labels(self._who, targets, num_classes, self._ignore_index)
                 raise
-        if not self._seen:
+        training = torch.is_grad_enabled()
+        if training not in self._seen:
             check_labels(self._who, targets, num_classes, self._ignore_index)
-            self._seen = True
+            self._seen.add(training)
         return compute()
