@@ -310,7 +310,7 @@ class Rehearsal:
     #: The loss of the first batch, and the seconds of its update.
     loss: float
     seconds_per_step: float
-    #: The names of the validation figures.
+    #: The names of the figures of an evaluation; none where there is neither validation nor test.
     figures: tuple[str, ...]
 
 

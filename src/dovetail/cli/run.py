@@ -224,6 +224,6 @@ def _show(file: str, found: Rehearsal, *, as_json: bool, quiet: bool) -> None:
             ["model", f"{found.parameters:,} trainable parameters"],
             ["length", f"{epochs} of {steps}: {plural(found.total_steps, 'step')}"],
             ["first step", f"loss {figure(found.loss)}, {duration(found.seconds_per_step)}"],
-            ["figures", ", ".join(found.figures)],
+            *([["figures", ", ".join(found.figures)]] if found.figures else []),
         ]
         click.echo("\n".join([f"{file}: ready to run", *columns(rows, indent="  ")]))

@@ -61,21 +61,23 @@ def trying(run: Run) -> Iterator[None]:
 
 
 def try_evaluation(trainer: StandardTrainer, run: Run) -> dict[str, Any]:
-    """Evaluate one batch, so that what does not fit, or a misspelt metric, does not cost an epoch.
+    """Evaluate one batch of validation, else of the test, so that what does not fit does not cost an epoch.
 
     Training does not notice: no generator moves, no metric keeps what it saw, no part is told.
 
     Returns:
-        The figures; empty where the run was told to end at once.
+        The figures; empty where there is no such split, or the run was told to end at once.
 
     Raises:
         MisfitError: something does not fit, or what the run goes by is not among the figures.
     """
     loaders = run.parts.loaders
+    loader = loaders.validation or loaders.test
+    if loader is None:
+        return {}
     with trying(run):
         metrics = run.parts.metrics
-        batches = islice(loaders.validation or loaders.test or loaders.train, 1)
-        figures = evaluate(trainer, run, batches, "val", told=False)
+        figures = evaluate(trainer, run, islice(loader, 1), "val", told=False)
         silent = any(one.silent for one in metrics.values())
     if figures is None:
         return {}
