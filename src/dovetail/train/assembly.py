@@ -31,8 +31,6 @@ from dovetail.train.phases import Phase, build_phases, set_up
 from dovetail.train.plain_hooks import plain_hooks
 from dovetail.train.precision import make_scaler
 from dovetail.train.ranks import local_rank, size_of_group
-from dovetail.train.recompute import recompute_activations
-from dovetail.train.shards import shard
 from dovetail.train.tracking import tracker_guards
 
 if TYPE_CHECKING:
@@ -105,6 +103,8 @@ def assemble(
     criterion = explained("loss", lambda: as_loss(loss))
     training = config.training
     if training.gradient_checkpointing:
+        from dovetail.train.recompute import recompute_activations
+
         explained("training.gradient_checkpointing", lambda: recompute_activations(model))
     batches = training.accumulate * group.size
     if batches > 1 and config.loss.registered and "additive" not in config.loss.registered.component.traits:
@@ -122,6 +122,8 @@ def assemble(
     scaler = make_scaler(training.precision, device)
     modules = {"model": model} | ({"loss": loss} if isinstance(loss, nn.Module) else {})
     if group.mesh is not None:
+        from dovetail.train.shards import shard
+
         explained("hardware.strategy", partial(shard, modules, group.mesh))
     phases = build_phases(config, list(modules.values()), plan, provided, scaler)
     parts = Parts(

@@ -5,25 +5,25 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final, Literal
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
 from dovetail.checkpoint.shares import is_sharded, local
 from dovetail.losses.result import LossResult
-from dovetail.ops import GradNorms, GradNormsPlan
 from dovetail.ops._loader import native
 from dovetail.train.group import ALONE, Group
-from dovetail.train.shards import norms_over_ranks
 from dovetail.train.stepping import plain_step
 
 if TYPE_CHECKING:
     from dovetail.data.batch import Batch
+    from dovetail.ops import GradNorms, GradNormsPlan
 
 #: Is told of the gradients of an update, before they are clipped: their statistics, and the parameters that they are
 #: of, in the same order.
-Observer = Callable[[GradNorms, Sequence[Tensor]], None]
+Observer: TypeAlias = "Callable[[GradNorms, Sequence[Tensor]], None]"
 
 #: What a limit on gradients is a limit of.
 ClipBy = Literal["norm", "parameter", "value"]
@@ -58,7 +58,6 @@ class Gradients:
         self._optimizer, self._max_norm, self._clip_by, self._scaler = optimizer, max_norm, clip_by, scaler
         self._step = plain_step(optimizer)
         self._parameters = [one for group in optimizer.param_groups for one in group["params"]]
-        self._plan = GradNormsPlan(map(local, self._parameters))
         self._skip_nonfinite = skip_nonfinite
         # Of shares of gradients, this process's part is worked on.
         self._sharded = any(map(is_sharded, self._parameters))
@@ -70,10 +69,17 @@ class Gradients:
         self.norm: Tensor | float | None = None
         self._norms: Tensor | GradNorms | None = None
 
+    @cached_property
+    def _plan(self) -> GradNormsPlan:
+        # Made for the first who wants to know, since with it comes the object of the native ops.
+        from dovetail.ops import GradNormsPlan
+
+        return GradNormsPlan(map(local, self._parameters))
+
     @property
     def norms(self) -> Tensor | None:
         """The norm of each parameter's last gradient before clipping; None where nobody needs it."""
-        return self._norms.norms if isinstance(self._norms, GradNorms) else self._norms
+        return self._norms if self._norms is None or isinstance(self._norms, Tensor) else self._norms.norms
 
     def observe(self, observer: Observer) -> None:
         """Tell ``observer`` of the gradients of every update from now on. What clips measures them, in one pass."""
@@ -206,6 +212,8 @@ class Gradients:
         limit = self._max_norm or math.inf
         found = self._plan(grads, limit)
         if self._sharded:
+            from dovetail.train.shards import norms_over_ranks
+
             found = norms_over_ranks(found, limit)
         self._norms = found
         if self._observers:

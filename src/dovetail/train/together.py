@@ -16,7 +16,6 @@ from dovetail.checkpoint.manifest import read_manifest
 from dovetail.checkpoint.shares import Share, Shared, is_sharded, write_shares
 from dovetail.checkpoint.verify import verify
 from dovetail.storage.errors import StorageError
-from dovetail.train.shards import like
 
 if TYPE_CHECKING:
     from dovetail.checkpoint.listing import Checkpoint
@@ -222,5 +221,7 @@ def _of_optimizer(optimizer: torch.optim.Optimizer, state: Any) -> Any:
 def _fitted(value: Any, own: Any) -> Any:
     tensors = isinstance(value, torch.Tensor) and isinstance(own, torch.Tensor)
     if tensors and is_sharded(own) and not is_sharded(value) and value.shape == own.shape:
+        from dovetail.train.shards import like
+
         return like(value, own)
     return value
