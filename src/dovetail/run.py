@@ -7,11 +7,11 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from dovetail.config.freeze import freeze, parts_of
 from dovetail.kernel.build import BuildError
@@ -23,11 +23,8 @@ from dovetail.train.clock import Stopwatch
 from dovetail.train.device import torch_settings
 from dovetail.train.errors import MisfitError, explained
 from dovetail.train.group import joined
-from dovetail.train.loop import RunLoop
 from dovetail.train.seeds import SEED_LIMIT, set_random_seed
-from dovetail.train.standard import StandardTrainer
 from dovetail.train.state import Outcome
-from dovetail.train.trial import try_evaluation, trying
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -37,6 +34,7 @@ if TYPE_CHECKING:
     from dovetail.config.schema import RunConfig
     from dovetail.train.context import Run
     from dovetail.train.group import Group
+    from dovetail.train.rehearsal import Rehearsal
     from dovetail.train.resuming import Earlier
     from dovetail.train.state import Status
 
@@ -292,28 +290,6 @@ def _report(config: RunConfig, folder: Path) -> None:
 # --- the dry run -----------------------------------------------------------------------------------------------------
 
 
-@frozen
-class Rehearsal:
-    """What a run would be: everything built, and one batch tried forward and backward."""
-
-    device: str
-    #: Samples of each split.
-    sizes: Mapping[str, int]
-    num_classes: int | None
-    #: Shape of each tensor of one training batch.
-    batch: Mapping[str, tuple[int, ...]]
-    #: Trainable parameters of model and loss.
-    parameters: int
-    epochs: int
-    steps_per_epoch: int
-    total_steps: int
-    #: The loss of the first batch, and the seconds of its update.
-    loss: float
-    seconds_per_step: float
-    #: The names of the figures of an evaluation; none where there is neither validation nor test.
-    figures: tuple[str, ...]
-
-
 def prepare(config: RunConfig) -> Rehearsal:
     """Build everything that ``config`` describes and try one batch; nothing is written but to a temporary folder.
 
@@ -322,6 +298,8 @@ def prepare(config: RunConfig) -> Rehearsal:
             that is monitored is not there.
         TrainingError: the batch cannot be trained on.
     """
+    from dovetail.train.rehearsal import rehearse
+
     device = choose_device(config)
     with (
         _joined(config, device) as group,
@@ -330,7 +308,8 @@ def prepare(config: RunConfig) -> Rehearsal:
         _settings(config),
     ):
         try:
-            return _rehearse(assemble(config, device, store, group=group))
+            ready = assemble(config, device, store, group=group)
+            return rehearse(ready, parameters=_trainable(ready))
         except BuildError as error:
             raise refusal(config, error.path, error.message) from error
         except Exception as error:
@@ -338,39 +317,3 @@ def prepare(config: RunConfig) -> Rehearsal:
             if told is error:
                 raise
             raise told from error
-
-
-def _rehearse(run: Run) -> Rehearsal:
-    own = run.parts.trainer
-    trainer = own if isinstance(own, StandardTrainer) else StandardTrainer()
-    run.state.epoch = 1
-    batch = trainer.prepare_batch(run, next(iter(trainer.batches(run))))
-    loop = RunLoop(trainer, run)
-    began = time.monotonic()
-    with trying(run):
-        loop.step([batch])
-    loop.check()
-    seconds = time.monotonic() - began
-    loss = loop.tape.start_epoch().means("train")["train_loss"]
-    figures = try_evaluation(trainer, run)
-    return Rehearsal(
-        device=str(run.device),
-        sizes=run.data["sizes"],
-        num_classes=run.data["num_classes"],
-        batch=dict(_shapes("", batch)),
-        parameters=_trainable(run),
-        epochs=run.plan.max_epochs,
-        steps_per_epoch=run.plan.steps_per_epoch,
-        total_steps=run.plan.total_steps,
-        loss=loss,
-        seconds_per_step=seconds,
-        figures=tuple(figures),
-    )
-
-
-def _shapes(name: str, value: Any) -> Iterable[tuple[str, tuple[int, ...]]]:
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _shapes(f"{name}.{key}" if name else str(key), inner)
-    elif hasattr(value, "shape"):
-        yield name, tuple(value.shape)

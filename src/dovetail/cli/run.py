@@ -28,8 +28,8 @@ from dovetail.cli.text import columns, examples
 if TYPE_CHECKING:
     from dovetail.config.schema import RunConfig
     from dovetail.config.tree import Node
-    from dovetail.run import Rehearsal
     from dovetail.track.console import Console
+    from dovetail.train.rehearsal import Rehearsal
     from dovetail.train.state import Outcome
 
 _CODES = {"failed": FAILED, "out_of_budget": OUT_OF_BUDGET, "interrupted": INTERRUPTED}

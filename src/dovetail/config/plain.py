@@ -29,14 +29,14 @@ def plain(value: Any, name: Callable[[Registered], str] = attrgetter("name")) ->
     match value:
         case Part():
             return _part(value, name)
-        case Mapping():
-            return {str(key): plain(one, name) for key, one in value.items()}
         case set() | frozenset():
             return sorted((plain(one, name) for one in value), key=repr)
         case list() | tuple():
             return [plain(one, name) for one in value]
         case _ if attrs.has(type(value)) and not isinstance(value, Env):
             return _table(value, name)
+        case Mapping():  # last, as in parts_of
+            return {str(key): plain(one, name) for key, one in value.items()}
     return _scalar(value)
 
 
