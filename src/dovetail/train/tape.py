@@ -127,8 +127,9 @@ class LossTape:
         self._batches = self._updates = 0
         self._faults: tuple[list[int], list[int]] = ([], [])
         # Infinite stands for a value that has not arrived from the device.
-        self._memory = torch.full((length,), math.inf, pin_memory=device.type == "cuda")
-        self._slots = list(self._memory.unbind())
+        # Made with operations that training uses anyway: others would bring half a megabyte of torch's code in.
+        self._memory = torch.empty((length,), pin_memory=device.type == "cuda").fill_(math.inf)
+        self._slots = [self._memory[place] for place in range(length)]
         self._seen = self._memory.numpy().data
         self._looked_at = 0
         self._weights: list[Tensor | float] = []
