@@ -46,7 +46,7 @@ def test_an_observer_sees_the_gradients_before_they_are_clipped(monkeypatch, nat
     ((found, parameters),) = seen
 
     assert [id(one) for one in parameters] == [id(one) for one in model.parameters()]
-    torch.testing.assert_close(found.norms, torch.stack([grad.norm().double() for grad in before]))
+    torch.testing.assert_close(found.norms, torch.stack([grad.double().norm() for grad in before]))
     assert float(gradients.norm) == float(found.total)
     assert torch.equal(gradients.norms, found.norms)
     for one, grad in zip(model.parameters(), before, strict=True):
