@@ -195,10 +195,14 @@ def test_a_loss_that_is_no_number_is_not_logged(tmp_path):
     losses=st.lists(st.tuples(st.floats(-1e3, 1e3, width=32), st.integers(1, 50)), min_size=1, max_size=30),
     cuts=st.sets(st.integers(0, 29)),
     reads=st.sets(st.integers(0, 29)),
+    hosts=st.sampled_from([frozenset(), frozenset({"cpu"})]),
 )
-def test_an_interval_that_was_cut_off_has_the_sums_of_one_that_was_read(losses, cuts, reads):
-    """Whenever the tape is read in between, full or not."""
-    late, at_once = LossTape(torch.device("cpu"), length=7), LossTape(torch.device("cpu"))
+def test_an_interval_that_was_cut_off_has_the_sums_of_one_that_was_read(losses, cuts, reads, hosts):
+    """Whenever the tape is read in between, full or not, and whether or not losses have to arrive from a device."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dovetail.train.tape.HOSTS", hosts)
+        late = LossTape(torch.device("cpu"), length=7)
+    at_once = LossTape(torch.device("cpu"))
     expected, wanted = [], 0
     for place, (loss, weight) in enumerate(losses):
         for tape in (late, at_once):
@@ -215,6 +219,14 @@ def test_an_interval_that_was_cut_off_has_the_sums_of_one_that_was_read(losses, 
     assert found == expected
     assert late.start_interval() == at_once.start_interval()
     assert late.start_epoch() == at_once.start_epoch()
+
+
+def test_a_loss_in_double_precision_is_kept_in_it():
+    """On the CPU its sums are those of the very numbers."""
+    tape = LossTape(torch.device("cpu"))
+    tape.add(LossResult(torch.tensor(1e-300, dtype=torch.float64), {}, 1.0), 1)
+
+    assert tape.start_epoch().total == 1e-300
 
 
 def test_a_norm_that_is_no_number_is_noticed_before_anything_is_read():

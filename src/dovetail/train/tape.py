@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 _NONE: Final[Mapping[str, float]] = {}
 
+#: Kinds of devices whose values the host reads without waiting for anything.
+HOSTS = frozenset({"cpu"})
+
 
 @define
 class Sums:
@@ -126,11 +129,13 @@ class LossTape:
         # Batches and updates since the tape was made, and which of them were no numbers.
         self._batches = self._updates = 0
         self._faults: tuple[list[int], list[int]] = ([], [])
-        # Infinite stands for a value that has not arrived from the device.
-        # Made with operations that training uses anyway: others would bring half a megabyte of torch's code in.
-        self._memory = torch.empty((length,), pin_memory=device.type == "cuda").fill_(math.inf)
-        self._slots = [self._memory[place] for place in range(length)]
-        self._seen = self._memory.numpy().data
+        # Infinite stands for a value that has not arrived from the device. Where there is nothing to wait for, a number
+        # is read for less than it takes to copy it.
+        self._seen: Any = [math.inf] * length
+        self._slots: list[Tensor] | None = None
+        if device.type not in HOSTS:
+            memory = torch.full((length,), math.inf, pin_memory=device.type == "cuda")
+            self._slots, self._seen = list(memory.unbind()), memory.numpy()
         self._looked_at = 0
         self._weights: list[Tensor | float] = []
         self._parts: list[tuple[int, dict[str, Tensor]]] = []
@@ -147,10 +152,13 @@ class LossTape:
     def add(self, result: LossResult, samples: int) -> None:
         """Take the loss of one batch; its ``total`` is detached."""
         place = len(self._weights)
-        if place == len(self._slots):
+        if place == len(self._seen):
             self.read()
             place = 0
-        self._slots[place].copy_(result.total, non_blocking=True)
+        if self._slots is None:
+            self._seen[place] = float(result.total)
+        else:
+            self._slots[place].copy_(result.total, non_blocking=True)
         self._weights.append(result.weight)
         self._samples += samples
         if result.parts:
@@ -170,8 +178,8 @@ class LossTape:
         while self._looked_at < len(self._weights):
             value = self._seen[self._looked_at]
             if not math.isfinite(value):
-                # On the CPU everything has arrived. Elsewhere infinite may mean "not yet", and reading will tell.
-                return self._device.type == "cpu" or math.isnan(value)
+                # Where something has to arrive, infinite may mean "not yet", and reading will tell.
+                return self._slots is None or math.isnan(value)
             self._looked_at += 1
         return False
 
@@ -184,7 +192,7 @@ class LossTape:
             return
         if self._device.type != "cpu":
             torch.accelerator.synchronize(self._device)
-        totals, weights, norms = self._memory.tolist(), _values(self._weights), _values(self._norms)
+        totals, weights, norms = list(map(float, self._seen)), _values(self._weights), _values(self._norms)
         faults = [place for place in range(len(weights)) if not math.isfinite(totals[place])]
         left_out = set(faults) if self._leave_out_faults else set()
         self._faults[0].extend(self._batches + place for place in faults)
@@ -261,7 +269,7 @@ class LossTape:
         self._weights, self._parts, self._norms, self._cuts = [], [], [], []
         self._norm_broken = False
         self._samples = self._looked_at = 0
-        self._memory.fill_(math.inf)
+        self._seen[:] = [math.inf] * len(self._seen)
 
 
 def _values(values: list[Any]) -> list[float]:
