@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dovetail.train.ranks import GroupError, first_host, from_environment, meeting_place
+from dovetail.train.ranks import GroupError, first_host, from_environment, meeting_place, own_gpu
 from process_runs import RUN
 
 #: What `srun` tells a task of eight on two nodes.
@@ -134,6 +134,25 @@ def test_whoever_started_a_process_is_believed(monkeypatch, variables, expected)
     environment(monkeypatch, **variables)
 
     assert from_environment() == expected
+
+
+@pytest.mark.parametrize(
+    "variables, visible, own",
+    [
+        ({"LOCAL_RANK": "3"}, 8, 3),
+        ({"LOCAL_RANK": "1"}, 1, 1),  # of a machine with one GPU, which is refused
+        ({"SLURM_LOCALID": "3"}, 4, 3),
+        ({"SLURM_LOCALID": "3"}, 1, 0),  # shown its own alone
+    ],
+)
+def test_each_process_takes_a_gpu_of_its_own(monkeypatch, variables, visible, own):
+    """By its place on the machine, unless Slurm shows it one alone."""
+    for name in ("LOCAL_RANK", "SLURM_LOCALID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    assert own_gpu(visible) == own
 
 
 @pytest.mark.slow

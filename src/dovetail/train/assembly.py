@@ -30,7 +30,7 @@ from dovetail.train.hooks import Hooks
 from dovetail.train.phases import Phase, build_phases, set_up
 from dovetail.train.plain_hooks import plain_hooks
 from dovetail.train.precision import make_scaler
-from dovetail.train.ranks import local_rank, size_of_group
+from dovetail.train.ranks import own_gpu, size_of_group
 from dovetail.train.tracking import tracker_guards
 
 if TYPE_CHECKING:
@@ -56,9 +56,11 @@ def choose_device(config: RunConfig) -> torch.device:
         raise refusal(config, "hardware.devices", message)
     try:
         device = resolve_device(hardware.device)
-        return resolve_device(f"cuda:{local_rank()}") if device == torch.device("cuda") and started > 1 else device
+        if device == torch.device("cuda") and started > 1:
+            return resolve_device(f"cuda:{own_gpu(torch.cuda.device_count())}")
     except DeviceError as error:
         raise refusal(config, "hardware.device", str(error)) from None
+    return device
 
 
 def refusal(config: RunConfig, path: str, message: str) -> ConfigError:

@@ -85,3 +85,13 @@ def local_rank() -> int:
         if name in os.environ:
             return int(os.environ[name])
     return from_environment()[0]
+
+
+def own_gpu(visible: int) -> int:
+    """Return which of the ``visible`` GPUs is this process's own.
+
+    The processes of a machine mostly see all of its GPUs, and take one each; but Slurm may show a task its own alone,
+    as with ``--gpus-per-task``.
+    """
+    by_slurm = "SLURM_LOCALID" in os.environ and "LOCAL_RANK" not in os.environ
+    return 0 if by_slurm and visible == 1 else local_rank()
