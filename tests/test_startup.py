@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -194,3 +195,13 @@ def test_a_plain_run_imports_what_it_uses():
 
     assert not compiler_with_dovetail  # torch.optim imports it, later
     assert SPARED.intersection(modules) == set()
+
+
+@pytest.mark.parametrize("package", ["dovetail", "dovetail.ops", "dovetail.testkit"])
+def test_every_public_name_is_where_it_is_said_to_be(package):
+    """Names that are imported on first use can be, and another is refused as Python itself refuses it."""
+    module = importlib.import_module(package)
+
+    assert all(getattr(module, name) is not None for name in module.__all__)
+    with pytest.raises(AttributeError, match=f"module '{package}' has no attribute 'no_such_name'"):
+        getattr(module, "no_such_name")  # noqa: B009 (a plain access would be an expression without use)

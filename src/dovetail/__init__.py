@@ -6,8 +6,9 @@ torch.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from dovetail.kernel.exports import imported_on_use
 
 if TYPE_CHECKING:
     from dovetail.checkpoint.standalone import CheckpointManager as CheckpointManager
@@ -98,15 +99,7 @@ _HOMES = {
 
 __all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604 (built from the one table above)
 
-
-def __getattr__(name: str) -> Any:
-    """Import a public name from its home on first use."""
-    if name not in _HOMES:
-        msg = f"module 'dovetail' has no attribute '{name}'"
-        raise AttributeError(msg)
-    value = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+__getattr__ = imported_on_use(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -6,8 +6,9 @@ DOVETAIL_NATIVE=0, the references do the work. Each op's module is imported when
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from dovetail.kernel.exports import imported_on_use
 
 if TYPE_CHECKING:
     from dovetail.ops._count_right import count_right as count_right
@@ -34,41 +35,33 @@ if TYPE_CHECKING:
     from dovetail.ops._spec_augment import spec_augment_ as spec_augment_
 
 _HOMES = {
-    "HISTOGRAM_EDGES": "_grad_norms",
-    "Bands": "_frequency",
-    "GradNorms": "_grad_norms",
-    "GradNormsPlan": "_grad_norms",
-    "Native": "_loader",
-    "PhysicalTerms": "_physics",
-    "Windows": "_physics",
-    "bands_around": "_frequency",
-    "consecutive": "_physics",
-    "count_right": "_count_right",
-    "frequency_consistency": "_physics",
-    "frequency_penalties": "_frequency",
-    "grad_norms": "_grad_norms",
-    "grad_norms_reference": "_grad_norms",
-    "physical_terms": "_physics",
-    "sommerfeld_consistency": "_physics",
-    "sommerfeld_number": "_sommerfeld",
-    "sommerfeld_severity": "_sommerfeld",
-    "spec_augment": "_spec_augment",
-    "spec_augment_": "_spec_augment",
-    "status": "_loader",
-    "temporal_smoothness": "_physics",
+    "HISTOGRAM_EDGES": "dovetail.ops._grad_norms",
+    "Bands": "dovetail.ops._frequency",
+    "GradNorms": "dovetail.ops._grad_norms",
+    "GradNormsPlan": "dovetail.ops._grad_norms",
+    "Native": "dovetail.ops._loader",
+    "PhysicalTerms": "dovetail.ops._physics",
+    "Windows": "dovetail.ops._physics",
+    "bands_around": "dovetail.ops._frequency",
+    "consecutive": "dovetail.ops._physics",
+    "count_right": "dovetail.ops._count_right",
+    "frequency_consistency": "dovetail.ops._physics",
+    "frequency_penalties": "dovetail.ops._frequency",
+    "grad_norms": "dovetail.ops._grad_norms",
+    "grad_norms_reference": "dovetail.ops._grad_norms",
+    "physical_terms": "dovetail.ops._physics",
+    "sommerfeld_consistency": "dovetail.ops._physics",
+    "sommerfeld_number": "dovetail.ops._sommerfeld",
+    "sommerfeld_severity": "dovetail.ops._sommerfeld",
+    "spec_augment": "dovetail.ops._spec_augment",
+    "spec_augment_": "dovetail.ops._spec_augment",
+    "status": "dovetail.ops._loader",
+    "temporal_smoothness": "dovetail.ops._physics",
 }
 
 __all__ = sorted(_HOMES)  # noqa: PLE0605 (built from the one table above)
 
-
-def __getattr__(name: str) -> Any:
-    """Import a public name from its home on first use."""
-    if name not in _HOMES:
-        msg = f"module 'dovetail.ops' has no attribute '{name}'"
-        raise AttributeError(msg)
-    value = getattr(importlib.import_module(f"dovetail.ops.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = imported_on_use(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

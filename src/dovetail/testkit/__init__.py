@@ -15,8 +15,9 @@ pytest. The kit needs ``pip install 'dovetail[testkit]'``. Importing this packag
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from dovetail.kernel.exports import imported_on_use
 
 if TYPE_CHECKING:
     from dovetail.testkit.cases import Case as Case
@@ -39,11 +40,4 @@ _HOMES = {
 
 __all__ = sorted(_HOMES)  # noqa: PLE0605 (built from the one table above)
 
-
-def __getattr__(name: str) -> Any:
-    """Import a public name from its home on first use."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'dovetail.testkit' has no attribute '{name}'")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+__getattr__ = imported_on_use(__name__, _HOMES)
