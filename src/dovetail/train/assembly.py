@@ -35,6 +35,7 @@ from dovetail.train.tracking import tracker_guards
 
 if TYPE_CHECKING:
     from dovetail.config.schema import RunConfig
+    from dovetail.data.loader import Loader
     from dovetail.track.run_directory import RunDirectory
     from dovetail.train.ema import WeightAverage
 
@@ -115,8 +116,9 @@ def assemble(
             config.loss.name,
             batches,
         )
+    trainer = build(config.trainer, provided)
     plan = Plan.make(
-        len(data.loaders.train),
+        _num_batches(trainer, data.loaders.train),
         accumulate=training.accumulate,
         max_epochs=training.max_epochs,
         max_steps=training.max_steps,
@@ -144,7 +146,7 @@ def assemble(
         },
         callbacks={name: build(part, provided) for name, part in config.callbacks.items()},
         trackers={name: build(part, provided) for name, part in config.trackers.items() if group.leads},
-        trainer=build(config.trainer, provided),
+        trainer=trainer,
         scaler=scaler,
         ema=None if training.ema_decay is None else _average(model, training.ema_decay),
     )
@@ -222,6 +224,20 @@ def _refuse_apart(parts: Parts, phases: Sequence[Phase], group: Group) -> None:
             'cannot on shares of them; strategy = "ddp" gives each process the whole model'
         )
         raise BuildError("hardware.strategy", message)
+
+
+def _num_batches(trainer: Any, loader: Loader) -> int:
+    """Return how many batches an epoch has: as the trainer says, if it is one that can.
+
+    Raises:
+        BuildError: it says that there are none.
+    """
+    if not hasattr(trainer, "num_batches"):
+        return len(loader)
+    batches: int = explained("trainer", lambda: trainer.num_batches(loader))
+    if batches < 1:
+        raise BuildError("trainer", f"num_batches() says that an epoch has {batches} batches; it has at least one")
+    return batches
 
 
 def _module(model: Any) -> nn.Module:

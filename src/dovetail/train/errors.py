@@ -32,6 +32,14 @@ class ProcessLostError(TrainingError, GroupError):
     """Another of the processes that train together ended, or does not answer."""
 
 
+class NoBatchesError(TrainingError):
+    """An epoch had nothing to train on."""
+
+    def __init__(self, epoch: int) -> None:
+        """Say which, and where batches come from."""
+        super().__init__(f"epoch {epoch} had no batches: the trainer's batches() gave none")
+
+
 class MisfitError(TrainingError):
     """Settings do not fit each other or the data: bad input, found before anything was trained."""
 

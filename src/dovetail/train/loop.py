@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from dovetail.data.batch import batch_size
+from dovetail.track.words import plural
 from dovetail.train import phases
 from dovetail.train.nonfinite import Recovery
 from dovetail.train.precision import autocasting
+from dovetail.train.reach import Reaching
 from dovetail.train.running import RunningMetrics
 from dovetail.train.tape import LossTape
 from dovetail.train.trial import trying
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from dovetail.data.batch import Batch
     from dovetail.losses.result import LossResult
     from dovetail.train.context import Run
+    from dovetail.train.gradients import Gradients
     from dovetail.train.replicas import Replica, Shares
     from dovetail.train.standard import StandardTrainer
 
@@ -42,7 +45,7 @@ class RunLoop:
         self.tape = LossTape(run.device, leave_out_faults=True)
         self._recover = Recovery(run)
         # Only the first update of all is watched: what does not fit is found there.
-        self._update = self.step if run.state.step else self._first_step
+        self._update = self.step if run.state.step else self.first_step
         #: The update, and the ``time.monotonic()``, from which on ``when_due`` is to be called.
         self.due_step, self.due_at = math.inf, math.inf
         self.look_up()
@@ -60,7 +63,7 @@ class RunLoop:
         compute = self._replica or trainer.compute_loss
         self._compute_loss = partial(autocasting(compute, run.config.training.precision, run.device), run)
         self._measuring = self.running.measuring(self._compute_loss) if run.parts.train_metrics else self._compute_loss
-        self._gradients = run.gradients
+        self._gradients: Gradients | Reaching = run.gradients
         #: What follows each update.
         self._following: list[Callable[[], None]] = [] if self._replica is None else [self._replica.align]
         if run.parts.ema is not None:
@@ -98,11 +101,33 @@ class RunLoop:
                     return
         if group:
             self._update(group)
+        self._check_length()
 
-    def _first_step(self, batches: list[Batch]) -> None:
+    def _check_length(self) -> None:
+        """Tell once of a trainer whose epochs are not as long as schedules believe."""
+        run = self._run
+        updates, planned = math.ceil(run.state.batch / self._accumulate), run.plan.steps_per_epoch
+        if updates not in {0, planned}:
+            run.alert(
+                "epoch_length",
+                f"epoch {run.state.epoch} had {plural(updates, 'update')}, not {planned}, so schedules as long as the "
+                f"run end after {run.plan.total_steps} updates; a trainer whose batches() gives others than the loader "
+                "says how many with num_batches(loader)",
+                cooldown=math.inf,
+                updates=updates,
+                planned=planned,
+            )
+
+    def first_step(self, batches: list[Batch]) -> None:
+        """Make the first update of all, and refuse what does not fit or would train nothing.
+
+        Raises:
+            MisfitError: the model, the loss or a metric does not take the batch, or no gradient reaches the model.
+        """
+        self._gradients = Reaching(self._trainer, self._run)
         with trying(self._run):
             self.step(batches)
-        self._update = self.step
+        self._update, self._gradients = self.step, self._run.gradients
 
     def step(self, batches: list[Batch]) -> None:
         """Make one optimizer update from ``batches``, exactly averaged: the whole training step.

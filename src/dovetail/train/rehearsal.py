@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
+from dovetail.train.errors import NoBatchesError
 from dovetail.train.loop import RunLoop
 from dovetail.train.standard import StandardTrainer
-from dovetail.train.trial import try_evaluation, trying
+from dovetail.train.trial import try_evaluation
 
 if TYPE_CHECKING:
     from dovetail.train.context import Run
@@ -52,11 +53,13 @@ def rehearse(run: Run, *, parameters: int) -> Rehearsal:
     own = run.parts.trainer
     trainer = own if isinstance(own, StandardTrainer) else StandardTrainer()
     run.state.epoch = 1
-    batch = trainer.prepare_batch(run, next(iter(trainer.batches(run))))
+    read = next(iter(trainer.batches(run)), None)
+    if read is None:
+        raise NoBatchesError(1)
+    batch = trainer.prepare_batch(run, read)
     loop = RunLoop(trainer, run)
     began = time.monotonic()
-    with trying(run):
-        loop.step([batch])
+    loop.first_step([batch])
     loop.check()
     seconds = time.monotonic() - began
     loss = loop.tape.start_epoch().means("train")["train_loss"]

@@ -12,6 +12,7 @@ from dovetail.checkpoint.format import encode
 from dovetail.checkpoint.saver import Saver, Write
 from dovetail.train.cadence import Cadence
 from dovetail.train.together import ShareWriter
+from dovetail.train.unsaved import Unsaved
 
 if TYPE_CHECKING:
     from dovetail.train.budget import Budget
@@ -41,6 +42,8 @@ class RunSaver:
         #: Whether the best so far is still to be saved.
         self.improved = False
         self._tried = run.resumed is not None
+        #: What looks for state that no checkpoint has; None before the first update and after the first checkpoint.
+        self._unsaved: Unsaved | None = None
 
     @contextlib.contextmanager
     def to_the_end(self) -> Iterator[None]:
@@ -68,6 +71,7 @@ class RunSaver:
         """
         if not self._tried:
             self._tried = bool(encode(self._collect()))
+            self._unsaved = Unsaved(self._run)
 
     def due(self, *, epoch: int | None = None) -> bool:
         """Say whether to save now, by the leader's clock; ``epoch`` is the one that has just ended."""
@@ -83,6 +87,9 @@ class RunSaver:
         """Save a checkpoint together with the figures ``measured`` of these very weights."""
         run, step = self._run, self._run.state.step
         run.state.elapsed = run.elapsed()
+        if self._unsaved is not None:
+            self._unsaved.tell()
+            self._unsaved = None
         state = self._collect()
         write: Write = partial(run.checkpoints.save, step, run.state.epoch, measured, share_writer=self._shares)
         if self._shares is not None:

@@ -14,7 +14,7 @@ from torch import nn
 from dovetail.checkpoint.format import read_checkpoint, read_model
 from dovetail.track.words import plural
 from dovetail.train import phases
-from dovetail.train.errors import TrainingError
+from dovetail.train.errors import PartError, TrainingError
 from dovetail.train.seeds import rng_state
 from dovetail.train.state import Stop
 from dovetail.train.together import read_first, shared_out
@@ -52,7 +52,10 @@ def collect_state(run: Run, training: Mapping[str, Any]) -> dict[str, Any]:
     for path, part in run.parts.named():
         if callable(getattr(part, "state_dict", None)):
             table, _, name = path.rpartition(".")
-            state = part.state_dict()
+            try:
+                state = part.state_dict()
+            except Exception as error:
+                raise PartError(path, "state_dict", error) from error
             if _differs(path, part):
                 state = run.group.gather(state)
             (tree.setdefault(table, {}) if table else tree)[name] = state
@@ -130,6 +133,8 @@ def _move(run: Run, before: Mapping[str, int]) -> None:
                 f"in {plural(before['processes'], 'process')} there were {before[name]} {what}, and in "
                 f"{plural(now['processes'], 'process')} there are {now[name]}"
             )
+    if before["samples_per_batch"] == now["samples_per_batch"]:
+        return  # also where a trainer's own batches are not the loader's
     run.state.batch = moved(run.state.batch, before, now, len(run.parts.loaders.train))
 
 

@@ -12,7 +12,7 @@ from dovetail.train.best import Best
 from dovetail.train.budget import Budget
 from dovetail.train.cadence import Cadence
 from dovetail.train.clock import Stopwatch, per_second
-from dovetail.train.errors import TrainingError
+from dovetail.train.errors import NoBatchesError
 from dovetail.train.evaluate import evaluate
 from dovetail.train.figures import learning_rates, scalars
 from dovetail.train.interrupt import stopping_on_signals
@@ -114,7 +114,7 @@ class Session:
         run, state = self._run, self._state
         self._loop.run_epoch(self._when_due)
         if state.batch == 0 and run.stop is None:
-            raise TrainingError(f"epoch {state.epoch} had no batches")
+            raise NoBatchesError(state.epoch)
         self._budget.check()
         run.agree()
         if not self._at_once():

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from dovetail.data.batch import Batch
+    from dovetail.data.loader import Loader
     from dovetail.losses.result import LossResult
     from dovetail.models.output import ModelOutput
     from dovetail.train.context import Run
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 class StandardTrainer:
     """Trains by epochs or updates, validates, keeps the best checkpoint, and tests it at the end.
 
-    A trainer of your own says only what differs, by overriding some of the five methods below. ``fit`` stays as it is:
+    A trainer of your own says only what differs, by overriding some of the methods below. ``fit`` stays as it is:
     checkpoints, budgets, hooks and stopping live there. How long, how precisely and how often are settings of the run
     (``[training]``), the same for every trainer.
     """
@@ -31,6 +32,14 @@ class StandardTrainer:
         ``run.state.batch`` of them have been trained on already, in a run that is resumed: those are left out.
         """
         return run.parts.loaders.train.batches(run.state.epoch, run.state.batch)
+
+    def num_batches(self, loader: Loader) -> int:
+        """Return how many batches ``batches`` gives in an epoch, by which schedules know the length of the run.
+
+        Args:
+            loader: that of the training split, ``run.parts.loaders.train``.
+        """
+        return len(loader)
 
     def prepare_batch(self, run: Run, batch: Batch) -> Batch:
         """Return the batch as the model shall see it: moved to the run's device, without waiting for the copy."""
