@@ -23,6 +23,8 @@ CANDIDATES = {
     "by hand, and 2,000 more names in the process": "names = [sys.intern(f'name {{n}}') for n in range(2000)]; "
     "_training.by_hand({steps})",
     "Dovetail, same optimizer flags": "_training.dovetail({steps}, defaults=False)",
+    "the same, and the reader of run files": "from dovetail import Config; Config.load(); "
+    "_training.dovetail({steps}, defaults=False)",
     "the same, everything watched": "_training.dovetail({steps}, defaults=False, watched=True)",
     "Dovetail, out of the box": "_training.dovetail({steps}, defaults=True)",
 }
@@ -61,7 +63,8 @@ def main() -> None:
     about = versions("dovetail", "torch") + (
         f". The perceptron of the steps, {STEPS} of them, one thread; the most memory that a process has had, medians"
         f" of {ROUNDS} alternating rounds. «By hand» imports torch alone; Dovetail's modules, its libraries, the folder"
-        " of the run and a checkpoint of the model and the optimizer (1 MB) are part of the difference. So is"
+        " of the run and a checkpoint of the model and the optimizer (1 MB) are part of the difference. The runs are"
+        " told in Python; one that is told by a file has read it, as a row does. Part of the difference is also"
         " Python's table of names, which doubles when it is full: torch fills it to within 1,500 names of that,"
         " so that whatever else is imported pays for the next one, as the third row does."
     )
