@@ -116,6 +116,7 @@ def test_help_imports_hardly_anything(tmp_path, command):
         "dovetail.cli.text",
         "dovetail.kernel",
         "dovetail.kernel.discovery",
+        "dovetail.kernel.exports",
     }
 
 
