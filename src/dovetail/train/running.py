@@ -26,18 +26,16 @@ _MOST_BYTES: Final = 1 << 19
 class _Seen:
     """A batch to be measured, and what the model made of it."""
 
-    __slots__ = ("_versions", "batch", "logits", "size")
+    __slots__ = ("_tensors", "_versions", "batch", "logits", "size")
 
     def __init__(self, logits: Tensor, batch: Batch) -> None:
         self.logits, self.batch = logits, batch
-        self._versions: list[tuple[Tensor, int]] = []
-        self.size = 0
-        for one in (logits, *batch.values()):
-            if isinstance(one, Tensor):
-                self._versions.append((one, one._version))  # noqa: SLF001 (no public name)
-                self.size += one.nbytes
-            else:  # such as a table of inputs, which may be of any size: it does not wait
-                self.size += _MOST_BYTES + 1
+        values = (logits, *batch.values())
+        self._tensors = [one for one in values if isinstance(one, Tensor)]
+        self._versions = [one._version for one in self._tensors]  # noqa: SLF001 (no public name)
+        # What is no tensor, such as a table of inputs, may be of any size: it does not wait.
+        whole = len(self._tensors) == len(values)
+        self.size = sum([one.nbytes for one in self._tensors]) if whole else _MOST_BYTES + 1
 
     def check(self) -> None:
         """Make sure that nothing has been changed since.
@@ -45,7 +43,7 @@ class _Seen:
         Raises:
             TrainingError: something has.
         """
-        if any(one._version != version for one, version in self._versions):  # noqa: SLF001 (no public name)
+        if [one._version for one in self._tensors] != self._versions:  # noqa: SLF001 (no public name)
             raise TrainingError(
                 "a batch, or the model's outputs for it, was changed in place before training.train_metrics had "
                 "measured it: give each batch tensors of its own, or set training.train_metrics = false"
