@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 import sys
 import textwrap
 import types
@@ -176,12 +177,23 @@ def kinds_page() -> str:
     for kind in KINDS.values():
         text += f"## {kind.name}\n\n{(kind.protocol.__doc__ or '').strip()}\n\n"
         text += f"- protocol: `{kind.protocol.__name__}`, hook: `{kind.hook}`\n- must be: {kind.must}\n"
+        for signature, meaning in _methods(kind.protocol):
+            text += f"- method: `{signature}`: {meaning}\n"
         for name, meaning in kind.provides.items():
             text += f"- provided: `{name}`: {meaning}\n"
         for name, reserved in kind.reserved.items():
             text += f"- kept key: `{name}`: {reserved.help}\n"
         text += "\n"
     return text
+
+
+def _methods(protocol: type) -> Iterator[tuple[str, str]]:
+    """Yield (signature, summary) of what a protocol asks for."""
+    for name, function in vars(protocol).items():
+        if inspect.isfunction(function) and function.__doc__:
+            own = re.sub(r"\(self(, )?", "(", str(inspect.signature(function)))
+            said = re.sub(r"(: |-> )'([^']+)'", r"\1\2", own)
+            yield name + said, (inspect.getdoc(function) or "").partition("\n")[0]
 
 
 def parts_page(title: str = "Parts that come with Dovetail", *modules: str) -> str:

@@ -66,6 +66,8 @@ def _failures(plugins, name, kind=None):
         ("planted.copies", "storage.a_source_that_fails_changes_nothing", "half an object"),
         ("planted.shows_work", "storage.readers_see_whole_objects", "unfinished work"),
         ("planted.trusting", "storage.hostile_keys_are_refused", "ValueError"),
+        ("planted.yields_keys", "storage.put_replaces", "list() returns a generator; it must be a list"),
+        ("planted.second_optimizer", "trainer.completes_a_run", "state_dict() and load_state_dict(state)"),
         ("planted.lists_folders", "storage.behaves_like_a_dictionary", "start so"),
         ("planted.mean_of_means", "metric.batching_does_not_matter", "divide in compute()"),
         ("planted.misspelt", "plugin.lifecycle_hooks_exist", "did you mean 'dovetail_epoch_end'?"),

@@ -23,7 +23,8 @@ class SoundLoss:
     def __call__(self, outputs, batch):
         """Return the loss."""
         logits, targets = _checked(outputs, batch)
-        return LossResult(F.cross_entropy(logits, targets), {}, float(len(targets)))
+        total = F.cross_entropy(logits, targets)
+        return LossResult(total, {"cross_entropy": total}, float(len(targets)))
 
 
 class ArgmaxLoss:

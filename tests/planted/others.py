@@ -143,3 +143,10 @@ class Amnesiac(torch.optim.SGD):
     def state_dict(self):
         """Return the groups alone."""
         return {**super().state_dict(), "state": {}}
+
+
+class SecondOptimizer(StandardTrainer):
+    """Trains something more with an optimizer that no checkpoint has."""
+
+    def __init__(self):
+        self.second = torch.optim.SGD([torch.nn.Parameter(torch.ones(()))], lr=0.1)

@@ -75,6 +75,7 @@ def dovetail_storage_backends():
         ("planted.shows_work", "StoreThatShowsItsWork"),
         ("planted.trusting", "TrustingStore"),
         ("planted.lists_folders", "StoreThatListsFolders"),
+        ("planted.yields_keys", "StoreThatYieldsKeys"),
     ):
         yield Component(name, f"planted.stores:{attribute}", summary="Planted.", example={"path": "store"})
 
@@ -98,6 +99,7 @@ def dovetail_callbacks():
 def dovetail_trainers():
     """Offer trainers with a defect."""
     yield Component("planted.noisy", "planted.others:NoisyTrainer", summary="Planted.")
+    yield Component("planted.second_optimizer", "planted.others:SecondOptimizer", summary="Planted.")
 
 
 @hookimpl

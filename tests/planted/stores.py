@@ -112,3 +112,11 @@ class StoreThatListsFolders(SoundStore):
         """Return the keys in the folder ``prefix``."""
         folder = prefix.rstrip("/")
         return sorted(key for key in self._keys() if not folder or key.startswith(f"{folder}/"))
+
+
+class StoreThatYieldsKeys(SoundStore):
+    """Lists its keys one after another."""
+
+    def list(self, prefix=""):
+        """Yield the keys that start with ``prefix``."""
+        yield from super().list(prefix)

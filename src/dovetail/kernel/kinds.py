@@ -161,17 +161,21 @@ class Tracker(Protocol):
 
 
 class Trainer(Protocol):
-    """Trains."""
+    """Trains: usually a subclass of ``StandardTrainer`` that overrides some of its methods."""
 
     def fit(self, run: Run) -> Outcome:
         """Train until done or told to stop."""
 
 
 class Storage(Protocol):
-    """Keeps objects under relative, slash-separated keys; an object is there whole or not at all."""
+    """Keeps objects under relative, slash-separated keys; an object is there whole or not at all.
+
+    A key that is empty, absolute, not normal (``a//b``, ``./a``, ``a/..``), holds a NUL, or has a part of more than 255
+    bytes is a ValueError, wherever it is given.
+    """
 
     def put(self, key: str, source: Path | bytes) -> None:
-        """Store ``source``, replacing what was there, all or nothing."""
+        """Store bytes or a file's content, replacing what was there; OSError where it cannot, and nothing changed."""
 
     def open(self, key: str) -> BinaryIO:
         """Open an object for reading; FileNotFoundError where there is none."""

@@ -29,6 +29,7 @@ def tiny_run(subject: Subject) -> Outcome:
     """
     from dovetail.run import run
     from dovetail.train.tracking import FAILED
+    from dovetail.train.unsaved import UNSAVED
 
     rows = "".join(f"{row % 5},{(row * 7) % 11},{row % 2}\n" for row in range(_ROWS))
     Path("tiny.csv").write_text(f"first,second,label\n{rows}", encoding="utf-8")
@@ -59,6 +60,8 @@ def tiny_run(subject: Subject) -> Outcome:
     for alert in alerts.seen:
         if alert.type == FAILED:
             fail(f"in a tiny run it failed: {alert.details['error']}: {alert.message}")
+        if alert.type == UNSAVED:
+            fail(f"in a tiny run, {alert.message}.")
     return outcome
 
 

@@ -75,7 +75,7 @@ def parts_are_named_scalars(subject: Subject) -> None:
                 f"part '{name}' is {type(part).__name__}, not a tensor; .item() waits for the device",
             )
             expect(part.ndim == 0, f"part '{name}' has shape {list(part.shape)}; reduce it to one number")
-            expect(torch.isfinite(part.detach()), f"part '{name}' is {float(part)}")
+            expect(torch.isfinite(part.detach()), f"part '{name}' is {float(part.detach())}")
 
     for_all(has_plain_parts, case=fitting_cases(subject), share=0.1)
 

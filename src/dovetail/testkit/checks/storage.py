@@ -8,6 +8,7 @@ from typing import Any, Final
 from dovetail.testkit.registry import check, expect, fail
 from dovetail.testkit.subject import Subject
 
+_TOO_LONG: Final = "x" * 256
 #: Keys that could reach beyond the store, or that no file system takes.
 HOSTILE_KEYS: Final = (
     "",
@@ -21,7 +22,7 @@ HOSTILE_KEYS: Final = (
     "inside//twice",
     "inside/",
     "./inside",
-    f"{'x' * 256}",
+    _TOO_LONG,
 )
 #: More than any buffer between the store and its medium.
 LARGE: Final = 5 * 2**20 + 17
@@ -30,7 +31,9 @@ LARGE: Final = 5 * 2**20 + 17
 def empty_store(subject: Subject) -> Any:
     """Build the store, in the empty folder that the check runs in, and remove what it holds."""
     store = subject.build()
-    for key in store.list():
+    keys = store.list()
+    expect(isinstance(keys, list), f"list() returns a {type(keys).__name__}; it must be a list of the keys, sorted")
+    for key in keys:
         store.delete(key)
     return store
 
@@ -106,6 +109,10 @@ def a_missing_source_changes_nothing(subject: Subject) -> None:
     expect(store.list() == ["key"], f"a put that failed has left {store.list()}")
 
 
+def _shown(key: str) -> str:
+    return repr(key) if key != _TOO_LONG else f"{key[:9]!r} and so on, {len(key)} bytes"
+
+
 @check("storage")
 def hostile_keys_are_refused(subject: Subject) -> None:
     """Keys that are empty, absolute, not normal, too long, or lead out of the store are a ValueError."""
@@ -122,17 +129,15 @@ def hostile_keys_are_refused(subject: Subject) -> None:
             try:
                 operation(key)
             except ValueError as error:
-                expect(str(error), f"{name}({key[:20]!r}) raises ValueError without a word; name the key")
+                expect(str(error), f"{name}({_shown(key)}) raises ValueError without a word; name the key")
             except Exception as error:  # noqa: BLE001 (anything else is the finding)
                 fail(
-                    f"{name}({key[:20]!r}) raises {type(error).__name__}: {error}; it must be ValueError, before "
+                    f"{name}({_shown(key)}) raises {type(error).__name__}: {error}; it must be ValueError, before "
                     "anything is touched"
                 )
             else:
-                fail(
-                    f"{name}({key[:20]!r}) is taken; such a key can reach other people's files, and must be a "
-                    "ValueError"
-                )
+                why = "is too long for file systems" if key == _TOO_LONG else "can reach other people's files"
+                fail(f"{name}({_shown(key)}) is taken; such a key {why}, and must be a ValueError")
     expect(store.list() == ["inside/object"], f"after refused keys the store holds {store.list()}")
     now = sorted(str(path) for path in Path.cwd().rglob("*"))
     expect(now == around, f"refused keys left files behind: {sorted(set(now) - set(around))}")
