@@ -15,7 +15,7 @@ from dovetail.checkpoint.format import read_checkpoint
 from dovetail.config.diagnostics import ConfigError
 from dovetail.losses.result import LossResult
 from dovetail.run import prepare, resume, run
-from dovetail.train.errors import NoBatchesError, PartError
+from dovetail.train.errors import NoBatchesError, PartError, TrainingError, explained
 from dovetail.train.standard import StandardTrainer
 from dovetail.train.unsaved import UNSAVED
 from small_runs import only_run, small
@@ -262,3 +262,40 @@ def test_a_dry_run_finds_what_trains_nothing_and_what_has_no_batches(tmp_path):
         prepare(small(tmp_path, loss=Detached()))
     with pytest.raises(NoBatchesError, match=r"epoch 1 had no batches: the trainer's batches\(\) gave none"):
         prepare(small(tmp_path, trainer=Empty()))
+
+
+@pytest.mark.parametrize(
+    "twice,expected", [(False, r"those at 2 3 did not, from 0"), (True, r"mark a variable ready only once")]
+)
+def test_what_torch_says_of_parameters_left_out_of_a_loss_is_explained(tmp_path, twice, expected):
+    """It speaks of an argument of a class that nobody here calls: a layer of no loss, and one of two."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'meet'}", rank=0, world_size=1)
+    try:
+        layers = nn.ModuleDict({"used": nn.Linear(4, 3), "other": nn.Linear(4, 3)})
+
+        class Both(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.layers = layers
+
+            def forward(self, inputs):
+                return self.layers["used"](inputs).sum() + (self.layers["other"](inputs).sum() if twice else 0)
+
+        together = nn.parallel.DistributedDataParallel(Both())
+
+        def train() -> None:
+            for _ in range(2):
+                loss = together(torch.ones(2, 4))
+                if twice:
+                    layers["other"](torch.ones(2, 4)).sum().backward()
+                loss.backward()
+
+        with pytest.raises(RuntimeError) as said:
+            train()
+    finally:
+        torch.distributed.destroy_process_group()
+
+    error = explained(said.value, small(tmp_path))
+    assert isinstance(error, TrainingError)
+    assert "gets requires_grad_(False)" in str(error)
+    assert re.search(expected, str(error)), str(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import torch
@@ -68,6 +69,15 @@ def explained(error: Exception, config: RunConfig) -> Exception:
             f"a process that loads data died ({text.splitlines()[0]}). Often the machine ran out of memory: lower "
             f"loader.num_workers (now {config.loader.num_workers}) or loader.batch_size (now "
             f"{config.loader.batch_size}). With loader.num_workers = 0 an error in the dataset shows itself"
+        )
+    if any(word in text for word in ("Expected to have finished reduction", "mark a variable ready only once")):
+        unused = re.search(r"did not receive grad for rank \d+: ([\d ]+)", text)
+        which = f" (those at {unused[1].strip()} did not, from 0, the model's before the loss's)" if unused else ""
+        return TrainingError(
+            "where several processes train, each parameter that requires gradients takes part in the loss of every "
+            f"batch, and in no other that is taken back with backward(){which}. What this loss does not train gets "
+            f"requires_grad_(False); a trainer with a loss besides uses torch.autograd.grad. Torch says: "
+            f"{text.split('. ', maxsplit=1)[0]}"
         )
     return process_lost(error, config.hardware.devices) or error
 
