@@ -244,7 +244,7 @@ def test_the_log_of_runs_tells_the_profile(small):
 
 
 def test_a_part_that_cannot_begin_fails_the_run_in_a_line(small, capsys):
-    """With what it says; the console has not begun by then."""
+    """With what it says, and where its log is; the console has not begun by then."""
     drift = ["callbacks.drift.type=drift_monitor", "callbacks.drift.reference=nothing.json"]
     code = main(["run", "small.toml", *drift])
     said = capsys.readouterr()
@@ -253,6 +253,19 @@ def test_a_part_that_cannot_begin_fails_the_run_in_a_line(small, capsys):
     assert said.err.startswith("dovetail: the run failed: callbacks.drift failed in dovetail_run_start: ")
     assert "nothing.json" in said.err
     assert "Traceback" not in said.err
+    assert said.err.splitlines()[-1] == f"The traceback is in {the_run() / 'log.txt'}"
+    assert main(["run", "small.toml", *drift, "run.name=other", "--json"]) == 1
+    record = json.loads(capsys.readouterr().out)
+    assert record["status"] == "failed"
+    assert Path(record["folder"]).is_dir()
+
+
+def test_a_finished_run_is_named_where_nothing_is_left_to_do(small, capsys):
+    """Since ``latest`` may be another than one thinks."""
+    assert main(["run", "small.toml", "--quiet"]) == 0
+    capsys.readouterr()
+    assert main(["resume", "latest"]) == 0
+    assert capsys.readouterr().out.startswith(f"nothing is left to do: {the_run()} has completed; ")
 
 
 @pytest.mark.parametrize("setting", ["scheduler.type=plateau scheduler", "callbacks.p.type=early_stopping callbacks.p"])

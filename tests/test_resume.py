@@ -477,6 +477,7 @@ def test_a_finished_run_is_left_alone_unless_it_shall_be_longer(tmp_path):
     assert again.status == "completed"
     assert again.test_metrics["test_loss"] == outcome.test_metrics["test_loss"]
     assert again.best_epoch == 3
+    assert again.folder == outcome.folder == folder
 
     longer = evolve(config, training=evolve(config.training, max_epochs=5))
     resume(folder, longer).check()

@@ -187,7 +187,7 @@ def _train(run: Run, warnings: Iterable[str]) -> Outcome:
     except BaseException as error:
         run.hooks.dovetail_run_end.call_all(run=run, outcome=_failed(error, run.watch))
         raise
-    outcome = evolve(outcome, total_time=run.elapsed())
+    outcome = evolve(outcome, total_time=run.elapsed(), folder=run.store.path if run.group.leads else None)
     for failure in run.hooks.dovetail_run_end.call_all(run=run, outcome=outcome):
         _logger.error("%s", failure, exc_info=failure)
         if outcome.error is None:

@@ -136,6 +136,7 @@ def train(
         RunFailedError: the run failed.
     """
     from dovetail.track.console import Console, resume_command
+    from dovetail.track.files import LOG
     from dovetail.train.ranks import from_environment
 
     command = ["dovetail", *arguments]
@@ -143,11 +144,15 @@ def train(
         console = Console(mode="silent" if quiet else None if config.logging.console else "summary")
         console.folder = folder
         outcome = start(argv=command, listeners=[console])
+        if console.log is None and outcome.folder is not None:  # a part failed before the console was told
+            logs = config.paths.logs and config.paths.logs / config.run.name / outcome.folder.name
+            console.folder, console.log = outcome.folder, (logs or outcome.folder) / LOG
         if console.progress is not None:
             console.summarise(outcome, [] if folder else command)
         elif outcome.status in _DONE and not quiet:  # one that failed before it could begin is told of below
             click.echo(
-                f"nothing is left to do: the run has {_DONE[outcome.status]}; training.max_epochs=… makes it longer"
+                f"nothing is left to do: {outcome.folder} has {_DONE[outcome.status]}; "
+                "training.max_epochs=… makes it longer"
             )
     if outcome.status == "failed":
         _fail(outcome, console, as_json=as_json)

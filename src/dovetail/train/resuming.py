@@ -66,6 +66,7 @@ class Earlier:
             metrics=record.metrics,
             test_metrics=record.test,
             total_time=record.duration or 0.0,
+            folder=record.folder,
         )
 
     def take_up(self, run: Run, recorder: Recorder) -> list[str]:

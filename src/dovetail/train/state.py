@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import attrs
@@ -94,6 +95,8 @@ class Outcome:
     test_metrics: Mapping[str, Any] = field(factory=dict)
     #: Seconds from the run's start, before its parts were built, to the end of training and test, over all its resumes.
     total_time: float = 0.0
+    #: The run's folder; None in processes that write none.
+    folder: Path | None = None
     #: What went wrong in a failed run.
     error: BaseException | None = field(default=None, eq=False)
 
