@@ -17,6 +17,7 @@ from dovetail.data.split import Splits
 from dovetail.losses.result import LossResult
 from dovetail.run import run
 from dovetail.train.errors import NonFiniteLossError
+from dovetail.train.standard import StandardTrainer
 from small_runs import blobs, small
 
 #: Of the 16 samples to a batch, it is in none of the first and none of the last in three epochs.
@@ -328,3 +329,30 @@ def test_rolling_back_into_the_phase_before_begins_with_a_fresh_optimizer(tmp_pa
     assert outcome.status == "completed"
     assert [one.type for one in watch.alerts] == ["rolled_back"]
     assert {int(state["step"]) for state in watch.run.parts.optimizer.state.values()} == {steps}
+
+
+def test_a_split_whose_loss_is_no_number_is_told_once(tmp_path):
+    """Of validation in three epochs and of the test: training goes on, and no checkpoint is the best."""
+    sound, spoiled = blobs(100), spoiled_data().train
+    outcome, watch = go(tmp_path, data=Splits(sound, spoiled, spoiled), training={"max_epochs": 3})
+
+    assert outcome.status == "completed"
+    assert outcome.best_epoch is None
+    assert [one.type for one in watch.alerts] == ["nonfinite_evaluation"] * 2
+    validation, test = (one.message for one in watch.alerts)
+    assert "val_loss is nan, and no checkpoint is the best by it: a sample of the validation split" in validation
+    assert "test_loss is nan: a sample of the test split" in test
+
+
+def test_batches_of_a_trainers_own_are_not_taken_for_the_loaders(tmp_path):
+    """Which samples those were, only the trainer knows: none is named that may be another."""
+
+    class Backwards(StandardTrainer):
+        def batches(self, run):
+            loader = run.parts.loaders.train
+            return [loader.reread(1, indices) for indices in torch.arange(99, -1, -1).numpy().reshape(10, 10)]
+
+    outcome, _ = go(tmp_path, trainer=Backwards())
+    assert isinstance(outcome.error, NonFiniteLossError)
+    assert "by update 9 (epoch 1, batch 9); " in outcome.reason
+    assert "training samples" not in outcome.reason

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +62,21 @@ def evaluate(
                 tell(run=run, batch=batch, outputs=outputs)
     figures: dict[str, Any] = dict(add_up(run.group.gather(tape.start_epoch())).means(prefix))
     add_figures(figures, metrics, prefix, run.group)
+    if told and not math.isfinite(figures.get(f"{prefix}_loss", 0.0)):
+        _tell(run, prefix, figures[f"{prefix}_loss"])
     return figures
+
+
+def _tell(run: Run, prefix: str, loss: float) -> None:
+    split, name = {"val": "validation"}.get(prefix, prefix), f"{prefix}_loss"
+    unranked = ", and no checkpoint is the best by it" if run.config.checkpoint.monitor == name else ""
+    run.alert(
+        "nonfinite_evaluation",
+        f"{name} is {loss}{unranked}: a sample of the {split} split holds NaN or huge values, or the model makes such "
+        "of it. training.nan_policy looks at training alone",
+        about=prefix,
+        cooldown=math.inf,
+    )
 
 
 def _in_step(batches: Iterable[Batch], group: Group) -> Iterator[tuple[Batch, bool]]:

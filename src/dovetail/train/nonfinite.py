@@ -12,11 +12,17 @@ from dovetail.checkpoint.finite import listed, unsound
 from dovetail.checkpoint.shares import local
 from dovetail.data.loader import Loader
 from dovetail.train.errors import NonFiniteLossError
+from dovetail.train.standard import StandardTrainer
 from dovetail.train.together import read_first, shared_out
 
 if TYPE_CHECKING:
     from dovetail.train.context import Run
     from dovetail.train.tape import Faults
+
+
+def _gives_its_batches(trainer: object) -> bool:
+    """Say whether a trainer trains on the loader's batches, so that their numbers tell which samples those were."""
+    return getattr(type(trainer), "batches", None) is StandardTrainer.batches
 
 
 class Recovery:
@@ -133,7 +139,7 @@ class Recovery:
         numbers = sorted({one for one in known if one >= 0})
         said = [f"the loss or its gradient became NaN or infinite by update {state.step} ({self._place(numbers)})"]
         loader = run.parts.loaders.train
-        if numbers and isinstance(loader, Loader):
+        if numbers and _gives_its_batches(run.parts.trainer) and isinstance(loader, Loader):
             said += _in_data(loader, state.epoch, numbers)
         if 0 in faults.updates or 0 in faults.batches:  # those of the last update are still there
             said += self._in_gradients()
