@@ -67,6 +67,7 @@ def _failures(plugins, name, kind=None):
         ("planted.shows_work", "storage.readers_see_whole_objects", "unfinished work"),
         ("planted.trusting", "storage.hostile_keys_are_refused", "ValueError"),
         ("planted.yields_keys", "storage.put_replaces", "list() returns a generator; it must be a list"),
+        ("planted.particular", "trainer.completes_a_run", "give conformance() run="),
         ("planted.second_optimizer", "trainer.completes_a_run", "state_dict() and load_state_dict(state)"),
         ("planted.lists_folders", "storage.behaves_like_a_dictionary", "start so"),
         ("planted.mean_of_means", "metric.batching_does_not_matter", "divide in compute()"),
@@ -147,3 +148,12 @@ def test_a_misspelt_registration_hook_is_named():
 
     with pytest.raises(PluginError, match="unknown hook 'dovetail_loses'; did you mean 'dovetail_losses'"):
         run_checks("planted.never_found", plugins=plugins)
+
+
+def test_a_trainer_of_particular_models_is_tried_with_one(plugins):
+    """Sections given with ``run`` take the place of those of the kit's tiny run."""
+    sections = {"model": {"type": "dovetail:mlp", "hidden_dims": [7]}}
+    subject = Subject.find("planted.particular", run=sections, plugins=plugins)
+    for one in select_checks(subject, {}):
+        if one.name.startswith("trainer."):
+            one.run(subject)

@@ -99,6 +99,7 @@ def dovetail_callbacks():
 def dovetail_trainers():
     """Offer trainers with a defect."""
     yield Component("planted.noisy", "planted.others:NoisyTrainer", summary="Planted.")
+    yield Component("planted.particular", "planted.others:Particular", summary="Planted.")
     yield Component("planted.second_optimizer", "planted.others:SecondOptimizer", summary="Planted.")
 
 

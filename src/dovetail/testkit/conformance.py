@@ -26,6 +26,7 @@ def conformance(
     example: Mapping[str, Any] | None = None,
     files: Mapping[str, str | bytes] | None = None,
     batches: SearchStrategy[Any] | None = None,
+    run: Mapping[str, Mapping[str, Any]] | None = None,
     expected_failures: Mapping[str, str] | None = None,
     plugins: Plugins | None = None,
 ) -> Callable[[_Test], _Test]:
@@ -41,12 +42,14 @@ def conformance(
         batches: what to feed it, where what the kit draws does not fit. A hypothesis strategy: of ``Case`` or
             (model output, batch) for losses and metrics, of lists of samples for collators, of samples for transforms,
             of inputs for models.
+        run: sections of a run file, such as ``{"model": {"type": "yourco.gan"}}``, that take the place of those of the
+            kit's tiny run, in which trainers, callbacks and trackers are tried.
         expected_failures: checks known to fail, each with the reason. They must fail: one that passes is reported.
         plugins: where to look; by default everything that is installed.
     """
     expected = dict(expected_failures or {})
     try:
-        subject = Subject.find(name, kind=kind, example=example, files=files, batches=batches, plugins=plugins)
+        subject = Subject.find(name, kind=kind, example=example, files=files, batches=batches, run=run, plugins=plugins)
     except PluginError as error:
         # As a test that fails, and not while pytest collects: the message then stands in the report, whole.
         return pytest.mark.parametrize("check", [pytest.param(_Missing(str(error)), id="plugin.found")])

@@ -44,6 +44,8 @@ class Subject:
     files: Mapping[str, str | bytes] = field(factory=dict)
     #: What to feed it, where the author says so.
     batches: SearchStrategy[Any] | None = None
+    #: Sections of the run in which it is tried, where the author says so.
+    run: Mapping[str, Mapping[str, Any]] = field(factory=dict)
 
     @classmethod
     def find(
@@ -54,6 +56,7 @@ class Subject:
         example: Mapping[str, Any] | None = None,
         files: Mapping[str, str | bytes] | None = None,
         batches: SearchStrategy[Any] | None = None,
+        run: Mapping[str, Mapping[str, Any]] | None = None,
         plugins: Plugins | None = None,
     ) -> Subject:
         """Look a component up among the installed ones, or in ``plugins``.
@@ -67,7 +70,8 @@ class Subject:
         found_in = plugins or _installed()
         registered = _find(found_in, name, kind)
         own = registered.component.example or {}
-        return cls(found_in, registered, dict(own if example is None else example), dict(files or {}), batches)
+        options = dict(own if example is None else example)
+        return cls(found_in, registered, options, dict(files or {}), batches, dict(run or {}))
 
     @property
     def name(self) -> str:

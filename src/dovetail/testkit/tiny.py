@@ -49,6 +49,7 @@ def tiny_run(subject: Subject) -> Outcome:
         "hardware": {"device": "cpu"},
         "logging": {"console": False},
         "report": {"enabled": False},
+        **{name: dict(section) for name, section in subject.run.items()},
     }
     try:
         alerts = _Alerts()
@@ -56,7 +57,8 @@ def tiny_run(subject: Subject) -> Outcome:
     except (BuildError, ConfigError, PluginError) as error:
         raise NotApplicable(f"it cannot take part in the kit's tiny run: {error}") from error
     if outcome.error is not None:
-        fail(f"a tiny run with it failed: {type(outcome.error).__name__}: {outcome.error}")
+        advice = "" if subject.run else ". Where it needs another model or other data, give conformance() run="
+        fail(f"a tiny run with it failed: {type(outcome.error).__name__}: {outcome.error}{advice}")
     for alert in alerts.seen:
         if alert.type == FAILED:
             fail(f"in a tiny run it failed: {alert.details['error']}: {alert.message}")
