@@ -124,6 +124,19 @@ def test_the_end_waits_only_so_long(store, manager):
     store.opened.set()
 
 
+def test_a_copy_that_is_not_done_says_what_stood_in_its_way(store, manager):
+    """The end comes before the last try: what the tries before failed with is told."""
+    store.refusals = 10**6
+    copier = Copier(store, "a", manager.retention, waits=(60.0,))
+    copier.add(save(manager, 1))
+    while not store.tries:
+        time.sleep(0.01)
+
+    (missing,) = copier.close(0.5)
+
+    assert missing.reason == "not done 0.5 s after the end; last it failed with OSError: the network is down"
+
+
 def test_what_was_pruned_before_its_turn_is_left_out(store, manager):
     """No failure, and nothing half is left behind."""
     copier = Copier(store, "a", manager.retention, waits=(0.01,))

@@ -53,8 +53,8 @@ class Copier:
         self._storage, self._prefix, self._retention, self._waits = storage, prefix, retention, tuple(waits)
         self._queue: queue.Queue[Path | None] = queue.Queue()
         self._failed: queue.SimpleQueue[NotCopied] = queue.SimpleQueue()
-        #: Names of what is queued or being copied.
-        self._open: dict[str, None] = {}
+        #: What is queued or being copied, by name: what the last try failed with, empty where none has.
+        self._open: dict[str, str] = {}
         #: What the manifests of copies tell, by name.
         self._known: dict[str, Checkpoint] = {}
         self._changed = threading.Condition()
@@ -64,7 +64,7 @@ class Copier:
     def add(self, checkpoint: Path) -> None:
         """Have a checkpoint copied; returns at once."""
         with self._changed:
-            self._open[checkpoint.name] = None
+            self._open[checkpoint.name] = ""
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="dovetail-copy", daemon=True)
             self._thread.start()
@@ -84,7 +84,11 @@ class Copier:
         with self._changed:
             while self._open and (left := until - time.monotonic()) > 0:
                 self._changed.wait(left)
-            missing = [NotCopied(name, f"not done {patience:.3g} s after the end") for name in self._open]
+            late = f"not done {patience:.3g} s after the end"
+            missing = [
+                NotCopied(name, f"{late}; last it failed with {error}" if error else late)
+                for name, error in self._open.items()
+            ]
         self._closed.set()
         self._queue.put(None)
         if self._thread is not None and not missing:
@@ -112,6 +116,8 @@ class Copier:
                     self._take_back(put)
                     return
                 _LOG.info("copying %s failed: %s", checkpoint.name, error)
+                with self._changed:
+                    self._open[checkpoint.name] = f"{type(error).__name__}: {error}"
                 if wait is None:
                     self._failed.put(NotCopied(checkpoint.name, f"{error}"))
                 elif self._closed.wait(wait):
