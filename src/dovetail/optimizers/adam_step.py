@@ -19,6 +19,7 @@ from torch.optim import Adam, AdamW, Optimizer
 _TOGETHER: Final = 1 << 17
 
 _DTYPES: Final = frozenset({torch.float32, torch.float64})
+_NUMBERS: Final = (float, int)
 
 #: The optimizer's memory of one parameter.
 _Memory = dict[str, Any]
@@ -34,13 +35,10 @@ class AdamStep:
         self._optimizer = optimizer
         self._parameters = [list(group["params"]) for group in optimizer.param_groups]
         self._unrecorded = torch.no_grad()
-        self._runs = [list(_runs(parameters)) for parameters in self._parameters]
         # What the optimizer remembered of all parameters when it was last looked up, and of those of each run. Looking
         # up a tensor calls Python; comparing all that is remembered with what was there before does not.
         self._known: list[_Memory] | None = None
-        self._memories: list[list[list[_Memory]]] = []
-        # By the id of each, its count of steps and where that is: torch takes twenty times as long to add one to it.
-        self._counts: dict[int, tuple[Tensor, Any]] = {}
+        self._runs: list[list[_Run]] = []
 
     @classmethod
     def of(cls, optimizer: Optimizer) -> Self | None:
@@ -64,26 +62,22 @@ class AdamStep:
             return False
         self._look_up()
         ready = []
-        for group, runs, memories in zip(groups, self._runs, self._memories, strict=True):
-            for parameters, kept in zip(runs, memories, strict=True):
-                grads = [grad for one in parameters if (grad := one.grad) is not None]
-                present, remembered = parameters, kept
-                if len(grads) < len(parameters):
-                    present = [one for one in parameters if one.grad is not None]
-                    remembered = [its for one, its in zip(parameters, kept, strict=True) if one.grad is not None]
-                if not all(remembered):
+        for group, runs in zip(groups, self._runs, strict=True):
+            for whole in runs:
+                grads = [grad for one in whole.parameters if (grad := one.grad) is not None]
+                run = whole if len(grads) == len(whole.parameters) else whole.with_gradients()
+                if not all(run.memories):
                     return False
-                if present:
-                    means, squares = [one["exp_avg"] for one in remembered], [one["exp_avg_sq"] for one in remembered]
-                    lists = present, grads, means, squares, [one["step"] for one in remembered]
-                    ready.append((group, lists, [self._count(one) for one in remembered]))
+                if grads:
+                    ready.append((group, run, grads))
         with self._unrecorded:
-            for group, lists, counts in ready:
-                numbers = [_one_more(count) for count in counts]
+            for group, run, grads in ready:
+                lists = run.parameters, grads, *run.averages(), run.steps()
+                counts = run.count()
                 if group["fused"]:
                     _fused(group, lists)
                 else:
-                    _unfused(group, lists, numbers)
+                    _unfused(group, lists, counts)
         return True
 
     def _look_up(self) -> None:
@@ -92,15 +86,46 @@ class AdamStep:
         known = list(state.values())
         if self._known is not None and _the_same(known, self._known):
             return
-        self._known, self._counts = known, {}
-        self._memories = [[[state.get(one, {}) for one in parameters] for parameters in runs] for runs in self._runs]
+        self._known = known
+        self._runs = [
+            [_Run(some, [state.get(one, {}) for one in some]) for some in _runs(parameters)]
+            for parameters in self._parameters
+        ]
 
-    def _count(self, memory: _Memory) -> Any:
-        """Return where the count of steps of one of the known memories is."""
-        step, known = memory["step"], self._counts.get(id(memory))
-        if known is None or known[0] is not step:
-            known = self._counts[id(memory)] = step, step.numpy().data
-        return known[1]
+
+class _Run:
+    """Parameters that are worked on together, and what the optimizer remembers of each."""
+
+    def __init__(self, parameters: list[Tensor], memories: list[_Memory]) -> None:
+        self.parameters, self.memories = parameters, memories
+        # The numbers of steps, and where they are: torch takes twenty times as long to add one to them.
+        self._steps: list[Tensor] = []
+        self._counts: list[Any] = []
+
+    def with_gradients(self) -> _Run:
+        """Return those of the parameters that have a gradient."""
+        pairs = zip(self.parameters, self.memories, strict=True)
+        some = [(one, memory) for one, memory in pairs if one.grad is not None]
+        return _Run([one for one, _ in some], [memory for _, memory in some])
+
+    def averages(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the running averages of the gradients, and of their squares."""
+        return [one["exp_avg"] for one in self.memories], [one["exp_avg_sq"] for one in self.memories]
+
+    def steps(self) -> list[Tensor]:
+        """Return the number of steps of each parameter."""
+        steps = [one["step"] for one in self.memories]
+        if not _the_same(steps, self._steps):
+            self._steps, self._counts = steps, [one.numpy().data for one in steps]
+        return self._steps
+
+    def count(self) -> list[float]:
+        """Add one to the number of steps of each parameter, and return them as they are kept."""
+        numbers = []
+        for count in self._counts:
+            count[()] += 1.0
+            numbers.append(count[()])
+        return numbers
 
 
 def _runs(parameters: Iterable[Tensor]) -> Iterable[list[Tensor]]:
@@ -124,7 +149,8 @@ def _is_plain(group: Mapping[str, Any], parameters: list[Tensor]) -> bool:
     rare = group["amsgrad"] or group["maximize"] or group["foreach"] or group["capturable"] or group["differentiable"]
     if rare or not _the_same(group["params"], parameters):
         return False
-    return all(isinstance(one, float | int) for one in (group["lr"], *group["betas"]))
+    beta1, beta2 = group["betas"]
+    return isinstance(group["lr"], _NUMBERS) and isinstance(beta1, _NUMBERS) and isinstance(beta2, _NUMBERS)
 
 
 def _the_same(some: list[Any], others: list[Any]) -> bool:
@@ -142,17 +168,6 @@ def _fused(group: Mapping[str, Any], lists: _Lists) -> None:
         lr=group["lr"], beta1=beta1, beta2=beta2, weight_decay=group["weight_decay"], eps=group["eps"],
         amsgrad=False, maximize=False, grad_scale=None, found_inf=None,
     )  # fmt: skip
-
-
-def _one_more(count: Any) -> float:
-    """Add one to a number of steps, and return it as it is kept.
-
-    Args:
-        count: a ``memoryview`` without dimensions.
-    """
-    count[()] += 1.0
-    number: float = count[()]
-    return number
 
 
 def _unfused(group: Mapping[str, Any], lists: _Lists, counts: list[float]) -> None:
