@@ -49,6 +49,11 @@ struct Labels {
 inline Labels read_labels(const Tensor& logits, const Tensor& targets, const std::optional<Tensor>& mask,
                           std::int64_t ignore_index, Tensor& keep_labels, Tensor& keep_mask) {
   STD_TORCH_CHECK(logits.dim() == targets.dim() + 1, "dovetail::count_right: logits [..., classes], targets [...]");
+  const ScalarType dtype = logits.scalar_type();
+  STD_TORCH_CHECK(dtype == ScalarType::Float || dtype == ScalarType::BFloat16 || dtype == ScalarType::Half ||
+                      dtype == ScalarType::Double,
+                  "dovetail::count_right: float32, bfloat16, float16 and float64 only, got ",
+                  torch::headeronly::toString(dtype));
   const std::int64_t classes = logits.size(logits.dim() - 1);
   const std::int64_t rows = targets.numel();
   STD_TORCH_CHECK(targets.scalar_type() == ScalarType::Long, "dovetail::count_right: targets must be int64");
