@@ -17,7 +17,7 @@ from dovetail.config.freeze import freeze, parts_of
 from dovetail.kernel.build import BuildError
 from dovetail.track.files import LAUNCH
 from dovetail.track.record import Recorder
-from dovetail.track.run_directory import RunDirectory, RunDirectoryError
+from dovetail.track.run_directory import RunDirectory, RunDirectoryError, apart
 from dovetail.train.assembly import assemble, choose_device, refusal
 from dovetail.train.clock import Stopwatch
 from dovetail.train.device import torch_settings
@@ -227,9 +227,8 @@ def _take(folder: Path, config: RunConfig) -> RunDirectory:
     """Take the folder of a run that is resumed into use."""
     from dovetail.track.earlier import ResumeError
 
-    elsewhere = [
-        one and one / config.run.name / folder.absolute().name for one in (config.paths.models, config.paths.logs)
-    ]
+    roots = config.paths.models, config.paths.logs
+    elsewhere = [apart(one, config.run.name, folder.absolute().name) for one in roots]
     try:
         return RunDirectory(folder, checkpoints=elsewhere[0], logs=elsewhere[1])
     except RunDirectoryError as error:

@@ -137,6 +137,7 @@ def train(
     """
     from dovetail.track.console import Console, resume_command
     from dovetail.track.files import LOG
+    from dovetail.track.run_directory import apart
     from dovetail.train.ranks import from_environment
 
     command = ["dovetail", *arguments]
@@ -145,7 +146,7 @@ def train(
         console.folder = folder
         outcome = start(argv=command, listeners=[console])
         if console.log is None and outcome.folder is not None:  # a part failed before the console was told
-            logs = config.paths.logs and config.paths.logs / config.run.name / outcome.folder.name
+            logs = apart(config.paths.logs, config.run.name, outcome.folder.name)
             console.folder, console.log = outcome.folder, (logs or outcome.folder) / LOG
         if console.progress is not None:
             console.summarise(outcome, [] if folder else command)

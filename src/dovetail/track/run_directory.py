@@ -66,7 +66,7 @@ class RunDirectory:
         """
         now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H-%M-%S")
         run_id = f"{now}-{secrets.token_hex(3)}"
-        path, elsewhere = output / name / run_id, [one and one / name / run_id for one in (models, logs)]
+        path, elsewhere = output / name / run_id, [apart(one, name, run_id) for one in (models, logs)]
         for one in (path, *elsewhere):
             if one is not None:
                 _make(one)
@@ -165,6 +165,11 @@ class RunDirectory:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def apart(root: Path | None, name: str, run_id: str) -> Path | None:
+    """Return where below ``root`` a run has what it keeps outside of its folder; None where it keeps that inside."""
+    return root and root / name / run_id
 
 
 def _make(path: Path) -> None:
