@@ -23,6 +23,7 @@ _logger: Final = logging.getLogger("dovetail.monitor")
 
 #: So many updates with nothing to act on are read together.
 _MANY: Final = 64
+_LEAST_AND_MOST: Final = slice(2, None, 2)  # their places in GradNorms.summary()
 
 
 class ExplodingGradientError(RuntimeError):
@@ -91,7 +92,6 @@ class GradientMonitor:
             "warning": norm_threshold_warning,
             "exploding": norm_threshold_critical,
         }
-        self._low, self._high = norm_threshold_vanishing, norm_threshold_warning
         self._norms = Norms(history, distribution=log_distribution)
         self._run: Run | None = None
         self._names: dict[int, str] = {}
@@ -162,23 +162,19 @@ class GradientMonitor:
         self._update = self._run.state.step + 1 if self._run is not None else self._update + 1
         self._pending.append(Entry(found, self._rows_of(parameters), self._update))
         if not self._alarming:
-            if found.values.is_cpu:
-                _, _, least, _, most = found.summary()
-                self._alarming = self._crosses(least, most)
-            else:
-                self._alarming = True
+            self._alarming = not found.values.is_cpu or self._crosses(*found.summary()[_LEAST_AND_MOST])
         acting = self._alarming and self._update % self.check_interval == 0
         if acting or self._update % self.log_interval == 0 or len(self._pending) >= _MANY:
             self._send()
 
     def _rows_of(self, parameters: Sequence[Tensor]) -> Rows:
         known, rows = self._rows
-        # Mostly the very same list, and else often the same parameters.
-        if parameters is not known and (len(parameters) != len(known) or not all(map(is_, parameters, known))):
+        if parameters is known:  # mostly the very same list, and else often the same parameters
+            return rows
+        if len(parameters) != len(known) or not all(map(is_, parameters, known)):
             names = tuple(self._names.get(id(one), "?") for one in parameters)
             rows = Rows(names, np.array([one.numel() for one in parameters], np.int64))
-        if parameters is not known:
-            self._rows = parameters, rows
+        self._rows = parameters, rows
         return rows
 
     def _send(self) -> None:
@@ -213,7 +209,7 @@ class GradientMonitor:
 
     def _crosses(self, least: float, most: float) -> bool:
         """Say whether norms between these two cross a limit; a NaN does."""
-        return not (least >= self._low and most <= self._high)
+        return not (least >= self._limits["vanishing"] and most <= self._limits["warning"])
 
     def _act(self, health: GradientHealth, update: int) -> None:
         run = self._run
