@@ -12,7 +12,10 @@ from dovetail.metrics.reading import ScoreReader
 from dovetail.ops import count_right
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from dovetail.data.batch import Batch
+    from dovetail.metrics.reading import Scores
     from dovetail.models.output import ModelOutput
 
 
@@ -54,18 +57,20 @@ class Accuracy(CountingMetric):
         """
         scores = self._read(outputs, batch)
         if self._top_k == 1 and not scores.binary:
-            self._add(right_and_total=count_right(scores.logits, scores.targets, scores.mask, scores.ignore_index))
-            return
-        if self._top_k == 1:
-            right = scores.predictions() == scores.targets
+            counts = count_right(scores.logits, scores.targets, scores.mask, scores.ignore_index)
         else:
-            if scores.binary or self._top_k > scores.num_classes:
-                msg = f"accuracy: top_k = {self._top_k}, but the outputs tell only {scores.num_classes} classes apart"
-                raise ValueError(msg)
-            best = scores.logits.topk(self._top_k, dim=-1).indices
-            right = (best == scores.targets.unsqueeze(-1)).any(dim=-1)
-        kept = scores.kept
-        self._add(right_and_total=torch.stack([torch.count_nonzero(right & kept), torch.count_nonzero(kept)]))
+            right, kept = self._right(scores), scores.kept
+            counts = torch.stack([torch.count_nonzero(right & kept), torch.count_nonzero(kept)])
+        self._add(right_and_total=counts)
+
+    def _right(self, scores: Scores) -> Tensor:
+        if self._top_k == 1:
+            return scores.predictions() == scores.targets
+        if scores.binary or self._top_k > scores.num_classes:
+            msg = f"accuracy: top_k = {self._top_k}, but the outputs tell only {scores.num_classes} classes apart"
+            raise ValueError(msg)
+        best = scores.logits.topk(self._top_k, dim=-1).indices
+        return (best == scores.targets.unsqueeze(-1)).any(dim=-1)
 
     def compute(self) -> dict[str, float]:
         """Return the accuracy."""

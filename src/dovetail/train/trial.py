@@ -147,9 +147,10 @@ def _refuse(run: Run, path: str, error: Exception, **given: Any) -> None:
     Raises:
         MisfitError: it does.
     """
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    walked = list(traceback.walk_tb(error.__traceback__))
+    frames = [frame for frame, _ in walked]
     # What is neither torch's nor ours is a part's own code, or what that builds on.
-    foreign = [(frame, line) for frame, line in traceback.walk_tb(error.__traceback__) if not _is_known(frame)]
+    foreign = [(frame, line) for frame, line in walked if not _is_known(frame)]
     if type(error) is TypeError:
         refused = not foreign
     else:  # a ValueError is the way for a part to refuse
