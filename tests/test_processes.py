@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from dovetail.checkpoint.format import read_checkpoint
 from dovetail.cli import processes
+from dovetail.cli.failure import FAILED
 from dovetail.data.sampler import AddressedSampler
 from dovetail.kernel.build import BuildError
 from dovetail.track.run_directory import RunDirectory
@@ -37,6 +38,16 @@ if "RANK" in os.environ:
     if not mark.exists():
         mark.touch()
         os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+#: A plugin with which the first of several processes takes its time to end, and the others end as they are told to.
+ENDS_LATE = """
+import atexit, os, signal, time
+
+if os.environ.get("RANK") == "0":
+    atexit.register(time.sleep, float(os.environ["LATE"]))
+elif "KILLED" in os.environ:
+    atexit.register(os.kill, os.getpid(), signal.SIGKILL)
 """
 
 
@@ -241,16 +252,36 @@ def test_an_earlier_run_is_found_in_another_number_of_processes(tmp_path, run_fi
     assert "nothing is left to do" in again.stdout
 
 
-@pytest.mark.slow
-def test_the_first_may_be_the_last_to_end(tmp_path, run_file, monkeypatch):
-    """It writes the report when the others have ended: they have all done their part, and nobody is killed."""
+@pytest.fixture
+def ends_late(tmp_path, monkeypatch):
+    """Processes of which the first ends late, and that are given a second to end."""
+    install(tmp_path / "site", "late", ENDS_LATE)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "site"), *sys.path]))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(processes, "_GRACE", 0.0)
+    monkeypatch.setattr(processes, "_GRACE", 1.0)
+
+
+@pytest.mark.slow
+def test_the_first_may_be_the_last_to_end(tmp_path, run_file, monkeypatch, ends_late):
+    """It may write reports and wait for copies when the others have ended well: it is not killed for being late."""
+    monkeypatch.setenv("LATE", "6")
 
     code = processes.supervise(["run", str(run_file), "hardware={devices=2,strategy='ddp'}", "report.enabled=true"], 2)
 
     assert code == 0
     assert list(tmp_path.glob("runs/small/*/report.html"))
+
+
+@pytest.mark.slow
+def test_another_that_is_killed_ends_a_first_that_does_not_notice(run_file, monkeypatch, capfd, ends_late):
+    """Nothing that the first waits for tells it; all have ended within the grace nevertheless."""
+    monkeypatch.setenv("LATE", "100000")
+    monkeypatch.setenv("KILLED", "1")
+
+    code = processes.supervise(["run", str(run_file), "hardware={devices=2,strategy='ddp'}"], 2)
+
+    assert code == FAILED
+    assert "process 1 of 2 was killed by SIGKILL" in capfd.readouterr().err
 
 
 # --- what they refuse -------------------------------------------------------------------------------------------------

@@ -116,7 +116,7 @@ class _ProcessGroup:
     def wait(self) -> int:
         """Wait for all to end, in bounded time once the first has, or any has failed; return the exit code of all."""
         deadline, first = float("inf"), None
-        while any(one.poll() is None for one in self._processes):
+        while None in [one.poll() for one in self._processes]:  # all of them: each is to be noticed when it ends
             ended = [rank for rank, one in enumerate(self._processes) if one.returncode is not None]
             if ended and first is None:
                 first = ended[0]
