@@ -124,13 +124,16 @@ def test_an_epoch_is_the_loop_written_by_hand():
     ]
 
 
+@pytest.mark.parametrize("scheduled", [False, True])
 @pytest.mark.parametrize("limits, clipped", [((0.01, 1.0), 0.01), ((None, 0.02), 0.02), ((None, None), None)])
-def test_gradients_are_clipped_once_to_the_lower_limit(limits, clipped):
-    """The loop's limit and the accumulator's are one."""
+def test_gradients_are_clipped_once_to_the_lower_limit(limits, clipped, scheduled):
+    """The loop's limit and the accumulator's are one, also for an optimizer that has a scheduler."""
     model, batches = network(), pairs(1, 6)
     before = [one.detach().clone() for one in model.parameters()]
     loop = TrainingLoop(GradientAccumulator(1, limits[0]), None, nn.CrossEntropyLoss(), limits[1])
-    loop.run_epoch(1, model, batches, torch.optim.SGD(model.parameters(), lr=1.0))
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5) if scheduled else None
+    loop.run_epoch(1, model, batches, optimizer, schedule)
     changes = [(one - old).norm() for one, old in zip(model.parameters(), before, strict=True)]
     moved = float(torch.stack(changes).detach().norm())
 

@@ -236,8 +236,11 @@ def test_half_precision_and_lbfgs_exclude_each_other(tmp_path: Path) -> None:
 
 
 def test_who_asks_again() -> None:
-    """It goes by the signature of ``step``, whatever the class is called."""
+    """It goes by the signature of ``step``, whatever the class is called and whether or not it has a scheduler."""
     weight = [nn.Parameter(torch.zeros(1))]
+    scheduled = [torch.optim.LBFGS(weight), torch.optim.AdamW(weight)]
+    for one in scheduled:
+        torch.optim.lr_scheduler.ExponentialLR(one, 0.9)
 
     class Own(torch.optim.SGD):
         def step(self, closure: Any) -> Any:
@@ -246,3 +249,4 @@ def test_who_asks_again() -> None:
     assert asks_again(torch.optim.LBFGS(weight))
     assert asks_again(Own(weight))
     assert not asks_again(torch.optim.AdamW(weight))
+    assert [asks_again(one) for one in scheduled] == [True, False]

@@ -260,5 +260,6 @@ class Gradients:
 
 def asks_again(optimizer: torch.optim.Optimizer) -> bool:
     """Say whether ``optimizer.step`` must be given a closure, because it evaluates the loss several times."""
-    parameters = list(inspect.signature(optimizer.step).parameters.values())
+    # The class's own: on an optimizer that has a scheduler, torch puts a wrapper in its place whose signature has self.
+    parameters = list(inspect.signature(type(optimizer).step).parameters.values())[1:]
     return any(one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD for one in parameters)
