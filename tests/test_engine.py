@@ -148,6 +148,10 @@ def test_an_optimizer_that_needs_a_closure_gets_it():
     first = loop.run_epoch(1, model, batches, optimizer)
     last = loop.run_epoch(2, model, batches, optimizer)
 
+    with pytest.raises(TrainingError, match="LBFGS asks for the loss several times, which fp16 cannot give it"):
+        TrainingLoop(GradientAccumulator(), None, nn.CrossEntropyLoss(), precision="fp16").run_epoch(
+            1, model, batches, optimizer
+        )
     assert last.loss < first.loss / 1.5
     assert first.num_samples == 40
     assert 0 <= first.metrics["accuracy"] <= 1
@@ -313,7 +317,10 @@ def test_the_accumulator_in_a_loop_written_by_hand(by_global_norm):
     assert stats.accumulated_loss == pytest.approx(loss.item())
 
 
-@pytest.mark.parametrize("options, message", [((0,), "accumulation_steps"), ((1, 0.0), "max_gradient_norm")])
+@pytest.mark.parametrize(
+    "options, message",
+    [((0,), "accumulation_steps"), ((2.5,), "accumulation_steps"), (("4",), "'4'"), ((1, 0.0), "max_gradient_norm")],
+)
 def test_an_accumulator_refuses_what_makes_no_sense(options, message):
     """At once, naming the option."""
     with pytest.raises(ValueError, match=message):

@@ -86,6 +86,26 @@ def test_updates_are_those_of_torchs_plain_loop(case: tuple[Callable[..., Optimi
         torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("factory", ["adamw", "adam", "sgd"])
+def test_a_first_update_that_is_left_out_leaves_nothing_behind(factory: str, fused: bool) -> None:
+    """As half precision leaves it out; a parameter whose first gradient comes later begins then."""
+    weight, late = nn.Parameter(torch.ones(50)), nn.Parameter(torch.ones(50))
+    optimizer = getattr(factories, factory)([weight, late], lr=0.1, weight_decay=0.0, fused=fused)
+    scaler = torch.amp.GradScaler("cpu")
+    for factor in (float("inf"), 1.0):
+        optimizer.zero_grad()
+        scaler.scale((weight * factor).sum()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+    first = 0.1 * 1.9 if factory == "sgd" else 0.1  # Nesterov's looks ahead
+    torch.testing.assert_close(weight, torch.full((50,), 1 - first))
+
+    (weight + late).sum().backward()
+    optimizer.step()
+    torch.testing.assert_close(late, torch.full((50,), 1 - first))
+
+
 @pytest.mark.parametrize("factory", ["adamw", "adam", "sgd"])
 def test_fused_where_it_can_be(factory: str) -> None:
     """By default fused, also for one bf16 model; not where the user says no."""

@@ -245,6 +245,16 @@ def test_a_run_that_is_stopped_anywhere_is_the_run_that_never_was(drawn, stops):
         assert_same(left_behind(only_run(folder / "straight")), left_behind(broken))
 
 
+def test_a_schedule_that_steps_before_the_next_update_warns_of_nothing(tmp_path):
+    """Stopped after the last update of an epoch: torch is not left to think that there has been none."""
+    drawn = {**PLAIN, "scheduler": {"type": "exponential"}}
+    run(config_of(tmp_path / "straight", drawn)).check()
+    expected = left_behind(only_run(tmp_path / "straight"))
+    broken = stopped_and_resumed(tmp_path / "broken", drawn, [(expected["ended"]["steps"] // 3, "update")])
+
+    assert_same(expected, left_behind(broken))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_any_number_of_workers_resumes_to_the_same_bits(tmp_path, workers):

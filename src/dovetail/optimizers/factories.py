@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from torch.optim import LBFGS, SGD, Adam, AdamW, RMSprop
 
 from dovetail.kernel.kinds import AtLeast, Between, MoreThan
-from dovetail.optimizers.fused import Params, can_fuse, read_params
+from dovetail.optimizers.fused import Params, begin_momentum, can_fuse, read_params
 
 NonNegative = Annotated[float, AtLeast(0)]
 Share = Annotated[float, Between(0, 1)]
@@ -118,7 +118,7 @@ def sgd(
         msg += f"dampening = {dampening:g}; set nesterov = false for plain momentum or none"
         raise ValueError(msg)
     listed = read_params(params)
-    return SGD(
+    made = SGD(
         listed,
         lr=lr,
         momentum=momentum,
@@ -127,6 +127,8 @@ def sgd(
         nesterov=nesterov,
         fused=can_fuse(listed) if fused is None else fused,
     )
+    begin_momentum(made)
+    return made
 
 
 def rmsprop(

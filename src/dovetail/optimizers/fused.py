@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
+import torch
 from torch import Tensor, nn
+from torch.optim import SGD
 
 #: What an optimizer takes: tensors, ``(name, tensor)`` pairs, or groups of them.
 Params = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]
@@ -39,6 +41,19 @@ def can_fuse(params: list[Any]) -> bool:
     found = list(_tensors(params))
     devices = {one.device for one in found}
     return len(devices) == 1 and devices.pop().type in _FUSED_DEVICES and all(one.is_floating_point() for one in found)
+
+
+def begin_momentum(optimizer: SGD) -> None:
+    """Let the momentum of a fused ``optimizer`` begin at 0, which without dampening is what its first step makes of it.
+
+    Torch begins it in the first step, in memory as it finds it: where that step is then left out, as half precision
+    does with gradients that are too large, the next one takes what happened to lie there for momentum. A parameter
+    that has its first gradient in a later step ends that step with a TypeError.
+    """
+    for group in optimizer.param_groups:
+        if group["fused"] and group["momentum"] and not group["dampening"]:
+            for one in group["params"]:
+                optimizer.state[one]["momentum_buffer"] = torch.zeros_like(one)
 
 
 def _tensors(params: list[Any]) -> Iterable[Tensor]:

@@ -43,7 +43,7 @@ class GradientAccumulator:
         clip_by_global_norm: clip the 2-norm of all gradients together, or else that of each parameter's.
 
     Raises:
-        ValueError: ``accumulation_steps`` is below 1, or ``max_gradient_norm`` is not above 0.
+        ValueError: ``accumulation_steps`` is no whole number from 1 on, or ``max_gradient_norm`` is not above 0.
     """
 
     def __init__(
@@ -52,8 +52,9 @@ class GradientAccumulator:
         max_gradient_norm: float | None = 1.0,
         clip_by_global_norm: bool = True,  # noqa: FBT001, FBT002 (the documents' signature)
     ) -> None:
-        if accumulation_steps < 1:
-            raise ValueError(f"accumulation_steps must be at least 1, got {accumulation_steps}")
+        steps: Any = accumulation_steps
+        if not isinstance(steps, int) or steps < 1:
+            raise ValueError(f"accumulation_steps must be a whole number from 1 on, got {steps!r}")
         if max_gradient_norm is not None and not max_gradient_norm > 0:
             raise ValueError(f"max_gradient_norm must be above 0, got {max_gradient_norm}")
         self.accumulation_steps, self.max_gradient_norm = accumulation_steps, max_gradient_norm

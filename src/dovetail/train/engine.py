@@ -168,18 +168,15 @@ class TrainingLoop(_Epoch):
 
         Raises:
             NonFiniteLossError: a loss is NaN or infinite.
-            TrainingError: there is no batch, nothing trains, as with an optimizer of another model's parameters, or the
-                monitor says that gradients explode.
+            TrainingError: there is no batch, nothing trains, as with an optimizer of another model's parameters, the
+                optimizer asks for the loss several times, which half precision cannot give it, or the monitor says that
+                gradients explode.
             DeviceError: the device is not there.
         """
         where, began = resolve_device(str(device)), time.monotonic()
         tape = self._begin(model, where)
         self._look_at(model, optimizer)
-        if self._scaler is None:
-            self._scaler = make_scaler(self._precision, where)
-        gradients = Gradients(
-            optimizer, max_norm=self._limit, clip_by=self.gradient_accumulator.clip_by, scaler=self._scaler
-        )
+        gradients = self._gradients(optimizer, where)
         schedule = None if scheduler is None else Schedule(scheduler, per_epoch=self._schedule_per == "epoch")
         model.train()
         if hasattr(train_loader, "set_epoch"):
@@ -215,6 +212,17 @@ class TrainingLoop(_Epoch):
                 self._loss.check_model(model)
             except ValueError as error:
                 _logger.warning("%s", error)
+
+    def _gradients(self, optimizer: torch.optim.Optimizer, device: torch.device) -> Gradients:
+        if self._scaler is None:
+            self._scaler = make_scaler(self._precision, device)
+        gradients = Gradients(
+            optimizer, max_norm=self._limit, clip_by=self.gradient_accumulator.clip_by, scaler=self._scaler
+        )
+        if gradients.asks_again and self._scaler is not None:
+            name = type(optimizer).__name__
+            raise TrainingError(f"{name} asks for the loss several times, which fp16 cannot give it")
+        return gradients
 
     def _groups(self, loader: Iterable[Any], device: torch.device) -> Iterator[list[Batch]]:
         """Yield the batches of each update; the last may be fewer."""

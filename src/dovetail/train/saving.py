@@ -94,6 +94,8 @@ def restore_state(run: Run, tree: Mapping[str, Any]) -> None:
                 _restore(path, part, shared_out(run, part, kept[name]), load)
             elif table != "trackers":  # a tracker may be new
                 raise TrainingError(f"the checkpoint has no state of {path}")
+    if run.state.step:  # or a scheduler that steps before the next update warns that there has been none
+        run.parts.optimizer._opt_called = True  # type: ignore[attr-defined]  # noqa: SLF001 (where torch notes it)
     run.watch.add(run.state.elapsed)
     run.stop = None if training["stop"] is None else Stop(**training["stop"])
     for path, module in run.parts.modules().items():
