@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from dovetail.train.seeds import set_random_seed as set_random_seed
     from dovetail.train.standard import StandardTrainer as StandardTrainer
     from dovetail.train.state import Outcome as Outcome
+    from dovetail.train.trained import load_model as load_model
 
 __version__ = "0.1.0"
 
@@ -94,6 +95,7 @@ _HOMES = {
     "as_loss": "dovetail.losses.adapt",
     "check_gradient_health": "dovetail.monitor.health",
     "hookimpl": "dovetail.kernel.hooks",
+    "load_model": "dovetail.train.trained",
     "set_random_seed": "dovetail.train.seeds",
 }
 

@@ -13,9 +13,11 @@ from attrs import frozen
 from torch import nn
 
 from dovetail.checkpoint.errors import CheckpointError
-from dovetail.checkpoint.format import read_model
+from dovetail.checkpoint.format import read_checkpoint, read_model
+from dovetail.checkpoint.manifest import MALFORMED, read_manifest
 from dovetail.checkpoint.pieces import hashers
 from dovetail.checkpoint.tensor_file import NAMES, write_tensors
+from dovetail.checkpoint.verify import read_tree
 from dovetail.storage.atomic import make_folder, staged_file
 from dovetail.storage.errors import storage_error
 
@@ -24,19 +26,65 @@ _PICKLED = {".pt", ".pth", ".ckpt", ".bin"}
 _INSIDE = ("state_dict", "model_state_dict", "model")
 
 
+def read_weights(checkpoint: Path, *, ema: bool | None = None) -> dict[str, Any]:
+    """Return the model's state in a checkpoint, with the weights that its metrics are of unless told otherwise.
+
+    Args:
+        checkpoint: its folder; what is read of it is verified.
+        ema: True for the moving average of the weights, False for those that were trained. None is the one that was
+            validated: the average where the run kept one, unless ``training.ema_validate`` was off.
+
+    Raises:
+        CheckpointError: it is damaged, has no model, or no average though that is asked for.
+    """
+    if not is_average(checkpoint, ema=ema):
+        return dict(read_model(checkpoint))
+    state = read_checkpoint(checkpoint)
+    try:
+        for name, average in state["ema"]["weights"].items():
+            state["model"][name].copy_(average)  # in place, for every name of a weight that is tied
+        return dict(state["model"])
+    except MALFORMED as error:
+        raise CheckpointError(checkpoint, f"the average of weights does not fit the model: {error}") from error
+
+
+def is_average(checkpoint: Path, *, ema: bool | None = None) -> bool:
+    """Say whether :func:`read_weights` returns the moving average of the weights.
+
+    Raises:
+        CheckpointError: as there.
+    """
+    tree = read_tree(checkpoint, read_manifest(checkpoint))["tree"]
+    kept = tree.get("ema") if isinstance(tree, dict) else None
+    if not isinstance(kept, dict) or "validated" not in kept:  # a loop of somebody's own may keep another thing there
+        if ema:
+            raise CheckpointError(checkpoint, "there is no average of weights in it: the run had no training.ema_decay")
+        return False
+    return bool(kept["validated"] if ema is None else ema)
+
+
 def load_weights(model: nn.Module, path: Path, *, allow_pt: bool = False) -> None:
     """Give ``model`` the weights at ``path``, every one of them.
 
     Args:
         model: of the architecture that the weights were saved from.
-        path: a checkpoint of a run, which is a folder, or a ``.safetensors`` file.
+        path: a checkpoint of a run, which is a folder, or a ``.safetensors`` file. A checkpoint's are those that its
+            run validated, as :func:`read_weights` tells.
         allow_pt: take a file of ``torch.save`` too. It is read with ``weights_only``, which runs no code that is not
             torch's own; but that is pickle, and has been broken before.
 
     Raises:
         CheckpointError: there is nothing, it is damaged, or its weights are not those of such a model.
     """
-    state = _read(path.expanduser(), allow_pt=allow_pt)
+    fit(model, _read(path.expanduser(), allow_pt=allow_pt), path)
+
+
+def fit(model: nn.Module, state: Mapping[str, Any], path: Path) -> None:
+    """Give ``model`` the weights in ``state``, which was read from ``path``.
+
+    Raises:
+        CheckpointError: they are not those of such a model.
+    """
     try:
         model.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:
@@ -46,8 +94,7 @@ def load_weights(model: nn.Module, path: Path, *, allow_pt: bool = False) -> Non
 
 def _read(path: Path, *, allow_pt: bool) -> Mapping[str, Any]:
     if path.is_dir():
-        state: Mapping[str, Any] = read_model(path)
-        return state
+        return read_weights(path)
     if not path.exists():
         raise CheckpointError(path, "there is no such file")
     if path.suffix in _PICKLED:
@@ -90,11 +137,13 @@ class Exported:
     """What was written."""
 
     names: list[str]
+    #: Whether it is the moving average of the weights.
+    average: bool
     #: What a model's state has besides tensors, and tensors of dtypes that the format has no name for.
     left_out: list[str]
 
 
-def export_weights(checkpoint: Path, path: Path) -> Exported:
+def export_weights(checkpoint: Path, path: Path, *, ema: bool | None = None) -> Exported:
     """Write the model's weights of a checkpoint as one ``.safetensors`` file, whole or not at all.
 
     Every tensor is there under its own name: weights that are tied in the model are written once for each.
@@ -102,12 +151,13 @@ def export_weights(checkpoint: Path, path: Path) -> Exported:
     Args:
         checkpoint: its folder; what is read of it is verified.
         path: the file to write, replacing what is there.
+        ema: as for :func:`read_weights`.
 
     Raises:
-        CheckpointError: the checkpoint is damaged or has no model.
+        CheckpointError: as :func:`read_weights`.
         StorageError: the file cannot be written.
     """
-    state = read_model(checkpoint)
+    state = read_weights(checkpoint, ema=ema)
     tensors = {
         name: value.detach().contiguous()
         for name, value in state.items()
@@ -119,4 +169,4 @@ def export_weights(checkpoint: Path, path: Path) -> Exported:
             write_tensors(file, tensors, pool)()
     except OSError as error:
         raise storage_error(path, error, "write", needed=sum(one.nbytes for one in tensors.values())) from error
-    return Exported(sorted(tensors), sorted(set(state) - set(tensors)))
+    return Exported(sorted(tensors), is_average(checkpoint, ema=ema), sorted(set(state) - set(tensors)))

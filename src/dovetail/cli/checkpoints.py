@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from attrs import evolve, frozen
+from attrs import evolve
 
 from dovetail.cli import complete
 from dovetail.cli.failure import FAILED
@@ -20,6 +20,7 @@ from dovetail.cli.text import columns, examples
 if TYPE_CHECKING:
     from dovetail.checkpoint.errors import CheckpointError
     from dovetail.checkpoint.listing import Checkpoint, Retention
+    from dovetail.train.saved import Saved
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -45,69 +46,6 @@ def _run_argument(command: _Command) -> _Command:
     return click.argument("run", default="latest", shell_complete=complete.runs)(output_option(command))
 
 
-@frozen
-class _Saved:
-    """What ``RUN`` means."""
-
-    #: The folder of all its checkpoints, and the run's own.
-    directory: Path
-    run: Path | None
-    name: str
-    #: By what the run tells the best.
-    retention: Retention
-    #: The one checkpoint that was asked for.
-    only: Path | None = None
-
-    def folders(self) -> list[Path]:
-        """Return the folders that are named like checkpoints."""
-        from dovetail.checkpoint.listing import folders
-
-        if self.only is not None:
-            return [self.only]
-        return folders(self.directory) if self.directory.is_dir() else []
-
-    def list(self, refused: Callable[[CheckpointError], object]) -> list[Checkpoint]:
-        """Return the checkpoints, the best one marked, telling of those that are none."""
-        from dovetail.checkpoint.history import in_saving_order, read_history
-        from dovetail.checkpoint.listing import list_checkpoints
-
-        if not self.directory.is_dir():
-            return []
-        saved = in_saving_order(list_checkpoints(self.directory, refused), read_history(self.directory))
-        found = self.retention.marked(saved)
-        return [one for one in found if self.only in {None, one.path}]
-
-
-def _find(reference: str, output: str) -> _Saved:
-    from dovetail.checkpoint.listing import Retention, folders
-    from dovetail.checkpoint.manifest import MANIFEST
-    from dovetail.config.schema import KEEP_BEST, KEEP_LAST
-    from dovetail.track.files import RECORD
-    from dovetail.track.runs import checkpoint_folder, find_run, load_run, read_config, table
-    from dovetail.train.figures import direction
-
-    path = Path(reference)
-    retention = Retention(KEEP_BEST, KEEP_LAST, "val_loss", "min")
-    if (path / MANIFEST).is_file():
-        path = path.absolute()
-        of_run = path.parent.parent
-        if not (of_run / RECORD).is_file():
-            return _Saved(path.parent, None, path.name, retention, path)
-        return evolve(_find(str(of_run), output), only=path)
-    if path.is_dir() and not (path / RECORD).is_file() and folders(path):
-        return _Saved(path, None, path.name, retention)
-    run = load_run(path) if (path / RECORD).is_file() else find_run(reference, Path(output))
-    kept = table(read_config(run.folder).get("checkpoint"))
-    monitor, mode = str(kept.get("monitor", "val_loss")), kept.get("mode", "auto")
-    retention = Retention(
-        int(kept.get("keep_best", KEEP_BEST)),
-        int(kept.get("keep_last", KEEP_LAST)),
-        monitor,
-        direction(monitor, mode if mode in {"min", "max"} else "auto"),
-    )
-    return _Saved(checkpoint_folder(run), run.folder, run.name, retention)
-
-
 def _echo(document: Any) -> None:
     from dovetail.track.run_directory import jsonable
 
@@ -128,8 +66,9 @@ def list_(run: str, *, output: str, as_json: bool) -> None:
     """List the checkpoints of a run, oldest first."""
     from dovetail.storage.errors import size
     from dovetail.track.words import share
+    from dovetail.train.saved import find_saved
 
-    saved = _find(run, output)
+    saved = find_saved(run, Path(output))
     refused: list[CheckpointError] = []
     found = saved.list(refused.append)
     if as_json:
@@ -177,8 +116,9 @@ def _as_json(one: Checkpoint) -> dict[str, Any]:
 def verify(ctx: click.Context, run: str, *, output: str, as_json: bool) -> None:
     """Read every byte of the checkpoints of a run."""
     from dovetail.checkpoint.verify import problems
+    from dovetail.train.saved import find_saved
 
-    paths = _find(run, output).folders()
+    paths = find_saved(run, Path(output)).folders()
     total = sum(one.stat().st_size for path in paths for one in path.rglob("*") if one.is_file())
     found: dict[Path, list[CheckpointError]] = {}
     hidden = as_json or not sys.stderr.isatty()
@@ -218,7 +158,9 @@ def _verdict(path: Path, found: list[CheckpointError]) -> dict[str, Any]:
 @json_option
 def prune(run: str, *, output: str, keep_best: int | None, keep_last: int | None, dry_run: bool, as_json: bool) -> None:
     """Remove all checkpoints of a run but the best and the last ones."""
-    saved = _find(run, output)
+    from dovetail.train.saved import find_saved
+
+    saved = find_saved(run, Path(output))
     if saved.only is not None:
         raise click.UsageError("prune takes a run, or a folder of checkpoints")
     retention = saved.retention
@@ -240,7 +182,7 @@ def prune(run: str, *, output: str, keep_best: int | None, keep_last: int | None
     click.echo(f"{len(kept)} {'would be kept' if dry_run else 'kept'}: {', '.join(one.path.name for one in kept)}")
 
 
-def _prune(saved: _Saved, retention: Retention) -> list[Checkpoint]:
+def _prune(saved: Saved, retention: Retention) -> list[Checkpoint]:
     from contextlib import nullcontext
 
     from dovetail.checkpoint.manager import CheckpointManager
@@ -284,42 +226,35 @@ def _prune(saved: _Saved, retention: Retention) -> list[Checkpoint]:
 @click.option(
     "--to", type=click.Path(path_type=Path), default=Path(), metavar="PATH", help="A file, or a folder to put it in."
 )
+@click.option(
+    "--ema/--no-ema",
+    default=None,
+    help="The average of the weights (training.ema_decay), or those that were trained; those that were validated "
+    "unless said.",
+)
 @click.option("--force", is_flag=True, help="Replace the file if it is there.")
 @json_option
-def export(run: str, *, output: str, which: str, to: Path, force: bool, as_json: bool) -> None:
+def export(run: str, *, output: str, which: str, to: Path, ema: bool | None, force: bool, as_json: bool) -> None:
     """Write the model's weights of one checkpoint of a run."""
     from dovetail.storage.errors import size
+    from dovetail.train.saved import find_saved
 
     if Path(output).suffix == ".safetensors":
         raise click.UsageError(f"--output is the folder of all runs; the file to write is said with --to {output}")
-    saved = _find(run, output)
-    chosen = _choose(saved, which)
+    saved = find_saved(run, Path(output))
+    chosen = saved.choose(which)
     path = to if to.suffix == ".safetensors" and not to.is_dir() else to / f"{saved.name}-{chosen.name}.safetensors"
     if path.exists() and not force:
         raise click.UsageError(f"{path} is there already; --force replaces it")
     from dovetail.checkpoint.weights import export_weights
 
-    exported = export_weights(chosen, path)
+    exported = export_weights(chosen, path, ema=ema)
     length = path.stat().st_size
     if as_json:
-        _echo({"path": path, "checkpoint": chosen, "tensors": len(exported.names), "bytes": length})
+        told = {"tensors": len(exported.names), "average": exported.average, "bytes": length}
+        _echo({"path": path, "checkpoint": chosen, **told})
     else:
-        click.echo(f"{path}: {len(exported.names)} tensors of {chosen.name}, {size(length)}")
+        averaged = ", the average of the weights" if exported.average else ""
+        click.echo(f"{path}: {len(exported.names)} tensors of {chosen.name}{averaged}, {size(length)}")
     if exported.left_out:
         click.echo(f"left out, being no tensors: {', '.join(exported.left_out)}", err=True)
-
-
-def _choose(saved: _Saved, which: str) -> Path:
-    if saved.only is not None:
-        return saved.only
-    if which not in {"best", "last"}:
-        names = [path.name for path in saved.folders()]
-        if which not in names:
-            there = ", ".join(names) or "none"
-            raise click.UsageError(f"there is no checkpoint '{which}' in {saved.directory}; there is {there}")
-        return saved.directory / which
-    found = saved.list(lambda _: None)
-    if not found:
-        raise click.UsageError(f"there are no checkpoints in {saved.directory}")
-    best = next((one for one in found if one.is_best), None) if which == "best" else None
-    return (best or found[-1]).path

@@ -9,7 +9,7 @@ import attrs
 
 from dovetail.config.converter import make_converter
 from dovetail.config.diagnostics import ConfigError, Origin, Problem
-from dovetail.config.errors import FIT_ERRORS, misfits
+from dovetail.config.errors import FIT_ERRORS, Gathering, misfits
 from dovetail.config.notation import KeyPath, dotted
 from dovetail.config.parts import Parts
 from dovetail.config.phases import as_long_as_its_phases, unending
@@ -17,6 +17,7 @@ from dovetail.config.schema import RunConfig, sections
 from dovetail.config.table import Table, tables
 from dovetail.config.tree import Node
 from dovetail.config.words import part_kind
+from dovetail.kernel.build import Part
 from dovetail.kernel.plugins import Plugins
 
 
@@ -41,6 +42,23 @@ def structure(tree: Node, plugins: Plugins) -> RunConfig:
     if problems:
         raise ConfigError(problems)
     return attrs.evolve(config, tree=tree)
+
+
+def structure_part(tree: Node, section: str, plugins: Plugins) -> Part:
+    """Check one part of a configuration, such as its ``model``, and nothing of the others, which may not be installed.
+
+    Raises:
+        ConfigError: carries every problem of that part.
+    """
+    wanted = next(kind for one in sections() if one.name == section and (kind := part_kind(one.type)))
+    gathering = Gathering(RunConfig)
+    with gathering.at(section):
+        part = Parts(plugins).part(_with_every_part(tables(tree))[section], wanted)
+    try:
+        gathering.finish()
+    except FIT_ERRORS as error:
+        raise ConfigError([_problem(tree, path, one.message, key=one.key) for path, one in misfits(error)]) from None
+    return part
 
 
 def _with_every_part(raw: Any) -> Any:

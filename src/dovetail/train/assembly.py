@@ -34,7 +34,7 @@ from dovetail.train.ranks import own_gpu, size_of_group
 from dovetail.train.tracking import tracker_guards
 
 if TYPE_CHECKING:
-    from dovetail.config.schema import RunConfig
+    from dovetail.config.schema import RunConfig, TrainingSection
     from dovetail.data.loader import Loader
     from dovetail.track.run_directory import RunDirectory
     from dovetail.train.ema import WeightAverage
@@ -148,7 +148,7 @@ def assemble(
         trackers={name: build(part, provided) for name, part in config.trackers.items() if group.leads},
         trainer=trainer,
         scaler=scaler,
-        ema=None if training.ema_decay is None else _average(model, training.ema_decay),
+        ema=_average(model, training),
     )
     if group.size > 1:
         _refuse_apart(parts, phases, group)
@@ -199,10 +199,12 @@ def _init_weights(config: RunConfig, model: nn.Module, store: RunDirectory) -> N
         raise BuildError("training.init_from", str(error)) from error
 
 
-def _average(model: nn.Module, decay: float) -> WeightAverage:
+def _average(model: nn.Module, training: TrainingSection) -> WeightAverage | None:
+    if training.ema_decay is None:
+        return None
     from dovetail.train.ema import WeightAverage
 
-    return WeightAverage(model, decay)
+    return WeightAverage(model, training.ema_decay, validated=training.ema_validate)
 
 
 def _refuse_apart(parts: Parts, phases: Sequence[Phase], group: Group) -> None:

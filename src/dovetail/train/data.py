@@ -43,7 +43,7 @@ class Data:
     transforms: Mapping[str, Any]
     #: What parts may ask for: ``seed`` and what the dataset says of itself, such as ``num_classes``.
     provided: Mapping[str, Any]
-    #: For the record: fingerprint, sizes, num_classes, class_names.
+    #: For the record: fingerprint, sizes, class_names, and what is provided.
     facts: Mapping[str, Any] = field(factory=dict)
 
     @classmethod
@@ -96,8 +96,7 @@ class Data:
         shape = _as_seen(splits.train, collator, {name: transforms[name] for name in _training(config)}, seed)
         train = splits.train
         class_names = getattr(train, "class_names", None)
-        provided = {
-            "seed": seed,
+        said = {
             "num_classes": num_classes,
             "num_outputs": getattr(train, "num_outputs", None),
             "class_counts": explained("data", lambda: _class_counts(train, num_classes)),
@@ -107,10 +106,10 @@ class Data:
         facts = {
             "fingerprint": getattr(train, "fingerprint", None),
             "sizes": {name: len(part) for name, part in splits},
-            "num_classes": num_classes,
             "class_names": None if class_names is None else list(class_names),
+            **said,
         }
-        return cls(Loaders(**loaders), transforms, provided, facts)
+        return cls(Loaders(**loaders), transforms, {"seed": seed, **said}, facts)
 
 
 def _loader(

@@ -22,14 +22,16 @@ class WeightAverage:
     ``average ← decay · average + (1 − decay) · weights``, in a few operations for the whole model.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    def __init__(self, model: nn.Module, decay: float, *, validated: bool = True) -> None:
         """Begin with the weights that the model has.
 
         Args:
             model: whose weights.
             decay: share of the average that is kept in an update, 0 to 1; reached by and by.
+            validated: whether it is the average that is validated, and not the weights that are trained.
         """
         self._decay = decay
+        self.validated = validated
         named = [(name, one) for name, one in model.named_parameters() if one.requires_grad]
         self._names = [name for name, _ in named]
         # Where weights are shared out over processes, so is their average; each process averages its part.
@@ -55,9 +57,12 @@ class WeightAverage:
             torch._foreach_copy_(self._weights, own)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the average by the names of the parameters, and of how many updates it is."""
+        """Return the average by the names of the parameters, of how many updates it is, and if it is validated.
+
+        The last is for who reads the checkpoint: a run goes by its own settings.
+        """
         weights: dict[str, Tensor] = dict(zip(self._names, self._kept, strict=True))
-        return {"updates": self._updates, "weights": weights}
+        return {"updates": self._updates, "validated": self.validated, "weights": weights}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a saved average.

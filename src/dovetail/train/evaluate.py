@@ -44,8 +44,8 @@ def evaluate(
     step = autocasting(trainer.evaluation_step, run.config.training.precision, run.device)
     for metric in metrics.values():
         metric.reset()
-    averaged = run.parts.ema if run.config.training.ema_validate else None
-    weights = contextlib.nullcontext() if averaged is None else averaged.applied()
+    average = run.parts.ema
+    weights = contextlib.nullcontext() if average is None or not average.validated else average.applied()
     tell = (run.hooks.dovetail_validation_batch or None) if told and prefix == "val" else None
     with torch.no_grad(), evaluating(run.parts.model, run.parts.loss), weights, kept_rng():
         for raw, counts in _in_step(batches, run.group):
