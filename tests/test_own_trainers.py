@@ -264,6 +264,31 @@ def test_a_dry_run_finds_what_trains_nothing_and_what_has_no_batches(tmp_path):
         prepare(small(tmp_path, trainer=Empty()))
 
 
+def test_a_dry_run_tells_the_parts_that_compute_that_the_run_starts(tmp_path):
+    """A trainer may get ready then; callbacks and trackers are not told of a run that there is not."""
+    told = []
+
+    class GetsReady(StandardTrainer):
+        def dovetail_run_start(self, run):
+            self.scale = 0.5
+
+        def compute_loss(self, run, batch):
+            result = super().compute_loss(run, batch)
+            return result._replace(total=self.scale * result.total)
+
+    class Tells:
+        def dovetail_run_start(self, run):
+            told.append(run)
+
+        def dovetail_batch_end(self, run, step):
+            told.append(step)
+
+    found = prepare(small(tmp_path, trainer=GetsReady(), callbacks={"tells": Tells()}))
+
+    assert found.loss > 0
+    assert told == []
+
+
 @pytest.mark.parametrize(
     "twice,expected", [(False, r"those at 2 3 did not, from 0"), (True, r"mark a variable ready only once")]
 )

@@ -295,6 +295,7 @@ def prepare(config: RunConfig) -> Rehearsal:
     Raises:
         ConfigError, PluginError: as :func:`run`; also where the parts and the batch do not fit each other, or a metric
             that is monitored is not there.
+        PartError: a part that computes raised when it was told that the run starts.
         TrainingError: the batch cannot be trained on.
     """
     from dovetail.train.rehearsal import rehearse

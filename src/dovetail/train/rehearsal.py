@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from attrs import frozen
 
 from dovetail.train.errors import NoBatchesError
+from dovetail.train.hooks import Hooks
 from dovetail.train.loop import RunLoop
 from dovetail.train.standard import StandardTrainer
 from dovetail.train.trial import try_evaluation
 
 if TYPE_CHECKING:
     from dovetail.train.context import Run
+
+#: Parts that are told of a run that there is not: a dry run tells them nothing, so that they need not tell the world.
+_TOLD: Final = ("callbacks", "trackers")
 
 
 @frozen
@@ -48,8 +52,11 @@ def rehearse(run: Run, *, parameters: int) -> Rehearsal:
 
     Raises:
         MisfitError: the parts and the batch do not fit each other, or a metric that is monitored is not there.
+        PartError: a part raised when it was told that the run starts.
         TrainingError: the batch cannot be trained on.
     """
+    run.hooks = Hooks([(path, part) for path, part in run.parts.named() if path.partition(".")[0] not in _TOLD])
+    run.hooks.dovetail_run_start(run=run)
     own = run.parts.trainer
     trainer = own if isinstance(own, StandardTrainer) else StandardTrainer()
     run.state.epoch = 1
