@@ -160,6 +160,19 @@ def test_detection_is_its_formula(seed, box_weight):
     assert float(result.weight) == count
 
 
+@pytest.mark.parametrize("number", [3.0, -2.0])
+def test_a_box_of_a_class_without_a_score_is_named(number):
+    """It is no empty box; one that does not count may say anything."""
+    logits, targets = detected()
+    targets[0, 0, 4] = number
+    wrong = rf"DetectionLoss: label {number:.0f} is out of range for 3 classes, 0 to 2"
+    with pytest.raises(ValueError, match=wrong):
+        VisionLoss("detection").compute_loss(logits, targets)
+    counts = torch.ones(targets.shape[:2], dtype=torch.bool)
+    counts[0, 0] = False
+    VisionLoss("detection").compute_loss(logits, targets, {"attention_mask": counts})
+
+
 def test_detections_add_up_and_have_the_numerical_gradient():
     """Images apart give what they give together, and autograd agrees with finite differences."""
     logits, targets = detected()

@@ -11,13 +11,14 @@ from torch import Tensor
 from dovetail.kernel.kinds import AtLeast
 from dovetail.losses.result import LossResult, mean_of
 from dovetail.losses.strategy import StrategyLoss
-from dovetail.losses.targets import read_targets, target_mask
+from dovetail.losses.targets import LabelGuard, read_targets, target_mask
 
 if TYPE_CHECKING:
     from dovetail.data.batch import Batch
     from dovetail.models.output import ModelOutput
 
 _CORNERS: Final = 4
+_NOTHING: Final = -1
 #: Of the focal loss, as Lin et al. found best.
 _ALPHA: Final = 0.25
 _GAMMA: Final = 2.0
@@ -45,6 +46,7 @@ class DetectionLoss(StrategyLoss):
             raise ValueError(msg)
         self.box_weight = box_weight
         self.ignore_index = ignore_index
+        self._guard = LabelGuard("DetectionLoss", ignore_index)
 
     def validate_inputs(self, logits: Tensor, labels: Tensor) -> None:
         """Look at shapes and types.
@@ -72,7 +74,7 @@ class DetectionLoss(StrategyLoss):
         """Return the mean loss per box, with the parts ``class`` and ``box``.
 
         Raises:
-            ValueError: shapes or types do not fit.
+            ValueError: shapes or types do not fit, or a box holds a class that has no score.
         """
         logits, labels = outputs.logits, read_targets(batch)
         self.validate_inputs(logits, labels)
@@ -82,7 +84,8 @@ class DetectionLoss(StrategyLoss):
         mask = target_mask(batch, classes)
         if mask is not None:
             kept = kept & mask
-        holds = kept & (classes >= 0)
+        holds = kept & (classes != _NOTHING)
+        self._guard.look(classes[holds], scores.shape[-1])
         wanted = (classes.unsqueeze(-1) == torch.arange(scores.shape[-1], device=scores.device)).to(scores.dtype)
         by_class = _focal(scores, wanted).sum(-1).where(kept, 0.0).sum()
         by_box = F.smooth_l1_loss(boxes, places.to(boxes.dtype), reduction="none").sum(-1).where(holds, 0.0).sum()

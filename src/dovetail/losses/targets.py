@@ -81,8 +81,16 @@ class LabelGuard:
             except (IndexError, RuntimeError):
                 check_labels(self._who, targets, num_classes, self._ignore_index)
                 raise
+        self.look(targets, num_classes)
+        return compute()
+
+    def look(self, targets: Tensor, num_classes: int) -> None:
+        """Look at labels that torch would not refuse: on the CPU at all of them, elsewhere at those of a first batch.
+
+        Raises:
+            ValueError: a label is out of range.
+        """
         training = torch.is_grad_enabled()
-        if training not in self._seen:
+        if targets.is_cpu or training not in self._seen:
             check_labels(self._who, targets, num_classes, self._ignore_index)
             self._seen.add(training)
-        return compute()
