@@ -57,7 +57,7 @@ def train(tmp_path, alerts):
                 "loss": {"type": "cross_entropy"},
                 "optimizer": {"type": "adamw", "lr": 0.01},
                 "loader": {"batch_size": 5},
-                "training": {"max_epochs": 2},
+                "training": {"max_epochs": 2, "validate_every": {"steps": 5}},
                 "logging": {"every": 2, "console": False},
                 "hardware": {"device": "cpu", "threads": 1},
                 "report": {"enabled": False},
@@ -74,7 +74,7 @@ def train(tmp_path, alerts):
 
 @pytest.fixture
 def logged():
-    """Return a function that reads the figures of a run's own log, in order: name to [(step, value)]."""
+    """Return a function that reads the figures of a run's own log, in order and once: name to [(step, value)]."""
     import json
 
     def read(folder):
@@ -82,7 +82,8 @@ def logged():
         for line in (folder / "metrics.jsonl").read_text().splitlines():
             event = json.loads(line)
             for name, value in event["metrics"].items():
-                if isinstance(value, int | float):
+                again = event["event"] == "epoch" and name.startswith("val_")
+                if isinstance(value, int | float) and not again:
                     found.setdefault(name, []).append((event["step"], value))
         return found
 

@@ -52,6 +52,11 @@ def results(run: Run) -> dict[str, str]:
     return {name: path.absolute().as_uri() for name, path in found.items()}
 
 
+def fresh(event: str, metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return the figures of an event that were not told before: the end of an epoch tells its validation's again."""
+    return {name: value for name, value in metrics.items() if event != "epoch" or not name.startswith("val_")}
+
+
 def ending(outcome: Outcome) -> dict[str, str]:
     """Return how a run ended, in words."""
     told = {"status": outcome.status, "reason": outcome.reason, "stopped_by": outcome.stopped_by}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from attrs import frozen
 
 from dovetail import AtLeast, Outcome, Run
-from dovetail_trackers.facts import ending, need, parameters, results
+from dovetail_trackers.facts import ending, fresh, need, parameters, results
 from dovetail_trackers.sender import Sender
 
 if TYPE_CHECKING:
@@ -71,10 +71,10 @@ class MLflowTracker:
         self._sender = Sender("dovetail-mlflow")
         self._sender.post(lambda: self._book.open(start))
 
-    def dovetail_log(self, metrics: Mapping[str, float], step: int) -> None:
+    def dovetail_log(self, event: str, metrics: Mapping[str, float], step: int) -> None:
         """Send figures."""
         if self._sender is not None:
-            figures, now = dict(metrics), time.time_ns() // 1_000_000
+            figures, now = fresh(event, metrics), time.time_ns() // 1_000_000
             self._sender.post(lambda: self._book.figures(figures, step, now))
 
     def dovetail_run_end(self, run: Run, outcome: Outcome) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dovetail import Outcome, Run
-from dovetail_trackers.facts import ending, need, parameters, results
+from dovetail_trackers.facts import ending, fresh, need, parameters, results
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard.writer import SummaryWriter
@@ -39,10 +39,10 @@ class TensorBoardTracker:
         self._writer = SummaryWriter(str(run.store.path / self.log_dir), purge_step=step + 1 if step else None)
         self._writer.add_text("settings", _table(parameters(run)), step)
 
-    def dovetail_log(self, metrics: Mapping[str, float], step: int) -> None:
+    def dovetail_log(self, event: str, metrics: Mapping[str, float], step: int) -> None:
         """Write figures."""
         if self._writer is not None:
-            for name, value in metrics.items():
+            for name, value in fresh(event, metrics).items():
                 self._writer.add_scalar(name, value, step)
 
     def dovetail_run_end(self, run: Run, outcome: Outcome) -> None:

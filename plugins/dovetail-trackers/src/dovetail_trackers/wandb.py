@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from dovetail import AtLeast, Outcome, Run
-from dovetail_trackers.facts import ending, need, results, settings
+from dovetail_trackers.facts import ending, fresh, need, results, settings
 from dovetail_trackers.sender import Sender
 
 
@@ -70,10 +70,10 @@ class WandbTracker:
         self._sender = Sender("dovetail-wandb")
         self._sender.post(lambda: self._open(start))
 
-    def dovetail_log(self, metrics: Mapping[str, float], step: int) -> None:
+    def dovetail_log(self, event: str, metrics: Mapping[str, float], step: int) -> None:
         """Send figures."""
         if self._sender is not None:
-            figures = dict(metrics)
+            figures = fresh(event, metrics)
             self._sender.post(lambda: self._run.log(figures, step=step))
 
     def dovetail_run_end(self, run: Run, outcome: Outcome) -> None:

@@ -39,8 +39,10 @@ class SQLiteTracker:
         self._run_id = self._db.log_run(config.run.name, config.to_dict(), config.run.notes, folder=run.store.path)
         self._db.rewind(self._run_id, self._figures)
 
-    def dovetail_log(self, metrics: Mapping[str, float], epoch: int, step: int) -> None:
-        """Add figures."""
+    def dovetail_log(self, event: str, metrics: Mapping[str, float], epoch: int, step: int) -> None:
+        """Add figures; those of a validation once, at the update at which it was."""
+        if event == "epoch":  # which tells the figures of its last validation again
+            metrics = {name: value for name, value in metrics.items() if not name.startswith("val_")}
         if self._db is not None:
             self._db.log_metrics(self._run_id, metrics, epoch=epoch, step=step)
             self._figures += len(metrics)
