@@ -16,6 +16,7 @@ from dovetail.config.diagnostics import ConfigError
 from dovetail.losses.result import LossResult
 from dovetail.run import prepare, resume, run
 from dovetail.train.errors import NoBatchesError, PartError, TrainingError, explained
+from dovetail.train.reach import ZERO_GRADIENT
 from dovetail.train.standard import StandardTrainer
 from dovetail.train.unsaved import UNSAVED
 from small_runs import only_run, small
@@ -216,6 +217,32 @@ def test_a_loss_that_trains_nothing_is_bad_input(tmp_path, sections, expected):
     outcome = run(small(tmp_path, **sections))
     assert isinstance(outcome.error, ConfigError)
     assert re.search(expected, outcome.reason)
+
+
+class Weighted(nn.Module):
+    """A loss with a weight."""
+
+    def __init__(self, weight: float) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, inputs, target):
+        """Return it."""
+        return self.weight * nn.functional.cross_entropy(inputs, target)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "lbfgs"])
+@pytest.mark.parametrize("weight", [0.0, 1e-30])
+def test_a_gradient_of_zero_is_told(tmp_path, weight, optimizer):
+    """Once, and the run goes on: a run may be meant to begin so. A gradient that is small is none of those."""
+    run(small(tmp_path, loss=Weighted(weight), optimizer={"type": optimizer, "lr": 1e-2})).check()
+
+    told = alerts(tmp_path, ZERO_GRADIENT)
+    assert len(told) == (weight == 0)
+    for one in told:
+        assert one.startswith(
+            "the gradient of loss 'Weighted' in the first update is 0 for every weight of the model: "
+        )
 
 
 def test_a_model_that_is_frozen_but_for_its_loss_may_train(tmp_path):

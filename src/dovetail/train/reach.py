@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from dovetail.checkpoint.shares import local
 from dovetail.train.errors import MisfitError
 from dovetail.train.standard import StandardTrainer
 
@@ -14,9 +16,12 @@ if TYPE_CHECKING:
     from dovetail.losses.result import LossResult
     from dovetail.train.context import Run
 
+#: The type of the alert on a first update without any gradient.
+ZERO_GRADIENT: Final = "zero_gradient"
+
 
 class Reaching:
-    """The gradients of the first update, which must reach the model."""
+    """The gradients of the first update, which must reach the model, and should not all be 0."""
 
     def __init__(self, trainer: StandardTrainer, run: Run) -> None:
         """Stand before the gradients of the run."""
@@ -40,16 +45,31 @@ class Reaching:
                 raise
             raise self._misfit() from error
         trained = [one for one in self._run.parts.model.parameters() if one.requires_grad]
-        if trained and all(one.grad is None for one in trained):
+        gradients = [local(one.grad) for one in trained if one.grad is not None]
+        if trained and not gradients:
             raise self._misfit()
+        if trained and not any(self._run.group.gather(any(bool(one.any()) for one in gradients))):
+            self._warn()
         return found[0], list(found[1])
 
-    def _misfit(self) -> MisfitError:
-        # Whoever computes the loss is at fault: the part, unless a trainer has its own way.
+    def _culprit(self) -> tuple[str, str]:
+        """Return the place and name of what computes the loss: the part, unless a trainer has its own way."""
+        config = self._run.config
         if type(self._trainer).compute_loss is not StandardTrainer.compute_loss:
-            path, name = "trainer", self._run.config.trainer.name
-        else:
-            path, name = "loss", self._run.config.loss.name
+            return "trainer", config.trainer.name
+        return "loss", config.loss.name
+
+    def _warn(self) -> None:
+        path, name = self._culprit()
+        self._run.alert(
+            ZERO_GRADIENT,
+            f"the gradient of {path} '{name}' in the first update is 0 for every weight of the model: unless training "
+            "is meant to begin so, something multiplies it by 0, or is saturated, and nothing is trained",
+            cooldown=math.inf,
+        )
+
+    def _misfit(self) -> MisfitError:
+        path, name = self._culprit()
         return MisfitError(
             path,
             f"no gradient of '{name}' reaches the model, so nothing would be trained: its total must be computed from "
