@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +19,7 @@ from hypothesis import strategies as st
 
 from dovetail.data.batch import Batch
 from dovetail.data.collators import DefaultCollator
-from dovetail.data.errors import DataError
+from dovetail.data.errors import DataError, LoaderWorkerError
 from dovetail.data.loader import Loader, make_loader
 from dovetail.data.sampler import AddressedSampler
 from dovetail.data.samples import Subset, TensorSamples
@@ -375,7 +378,131 @@ def test_a_killed_worker_is_reported_in_bounded_time():
     begun = time.monotonic()
     os.kill(next(iter(loader._workers._iterator._workers)).pid, signal.SIGKILL)
 
-    with pytest.raises(RuntimeError, match=r"a loader worker died: .* fewer workers \(loader.num_workers\)"):
+    with pytest.raises(LoaderWorkerError, match=r"was killed by SIGKILL\. .* fewer workers \(loader\.num_workers\)"):
         list(batches)
 
     assert time.monotonic() - begun < 30
+
+
+class OddError(ValueError):
+    """An error that pickle cannot make anew."""
+
+    def __init__(self, one: str, two: str) -> None:
+        super().__init__(f"{one} and {two}")
+
+
+class Raising(Plain):
+    """A dataset that raises an error for one sample."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        if index == 7:
+            raise self.error
+        return super().__getitem__(index)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "error,kind,said",
+    [
+        (KeyError("x17"), KeyError, "'x17'"),
+        (ValueError("this sample is rotten"), ValueError, "this sample is rotten"),
+        (OddError("left", "right"), RuntimeError, "OddError: left and right"),
+        (StopIteration("none is left"), RuntimeError, "generator raised StopIteration"),
+    ],
+)
+def test_an_error_of_a_worker_is_that_of_the_dataset(error, kind, said):
+    """Whatever its class; where it arose is among its notes, and so in the log."""
+    with pytest.raises(kind) as caught:
+        read(make_loader(Raising(error), batch_size=4, num_workers=1))
+
+    assert str(caught.value) == said
+    notes = (caught.value.__cause__ or caught.value).__notes__
+    assert "in __getitem__" in "".join(notes)
+
+
+def test_a_dataset_that_runs_out_ends_no_epoch_unnoticed():
+    """A StopIteration of its own is an error, and not the end of the batches."""
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        read(make_loader(Raising(StopIteration()), batch_size=4))
+
+
+class Unsendable(Plain):
+    """A dataset of which one sample holds what cannot be pickled."""
+
+    def __getitem__(self, index: int) -> dict[str, object]:
+        return {"inputs": torch.zeros(3), "targets": index, "note": (lambda: index) if index == 7 else None}
+
+
+@pytest.mark.slow
+def test_a_batch_that_cannot_be_sent_is_not_waited_for():
+    """It is an error that says so, and not a wait without end."""
+    loader = make_loader(Unsendable(), collator=lambda samples: {"rows": samples}, batch_size=4, num_workers=1)
+
+    with pytest.raises(TypeError, match=r"cannot hand its batch on, .*pickle"):
+        read(loader)
+
+
+class Leaving(Plain):
+    """A dataset whose worker ends at one sample."""
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        if index == 7:
+            sys.exit(3)
+        return super().__getitem__(index)
+
+
+@pytest.mark.slow
+def test_a_worker_that_ends_is_not_short_of_memory():
+    """Its exit code is told, and how to see what ended it."""
+    with pytest.raises(LoaderWorkerError, match=r"ended with exit code 3, .* loader\.num_workers = 0"):
+        read(make_loader(Leaving(), batch_size=4, num_workers=1))
+
+
+@pytest.mark.slow
+def test_a_death_is_told_where_the_worker_is_waited_for():
+    """And not wherever the process is at that moment, which may be in the midst of a save."""
+    loader = make_loader(Slow(200), batch_size=4, num_workers=1)
+    batches = loader.batches(0)
+    next(batches)
+    (worker,) = loader._workers._iterator._workers
+    os.kill(worker.pid, signal.SIGKILL)
+
+    until = time.monotonic() + 5
+    while worker.is_alive() and time.monotonic() < until:
+        time.sleep(0.01)  # torch's handler would raise here
+    assert worker.exitcode == -signal.SIGKILL
+    with pytest.raises(LoaderWorkerError, match="SIGKILL"):
+        list(batches)
+
+
+HANGING = """
+import os, time
+from dovetail.data.loader import make_loader
+
+class Hanging:
+    def __len__(self):
+        return 9
+    def __getitem__(self, index):
+        print(os.getpid(), flush=True)
+        time.sleep(10_000)
+
+list(make_loader(Hanging(), num_workers=1))
+"""
+
+
+@pytest.mark.slow
+def test_a_hanging_worker_ends_with_the_process_that_trains():
+    """Killed, that one can tell nobody; the worker sees that it is gone, although it never asks for another batch."""
+    parent = subprocess.Popen([sys.executable, "-c", HANGING], stdout=subprocess.PIPE, text=True)
+    worker = Path(f"/proc/{int(parent.stdout.readline())}/stat")
+    parent.kill()
+    parent.communicate(timeout=60)
+
+    until = time.monotonic() + 60
+    while worker.exists() and worker.read_text().rpartition(")")[2].split()[0] != "Z":
+        assert time.monotonic() < until
+        time.sleep(0.05)

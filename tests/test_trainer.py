@@ -19,6 +19,7 @@ from torch import nn
 
 from dovetail.checkpoint.format import read_checkpoint
 from dovetail.config.diagnostics import ConfigError
+from dovetail.data.errors import LoaderWorkerError
 from dovetail.data.samples import TensorSamples
 from dovetail.data.split import Splits
 from dovetail.losses.adapt import as_loss
@@ -26,7 +27,7 @@ from dovetail.losses.result import LossResult
 from dovetail.models.output import ModelOutput
 from dovetail.run import run
 from dovetail.train.context import Plan
-from dovetail.train.errors import LoaderWorkerError, NonFiniteLossError, OutOfMemoryError, PartError, TrainingError
+from dovetail.train.errors import NonFiniteLossError, OutOfMemoryError, PartError, TrainingError
 from dovetail.train.gradients import Gradients
 from dovetail.train.standard import StandardTrainer
 from dovetail.train.tape import LossTape

@@ -15,6 +15,10 @@ class DataError(ValueError):
         return cls(f"{path}:{line}: {message}" if line is not None else f"{path}: {message}")
 
 
+class LoaderWorkerError(RuntimeError):
+    """A process that loads data died."""
+
+
 def count(number: int, noun: str) -> str:
     """Return ``number`` and ``noun`` in the right number: "1 row", "4,177 rows"."""
     plural = noun[:-1] + "ies" if noun.endswith("y") else noun + ("es" if noun.endswith(("s", "x", "ch")) else "s")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any, cast, final
 
@@ -12,12 +12,11 @@ from torch.utils.data import DataLoader, get_worker_info
 
 from dovetail.data.batch import Batch, map_tensors
 from dovetail.data.collators import DefaultCollator
-from dovetail.data.errors import DataError
 from dovetail.data.sampler import Address, AddressedSampler
 from dovetail.data.samples import Indices
 from dovetail.data.seeding import KeptGlobals, seed_globals
-from dovetail.data.signals import leave_signals_to_parent
 from dovetail.data.transfer import to_device
+from dovetail.data.workers import InWorker, begin_worker, received
 from dovetail.random import Draws
 
 
@@ -75,30 +74,6 @@ class Fetcher:
 
 def _deterministic(part: Any) -> bool:
     return bool(getattr(part, "deterministic", False))
-
-
-@frozen
-class _Failed:
-    """Carries a data error out of a worker as it is; torch would wrap it in a traceback."""
-
-    error: DataError
-
-
-@final
-@frozen
-class _InWorker:
-    """What a ``DataLoader`` believes to be its dataset: an address goes in, a batch comes out."""
-
-    fetch: Fetcher
-
-    def __getitems__(self, address: Address) -> Batch | _Failed:
-        try:
-            return self.fetch(address)
-        except DataError as error:
-            return _Failed(error)
-
-    def __getitem__(self, index: int) -> Any:
-        raise NotImplementedError  # torch's type asks for it; batches come through __getitems__
 
 
 def _as_it_is(batch: Any) -> Any:
@@ -168,11 +143,11 @@ class Loader:
         self._workers: DataLoader[Any] | None = None
         if num_workers:
             self._workers = DataLoader(
-                cast("Any", _InWorker(fetch)),
+                cast("Any", InWorker(fetch)),
                 batch_sampler=cast("Any", self._requests),
                 num_workers=num_workers,
                 collate_fn=_as_it_is,
-                worker_init_fn=leave_signals_to_parent,
+                worker_init_fn=begin_worker,
                 pin_memory=pin_memory,
                 persistent_workers=True,
                 # Without one of its own, iter() would draw a seed from the global generator and so shift dropout.
@@ -227,7 +202,7 @@ class Loader:
         Raises:
             ValueError: the epoch has no such batch.
             DataError: while iterating: a sample cannot be read or collated.
-            RuntimeError: while iterating: a worker process died.
+            LoaderWorkerError: while iterating: a worker process died.
         """
         if not 0 <= start_batch <= len(self):
             raise ValueError(f"start_batch must be between 0 and {len(self)}, got {start_batch}")
@@ -238,33 +213,15 @@ class Loader:
 
     def _read(self, epoch: int, start_batch: int) -> Iterator[Batch]:
         if self._workers is None:
-            found = map(self._fetch, self.sampler.batches(epoch, start_batch))
+            # Not map(): a StopIteration of somebody's dataset would end the epoch, and nobody would hear of it.
+            found = (self._fetch(one) for one in self.sampler.batches(epoch, start_batch))
             return map(_pinned, found) if self._pin_memory else found
         self._requests.epoch, self._requests.start_batch = epoch, start_batch
-        return _received(iter(self._workers))
+        return received(self._workers)
 
 
 def _pinned(batch: Batch) -> Batch:
     return map_tensors(batch, lambda tensor: tensor.pin_memory())
-
-
-def _received(batches: Iterable[Batch | _Failed]) -> Iterator[Batch]:
-    received = iter(batches)
-    while True:
-        try:
-            batch = next(received)
-        except StopIteration:
-            return
-        except RuntimeError as error:
-            if "exited unexpectedly" not in str(error) and "is killed by signal" not in str(error):
-                raise
-            raise RuntimeError(
-                f"a loader worker died: {str(error).splitlines()[0]}. The usual reason is that memory ran out; "
-                "fewer workers (loader.num_workers) or a smaller loader.batch_size need less"
-            ) from error
-        if isinstance(batch, _Failed):
-            raise batch.error
-        yield batch
 
 
 def make_loader(

@@ -25,10 +25,6 @@ class OutOfMemoryError(TrainingError):
     """The device, or the machine, has not enough memory for the run's settings."""
 
 
-class LoaderWorkerError(TrainingError):
-    """A process that loads data died."""
-
-
 class ProcessLostError(TrainingError, GroupError):
     """Another of the processes that train together ended, or does not answer."""
 
@@ -64,12 +60,6 @@ def explained(error: Exception, config: RunConfig) -> Exception:
     text = str(error)
     if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text:
         return OutOfMemoryError(_out_of_memory(config, text))
-    if "DataLoader worker" in text:
-        return LoaderWorkerError(
-            f"a process that loads data died ({text.splitlines()[0]}). Often the machine ran out of memory: lower "
-            f"loader.num_workers (now {config.loader.num_workers}) or loader.batch_size (now "
-            f"{config.loader.batch_size}). With loader.num_workers = 0 an error in the dataset shows itself"
-        )
     if any(word in text for word in ("Expected to have finished reduction", "mark a variable ready only once")):
         unused = re.search(r"did not receive grad for rank \d+: ([\d ]+)", text)
         which = f" (those at {unused[1].strip()} did not, from 0, the model's before the loss's)" if unused else ""
