@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -48,6 +49,51 @@ if os.environ.get("RANK") == "0":
     atexit.register(time.sleep, float(os.environ["LATE"]))
 elif "KILLED" in os.environ:
     atexit.register(os.kill, os.getpid(), signal.SIGKILL)
+"""
+
+#: A plugin with which the processes of a run misbehave as ``FAULTS`` says, by rank, before they have met.
+MISBEHAVES = """
+import os, time
+
+fault = dict(one.split(":") for one in os.environ["FAULTS"].split()).get(os.environ.get("RANK"))
+if fault == "exits":
+    os._exit(7)
+if fault == "killed":
+    os.kill(os.getpid(), 9)
+if fault == "hangs":
+    time.sleep(100_000)
+"""
+
+#: A plugin with a dataset of which one sample cannot be read.
+ROTTEN = """
+from dovetail import Component, hookimpl
+
+@hookimpl
+def dovetail_datasets():
+    yield Component("rotten", "rotten.data:Rotten", summary="Has a sample that cannot be read.")
+"""
+ROTTEN_DATA = """
+import os
+import torch
+
+class Rotten:
+    num_classes = 2
+
+    def __len__(self):
+        return 80
+
+    def __getitem__(self, index):
+        if index == 30 and os.environ["RANK"] == "1":
+            raise KeyError("this sample is rotten")
+        return torch.zeros(3), index % 2
+"""
+
+#: A plugin with which another run is begun while the processes start.
+OVERTAKES = """
+import os, pathlib
+
+if os.environ.get("RANK") == "0":
+    pathlib.Path(os.environ["PARKED"]).rename(os.environ["NEWER"])
 """
 
 
@@ -282,6 +328,84 @@ def test_another_that_is_killed_ends_a_first_that_does_not_notice(run_file, monk
 
     assert code == FAILED
     assert "process 1 of 2 was killed by SIGKILL" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "faults,culprit",
+    [
+        ("1:exits", "process 1 of 2 failed with exit code 7"),
+        ("0:exits 1:hangs", None),
+        ("1:hangs 0:killed", "process 0 of 2 was killed by SIGKILL"),
+    ],
+)
+def test_the_cause_is_named_and_not_who_was_ended_for_it(run_file, monkeypatch, capfd, faults, culprit):
+    """One that waits for another which will never come, or that hangs, is ended; that is no reason to name it."""
+    install(run_file.parent / "site", "bad", MISBEHAVES)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(run_file.parent / "site"), *sys.path]))
+    monkeypatch.setenv("FAULTS", faults)
+    monkeypatch.chdir(run_file.parent)
+    monkeypatch.setattr(processes, "_GRACE", 1.0)
+
+    code = processes.supervise(["run", str(run_file), "hardware={devices=2,strategy='ddp'}"], 2)
+
+    errors = capfd.readouterr().err.splitlines()
+    assert code == FAILED
+    assert errors == ([f"dovetail: {culprit}"] if culprit else [])
+
+
+@pytest.mark.slow
+def test_the_first_line_says_which_failed_and_the_others_say_nothing(tmp_path, run_file):
+    """With where it arose, which is in no log: that others have lost it needs no words."""
+    install(tmp_path / "site", "rotten", ROTTEN, data=ROTTEN_DATA)
+    path = os.pathsep.join([str(tmp_path / "site"), *sys.path])
+
+    done = subprocess.run(
+        [
+            *[sys.executable, "-m", "dovetail", "run", str(run_file), "--nproc", "2"],
+            *["data={type='rotten',split={train=1.0}}", "checkpoint.monitor=train_loss"],
+        ],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+    first, *others = done.stderr.splitlines()
+    assert done.returncode == 1
+    assert first == "dovetail: process 1 of 2 failed with exit code 1"
+    assert others[-1] == "  1: dovetail: the run failed: 'this sample is rotten'"
+    assert any("in __getitem__" in one for one in others)
+    assert all(one.startswith("  1: ") for one in others)
+
+
+@pytest.mark.slow
+def test_the_run_that_is_resumed_is_chosen_once(tmp_path, run_file):
+    """Of a run that begins meanwhile, and so is the latest, the processes take no notice."""
+    settings = ["--nproc", "2", "training.max_epochs=4", "training.test=false"]
+    dovetail(tmp_path, "run", str(run_file), *settings, "budget.wall_clock=1s", check=False)
+    (folder,) = (tmp_path / "runs" / "small").iterdir()
+    newer = folder.with_name("2999-01-01T00-00-00-abcdef")
+    shutil.copytree(folder, tmp_path / "parked")
+    install(tmp_path / "site", "overtakes", OVERTAKES)
+    path = os.pathsep.join([str(tmp_path / "site"), *sys.path])
+
+    done = subprocess.run(
+        [sys.executable, "-m", "dovetail", "resume", "latest", "budget.wall_clock=@none"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path, "PARKED": str(tmp_path / "parked"), "NEWER": str(newer)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert newer.is_dir()
+    states = [json.loads((one / "run.json").read_text())["status"] for one in (folder, newer)]
+    assert states == ["completed", "out_of_budget"]
 
 
 # --- what they refuse -------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -10,10 +11,14 @@ from typing import Any
 import click
 from attrs import field, frozen
 
+from dovetail.track.files import WATCHED
+
 FAILED = 1
 BAD_INPUT = 2
 OUT_OF_BUDGET = 3
 INTERRUPTED = 130
+#: Between a process that lost another one and who started both: it is not the cause, so it leaves telling to that.
+LOST = 4
 
 
 class RunFailedError(Exception):
@@ -38,6 +43,8 @@ class Failure:
     document: Mapping[str, Any] = field(factory=dict)
     #: Whether the fault is ours: then the traceback is shown.
     unexpected: bool = False
+    #: Whether another of several processes ended first.
+    lost: bool = False
 
 
 def answer(error: Exception, *, as_json: bool) -> int:
@@ -52,7 +59,9 @@ def answer(error: Exception, *, as_json: bool) -> int:
     if as_json:
         document = {**failure.document, "error": "\n".join(failure.lines), "problems": failure.problems}
         click.echo(json.dumps(document, ensure_ascii=False, indent=2))
-    else:
+    if failure.lost and os.environ.get(WATCHED):
+        return LOST
+    if not as_json:
         click.echo("\n".join(failure.lines), err=True)
     return failure.code
 
@@ -67,10 +76,12 @@ def understand(error: Exception) -> Failure:
         return Failure(BAD_INPUT, [f"dovetail: {error.format_message()}"])
     if isinstance(error, RunFailedError):
         from dovetail.config.diagnostics import ConfigError
+        from dovetail.train.ranks import GroupError
 
         cause = _ours(error.__cause__) if isinstance(error.__cause__, ConfigError) else None
         code, problems = (cause.code, cause.problems) if cause else (FAILED, [])
-        return Failure(code, str(error).splitlines(), problems, error.document)
+        lost = isinstance(error.__cause__, GroupError)
+        return Failure(code, str(error).splitlines(), problems, error.document, lost=lost)
     if isinstance(error, BrokenPipeError):
         # Whoever read our output has gone; nothing is wrong. Python would complain again when it flushes at exit.
         sys.stdout = sys.stderr
@@ -121,5 +132,5 @@ def _ours(error: Exception) -> Failure | None:
     if isinstance(error, PluginError | RunLookupError | ResumeError | CheckpointError | StorageError):
         return Failure(BAD_INPUT, [f"dovetail: {error}"], [{"path": "", "message": str(error)}])
     if isinstance(error, GroupError):
-        return Failure(FAILED, [f"dovetail: {error}"], [{"path": "", "message": str(error)}])
+        return Failure(FAILED, [f"dovetail: {error}"], [{"path": "", "message": str(error)}], lost=True)
     return None

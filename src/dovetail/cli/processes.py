@@ -17,8 +17,8 @@ from typing import IO, Any, Final
 
 import click
 
-from dovetail.cli.failure import FAILED, INTERRUPTED
-from dovetail.track.files import LAUNCH
+from dovetail.cli.failure import BAD_INPUT, FAILED, INTERRUPTED, LOST, OUT_OF_BUDGET
+from dovetail.track.files import LAUNCH, WATCHED
 
 #: Seconds that the others have to end by themselves once one has.
 _GRACE: Final = 30.0
@@ -59,6 +59,7 @@ class _ProcessGroup:
     def __init__(self, arguments: Sequence[str], size: int, known: Mapping[str, str]) -> None:
         shared = {
             **known,
+            WATCHED: "1",
             "WORLD_SIZE": str(size),
             "LOCAL_WORLD_SIZE": str(size),
             "MASTER_ADDR": "127.0.0.1",
@@ -68,6 +69,8 @@ class _ProcessGroup:
         }
         #: Whether a signal was passed on.
         self.told_to_end = False
+        #: Those that did not end by themselves when others had.
+        self._late: set[int] = set()
         self._errors: list[IO[bytes] | None] = [None]
         self._processes: list[subprocess.Popen[bytes]] = []
         for rank in range(size):
@@ -115,32 +118,51 @@ class _ProcessGroup:
 
     def wait(self) -> int:
         """Wait for all to end, in bounded time once the first has, or any has failed; return the exit code of all."""
-        deadline, first = float("inf"), None
+        deadline, order = float("inf"), list[int]()
         while None in [one.poll() for one in self._processes]:  # all of them: each is to be noticed when it ends
-            ended = [rank for rank, one in enumerate(self._processes) if one.returncode is not None]
-            if ended and first is None:
-                first = ended[0]
+            order = self._ended_since(order)
             # Where others have ended well, the first may still have to write the report, or to wait for copies.
-            if deadline == float("inf") and any(not rank or self._processes[rank].returncode for rank in ended):
+            if deadline == float("inf") and any(not rank or self._processes[rank].returncode for rank in order):
                 deadline = time.monotonic() + _GRACE
             if time.monotonic() >= deadline:
-                for one in self._processes:
-                    if one.returncode is None:
-                        one.kill()
+                self._end_others()
             time.sleep(_LOOK)
+        return self._told(self._ended_since(order))
+
+    def _ended_since(self, order: list[int]) -> list[int]:
+        """Return the processes that have ended, the first to end first."""
+        ended = [rank for rank, one in enumerate(self._processes) if one.returncode is not None]
+        return [*order, *(rank for rank in ended if rank not in order)]
+
+    def _end_others(self) -> None:
+        for rank, one in enumerate(self._processes):
+            if one.returncode is None:
+                self._late.add(rank)
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(one.pid, signal.SIGKILL)  # with its loader workers
+
+    def _told(self, order: Sequence[int]) -> int:
+        """Say which process is the cause where all did not end well, and return the exit code of all.
+
+        The cause is one that somebody killed, or else failed by itself, or else hung; the others have lost it.
+        """
         codes = [one.returncode for one in self._processes]
-        # One that was killed is the cause, or else the one that ended first: the others have lost it.
-        suspects = [rank for rank in (first, *range(len(codes))) if rank is not None and codes[rank]]
-        culprit = min(suspects, key=lambda rank: codes[rank] > 0, default=None)
-        if culprit is None:
+        failed = [rank for rank in order if codes[rank]]
+        if not failed:
             return 0
+        culprit = min(failed, key=lambda rank: (codes[rank] == LOST, rank in self._late, codes[rank] > 0, rank > 0))
         code: int = codes[culprit]
-        if code < 0:
+        if culprit in self._late:
+            self._say(culprit, f"did not end within {_GRACE:.0f} s of the others, and was killed")
+        elif code < 0:
             self._say(culprit, f"was killed by {signal.Signals(-code).name}")
-            return INTERRUPTED if self.told_to_end else FAILED
-        if culprit and code != INTERRUPTED:
+        elif code == LOST:
+            self._say(culprit, "lost another one, and none says why it ended")
+        elif culprit and code != INTERRUPTED:
             self._say(culprit, f"failed with exit code {code}")
-        return code
+        if code < 0 and self.told_to_end:
+            return INTERRUPTED
+        return code if code in {BAD_INPUT, OUT_OF_BUDGET, INTERRUPTED} else FAILED
 
     def _say(self, rank: int, what: str) -> None:
         click.echo(f"dovetail: process {rank} of {len(self._processes)} {what}", err=True)

@@ -77,7 +77,9 @@ def resume(
         make = partial(compose_file, str(folder / RESOLVED), profile=None, plugins=plugins)
         config = structure(compose(make, overrides, nproc, started), plugins)
         if config.hardware.devices > 1 and started == 1:
-            ctx.exit(supervise(ctx.obj, config.hardware.devices, max_restarts))
+            # "latest" may be another run by the time that they start, or are started anew.
+            arguments = [str(folder.absolute()) if one == run else one for one in ctx.obj]
+            ctx.exit(supervise(arguments, config.hardware.devices, max_restarts))
     from dovetail.run import resume as start
 
     quiet, as_json = quiet or rank > 0, as_json and not rank

@@ -171,11 +171,17 @@ def _fail(outcome: Outcome, console: Console, *, as_json: bool) -> NoReturn:
     Raises:
         RunFailedError: always.
     """
+    import traceback
+
     from dovetail.config.diagnostics import ConfigError
+    from dovetail.train.ranks import GroupError, from_environment
 
     bad_input = isinstance(outcome.error, ConfigError)
     lines = [str(outcome.error) if bad_input else f"dovetail: the run failed: {outcome.reason}"]
-    if console.log is not None:
+    if from_environment()[0]:
+        if not isinstance(outcome.error, ConfigError | GroupError):  # it has no log of its own
+            lines = [*"".join(traceback.format_exception(outcome.error)).splitlines(), *lines]
+    elif console.log is not None:
         lines.append(f"The traceback is in {console.log}")
     raise RunFailedError("\n".join(lines), _document(console) if as_json else {}) from outcome.error
 

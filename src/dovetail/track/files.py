@@ -13,3 +13,5 @@ REPORT: Final = "report.html"
 
 #: Environment variable that tells the processes of one command, also those started anew, from any others.
 LAUNCH: Final = "DOVETAIL_LAUNCH"
+#: Environment variable of a process that ``--nproc`` started: whoever did says why others ended, so it need not.
+WATCHED: Final = "DOVETAIL_WATCHED"
