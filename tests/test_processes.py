@@ -88,7 +88,7 @@ class Rotten:
         return torch.zeros(3), index % 2
 """
 
-#: A plugin with which another run is begun while the processes start.
+#: Imported by every Python that starts, before anything else: another run begins while the processes start.
 OVERTAKES = """
 import os, pathlib
 
@@ -389,7 +389,10 @@ def test_the_run_that_is_resumed_is_chosen_once(tmp_path, run_file):
     (folder,) = (tmp_path / "runs" / "small").iterdir()
     newer = folder.with_name("2999-01-01T00-00-00-abcdef")
     shutil.copytree(folder, tmp_path / "parked")
-    install(tmp_path / "site", "overtakes", OVERTAKES)
+    record = json.loads((folder / "run.json").read_text()) | {"id": newer.name, "started": "2999-01-01T00:00:00Z"}
+    (tmp_path / "parked" / "run.json").write_text(json.dumps(record))
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(OVERTAKES)
     path = os.pathsep.join([str(tmp_path / "site"), *sys.path])
 
     done = subprocess.run(
