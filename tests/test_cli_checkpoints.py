@@ -141,6 +141,8 @@ def test_export_writes_the_models_weights(trained, capsys, tmp_path):
             name: one.tolist() for name, one in read_model(checkpoint).items()
         }
     assert told["path"] == f"weights/run-{last.name}.safetensors"
+    assert main(["checkpoints", "export", "--to", "model.pt"]) == 2
+    assert "weights are written as safetensors, such as model.safetensors" in capsys.readouterr().err
     assert main(["checkpoints", "export", "--to", "weights/model.safetensors"]) == 2
     assert "is there already; --force replaces it" in capsys.readouterr().err
     assert main(["checkpoints", "export", "--to", "weights/model.safetensors", "--force"]) == 0

@@ -406,6 +406,7 @@ def test_sums_are_refused_with_advice(loss: Any) -> None:
     "loss, message",
     [
         (3, "int cannot be called"),
+        (nn.CrossEntropyLoss, r"CrossEntropyLoss is a class: a loss is made of it, CrossEntropyLoss\(\)"),
         (lambda only: only, r"<lambda> takes \(only\)"),
         (nn.TripletMarginLoss(), r"TripletMarginLoss takes \(anchor, positive, negative\)"),
         (lambda a, b, *, scale: a, r"<lambda> takes \(a, b, scale\); a loss takes \(outputs, batch\)"),

@@ -362,6 +362,14 @@ def test_inputs_that_do_not_fit_are_refused(loss, logits, targets, message):
         loss.compute_loss(torch.zeros(logits), targets)
 
 
+@pytest.mark.parametrize("loss", [ClassificationLoss(), LanguageModelingLoss(), AnyLoss(FocalLoss()), VisionLoss()])
+@pytest.mark.parametrize("labels", [[0, 1], None])
+def test_labels_that_are_no_tensor_are_refused(loss, labels):
+    """With a ValueError, as for shapes."""
+    with pytest.raises(ValueError, match=f"labels must be a tensor, not {type(labels).__name__}"):
+        loss.validate_inputs(torch.zeros(2, 3), labels)
+
+
 @pytest.mark.parametrize(
     "build, message",
     [

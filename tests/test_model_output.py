@@ -48,6 +48,17 @@ def test_a_tuple_keeps_the_rest_by_position() -> None:
     assert ModelOutput.from_raw((LOGITS, "a", "b")).extras == {"1": "a", "2": "b"}
 
 
+def test_a_tuple_may_begin_with_a_loss() -> None:
+    """As a model of Hugging Face that was given labels returns it: a number before the logits is no logits."""
+    loss = torch.tensor(0.5)
+    found = ModelOutput.from_raw((loss, LOGITS, "more"))
+
+    assert found.loss is loss
+    assert found.logits is LOGITS
+    assert found.extras == {"2": "more"}
+    assert ModelOutput.from_raw((loss,)).logits is loss
+
+
 @pytest.mark.parametrize("hidden", ["hidden", "hidden_states"])
 def test_a_mapping_keeps_everything_by_name(hidden: str) -> None:
     """Loss and hidden have fields of their own; the rest is in extras, and the model's mapping stays as it was."""

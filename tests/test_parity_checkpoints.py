@@ -87,6 +87,7 @@ def test_the_documents_example(tmp_path):
         [4, 0.50, False, True],
     ]
     assert (loaded.epoch, loaded.metrics["val_accuracy"], loaded.metadata) == (2, 0.8, {"notes": "x"})
+    assert [loaded.is_best, manager.load_checkpoint(saved[3].path, *fresh).is_best] == [True, False]
     assert loaded.optimizer_state_size_mb > 0
     assert torch.equal(fresh[0].weight, saved_parts[0].weight)
     assert torch.equal(fresh[1].state_dict()["state"][0]["exp_avg"], saved_parts[1].state_dict()["state"][0]["exp_avg"])
@@ -105,6 +106,19 @@ def test_the_interval_of_saving(tmp_path):
     assert manager.get_best_checkpoint() is None
     with pytest.raises(CheckpointError, match="there is no state of a scheduler"):
         manager.load_checkpoint(saved[2].path, model, scheduler=object())
+
+
+def test_a_monitor_that_is_not_measured_is_told_of_once(tmp_path, caplog):
+    """Without it there is no best checkpoint, and the nearest metric is named."""
+    model, optimizer, _ = parts()
+    manager = CheckpointManager(tmp_path, monitor="val_acuracy", mode="max")
+    for epoch in (1, 2):
+        manager.save_checkpoint(epoch, {"val_accuracy": 0.5}, model, optimizer)
+
+    (told,) = caplog.messages
+    assert told == (
+        "the metrics have no 'val_acuracy', by which the best checkpoint is known; did you mean 'val_accuracy'?"
+    )
 
 
 def test_a_backup_in_another_folder(tmp_path):
@@ -158,7 +172,8 @@ def test_a_model_that_is_no_number_is_not_saved(tmp_path, value):
     [
         ({"save_interval_epochs": 0}, "save_interval_epochs must be at least 1, got 0"),
         ({"drive_backup": True}, "drive_backup needs drive_backup_path"),
-        ({"keep_last_n": 0}, "keep_last must be at least 1"),
+        ({"keep_last_n": 0}, "keep_last_n must be at least 1, got 0"),
+        ({"keep_best_k": -1}, "keep_best_k must be at least 0, got -1"),
     ],
 )
 def test_options_that_cannot_be(tmp_path, options, message):

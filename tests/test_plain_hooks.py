@@ -142,6 +142,12 @@ class HalfMisspelt(Misspelt):
         """Do nothing, as another library would have it."""
 
 
+def test_a_class_in_place_of_its_object_is_told_so() -> None:
+    """Its methods would be called without an object."""
+    with pytest.raises(PluginError, match=r"HalfMisspelt is a class: what is called is an object of it, HalfM.*\(\)"):
+        plain_hooks(HalfMisspelt)
+
+
 def test_a_misspelt_method_is_not_silent(caplog: pytest.LogCaptureFixture) -> None:
     """An object of which nothing is called is refused; where something is, what is nearly called is told of."""
     with pytest.raises(PluginError, match="'on_epoch_ended', which is never called; did you mean 'on_epoch_end'"):

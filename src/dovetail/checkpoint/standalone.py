@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from torch import nn
 
 from dovetail.checkpoint.copier import Copier
@@ -17,12 +18,15 @@ from dovetail.checkpoint.format import read_checkpoint
 from dovetail.checkpoint.listing import Checkpoint, checkpoint_of
 from dovetail.checkpoint.manager import CheckpointManager as Folder
 from dovetail.checkpoint.manifest import read_manifest
+from dovetail.config.diagnostics import suggest
 from dovetail.storage.local import LocalStorage
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from dovetail.kernel.kinds import Storage
+
+_logger: Final = logging.getLogger("dovetail.checkpoint")
 
 _METADATA = "metadata"
 
@@ -35,7 +39,7 @@ class CheckpointMetadata:
     path: str
     epoch: int
     metrics: Mapping[str, float]
-    #: Whether it was the best so far when it was saved; from ``load_checkpoint``: False.
+    #: Whether it was the best so far when it was saved; from ``load_checkpoint``: whether it is the best now.
     is_best: bool
     #: ISO 8601, UTC.
     timestamp: str
@@ -98,7 +102,11 @@ class CheckpointManager:
             raise ValueError("drive_backup needs drive_backup_path, the folder to copy to")
         if drive_backup and drive_backup_path is not None:
             backup = LocalStorage(path=Path(drive_backup_path))
+        for name, number, least in (("keep_best_k", keep_best_k, 0), ("keep_last_n", keep_last_n, 1)):
+            if number < least:
+                raise ValueError(f"{name} must be at least {least}, got {number}")
         self.save_interval_epochs = save_interval_epochs
+        self._warned = False
         self._folder = Folder(
             Path(checkpoint_dir), keep_best=keep_best_k, keep_last=keep_last_n, monitor=monitor, mode=mode
         )
@@ -117,7 +125,8 @@ class CheckpointManager:
 
         Args:
             epoch: from 1. A loop that begins anew in the same folder may count from 1 again: what it saves is newer.
-            metrics: any scalars. A monitored one that is NaN or infinite never makes a checkpoint the best.
+            metrics: any scalars. A monitored one that is NaN or infinite never makes a checkpoint the best; where it is
+                missing, a warning says so, once.
             model: with ``state_dict()``.
             optimizer: likewise.
             scheduler: likewise; may be left out.
@@ -142,6 +151,7 @@ class CheckpointManager:
         odd = next((name for name, value in metrics.items() if not _is_number(value)), None)
         if odd is not None:
             raise ValueError(f"metrics: '{odd}' is no number but {metrics[odd]!r}")
+        self._look_for_monitor(metrics)
         state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), _METADATA: dict(metadata or {})}
         if scheduler is not None:
             state["scheduler"] = scheduler.state_dict()
@@ -149,6 +159,14 @@ class CheckpointManager:
         if self._copier is not None:
             self._copier.add(saved.path)
         return CheckpointMetadata.of(saved, metadata)
+
+    def _look_for_monitor(self, metrics: Mapping[str, float]) -> None:
+        monitor = self._folder.monitor
+        if monitor not in metrics and not self._warned:
+            self._warned = True
+            _logger.warning(
+                "the metrics have no '%s', by which the best checkpoint is known%s", monitor, suggest(monitor, metrics)
+            )
 
     def load_checkpoint(
         self, path: str | Path, model: Any, optimizer: Any = None, scheduler: Any = None
@@ -170,7 +188,11 @@ class CheckpointManager:
                 raise CheckpointError(folder, f"there is no state of a {name} in this checkpoint")
         for name, part in parts.items():
             part.load_state_dict(state[name])
-        return CheckpointMetadata.of(checkpoint_of(folder, read_manifest(folder)), state.get(_METADATA))
+        best = self._folder.best()
+        loaded = evolve(
+            checkpoint_of(folder, read_manifest(folder)), is_best=best is not None and best.path.samefile(folder)
+        )
+        return CheckpointMetadata.of(loaded, state.get(_METADATA))
 
     def get_best_checkpoint(self) -> str | None:
         """Return the path of the best checkpoint by the monitored metric; None if there is none."""

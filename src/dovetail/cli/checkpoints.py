@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
+#: What torch.save's files are called, which nothing here writes.
+_PICKLED = {".bin", ".ckpt", ".pt", ".pth"}
+
 RUN = (
     'RUN is named as for "dovetail runs show"; it may also be a folder of checkpoints that no run has made, or one '
     "checkpoint."
@@ -241,6 +244,8 @@ def export(run: str, *, output: str, which: str, to: Path, ema: bool | None, for
 
     if Path(output).suffix == ".safetensors":
         raise click.UsageError(f"--output is the folder of all runs; the file to write is said with --to {output}")
+    if to.suffix in _PICKLED and not to.is_dir():
+        raise click.UsageError(f"--to {to}: weights are written as safetensors, such as {to.stem}.safetensors")
     saved = find_saved(run, Path(output))
     chosen = saved.choose(which)
     path = to if to.suffix == ".safetensors" and not to.is_dir() else to / f"{saved.name}-{chosen.name}.safetensors"

@@ -304,7 +304,10 @@ class BudgetSection:
     """Limits at which the run stops cleanly, with a checkpoint."""
 
     wall_clock: str | None = setting(
-        None, 'time from start to end, such as "9h" or "1h30m"', check=_check_duration, pattern=_DURATION
+        None,
+        'time from start to end, such as "9h" or "1h30m"; a run that is resumed has all of it again',
+        check=_check_duration,
+        pattern=_DURATION,
     )
     memory: str | None = setting(None, 'main memory of the process, such as "32GB"', check=_check_size, pattern=_SIZE)
     gpu_memory: str | None = setting(None, 'memory on each GPU, such as "16GB"', check=_check_size, pattern=_SIZE)

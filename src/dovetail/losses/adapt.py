@@ -65,11 +65,14 @@ def as_loss(loss: Any) -> Loss:
         loss: a native loss, or a plain one that takes ``(input, target)`` and returns a tensor.
 
     Raises:
-        TypeError: it takes neither, or nothing can be called.
+        TypeError: it takes neither, nothing can be called, or it is a class.
         ValueError: its ``reduction`` is ``"sum"``: only a mean can be averaged over an update.
     """
     if isinstance(loss, _Face):
         return loss
+    if isinstance(loss, type):
+        msg = f"{loss.__name__} is a class: a loss is made of it, {loss.__name__}()"
+        raise TypeError(msg)
     name = _name(loss)
     if _is_native(loss, name):
         return _Native(loss, name)

@@ -35,6 +35,6 @@ class LossAround(StrategyLoss):
         loss = self.loss.given(inputs)
         return self if loss is self.loss else self.with_loss(loss)
 
-    def validate_inputs(self, logits: Tensor, labels: Tensor) -> None:
+    def check(self, logits: Tensor, labels: Tensor) -> None:
         """Look at shapes and types, as the other loss does."""
-        self.loss.validate_inputs(logits, labels)
+        self.loss.check(logits, labels)

@@ -63,7 +63,7 @@ class ClassificationLoss(StrategyLoss):
             return super().given(inputs)
         return type(self)(class_weights=weights, ignore_index=self.ignore_index, label_smoothing=self.label_smoothing)
 
-    def validate_inputs(self, logits: Tensor, labels: Tensor) -> None:
+    def check(self, logits: Tensor, labels: Tensor) -> None:
         """Look at shapes and types.
 
         Args:
@@ -98,7 +98,7 @@ class ClassificationLoss(StrategyLoss):
             ValueError: shapes or types do not fit, or a label is none of the classes.
         """
         logits, labels = outputs.logits, read_targets(batch)
-        self.validate_inputs(logits, labels)
+        self.check(logits, labels)
         mask, labels = target_mask(batch, labels), labels.long()
         if mask is not None:
             labels = labels.where(mask, self.ignore_index)

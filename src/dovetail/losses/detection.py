@@ -48,7 +48,7 @@ class DetectionLoss(StrategyLoss):
         self.ignore_index = ignore_index
         self._guard = LabelGuard("DetectionLoss", ignore_index)
 
-    def validate_inputs(self, logits: Tensor, labels: Tensor) -> None:
+    def check(self, logits: Tensor, labels: Tensor) -> None:
         """Look at shapes and types.
 
         Args:
@@ -77,7 +77,7 @@ class DetectionLoss(StrategyLoss):
             ValueError: shapes or types do not fit, or a box holds a class that has no score.
         """
         logits, labels = outputs.logits, read_targets(batch)
-        self.validate_inputs(logits, labels)
+        self.check(logits, labels)
         (boxes, scores), (places, numbers) = logits.tensor_split([_CORNERS], -1), labels.tensor_split([_CORNERS], -1)
         classes = numbers.squeeze(-1).long()
         kept = classes != self.ignore_index

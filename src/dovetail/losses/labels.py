@@ -36,9 +36,9 @@ class LabelsLoss(StrategyLoss):
             self.classes.given({"class_weights": inputs.get("class_weights")}),
         )
 
-    def validate_inputs(self, logits: Tensor, labels: Tensor) -> None:
+    def check(self, logits: Tensor, labels: Tensor) -> None:
         """Look at shapes and types, as the loss that fits does."""
-        self._fitting(logits).validate_inputs(logits, labels)
+        self._fitting(logits).check(logits, labels)
 
     def forward(self, outputs: ModelOutput, batch: Batch) -> LossResult:
         """Return the loss that fits."""

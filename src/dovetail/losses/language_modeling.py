@@ -45,7 +45,7 @@ class LanguageModelingLoss(StrategyLoss):
             return super().given(inputs)
         return type(self)(shift=self.shift, pad_token_id=pad, ignore_index=self.ignore_index)
 
-    def validate_inputs(self, logits: Tensor, labels: Tensor) -> None:
+    def check(self, logits: Tensor, labels: Tensor) -> None:
         """Look at shapes and types.
 
         Args:
@@ -77,7 +77,7 @@ class LanguageModelingLoss(StrategyLoss):
             ValueError: shapes do not fit, or a token is not in the vocabulary.
         """
         logits, targets, mask = outputs.logits, read_targets(batch), batch.get("mask")
-        self.validate_inputs(logits, targets)
+        self.check(logits, targets)
         if mask is not None and mask.shape != targets.shape:
             msg = f"language_modeling: the mask has shape {list(mask.shape)}, targets {list(targets.shape)}"
             raise ValueError(msg)

@@ -54,12 +54,26 @@ class StrategyLoss(nn.Module, ABC):
         """Return the loss of a batch."""
 
     @abstractmethod
-    def validate_inputs(self, logits: Tensor, labels: Tensor) -> None:
-        """Look at shapes and types, not at values.
+    def check(self, logits: Tensor, labels: Tensor) -> None:
+        """Look at the shapes and types of tensors, not at values.
 
         Raises:
             ValueError: they do not fit; the message has both shapes.
         """
+
+    @final
+    def validate_inputs(self, logits: Tensor, labels: Tensor) -> None:
+        """Look at whether they are tensors at all, and at their shapes and types, not at values.
+
+        Raises:
+            ValueError: they do not fit.
+        """
+        given: dict[str, Any] = {"logits": logits, "labels": labels}
+        for name, one in given.items():
+            if not isinstance(one, Tensor):
+                msg = f"{type(self).__name__}: {name} must be a tensor, not {type(one).__name__}"
+                raise ValueError(msg)  # noqa: TRY004 (what the documents promise)
+        self.check(logits, labels)
 
     def given(self, inputs: LossInputs) -> Self:
         """Return the loss with what a call says in place of its own options: itself, where that is nothing.
@@ -121,7 +135,7 @@ class AnyLoss(StrategyLoss):
         return self._call(outputs, batch)
 
     @torch.no_grad()
-    def validate_inputs(self, logits: Tensor, labels: Tensor) -> None:
+    def check(self, logits: Tensor, labels: Tensor) -> None:
         """Try the loss: what it refuses itself is refused.
 
         Raises:

@@ -67,9 +67,9 @@ class VisionLoss(StrategyLoss):
         made.loss = loss
         return made
 
-    def validate_inputs(self, logits: Tensor, labels: Tensor) -> None:
+    def check(self, logits: Tensor, labels: Tensor) -> None:
         """Look at shapes and types, as the task's loss does."""
-        self.loss.validate_inputs(logits, labels)
+        self.loss.check(logits, labels)
 
     def forward(self, outputs: ModelOutput, batch: Batch) -> LossResult:
         """Return the task's loss of a batch."""

@@ -39,7 +39,7 @@ class ModelOutput:
         Args:
             raw: a tensor; a mapping with ``logits``, ``output``, ``outputs``, ``prediction`` or
                 ``predictions``; an object with an attribute ``logits``; a tuple or list with the logits
-                first; or a ``ModelOutput``.
+                first, or after a loss, a tensor of no dimension; or a ``ModelOutput``.
 
         Raises:
             TypeError: it is none of these; the message says what it is.
@@ -64,7 +64,9 @@ class ModelOutput:
             hidden = next((getattr(raw, name) for name in _HIDDEN if hasattr(raw, name)), None)
             found = cls(raw.logits, getattr(raw, "loss", None), hidden)
         elif isinstance(raw, tuple | list) and raw:
-            found = cls(raw[0], extras={str(place): value for place, value in enumerate(raw[1:], start=1)})
+            own = len(raw) > 1 and isinstance(raw[0], Tensor) and raw[0].ndim == 0
+            rest = {str(place): value for place, value in enumerate(raw) if place > own}
+            found = cls(raw[own], raw[0] if own else None, extras=rest)
         else:
             what = f"an empty {type(raw).__name__}" if isinstance(raw, tuple | list) else type(raw).__name__
             msg = (

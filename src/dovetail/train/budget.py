@@ -35,7 +35,8 @@ class Budget:
         if excess is not None:
             limit = getattr(self._limits, excess.setting.removeprefix("budget."))
             name = "memory" if excess.setting == "budget.memory" else "GPU memory"
-            self._stop(f"the {name} budget of {limit} is all but used up: {excess.used / 1e9:.2f} GB", excess.setting)
+            state = "exceeded" if excess.used > excess.limit else "all but used up"
+            self._stop(f"the {name} budget of {limit} is {state}: {excess.used / 1e9:.2f} GB", excess.setting)
         elif self._clock.over():
             self._out_of_time()
 

@@ -54,8 +54,10 @@ def plain_hooks(part: object) -> object:
         part: any object. One with hooks of our own, or with none of these methods, is returned itself.
 
     Raises:
-        PluginError: it has methods that begin with ``on_``, and not one of these.
+        PluginError: it has methods that begin with ``on_``, and not one of these; or it is a class that has hooks.
     """
+    if isinstance(part, type) and any(name.startswith(("dovetail_", "on_")) for name in dir(part)):
+        raise PluginError(f"{part.__name__} is a class: what is called is an object of it, {part.__name__}()")
     if any(name.startswith("dovetail_") for name in dir(part)):
         return part
     adapted, found = _Adapted(), False
