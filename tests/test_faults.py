@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,7 +17,7 @@ import torch
 
 from dovetail.checkpoint.listing import list_checkpoints
 from dovetail.checkpoint.verify import verify
-from dovetail.run import run
+from dovetail.run import resume, run
 from dovetail.storage.errors import StorageError
 from small_runs import only_run, small
 
@@ -95,5 +97,56 @@ def test_a_run_whose_disk_fills_up_keeps_its_checkpoints(tmp_path, background):
         assert len(found) >= 2
         for one in found:
             verify(one.path)
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+class Fills:
+    """A callback that fills the disk in the second epoch, or at the end."""
+
+    def __init__(self, path: Path | None, at: str) -> None:
+        """Remember which disk, None for none, and when."""
+        self.path, self.at = path, at
+
+    def dovetail_epoch_start(self, epoch: int) -> None:
+        """Fill it."""
+        self._fill(f"epoch {epoch}")
+
+    def dovetail_run_end(self) -> None:
+        """Fill it."""
+        self._fill("end")
+
+    def _fill(self, now: str) -> None:
+        if self.path is not None and now == self.at:
+            with contextlib.suppress(OSError), (self.path / "fill").open("wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(512))
+
+
+@pytest.mark.parametrize("at", ["epoch 2", "end"])
+def test_a_run_on_a_full_disk_says_so(tmp_path, capfd, at):
+    """Record, figures and log are on it too: one message with the path, no traceback, and the run goes on later."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        outcome = run(small(disk, callbacks={"fills": Fills(disk, at)}))
+        (disk / "fill").unlink()
+        folder = only_run(disk)
+        said = capfd.readouterr().err
+        again = resume(folder, small(disk, callbacks={"fills": Fills(None, at)}))
+
+        lines = (folder / "metrics.jsonl").read_text().splitlines()
+
+        assert outcome.status == "failed"
+        assert re.search(
+            rf"{folder}/\S+: cannot write this: there is no space left .* needed, 0 bytes free", outcome.reason
+        )
+        assert "Traceback" not in said
+        assert again.status == "completed"
+        epochs = [one["epoch"] for line in lines if (one := json.loads(line))["event"] == "epoch"]
+        assert epochs == [1, 2]
     finally:
         subprocess.run(["umount", disk], check=True)

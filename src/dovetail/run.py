@@ -163,11 +163,11 @@ def _carry_out(
                 set_random_seed((config.run.seed + group.rank) % SEED_LIMIT, config.run.deterministic)
             outcome = _train(ready, warnings)
         except BaseException as error:
-            recorder.finish(_failed(error, watch))
+            _recorded(_failed(error, watch), recorder)
             if isinstance(error, BuildError):
                 raise refusal(config, error.path, error.message) from error
             raise
-        recorder.finish(outcome)
+        outcome = _recorded(outcome, recorder)
     if group.leads:
         _report(config, store.path)
     return outcome
@@ -192,6 +192,17 @@ def _train(run: Run, warnings: Iterable[str]) -> Outcome:
         _logger.error("%s", failure, exc_info=failure)
         if outcome.error is None:
             outcome = evolve(outcome, status="failed", reason=str(failure), stopped_by=failure.path, error=failure)
+    return outcome
+
+
+def _recorded(outcome: Outcome, recorder: Recorder) -> Outcome:
+    """Record how a run ended. What cannot be recorded has failed, though not for that where it failed before."""
+    try:
+        recorder.finish(outcome)
+    except OSError as error:
+        _logger.exception("the end of the run was not recorded", exc_info=error)
+        if outcome.error is None:
+            return evolve(outcome, status="failed", reason=str(error), error=error)
     return outcome
 
 

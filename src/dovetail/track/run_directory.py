@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import IO, Any, Final, Self
 
 from dovetail.storage.atomic import write_atomic
+from dovetail.storage.errors import storage_error
 from dovetail.track.files import ALERTS, LOG, METRICS, RECORD, RESOLVED
 from dovetail.track.line_file import rewind
 from dovetail.track.lock import FolderLock, LockedError
@@ -78,22 +79,28 @@ class RunDirectory:
         return self.path.name
 
     def freeze(self, resolved: str) -> None:
-        """Write the resolved config, as TOML."""
-        write_atomic(self.path / RESOLVED, resolved.encode())
+        """Write the resolved config, as TOML.
+
+        Raises:
+            StorageError: it cannot be written; as with the record, the events and the alerts.
+        """
+        _replace(self.path / RESOLVED, resolved)
 
     def write_record(self, record: Mapping[str, Any]) -> None:
         """Replace ``run.json``, whole or not at all."""
         text = json.dumps(jsonable(record), indent=2, ensure_ascii=False, allow_nan=False)
-        write_atomic(self.path / RECORD, f"{text}\n".encode())
+        _replace(self.path / RECORD, f"{text}\n")
 
     def write_events(self, lines: str) -> None:
         """Append events to ``metrics.jsonl``, each a line that :func:`event_line` made."""
         if not lines:
             return
-        if self._metrics is None:
-            self._metrics = (self.path / METRICS).open("a", encoding="utf-8")
-        self._metrics.write(lines)
-        self._metrics.flush()
+        path = self.path / METRICS
+        with _told(path, lines):
+            if self._metrics is None:
+                self._metrics = path.open("a", encoding="utf-8")
+            self._metrics.write(lines)
+            self._metrics.flush()
 
     def logged(self) -> dict[str, int]:
         """Return how many bytes there are of ``metrics.jsonl``, all of them on the disk, and of ``alerts.jsonl``."""
@@ -132,14 +139,15 @@ class RunDirectory:
 
     def log_alert(self, alert: Mapping[str, Any]) -> None:
         """Append an alert to ``alerts.jsonl``, which is not there before the first."""
-        with (self.path / ALERTS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(jsonable(alert), ensure_ascii=False, allow_nan=False) + "\n")
+        line, path = json.dumps(jsonable(alert), ensure_ascii=False, allow_nan=False) + "\n", self.path / ALERTS
+        with _told(path, line), path.open("a", encoding="utf-8") as file:
+            file.write(line)
 
     @contextlib.contextmanager
     def logging(self) -> Iterator[None]:
         """Write what Dovetail and its plugins log, from INFO on, to ``log.txt``."""
         logger = logging.getLogger("dovetail")
-        handler = logging.FileHandler(self.logs / LOG, encoding="utf-8")
+        handler = _LogFile(self.logs / LOG, encoding="utf-8")
         handler.setFormatter(logging.Formatter(_FORMAT))
         before = logger.level
         logger.addHandler(handler)
@@ -154,7 +162,8 @@ class RunDirectory:
     def close(self) -> None:
         """Close the files and give up the lock."""
         if self._metrics is not None:
-            self._metrics.close()
+            with contextlib.suppress(OSError):  # of what could not be written before, which was said then
+                self._metrics.close()
             self._metrics = None
         self._lock.release()
 
@@ -165,6 +174,32 @@ class RunDirectory:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class _LogFile(logging.FileHandler):
+    """The log, which is done without where it cannot be written: the run that it tells of says so itself."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
+        """Say nothing: logging itself would print a traceback for each line."""
+
+    def close(self) -> None:
+        """Close the file, whether or not the rest of it can be written."""
+        with contextlib.suppress(OSError):
+            super().close()
+
+
+@contextlib.contextmanager
+def _told(path: Path, text: str) -> Iterator[None]:
+    """Say of which file it is that the operating system does not take ``text``."""
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(path, error, "write", needed=len(text.encode())) from error
+
+
+def _replace(path: Path, text: str) -> None:
+    with _told(path, text):
+        write_atomic(path, text.encode())
 
 
 def apart(root: Path | None, name: str, run_id: str) -> Path | None:
