@@ -310,7 +310,7 @@ def test_the_defaults_are_those_documented(tmp_path):
 
 
 def test_leftovers_of_killed_saves_are_removed(tmp_path):
-    """When a manager is made, if they are old enough."""
+    """When a manager is made, if they are old enough; else with the first save that finds them so."""
     (tmp_path / f"{PREFIX}dead").mkdir()
     old = time.time() - 120
     os.utime(tmp_path / f"{PREFIX}dead", (old, old))
@@ -320,6 +320,11 @@ def test_leftovers_of_killed_saves_are_removed(tmp_path):
 
     assert [path.name for path in tmp_path.iterdir()] == [f"{PREFIX}young"]
     assert manager.list() == []
+    manager.save(1, 1, {}, {"model": {}})
+    assert (tmp_path / f"{PREFIX}young").exists()
+    os.utime(tmp_path / f"{PREFIX}young", (old, old))
+    manager.save(2, 1, {}, {"model": {}})
+    assert not (tmp_path / f"{PREFIX}young").exists()
 
 
 def test_a_file_in_the_folders_place_is_refused(tmp_path):

@@ -512,6 +512,28 @@ def test_a_run_that_was_stopped_early_stays_so(tmp_path):
     assert_same(left_behind(folder), expected)
 
 
+class Breaking:
+    """Fails when an epoch begins."""
+
+    def dovetail_epoch_start(self):
+        """Fail."""
+        raise RuntimeError("broken")
+
+
+def test_a_run_made_longer_stays_longer(tmp_path):
+    """Although it ended before it could save anything: it is not stopped by what was asked when it was shorter."""
+    config = config_of(tmp_path, {**PLAIN, "patience": 1})
+    assert run(config).status == "stopped_early"
+    folder = only_run(tmp_path)
+    epochs = json.loads((folder / "run.json").read_text())["epochs"]
+    longer = evolve(config, training=evolve(config.training, max_epochs=30))
+    assert resume(folder, longer, listeners=[Breaking()]).status == "failed"
+
+    resume(folder, longer).check()
+
+    assert json.loads((folder / "run.json").read_text())["epochs"] > epochs
+
+
 # --- the policy -------------------------------------------------------------------------------------------------------
 
 

@@ -23,6 +23,7 @@ from dovetail.train.clock import Stopwatch
 from dovetail.train.device import torch_settings
 from dovetail.train.errors import MisfitError, explained
 from dovetail.train.group import joined
+from dovetail.train.interrupt import stopping_on_signals
 from dovetail.train.seeds import SEED_LIMIT, set_random_seed
 from dovetail.train.state import Outcome
 
@@ -188,7 +189,9 @@ def _train(run: Run, warnings: Iterable[str]) -> Outcome:
         run.hooks.dovetail_run_end.call_all(run=run, outcome=_failed(error, run.watch))
         raise
     outcome = evolve(outcome, total_time=run.elapsed(), folder=run.store.path if run.group.leads else None)
-    for failure in run.hooks.dovetail_run_end.call_all(run=run, outcome=outcome):
+    with stopping_on_signals(run, "the run is ending"):
+        failures = run.hooks.dovetail_run_end.call_all(run=run, outcome=outcome)
+    for failure in failures:
         _logger.error("%s", failure, exc_info=failure)
         if outcome.error is None:
             outcome = evolve(outcome, status="failed", reason=str(failure), stopped_by=failure.path, error=failure)

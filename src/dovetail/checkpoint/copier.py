@@ -7,7 +7,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 _LOG: Final = logging.getLogger(__name__)
 #: Seconds between one try to copy a checkpoint and the next.
 WAITS: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0)
+#: Seconds between one question how long to wait and the next.
+_LOOK: Final = 0.5
+#: Seconds that one who is hurried waits: a machine that is taken away gives half a minute.
+HURRIED: Final = 10.0
 
 
 @frozen
@@ -62,7 +66,7 @@ class Copier:
         self._thread: threading.Thread | None = None
 
     def add(self, checkpoint: Path) -> None:
-        """Have a checkpoint copied; returns at once."""
+        """Have a checkpoint copied, unless it is there already; returns at once."""
         with self._changed:
             self._open[checkpoint.name] = ""
         if self._thread is None:
@@ -78,12 +82,19 @@ class Copier:
                 found.append(self._failed.get_nowait())
         return found
 
-    def close(self, patience: float) -> list[NotCopied]:
-        """Wait for what is queued, ``patience`` seconds at most, and return what has not been copied by then."""
-        until = time.monotonic() + patience
+    def close(self, patience: float, hurried: Callable[[], bool] = bool) -> list[NotCopied]:
+        """Wait for what is queued, and return what has not been copied by then.
+
+        Args:
+            patience: seconds to wait at most.
+            hurried: says whether to wait no longer than ten; asked again and again.
+        """
+        began = time.monotonic()
         with self._changed:
-            while self._open and (left := until - time.monotonic()) > 0:
-                self._changed.wait(left)
+            while self._open and (left := began + patience - time.monotonic()) > 0:
+                self._changed.wait(min(left, _LOOK))
+                if hurried():
+                    patience = min(patience, HURRIED)
             late = f"not done {patience:.3g} s after the end"
             missing = [
                 NotCopied(name, f"{late}; last it failed with {error}" if error else late)
@@ -108,6 +119,8 @@ class Copier:
         for wait in (*self._waits, None):
             put: list[str] = []
             try:
+                if self._is_there(checkpoint):
+                    return
                 for name in (*read_manifest(checkpoint).files, MANIFEST):
                     put.append(f"{self._prefix}/{checkpoint.name}/{name}")
                     self._storage.put(put[-1], checkpoint / name)
@@ -125,6 +138,14 @@ class Copier:
             else:
                 self._prune(checkpoint.name)
                 return
+
+    def _is_there(self, checkpoint: Path) -> bool:
+        """Say whether there is a copy of this very checkpoint: another one of its name may have been copied before."""
+        key = self._manifest(checkpoint.name)
+        if not self._storage.exists(key):
+            return False
+        with self._storage.open(key) as file:
+            return file.read(LARGEST) == (checkpoint / MANIFEST).read_bytes()
 
     def _take_back(self, keys: list[str]) -> None:
         """Remove the beginning of a copy whose original has been pruned."""

@@ -128,6 +128,8 @@ class CheckpointManager:
             self._history[path.name] = saved
             self.prune()
             write_history(self.directory, self._history.values())
+            with contextlib.suppress(OSError):  # of a run that was killed just before this one went on, too young then
+                reap(self.directory)
         return evolve(saved, is_best=is_best)
 
     def prune(self) -> Checkpoints:

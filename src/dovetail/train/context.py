@@ -201,6 +201,11 @@ class Run:
         elif stop.overtakes(self.asked):
             self.asked = stop
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether a signal has asked this process to stop."""
+        return any(one is not None and one.status == "interrupted" for one in (self.stop, self.asked))
+
     def agree(self, *, due: bool = False, broken: bool = False) -> tuple[bool, bool]:
         """Let all processes go on alike: each learns whether one was asked to stop.
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from dovetail.train.state import Outcome
 
 _logger: Final = logging.getLogger("dovetail.train")
-#: Seconds that a run which somebody has interrupted waits at most: a machine that is taken away gives half a minute.
-_INTERRUPTED: Final = 10.0
 
 
 class CheckpointCopier:
@@ -31,13 +29,22 @@ class CheckpointCopier:
         self._storage, self._patience = storage, patience
         self._copier: Copier | None = None
 
+    def dovetail_run_start(self, run: Run) -> None:
+        """Queue what the process before was not done with, where a run goes on."""
+        if run.resumed is not None:
+            for one in run.checkpoints.list():
+                self._add(run, one)
+
     def dovetail_checkpoint_saved(self, run: Run, checkpoint: Checkpoint) -> None:
         """Queue a checkpoint."""
+        self._tell(run, self._add(run, checkpoint).failed())
+
+    def _add(self, run: Run, checkpoint: Checkpoint) -> Copier:
         if self._copier is None:
             prefix = f"{run.config.run.name}/{run.store.id}"
             self._copier = Copier(self._storage, prefix, run.checkpoints.retention)
         self._copier.add(checkpoint.path)
-        self._tell(run, self._copier.failed())
+        return self._copier
 
     def dovetail_epoch_end(self, run: Run) -> None:
         """Tell of copies that have failed since."""
@@ -45,16 +52,12 @@ class CheckpointCopier:
             self._tell(run, self._copier.failed())
 
     def dovetail_run_end(self, run: Run, outcome: Outcome) -> None:
-        """Wait for the copies that are not done."""
+        """Wait for the copies that are not done; not for long where somebody has interrupted the run, or now does."""
         if self._copier is not None:
-            self._tell(run, self._copier.close(self._time_left(run, outcome)))
-
-    def _time_left(self, run: Run, outcome: Outcome) -> float:
-        limit = run.config.budget.wall_clock_seconds
-        times = [self._patience]
-        times += [_INTERRUPTED] if outcome.status == "interrupted" else []
-        times += [] if limit is None else [max(run.watch.started + limit - time.monotonic(), 0.0)]
-        return min(times)
+            patience, limit = self._patience, run.config.budget.wall_clock_seconds
+            if limit is not None:
+                patience = min(patience, max(run.watch.started + limit - time.monotonic(), 0.0))
+            self._tell(run, self._copier.close(patience, lambda: outcome.status == "interrupted" or run.interrupted))
 
     def _tell(self, run: Run, failed: Iterable[NotCopied]) -> None:
         for one in failed:

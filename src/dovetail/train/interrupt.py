@@ -21,10 +21,11 @@ _STANDARD_ERROR: Final = 2
 
 
 @contextlib.contextmanager
-def stopping_on_signals(run: Run) -> Iterator[None]:
+def stopping_on_signals(run: Run, doing: str = "stopping with a checkpoint") -> Iterator[None]:
     """Turn SIGINT, SIGTERM and SIGUSR1, SIGUSR2 into ``run.request_stop``; a second of the former kills the process.
 
-    Outside the main thread, where Python cannot handle signals, this does nothing.
+    What is said is what the run is then ``doing``. Outside the main thread, where Python cannot handle signals, this
+    does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -38,12 +39,12 @@ def stopping_on_signals(run: Run) -> Iterator[None]:
         name = signal.Signals(number).name
         run.request_stop(f"got {name}", by=name, status="interrupted")
         if number in _NOTICES:
-            _say(f"\n{name}: stopping with a checkpoint\n")
+            _say(f"\n{name}: {doing}\n")
             return
         for one in _ORDERS:
             # The kernel's own default, so that it works inside a long call into C too.
             signal.signal(one, signal.SIG_DFL)
-        _say(f"\n{name}: stopping with a checkpoint; once more ends at once\n")
+        _say(f"\n{name}: {doing}; once more ends at once\n")
 
     before = {one: signal.signal(one, handle) for one in (*_ORDERS, *_NOTICES)}
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, cast
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, cast
 from attrs import frozen
 
 from dovetail.checkpoint.errors import CheckpointError
-from dovetail.config.freeze import freeze
+from dovetail.config.freeze import LENGTH_KEYS, freeze
 from dovetail.track.earlier import Change, ResumeError, as_record, changes, finished, refuse_changes
 from dovetail.track.runs import RunRecord, flat, load_run, table
 from dovetail.track.words import plural
@@ -98,11 +99,11 @@ class Earlier:
                     "drawn at random, as for dropout, is another"
                 )
         changed = [one for one in self.changed if one.of_length()]
-        if changed:
+        if changed or self._made_longer_since(run, point):
             run.stop = None  # asked for when it was to end earlier
-            if any(phase.scheduler is not None for phase in run.phases):
-                lengths = "; ".join(map(str, changed))
-                warnings.append(f"the learning rate now follows a schedule of the new length ({lengths})")
+        if changed and any(phase.scheduler is not None for phase in run.phases):
+            lengths = "; ".join(map(str, changed))
+            warnings.append(f"the learning rate now follows a schedule of the new length ({lengths})")
         versions = dict(self._other_versions(recorder.record))
         if versions:
             shown = ", ".join(f"{name} {before} → {now}" for name, (before, now) in versions.items())
@@ -110,6 +111,14 @@ class Earlier:
         run.store.freeze(freeze(run.config))
         recorder.resumed(run, point.checkpoint if point else None, {**as_record(self.changed), **versions})
         return warnings
+
+    def _made_longer_since(self, run: Run, point: ResumePoint | None) -> bool:
+        """Say whether the run was made longer at this very checkpoint, and ended before it saved another."""
+        folder = None if point is None else os.path.relpath(point.checkpoint.path, run.store.path)
+        return any(
+            one.get("checkpoint") == folder and any(key in LENGTH_KEYS for key in table(one.get("changed")))
+            for one in self.record.data.get("resumes") or ()
+        )
 
     def _check_data(self, run: Run) -> None:
         before = table(self.record.data.get("data"))
