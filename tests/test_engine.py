@@ -202,6 +202,20 @@ def test_a_monitor_looks_at_the_gradients_before_they_are_clipped():
     assert min(statistics["max_norm_history"]) > 0.1
 
 
+@pytest.mark.parametrize("limit", [None, 1.0])
+def test_a_monitor_sees_gradients_of_half_precision_without_their_scale(limit):
+    """Those that are too large for it end nothing: the scaler leaves their update out."""
+    model, batches = network(), pairs(40, 20)
+    monitor = GradientMonitor(1, norm_threshold_critical=1e2)
+    loop = TrainingLoop(GradientAccumulator(2, limit), monitor, nn.CrossEntropyLoss(), limit, precision="fp16")
+    loop.run_epoch(1, model, batches, torch.optim.SGD(model.parameters(), lr=1e-4))
+    norms = monitor.get_statistics()["max_norm_history"]
+
+    assert len(norms) == 20
+    assert not math.isfinite(norms[0])
+    assert norms[-1] < 1e2
+
+
 def test_what_ends_an_epoch():
     """A loss that is no number, and a loader without batches."""
     model = network()

@@ -176,14 +176,14 @@ class TrainingLoop(_Epoch):
         where, began = resolve_device(str(device)), time.monotonic()
         tape = self._begin(model, where)
         self._look_at(model, optimizer)
-        gradients = self._gradients(optimizer, where)
+        gradients = self._gradients(model, optimizer, where)
         schedule = None if scheduler is None else Schedule(scheduler, per_epoch=self._schedule_per == "epoch")
         model.train()
         if hasattr(train_loader, "set_epoch"):
             train_loader.set_epoch(epoch)
         number = 0
         for batches in self._groups(train_loader, where):
-            results = self._update(model, gradients, batches, first=number == 0)
+            results = self._update(gradients, batches, first=number == 0)
             self.gradient_accumulator.updated(len(batches), gradients, self._limit)
             if schedule is not None and not schedule.per_epoch:
                 schedule.after_update()
@@ -213,7 +213,7 @@ class TrainingLoop(_Epoch):
             except ValueError as error:
                 _logger.warning("%s", error)
 
-    def _gradients(self, optimizer: torch.optim.Optimizer, device: torch.device) -> Gradients:
+    def _gradients(self, model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device) -> Gradients:
         if self._scaler is None:
             self._scaler = make_scaler(self._precision, device)
         gradients = Gradients(
@@ -222,6 +222,8 @@ class TrainingLoop(_Epoch):
         if gradients.asks_again and self._scaler is not None:
             name = type(optimizer).__name__
             raise TrainingError(f"{name} asks for the loss several times, which fp16 cannot give it")
+        if self.gradient_monitor is not None:
+            gradients.observe(lambda *_: self._look(model))
         return gradients
 
     def _groups(self, loader: Iterable[Any], device: torch.device) -> Iterator[list[Batch]]:
@@ -235,7 +237,7 @@ class TrainingLoop(_Epoch):
         if group:
             yield group
 
-    def _update(self, model: nn.Module, gradients: Gradients, batches: list[Batch], *, first: bool) -> list[LossResult]:
+    def _update(self, gradients: Gradients, batches: list[Batch], *, first: bool) -> list[LossResult]:
         """Update once, and return the batches' losses; in the ``first`` of an epoch something must train."""
         found: list[LossResult] = []
 
@@ -256,7 +258,6 @@ class TrainingLoop(_Epoch):
                         "parameters of the model that it is to train, as they are when it trains: "
                         "optimizer = SGD(model.parameters(), lr=…)"
                     )
-                self._look(model)
                 found.extend(results)
             return loss
 
@@ -264,11 +265,13 @@ class TrainingLoop(_Epoch):
         return found
 
     def _look(self, model: nn.Module) -> None:
-        """Let the monitor look, if it is time."""
+        """Let the monitor look, if it is time, at gradients that are no longer scaled and not yet clipped."""
         monitor = self.gradient_monitor
         if monitor is None or self._updates % monitor.check_interval:
             return
         health = monitor.check_step(model)
+        if self._scaler is not None and getattr(health, "has_nan_gradients", False):
+            return  # everyday: the scaler leaves the update out, and finds a scale at which they are finite
         if health.has_exploding_gradients and getattr(monitor, "on_critical", "fail") == "fail":
             raise TrainingError(
                 f"gradients explode: the largest norm is {health.max_norm:.4g} in update {self._updates}. A lower "
