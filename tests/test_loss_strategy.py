@@ -12,6 +12,7 @@ from dovetail.kernel.component import PluginError
 from dovetail.losses.classification import ClassificationLoss
 from dovetail.losses.create import create_criterion
 from dovetail.losses.cross_entropy import cross_entropy
+from dovetail.losses.distillation import DistillationLoss
 from dovetail.losses.focal import FocalLoss
 from dovetail.losses.label_smoothing import LabelSmoothingCrossEntropy
 from dovetail.losses.language_modeling import LanguageModelingLoss
@@ -360,6 +361,32 @@ def test_inputs_that_do_not_fit_are_refused(loss, logits, targets, message):
         loss.validate_inputs(torch.zeros(logits), targets)
     with pytest.raises(ValueError, match=message):
         loss.compute_loss(torch.zeros(logits), targets)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: get_loss_strategy("cross_entropy"),
+        lambda: get_loss_strategy("focal"),
+        lambda: get_loss_strategy("label_smoothing"),
+        DistillationLoss,
+        lambda: VisionLoss("detection"),
+    ],
+)
+def test_a_loss_is_computed_in_single_precision(build, dtype):
+    """From outputs in half precision too, also on the CPU, where autocast leaves a softmax in it."""
+    loss, logits, near = build(), scores(64, 10).mul(3).to(dtype), scores(64, 10, seed=1).to(dtype)
+    batch, found = {"targets": labels(64)}, []
+    if isinstance(loss, VisionLoss):
+        logits, batch = logits.reshape(4, 16, 10), {"targets": detected(batch=4, boxes=16)[1]}
+    for said in (logits, logits.float()):
+        with torch.autocast("cpu", dtype, enabled=said is logits):
+            found.append(loss(ModelOutput(said, extras={"teacher_logits": near.to(said.dtype)}), batch))
+
+    assert found[0].total == found[1].total
+    assert found[0].total.dtype is torch.float32
+    assert found[0].parts == found[1].parts
 
 
 @pytest.mark.parametrize("loss", [ClassificationLoss(), LanguageModelingLoss(), AnyLoss(FocalLoss()), VisionLoss()])

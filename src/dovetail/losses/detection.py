@@ -11,7 +11,7 @@ from torch import Tensor
 from dovetail.kernel.kinds import AtLeast
 from dovetail.losses.result import LossResult, mean_of
 from dovetail.losses.strategy import StrategyLoss
-from dovetail.losses.targets import LabelGuard, read_targets, target_mask
+from dovetail.losses.targets import LabelGuard, read_targets, target_mask, wide
 
 if TYPE_CHECKING:
     from dovetail.data.batch import Batch
@@ -78,7 +78,10 @@ class DetectionLoss(StrategyLoss):
         """
         logits, labels = outputs.logits, read_targets(batch)
         self.check(logits, labels)
-        (boxes, scores), (places, numbers) = logits.tensor_split([_CORNERS], -1), labels.tensor_split([_CORNERS], -1)
+        (boxes, scores), (places, numbers) = (
+            wide(logits).tensor_split([_CORNERS], -1),
+            labels.tensor_split([_CORNERS], -1),
+        )
         classes = numbers.squeeze(-1).long()
         kept = classes != self.ignore_index
         mask = target_mask(batch, classes)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from dovetail.kernel.kinds import Between, MoreThan
 from dovetail.losses.create import create_criterion
 from dovetail.losses.result import LossResult, mean_of
-from dovetail.losses.targets import LabelGuard, read_targets, target_mask
+from dovetail.losses.targets import LabelGuard, read_targets, target_mask, wide
 
 if TYPE_CHECKING:
     from dovetail.data.batch import Batch
@@ -106,6 +106,7 @@ class DistillationLoss(nn.Module):
 
     def _soft(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Return ``T² · KL(teacher ‖ student)`` of every label."""
+        student = wide(student)
         wanted = F.log_softmax(teacher.detach().to(student.dtype) / self.temperature, dim=1)
         said = F.log_softmax(student / self.temperature, dim=1)
         return F.kl_div(said, wanted, reduction="none", log_target=True).sum(dim=1) * self.temperature**2

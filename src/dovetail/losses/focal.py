@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dovetail.kernel.kinds import AtLeast, Provided
 from dovetail.losses.class_weights import read_class_weights
+from dovetail.losses.targets import wide
 
 
 class FocalLoss(nn.Module):
@@ -76,7 +77,7 @@ class FocalLoss(nn.Module):
         if self.alpha is not None and len(self.alpha) not in {1, classes}:
             msg = f"alpha: has {len(self.alpha)} factors, but the model has {classes} classes"
             raise ValueError(msg)
-        log_p = F.log_softmax(input, dim=1)
+        log_p = F.log_softmax(wide(input), dim=1)
         soft = target.is_floating_point()
         loss = self._soft(log_p, target) if soft else self._hard(log_p, target)
         if self.reduction == "none":

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dovetail.kernel.kinds import MoreThan
+from dovetail.losses.targets import wide
 
 #: Added to a squared length, of which it is nothing for any but vanishing embeddings.
 _SMALLEST: Final = 1e-12
@@ -77,8 +78,7 @@ class SupConLoss(nn.Module):
             msg = f"SupConLoss: labels are {target.dtype}; it needs integers"
             raise ValueError(msg)
         views = input.shape[1] if input.ndim == _VIEWS else 1
-        wide = input.float() if input.dtype.itemsize < torch.float32.itemsize else input
-        flat = wide.reshape(-1, input.shape[-1])
+        flat = wide(input).reshape(-1, input.shape[-1])
         # Smooth at length 0 too, where dividing by the length alone would jump.
         length = (flat.square().sum(dim=-1, keepdim=True) + _SMALLEST).sqrt()
         return flat / length, target.repeat_interleave(views)

@@ -1,4 +1,4 @@
-"""Reading targets: which of them count, and whether their labels exist."""
+"""Reading scores and targets: in which precision, which of them count, and whether their labels exist."""
 
 from __future__ import annotations
 
@@ -38,6 +38,11 @@ def target_mask(batch: Batch, targets: Tensor) -> Tensor | None:
     if mask is None or mask.shape != targets.shape[: mask.ndim]:
         return None
     return mask.bool().reshape(mask.shape + (1,) * (targets.ndim - mask.ndim)).expand(targets.shape)
+
+
+def wide(scores: Tensor) -> Tensor:
+    """Return half-precision scores in single precision: on the CPU autocast leaves a softmax in half precision."""
+    return scores.float() if scores.dtype.itemsize < torch.float32.itemsize else scores
 
 
 def check_labels(who: str, targets: Tensor, num_classes: int, ignore_index: int | None = None) -> None:
