@@ -250,3 +250,19 @@ def test_after_the_first_update_nothing_stands_between(tmp_path):
 
     assert outcome.status == "completed", outcome.reason
     assert seen[1:] == [1, "same", "validation", "validation"]
+
+
+def test_an_empty_split_is_named(tmp_path):
+    """A split without samples is bad input; one that is None is no split."""
+    with pytest.raises(ConfigError, match="data: the validation split has no samples; where there is no such split"):
+        run(small(tmp_path, data=Splits(blobs(20), blobs(0), None)))
+
+
+def test_a_batch_norm_that_gets_one_sample_says_what_helps(tmp_path):
+    """The last batch of an epoch has one; torch's own words come last."""
+    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
+    outcome = run(small(tmp_path, data=Splits(blobs(33), None, None), model=model))
+
+    assert outcome.status == "failed"
+    assert "loader.drop_last = true leaves that out" in outcome.reason
+    assert "Torch says: Expected more than 1 value per channel" in outcome.reason

@@ -61,6 +61,9 @@ class Data:
         seed = config.run.seed
         dataset = build(config.data, {"seed": seed})
         splits = explained("data.split", lambda: split(dataset, config.data.reserved.get("split"), seed))
+        empty = next((name for name, part in splits if not len(part)), None)
+        if empty is not None:
+            raise BuildError("data", f"the {empty} split has no samples; where there is no such split, it is None")
         num_classes = _num_classes(splits)
         given = {"num_classes": num_classes}
         transforms = {name: build(part, given) for name, part in config.transforms.items()}

@@ -69,6 +69,12 @@ def explained(error: Exception, config: RunConfig) -> Exception:
             f"requires_grad_(False); a trainer with a loss besides uses torch.autograd.grad. Torch says: "
             f"{text.split('. ', maxsplit=1)[0]}"
         )
+    if "more than 1 value per channel when training" in text:
+        return TrainingError(
+            "a batch norm cannot train on a batch of one sample, as the last of an epoch may be: "
+            f"loader.drop_last = true leaves that out, and another loader.batch_size "
+            f"than {config.loader.batch_size} makes it larger. Torch says: {text}"
+        )
     return process_lost(error, config.hardware.devices) or error
 
 
