@@ -151,13 +151,17 @@ def test_a_step_that_somebody_listens_to_is_torchs_own():
     assert optimizer.state[model.weight]["step"] == 5
 
 
-def test_a_scheduler_hears_of_the_steps():
-    """Torch warns where a scheduler steps before its optimizer; here warnings are errors."""
+@pytest.mark.parametrize("first", [1.0, math.nan])
+@pytest.mark.parametrize("half", [False, True])
+def test_a_scheduler_hears_of_the_steps(half, first):
+    """Torch warns where a scheduler steps before its optimizer, as after an update that is left out; not so here."""
     model = nn.Linear(3, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    gradients = Gradients(optimizer)
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0) if half else None
+    gradients = Gradients(optimizer, scaler=scaler, skip_nonfinite=True)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)
-    backward(model, gradients, torch.ones(1, 3))
+    gradients.backward(model(torch.full((1, 3), first)).sum())
+    gradients.clip()
     gradients.apply()
     scheduler.step()
 

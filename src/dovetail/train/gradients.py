@@ -230,6 +230,9 @@ class Gradients:
 
     def apply(self) -> None:
         """Let the optimizer update its parameters."""
+        if self._scaler is not None or self._skip_nonfinite:
+            # An update that is left out is none to torch, and a scheduler would warn that it steps before the first.
+            self._optimizer._opt_called = True  # type: ignore[attr-defined]  # noqa: SLF001 (where torch notes it)
         if self._scaler is not None:
             self._scaler.step(self._optimizer)  # which leaves out what is not finite, whatever the policy
             self._scaler.update()
