@@ -151,6 +151,19 @@ def test_a_step_that_somebody_listens_to_is_torchs_own():
     assert optimizer.state[model.weight]["step"] == 5
 
 
+def test_the_momentum_of_any_fused_sgd_begins_at_zero():
+    """Also of one made elsewhere, and of one that has begun it is kept."""
+    model = nn.Linear(3, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0, momentum=0.9, fused=True)
+    Gradients(optimizer)
+    assert not optimizer.state[model.weight]["momentum_buffer"].any()
+
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    Gradients(optimizer)
+    assert optimizer.state[model.weight]["momentum_buffer"].all()
+
+
 @pytest.mark.parametrize("first", [1.0, math.nan])
 @pytest.mark.parametrize("half", [False, True])
 def test_a_scheduler_hears_of_the_steps(half, first):

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD
+from torch.optim import SGD, Optimizer
 
 #: What an optimizer takes: tensors, ``(name, tensor)`` pairs, or groups of them.
 Params = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]
@@ -43,17 +43,18 @@ def can_fuse(params: list[Any]) -> bool:
     return len(devices) == 1 and devices.pop().type in _FUSED_DEVICES and all(one.is_floating_point() for one in found)
 
 
-def begin_momentum(optimizer: SGD) -> None:
-    """Let the momentum of a fused ``optimizer`` begin at 0, which without dampening is what its first step makes of it.
+def begin_momentum(optimizer: Optimizer) -> None:
+    """Let the momentum of a fused SGD begin at 0, which without dampening is what its first step makes of it.
 
     Torch begins it in the first step, in memory as it finds it: where that step is then left out, as half precision
     does with gradients that are too large, the next one takes what happened to lie there for momentum. A parameter
     that has its first gradient in a later step ends that step with a TypeError.
     """
-    for group in optimizer.param_groups:
+    for group in optimizer.param_groups if isinstance(optimizer, SGD) else ():
         if group["fused"] and group["momentum"] and not group["dampening"]:
             for one in group["params"]:
-                optimizer.state[one]["momentum_buffer"] = torch.zeros_like(one)
+                if optimizer.state[one].get("momentum_buffer") is None:
+                    optimizer.state[one]["momentum_buffer"] = torch.zeros_like(one)
 
 
 def _tensors(params: list[Any]) -> Iterable[Tensor]:
