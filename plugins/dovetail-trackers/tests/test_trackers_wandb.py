@@ -97,16 +97,25 @@ def test_a_server_that_is_not_there_does_not_spoil_the_run(train, alerts, monkey
 
 LOOP = """
 import wandb
-from dovetail import MetricsTracker
+from dovetail import MetricsEngine, MetricsTracker
+from dovetail.monitor.profile import Profile
 tracker = MetricsTracker(use_wandb=True)
 tracker.log_epoch(epoch=5, train_metrics={"loss": 0.42}, val_metrics={"loss": 0.38}, learning_rate=1e-4)
+data = {"load": ["low", "high"] * 10}
+engine = MetricsEngine(use_wandb=True)
+engine.log_epoch(6, {"loss": 0.4}, {"loss": 0.3}, epoch_duration=2.5, reference_profile=Profile.build(data),
+                 current_profile=data)
 wandb.finish()
 """
 
 
 def test_the_epochs_of_a_hand_written_loop_are_there(tmp_path):
-    """MetricsTracker logs to W&B as well when it is told to, in a program that begins no W&B run of its own."""
+    """MetricsTracker and MetricsEngine log to W&B when they are told to, in a program that begins no W&B run itself."""
     subprocess.run([sys.executable, "-c", LOOP], cwd=tmp_path, capture_output=True, check=True)
     _, _, history, _, _ = read(tmp_path)
 
-    assert [(row["epoch"], row["train_loss"], row["val_loss"]) for row in history] == [(5, 0.42, 0.38)]
+    assert [(row["epoch"], row["train_loss"], row["val_loss"]) for row in history] == [
+        (5, 0.42, 0.38),
+        (6, 0.4, 0.3),
+    ]
+    assert (history[1]["epoch_duration"], history[1]["drift"]) == (2.5, 0.0)

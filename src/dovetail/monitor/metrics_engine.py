@@ -91,16 +91,14 @@ class MetricsEngine:
             The drift; ``healthy`` where there are not both profiles.
 
         Raises:
-            DriftError: the profiles do not fit together.
+            DriftError: the profiles do not fit together; then nothing of the epoch is kept.
         """
-        self._tracker.log_epoch(epoch, train_metrics, val_metrics, learning_rate, gradient_norm)
-        row = self._tracker.epochs[-1]
-        if epoch_duration is not None:
-            row["epoch_duration"] = epoch_duration
-        drift = no_drift()
+        drift, others = no_drift(), {} if epoch_duration is None else {"epoch_duration": epoch_duration}
         if reference_profile is not None and current_profile is not None:
             drift = measure_drift(reference_profile, current_profile, **self._thresholds)
-            row["drift"] = drift.js_divergence
+            others["drift"] = drift.js_divergence
+        self._tracker.log_epoch(epoch, train_metrics, val_metrics, learning_rate, gradient_norm, others=others)
+        row = self._tracker.epochs[-1]
         figures = {ours: row[name] for name, ours in _NAMES.items() if name in row}
         for kind, rule, message in self._watch.look(figures):
             details = {"metric": rule.metric, "value": figures[rule.metric]}

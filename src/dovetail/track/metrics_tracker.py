@@ -34,6 +34,8 @@ class MetricsTracker:
         val_metrics: Mapping[str, float] | None = None,
         learning_rate: float | None = None,
         gradient_norm: float | None = None,
+        *,
+        others: Mapping[str, float] | None = None,
     ) -> None:
         """Keep the figures of one epoch; those of an epoch that is logged again take the place of the old ones.
 
@@ -43,12 +45,13 @@ class MetricsTracker:
             val_metrics: figures of validation, kept as ``val_…``.
             learning_rate: kept as ``learning_rate``.
             gradient_norm: kept as ``gradient_norm``.
+            others: further figures, kept by their names.
         """
         row: dict[str, float] = {"epoch": epoch}
         row |= {f"train_{name}": value for name, value in train_metrics.items()}
         row |= {f"val_{name}": value for name, value in (val_metrics or {}).items()}
         given = {"learning_rate": learning_rate, "gradient_norm": gradient_norm}
-        row |= {name: value for name, value in given.items() if value is not None}
+        row |= {name: value for name, value in given.items() if value is not None} | dict(others or {})
         self.epochs = [one for one in self.epochs if one["epoch"] != epoch] + [row]
         if self._board is not None:
             self._board.log(row)
