@@ -604,6 +604,20 @@ def test_the_wall_clock_is_kept(tmp_path):
     assert keep.run.checkpoints.latest().step == keep.run.state.step > 0
 
 
+@pytest.mark.slow
+def test_no_update_is_begun_that_would_end_too_late(tmp_path):
+    """However long an update takes, the run has ended before its limit."""
+
+    class Slow:
+        def dovetail_batch_start(self) -> None:
+            time.sleep(1.5)
+
+    outcome = run(small(tmp_path, budget={"wall_clock": "7s"}, callbacks={"slow": Slow()}))
+
+    assert (outcome.status, outcome.stopped_by) == ("out_of_budget", "budget.wall_clock")
+    assert outcome.total_time < 7
+
+
 @pytest.mark.parametrize("device_losses", ["nan", "inf"])
 def test_a_loss_that_is_no_number_ends_the_run_one_update_late(tmp_path, device_losses):
     """The next update is not made, the spoiled weights are not saved, and the best checkpoint stays what it was."""

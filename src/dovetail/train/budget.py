@@ -29,15 +29,19 @@ class Budget:
         """Note how long something took that may have to fit in once more: ``"checkpoint"`` or ``"validation"``."""
         self._clock.took(what, seconds)
 
-    def check(self) -> None:
-        """Ask the run to stop if its time or its memory is all but used up."""
+    def check(self, now: float | None = None) -> None:
+        """Ask the run to stop if its memory, or its time, is all but used up.
+
+        Args:
+            now: when what comes next will be done, if that is to be in time; the present unless given.
+        """
         excess = self._memory.look()
         if excess is not None:
             limit = getattr(self._limits, excess.setting.removeprefix("budget."))
             name = "memory" if excess.setting == "budget.memory" else "GPU memory"
             state = "exceeded" if excess.used > excess.limit else "all but used up"
             self._stop(f"the {name} budget of {limit} is {state}: {excess.used / 1e9:.2f} GB", excess.setting)
-        elif self._clock.over():
+        elif self._clock.over(now):
             self._out_of_time()
 
     def has_time_for_validation(self) -> bool:

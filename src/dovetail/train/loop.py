@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ import torch
 from dovetail.data.batch import batch_size
 from dovetail.track.words import plural
 from dovetail.train import phases
+from dovetail.train.clock import Pace
 from dovetail.train.nonfinite import Recovery
 from dovetail.train.precision import autocasting
 from dovetail.train.reach import Reaching
@@ -48,6 +48,8 @@ class RunLoop:
         self._update = self.step if run.state.step else self.first_step
         #: The update, and the ``time.monotonic()``, from which on ``when_due`` is to be called.
         self.due_step, self.due_at = math.inf, math.inf
+        #: Of updates.
+        self.pace = Pace()
         self.look_up()
 
     def look_up(self) -> None:
@@ -77,13 +79,14 @@ class RunLoop:
 
         Args:
             when_due: called between two updates of the epoch, never after its last one, once ``due_step`` or
-                ``due_at`` has come.
+                ``due_at`` has come, or would before another update is done.
         """
         run, state = self._run, self._run.state
         group: list[Batch] = []
+        self.pace.pause()
         for batch in self._trainer.batches(run):
             if not group:
-                due = state.step >= self.due_step or time.monotonic() >= self.due_at
+                due = self.pace.lap() >= self.due_at or state.step >= self.due_step
                 if self._replica is not None:
                     due, broken = run.agree(due=due, broken=self.tape.broken())
                     if broken:  # anywhere: what is done about it, all do together
@@ -91,6 +94,7 @@ class RunLoop:
                 if due and not run.stop:
                     when_due()
                     run.agree()
+                    self.pace.go_on()
                 if run.stop:
                     return
             group.append(self._trainer.prepare_batch(run, batch))

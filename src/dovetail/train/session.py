@@ -175,14 +175,14 @@ class Session:
         step = self._state.step
         self._log_training()
         # By the leader's clock, since they all do the same.
-        if self._run.group.share(step < self._next and time.monotonic() < self._loop.due_at):
+        if self._run.group.share(step < self._next and self._loop.pace.next() < self._loop.due_at):
             self._loop.due_step = min(self._next, self._next_log())
             return
         self._saver.tell()
         self._saver.try_once()
         if self._validating.due(step) and self._validated != step:
             self._validate()
-        self._budget.check()
+        self._budget.check(self._loop.pace.next())
         if self._at_once():
             return
         if self._saver.due():
