@@ -268,6 +268,36 @@ def test_all_stop_after_the_same_update(tmp_path, run_file, told):
 
 
 @pytest.mark.slow
+def test_a_signal_may_reach_every_process(tmp_path, run_file):
+    """As from Slurm or systemd: that the first process passes it on too makes it no second one."""
+    process = start_long(tmp_path, run_file)
+    for one in (*children(process.pid), process.pid):
+        os.kill(one, signal.SIGTERM)
+        time.sleep(0.02)
+    _, errors = process.communicate(timeout=120)
+
+    assert process.returncode == 130, errors
+    (folder,) = (tmp_path / "runs" / "small").iterdir()
+    assert json.loads((folder / "run.json").read_text())["status"] == "interrupted"
+
+
+@pytest.mark.slow
+def test_a_second_order_ends_them_all_at_once(tmp_path, run_file):
+    """Also one that does not answer, for which the first would wait."""
+    process = start_long(tmp_path, run_file)
+    ranks = children(process.pid)
+    os.kill(second_of(process.pid), signal.SIGSTOP)
+    for _ in range(2):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+    _, errors = process.communicate(timeout=20)
+
+    assert process.returncode == 130
+    assert errors.splitlines()[-1] == "dovetail: ended at once; the last checkpoint stays good"
+    assert not any(Path(f"/proc/{one}").exists() for one in ranks)
+
+
+@pytest.mark.slow
 def test_an_earlier_run_is_found_in_another_number_of_processes(tmp_path, run_file):
     """`auto` and `must` go on with it where an update stays of as many samples; else they say what would keep that."""
     two = ["training.max_epochs=12", "--nproc", "2", "loader.batch_size=16", "hardware.strategy=fsdp"]

@@ -23,7 +23,8 @@ from dovetail.track.files import LAUNCH, WATCHED
 #: Seconds that the others have to end by themselves once one has.
 _GRACE: Final = 30.0
 _LOOK: Final = 0.05
-_PASSED_ON: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+_ORDERS: Final = (signal.SIGINT, signal.SIGTERM)
+_PASSED_ON: Final = (*_ORDERS, signal.SIGUSR1, signal.SIGUSR2)
 _SAID: Final = 20  # lines of a failed process that are shown
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -91,10 +92,15 @@ class _ProcessGroup:
 
     @contextlib.contextmanager
     def passing_signals_on(self) -> Iterator[None]:
-        """Send signals that a run stops on to all processes, each of which knows what a first and second one mean."""
+        """Send signals that a run stops on to all processes, and end them all at once when told so a second time."""
+        orders: list[int] = []
 
         def handle(number: int, _frame: object) -> None:
             self.told_to_end = True
+            orders.extend([number] if number in _ORDERS else [])
+            if len(orders) > 1:
+                self._end_others()
+                return
             for one in self._processes:
                 with contextlib.suppress(ProcessLookupError):
                     one.send_signal(number)
@@ -152,7 +158,9 @@ class _ProcessGroup:
             return 0
         culprit = min(failed, key=lambda rank: (codes[rank] == LOST, rank in self._late, codes[rank] > 0, rank > 0))
         code: int = codes[culprit]
-        if culprit in self._late:
+        if culprit in self._late and self.told_to_end:
+            click.echo("dovetail: ended at once; the last checkpoint stays good", err=True)
+        elif culprit in self._late:
             self._say(culprit, f"did not end within {_GRACE:.0f} s of the others, and was killed")
         elif code < 0:
             self._say(culprit, f"was killed by {signal.Signals(-code).name}")
