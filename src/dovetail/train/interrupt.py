@@ -44,8 +44,8 @@ def stopping_on_signals(run: Run, doing: str = "stopping with a checkpoint") -> 
             _say(f"\n{name}: {doing}\n")
             return
         for one in _ORDERS:
-            # The kernel's own default, so that it works inside a long call into C too. Whoever started several processes
-            # passes on what may have come here too, and ends them all when it is told a second time.
+            # The kernel's own default, so that it works inside a long call into C too. Whoever started several
+            # processes passes on what may have come here too, and ends them all when told a second time.
             signal.signal(one, signal.SIG_IGN if os.environ.get(WATCHED) else signal.SIG_DFL)
         _say(f"\n{name}: {doing}; once more ends at once\n")
 
