@@ -202,18 +202,32 @@ def test_a_monitor_looks_at_the_gradients_before_they_are_clipped():
     assert min(statistics["max_norm_history"]) > 0.1
 
 
+def test_accumulation_in_half_precision_loses_no_update():
+    """Times thousands of samples the scaled loss would be too large, and its update left out."""
+    weights = []
+    for precision in ("fp32", "fp16"):
+        model = network()
+        loop = TrainingLoop(GradientAccumulator(3), None, nn.CrossEntropyLoss(), precision=precision)
+        batches = [batch for size in (3000, 1000, 2000) for batch in pairs(1, size)]
+        loop.run_epoch(1, model, batches, torch.optim.SGD(model.parameters(), lr=0.1))
+        weights.append(torch.cat([one.detach().flatten() for one in model.parameters()]))
+    moved = weights[0] - torch.cat([one.detach().flatten() for one in network().parameters()])
+
+    assert (weights[1] - weights[0]).norm() < 0.01 * moved.norm()
+
+
 @pytest.mark.parametrize("limit", [None, 1.0])
 def test_a_monitor_sees_gradients_of_half_precision_without_their_scale(limit):
     """Those that are too large for it end nothing: the scaler leaves their update out."""
-    model, batches = network(), pairs(40, 20)
-    monitor = GradientMonitor(1, norm_threshold_critical=1e2)
+    model, batches = network(), [(inputs * 1e3, targets) for inputs, targets in pairs(40, 20)]
+    monitor = GradientMonitor(1, norm_threshold_warning=1e3, norm_threshold_critical=1e3)
     loop = TrainingLoop(GradientAccumulator(2, limit), monitor, nn.CrossEntropyLoss(), limit, precision="fp16")
     loop.run_epoch(1, model, batches, torch.optim.SGD(model.parameters(), lr=1e-4))
     norms = monitor.get_statistics()["max_norm_history"]
 
     assert len(norms) == 20
     assert not math.isfinite(norms[0])
-    assert norms[-1] < 1e2
+    assert norms[-1] < 1e3
 
 
 def test_what_ends_an_epoch():

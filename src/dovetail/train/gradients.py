@@ -144,20 +144,27 @@ class Gradients:
         batch, also where several processes have some of them each.
         """
         self.clear()
-        results = []
+        results: list[LossResult] = []
         plain = len(batches) == 1 and group.size == 1
+        unit: Tensor | float | None = None
         for batch in batches:
             total, parts, weight = compute_loss(batch)
-            self.backward(total, None if plain else weight)
+            if self._scaler is not None and not results and not plain and group.size == 1:
+                # Times thousands of tokens the scaled loss would be too large, until its scale were as much less.
+                unit = weight.clamp(min=1) if isinstance(weight, Tensor) else max(weight, 1.0)
+            self.backward(total, None if plain else weight if unit is None else weight / unit)
             results.append(LossResult(total.detach(), parts, weight))
-        return (results[0].total if plain else self.average(results, group)), results
+        return (results[0].total if plain else self.average(results, group, unit)), results
 
-    def average(self, results: Sequence[LossResult], group: Group = ALONE) -> Tensor:
+    def average(
+        self, results: Sequence[LossResult], group: Group = ALONE, unit: Tensor | float | None = None
+    ) -> Tensor:
         """Divide gradients of ``Σ total·weight`` by ``Σ weight``, and return the mean loss of the batches together.
 
         Args:
             results: the losses of this process's batches.
             group: the processes of the update; their gradients have been averaged, every process counting the same.
+            unit: what the weights were divided by before their gradients were computed; None for nothing.
         """
         weight: Any = sum(result.weight for result in results)
         total: Any = sum(result.total * result.weight for result in results)
@@ -168,7 +175,7 @@ class Gradients:
         weight = weight.clamp(min=_TINY) if isinstance(weight, Tensor) else max(weight, _TINY)
         grads = self._present()
         if grads:
-            torch._foreach_div_(grads, weight)
+            torch._foreach_div_(grads, weight if unit is None else weight / unit)
         mean: Tensor = total / weight
         return mean
 
