@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dovetail.kernel.component import PluginError
-from dovetail.run import run
+from dovetail.run import resume, run
 from dovetail.train.hooks import Hooks
 from dovetail.train.plain_hooks import plain_hooks
 from small_runs import small
@@ -93,6 +93,24 @@ def test_plain_objects_are_callbacks_and_listeners(tmp_path: Path) -> None:
         "final_metrics": outcome.metrics,
         "total_time": outcome.total_time,
     }
+
+
+def test_the_best_loss_is_a_loss_whatever_is_monitored(tmp_path: Path) -> None:
+    """It is that of the best epoch; also where a run that is done is resumed, and its record tells."""
+    losses: list[tuple[float, float]] = []
+
+    class Seen:
+        def on_validation_end(self, metrics: dict[str, float]) -> None:
+            losses.append((-metrics["val_accuracy"], metrics["val_loss"]))
+
+    config = small(tmp_path, checkpoint={"monitor": "val_accuracy"}, training={"max_epochs": 4})
+    outcome = run(config, listeners=[Seen()]).check()
+    results = outcome.results()
+
+    assert results["best_val_loss"] == losses[results["best_epoch"] - 1][1]
+    assert outcome.best_metric == -min(losses)[0]
+    assert outcome.folder is not None
+    assert resume(outcome.folder, config).results()["best_val_loss"] == results["best_val_loss"]
 
 
 def test_hot_hooks_are_there_only_where_they_are_wanted() -> None:

@@ -146,11 +146,13 @@ class Recorder:
         if checkpoint is not None and state.best_step is not None:
             # Not the earlier record's: a later best is yet to come.
             where = next((one.path for one in run.checkpoints.ranked() if one.step == state.best_step), None)
+            losses = [one.metrics.get("val_loss") for one in run.checkpoints.history() if one.step == state.best_step]
             self.record["best"] = {
                 "epoch": state.best_epoch,
                 "step": state.best_step,
                 "metric": run.checkpoints.monitor,
                 "value": state.best_metric,
+                "val_loss": losses[-1] if losses else None,
                 "checkpoint": None if where is None else os.path.relpath(where, self._store.path),
             }
         self._write(run.elapsed())
@@ -167,7 +169,7 @@ class Recorder:
             folder = os.path.relpath(checkpoint.path, self._store.path)
             metric, value = run.checkpoints.monitor, checkpoint.metrics[run.checkpoints.monitor]
             best = {"epoch": checkpoint.epoch, "step": checkpoint.step, "metric": metric, "value": value}
-            self.record["best"] = {**best, "checkpoint": folder}
+            self.record["best"] = {**best, "val_loss": checkpoint.metrics.get("val_loss"), "checkpoint": folder}
         newest = os.path.relpath(checkpoint.path, self._store.path)
         self.record |= {"epochs": state.epoch, "steps": state.step, "checkpoint": newest}
         self._write(run.elapsed())

@@ -37,6 +37,14 @@ class Best:
             state.best_metric, state.best_epoch, state.best_step = metrics[self._monitor], state.epoch, state.step
         return improved
 
+    def validation_loss(self) -> float | None:
+        """Return the validation loss of the best weights; None where there is none, or not in this process."""
+        state, checkpoints = self._run.state, self._run.checkpoints
+        if self._monitor == "val_loss":
+            return state.best_metric
+        saved = [one.metrics for one in checkpoints.history() if one.step == state.best_step]
+        return saved[-1].get("val_loss") if saved else None
+
     def _missing(self, metrics: Mapping[str, float]) -> TrainingError:
         return TrainingError(f"checkpoint.monitor: {missing_metric(self._monitor, metrics)}")
 

@@ -12,7 +12,7 @@ from attrs import frozen
 from dovetail.checkpoint.errors import CheckpointError
 from dovetail.config.freeze import LENGTH_KEYS, freeze
 from dovetail.track.earlier import Change, ResumeError, as_record, changes, finished, refuse_changes
-from dovetail.track.runs import RunRecord, flat, load_run, table
+from dovetail.track.runs import RunRecord, flat, load_run, number, table
 from dovetail.track.words import plural
 from dovetail.train.errors import TrainingError
 from dovetail.train.saving import restore_state
@@ -64,6 +64,7 @@ class Earlier:
             record.data.get("stopped_by"),
             best_epoch=best.get("epoch"),
             best_metric=record.best[1] if record.best else None,
+            best_val_loss=number(best.get("val_loss")),
             metrics=record.metrics,
             test_metrics=record.test,
             total_time=record.duration or 0.0,

@@ -75,6 +75,7 @@ class Session:
             None if stop is None else stop.by,
             best_epoch=state.best_epoch,
             best_metric=state.best_metric,
+            best_val_loss=self._best.validation_loss(),
             metrics=self._metrics,
             test_metrics=test,
         )

@@ -89,6 +89,8 @@ class Outcome:
     #: The epoch of the best monitored metric, counted from 1, and its value.
     best_epoch: int | None = None
     best_metric: float | None = None
+    #: The validation loss that these weights had: the same, unless another metric is monitored.
+    best_val_loss: float | None = None
     #: The last epoch's figures: ``train_loss``, ``val_loss``, ``val_accuracy`` …
     metrics: Mapping[str, Any] = field(factory=dict)
     #: The test's figures, of the best checkpoint: ``test_loss`` … Empty where there was no test.
@@ -104,12 +106,12 @@ class Outcome:
         """Return what training came to, by the names that many scripts expect.
 
         Returns:
-            ``best_epoch``; ``best_val_loss``, the best value of the monitored metric, which is the validation loss
-            unless ``checkpoint.monitor`` names another; ``final_metrics``; ``total_time`` in seconds.
+            ``best_epoch``, by the monitored metric; ``best_val_loss``, the validation loss of that epoch;
+            ``final_metrics``; ``total_time`` in seconds.
         """
         return {
             "best_epoch": self.best_epoch,
-            "best_val_loss": self.best_metric,
+            "best_val_loss": self.best_val_loss,
             "final_metrics": dict(self.metrics),
             "total_time": self.total_time,
         }
