@@ -138,10 +138,32 @@ def test_a_second_ctrl_c_ends_the_process_at_once(small):
     process.send_signal(signal.SIGINT)
     assert process.stderr.readline() == "\n"
     assert process.stderr.readline() == "SIGINT: stopping with a checkpoint; once more ends at once\n"
+    time.sleep(1)  # or it is taken for the same one
     process.send_signal(signal.SIGINT)
 
     assert process.wait(timeout=120) == -signal.SIGINT
     process.communicate()
+
+
+def test_an_order_that_comes_twice_in_a_moment_is_one(small):
+    """As from `timeout`, which sends it to the process and to its group; here the moment is long, for slow machines."""
+    code = (
+        "import sys; from dovetail.train import interrupt; interrupt.ECHO = 5;"
+        "from dovetail.cli import main; sys.exit(main())"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "run", "small.toml"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    while not any(path.stat().st_size for path in Path("runs").glob("small/*/metrics.jsonl")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.stderr.readline() == "\n"
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=120)
+
+    assert process.returncode == 130
+    assert record()["status"] == "interrupted"
 
 
 def test_a_second_process_is_refused(small):

@@ -269,9 +269,9 @@ def test_all_stop_after_the_same_update(tmp_path, run_file, told):
 
 @pytest.mark.slow
 def test_a_signal_may_reach_every_process(tmp_path, run_file):
-    """As from Slurm or systemd: that the first process passes it on too makes it no second one."""
+    """As from Slurm, systemd or timeout: that it comes twice, or is passed on as well, makes it no second one."""
     process = start_long(tmp_path, run_file)
-    for one in (*children(process.pid), process.pid):
+    for one in (*children(process.pid), process.pid, process.pid):
         os.kill(one, signal.SIGTERM)
         time.sleep(0.02)
     _, errors = process.communicate(timeout=120)

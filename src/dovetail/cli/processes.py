@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
 import secrets
 import signal
@@ -18,7 +19,7 @@ from typing import IO, Any, Final
 import click
 
 from dovetail.cli.failure import BAD_INPUT, FAILED, INTERRUPTED, LOST, OUT_OF_BUDGET
-from dovetail.track.files import LAUNCH, WATCHED
+from dovetail.track.files import ECHO, LAUNCH, WATCHED
 
 #: Seconds that the others have to end by themselves once one has.
 _GRACE: Final = 30.0
@@ -93,14 +94,17 @@ class _ProcessGroup:
     @contextlib.contextmanager
     def passing_signals_on(self) -> Iterator[None]:
         """Send signals that a run stops on to all processes, and end them all at once when told so a second time."""
-        orders: list[int] = []
+        first = math.inf
 
         def handle(number: int, _frame: object) -> None:
+            nonlocal first
             self.told_to_end = True
-            orders.extend([number] if number in _ORDERS else [])
-            if len(orders) > 1:
-                self._end_others()
-                return
+            if number in _ORDERS:
+                now = time.monotonic()
+                first = min(first, now)
+                if now - first > ECHO:
+                    self._end_others()
+                    return
             for one in self._processes:
                 with contextlib.suppress(ProcessLookupError):
                     one.send_signal(number)
@@ -124,11 +128,11 @@ class _ProcessGroup:
 
     def wait(self) -> int:
         """Wait for all to end, in bounded time once the first has, or any has failed; return the exit code of all."""
-        deadline, order = float("inf"), list[int]()
+        deadline, order = math.inf, list[int]()
         while None in [one.poll() for one in self._processes]:  # all of them: each is to be noticed when it ends
             order = self._ended_since(order)
             # Where others have ended well, the first may still have to write the report, or to wait for copies.
-            if deadline == float("inf") and any(not rank or self._processes[rank].returncode for rank in order):
+            if deadline == math.inf and any(not rank or self._processes[rank].returncode for rank in order):
                 deadline = time.monotonic() + _GRACE
             if time.monotonic() >= deadline:
                 self._end_others()

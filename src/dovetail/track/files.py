@@ -1,4 +1,4 @@
-"""The names of what lies in a run's folder, and of what tells its processes."""
+"""The names of what lies in a run's folder, and what its processes have in common."""
 
 from __future__ import annotations
 
@@ -15,3 +15,5 @@ REPORT: Final = "report.html"
 LAUNCH: Final = "DOVETAIL_LAUNCH"
 #: Environment variable of a process that ``--nproc`` started: whoever did says why others ended, so it need not.
 WATCHED: Final = "DOVETAIL_WATCHED"
+#: Seconds in which a second signal is the first: timeout sends one to the process, and one to the group that it is in.
+ECHO: Final = 0.2

@@ -6,11 +6,12 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Final
 
-from dovetail.track.files import WATCHED
+from dovetail.track.files import ECHO, WATCHED
 
 if TYPE_CHECKING:
     from dovetail.train.context import Run
@@ -43,11 +44,13 @@ def stopping_on_signals(run: Run, doing: str = "stopping with a checkpoint") -> 
         if number in _NOTICES:
             _say(f"\n{name}: {doing}\n")
             return
-        for one in _ORDERS:
-            # The kernel's own default, so that it works inside a long call into C too. Whoever started several
-            # processes passes on what may have come here too, and ends them all when told a second time.
-            signal.signal(one, signal.SIG_IGN if os.environ.get(WATCHED) else signal.SIG_DFL)
+        _answer_orders(signal.SIG_IGN)
         _say(f"\n{name}: {doing}; once more ends at once\n")
+        if not os.environ.get(WATCHED):
+            time.sleep(ECHO)
+            # The kernel's own default, so that it works inside a long call into C too.
+            _answer_orders(signal.SIG_DFL)
+        # Whoever started several processes passes on what may have come here too, and ends them all when told again.
 
     before = {one: signal.signal(one, handle) for one in (*_ORDERS, *_NOTICES)}
     try:
@@ -55,6 +58,11 @@ def stopping_on_signals(run: Run, doing: str = "stopping with a checkpoint") -> 
     finally:
         for one, handler in before.items():
             signal.signal(one, handler)
+
+
+def _answer_orders(answer: signal.Handlers) -> None:
+    for one in _ORDERS:
+        signal.signal(one, answer)
 
 
 def _say(text: str) -> None:
