@@ -385,7 +385,8 @@ def test_the_cause_is_named_and_not_who_was_ended_for_it(run_file, monkeypatch, 
 
 
 @pytest.mark.slow
-def test_the_first_line_says_which_failed_and_the_others_say_nothing(tmp_path, run_file):
+@pytest.mark.parametrize("options", [[], ["--json", "--quiet"]])
+def test_the_first_line_says_which_failed_and_the_others_say_nothing(tmp_path, run_file, options):
     """With where it arose, which is in no log: that others have lost it needs no words."""
     install(tmp_path / "site", "rotten", ROTTEN, data=ROTTEN_DATA)
     path = os.pathsep.join([str(tmp_path / "site"), *sys.path])
@@ -393,7 +394,7 @@ def test_the_first_line_says_which_failed_and_the_others_say_nothing(tmp_path, r
     done = subprocess.run(
         [
             *[sys.executable, "-m", "dovetail", "run", str(run_file), "--nproc", "2"],
-            *["data={type='rotten',split={train=1.0}}", "checkpoint.monitor=train_loss"],
+            *["data={type='rotten',split={train=1.0}}", "checkpoint.monitor=train_loss", *options],
         ],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": path},

@@ -11,7 +11,6 @@ from typing import Any
 import click
 from attrs import field, frozen
 
-from dovetail.track.files import WATCHED
 
 FAILED = 1
 BAD_INPUT = 2
@@ -51,6 +50,8 @@ def answer(error: Exception, *, as_json: bool) -> int:
     """Tell the user about ``error`` and return the exit code."""
     if isinstance(error, click.exceptions.Exit):
         return int(error.exit_code)
+    from dovetail.track.files import WATCHED  # not above: help imports this module
+
     failure = understand(error)
     if failure.unexpected:
         import traceback
