@@ -11,7 +11,6 @@ from typing import Any
 import click
 from attrs import field, frozen
 
-
 FAILED = 1
 BAD_INPUT = 2
 OUT_OF_BUDGET = 3
