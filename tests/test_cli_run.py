@@ -330,6 +330,28 @@ def test_a_run_out_of_budget_has_an_exit_code_of_its_own(small, capsys):
 
 
 @pytest.mark.slow
+def test_a_run_outlives_whoever_reads_its_console(small):
+    """A closed pipe, as of `| head` or a lost connection, costs the lines and not the training."""
+    code = "import sys; from dovetail.cli import main; sys.exit(main())"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "run", "small.toml", "training.max_epochs=30"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    process.stdout.readline()
+    process.stdout.close()
+    _, errors = process.communicate(timeout=120)
+
+    assert process.returncode == 0
+    assert errors == ""
+    (folder,) = Path("runs").glob("small/*/")
+    record = json.loads((folder / "run.json").read_text())
+    assert (record["status"], record["epochs"]) == ("completed", 30)
+    assert "the console" in (folder / "log.txt").read_text()
+
+
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_checkpoint_and_exit_code_130(small):
     """The first interrupt stops with a checkpoint and a summary."""
     code = "import sys; from dovetail.cli import main; sys.exit(main())"

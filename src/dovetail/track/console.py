@@ -7,6 +7,9 @@ Both look at the run from a thread of their own a few times per second at most: 
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import os
 import shlex
 import sys
 import threading
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
     from dovetail.track.live import LivePanel
     from dovetail.train.context import Run
     from dovetail.train.state import Outcome
+
+_logger: Final = logging.getLogger("dovetail.track")
 
 #: Seconds without a word after which a plain console says that the run lives.
 SILENCE: Final = 15.0
@@ -149,12 +154,24 @@ class Console:
 
     def _say(self, line: str) -> None:
         with self._lock:
-            if self._panel:
-                self._panel.print(line)
-            else:
-                self.stream.write(line + "\n")
-                self.stream.flush()
+            try:
+                if self._panel:
+                    self._panel.print(line)
+                else:
+                    self.stream.write(line + "\n")
+                    self.stream.flush()
+            except OSError as error:
+                self._fall_silent(error)
             self._spoke_at = time.monotonic()
+
+    def _fall_silent(self, error: OSError) -> None:
+        """Do without what is shown, as nobody reads it any more: a run is worth more than its lines."""
+        _logger.warning("nothing can be written to the console any more, so it is silent: %s", error)
+        self.mode = "silent"
+        self._ended.set()
+        # What parts print is lost as well, and so is what is still to be written when Python ends.
+        with contextlib.suppress(OSError), open(os.devnull, "w") as nowhere:  # noqa: PTH123 (a device)
+            os.dup2(nowhere.fileno(), self.stream.fileno())
 
 
 def _where(progress: Progress) -> str:
