@@ -20,11 +20,12 @@ from torch.distributed.fsdp import FSDPModule
 from dovetail.checkpoint.errors import CheckpointError
 from dovetail.checkpoint.format import encode, read_checkpoint, read_model, write_checkpoint
 from dovetail.checkpoint.saver import HostBuffers
-from dovetail.checkpoint.shares import local, write_shares
+from dovetail.checkpoint.shares import is_sharded, local, write_shares
 from dovetail.checkpoint.verify import problems, verify
 from dovetail.data.sampler import AddressedSampler
 from dovetail.kernel.build import BuildError
 from dovetail.ops import grad_norms
+from dovetail.optimizers import factories, presets
 from dovetail.track.run_directory import RunDirectory
 from dovetail.train.assembly import assemble
 from dovetail.train.gradients import Gradients
@@ -507,3 +508,18 @@ def test_an_optimizer_of_all_weights_together_is_refused(tmp_path, mesh):
     with RunDirectory(tmp_path) as store, pytest.raises(BuildError, match="cannot on shares") as refused:
         assemble(config, torch.device("cpu"), store, group=Group(0, 2, mesh))
     assert refused.value.path == "hardware.strategy"
+
+
+@pytest.mark.parametrize(
+    "build", [factories.sgd, presets.sgd_baseline, factories.adam, factories.adamw, factories.rmsprop]
+)
+def test_an_optimizer_steps_on_shares(mesh, build):
+    """Fused where torch has that for them, which it has not for SGD."""
+    shares = [distributed.tensor.Shard(0)]
+    weight = nn.Parameter(distributed.tensor.distribute_tensor(torch.ones(3, 2), mesh, shares))
+    optimizer = build([weight])
+    weight.grad = distributed.tensor.distribute_tensor(torch.ones(3, 2), mesh, shares)
+    optimizer.step()
+
+    assert is_sharded(weight)
+    assert (weight.full_tensor() < 1).all()

@@ -125,7 +125,8 @@ def sgd(
         dampening=dampening,
         weight_decay=weight_decay,
         nesterov=nesterov,
-        fused=can_fuse(listed) if fused is None else fused,
+        # Torch has no fused one for weights that processes share out among them.
+        fused=can_fuse(listed, sharded=False) if fused is None else fused,
     )
     begin_momentum(made)
     return made

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
+from dovetail.checkpoint.shares import is_sharded
+
 #: What an optimizer takes: tensors, ``(name, tensor)`` pairs, or groups of them.
 Params = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]
 
@@ -36,9 +38,16 @@ def read_params(params: Params) -> list[Any]:
     return listed
 
 
-def can_fuse(params: list[Any]) -> bool:
-    """Say whether one fused kernel can update ``params``: all floating, all on one CPU or CUDA device."""
+def can_fuse(params: list[Any], *, sharded: bool = True) -> bool:
+    """Say whether one fused kernel can update ``params``: all floating, all on one CPU or CUDA device.
+
+    Args:
+        params: tensors, pairs or groups of them.
+        sharded: whether they may be shared out over processes.
+    """
     found = list(_tensors(params))
+    if not sharded and any(map(is_sharded, found)):
+        return False
     devices = {one.device for one in found}
     return len(devices) == 1 and devices.pop().type in _FUSED_DEVICES and all(one.is_floating_point() for one in found)
 
