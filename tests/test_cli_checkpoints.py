@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -225,3 +226,26 @@ sys.exit(main(["checkpoints", "{command}"]))
 """
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_what_a_run_removes_meanwhile_is_not_damaged(tmp_path, capsys):
+    """Verifying and listing while checkpoints come and go tell of none that was there and is not any more."""
+    manager = CheckpointManager(tmp_path, keep_best=0, keep_last=3)
+
+    def train() -> None:
+        for step in range(1, 20):
+            manager.save(step, 1, {}, {"model": {"weights": torch.full((300_000,), float(step))}})
+
+    manager.save(0, 1, {}, {"model": {}})
+    training = threading.Thread(target=train)
+    training.start()
+    codes = []
+    while training.is_alive():
+        codes.append(main(["checkpoints", "verify", str(tmp_path)]))
+        codes.append(main(["checkpoints", "list", str(tmp_path)]))
+    training.join()
+    said = capsys.readouterr()
+
+    assert set(codes) == {0}
+    assert " damaged" not in said.err + said.out.replace("none damaged", "")

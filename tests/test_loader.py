@@ -479,6 +479,18 @@ def test_a_death_is_told_where_the_worker_is_waited_for():
         list(batches)
 
 
+@pytest.mark.slow
+def test_the_death_of_another_loaders_worker_is_told_as_well():
+    """Those of training live on during a validation, and so may die in it."""
+    one, other = (make_loader(Slow(40), batch_size=4, num_workers=1) for _ in range(2))
+    held, batches = one.batches(0), other.batches(0)
+    next(held), next(batches)
+    os.kill(one._workers._iterator._workers[0].pid, signal.SIGKILL)
+
+    with pytest.raises(LoaderWorkerError, match=r"a loader worker died: .* killed by signal: Killed\. Mostly memory"):
+        list(batches)
+
+
 HANGING = """
 import os, time
 from dovetail.data.loader import make_loader

@@ -121,7 +121,8 @@ def list_checkpoints(directory: Path, refused: Callable[[CheckpointError], objec
         try:
             found.append(checkpoint_of(path, read_manifest(path)))
         except CheckpointError as error:
-            refused(error)
+            if path.is_dir():  # or else a run that goes on has removed it meanwhile
+                refused(error)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Callable
@@ -122,12 +123,14 @@ def verify(ctx: click.Context, run: str, *, output: str, as_json: bool) -> None:
     from dovetail.train.saved import find_saved
 
     paths = find_saved(run, Path(output)).folders()
-    total = sum(one.stat().st_size for path in paths for one in path.rglob("*") if one.is_file())
+    total = sum(map(_size, paths))
     found: dict[Path, list[CheckpointError]] = {}
     hidden = as_json or not sys.stderr.isatty()
     with click.progressbar(length=total, label="verifying", file=sys.stderr, hidden=hidden) as bar:
         for path in paths:
-            found[path] = list(problems(path, told=bar.update))
+            wrong = list(problems(path, told=bar.update))
+            if not wrong or path.is_dir():  # or else a run that goes on has removed it meanwhile
+                found[path] = wrong
     damaged = sum(map(bool, found.values()))
     if as_json:
         _echo({"checkpoints": [_verdict(path, some) for path, some in found.items()], "damaged": damaged})
@@ -136,9 +139,16 @@ def verify(ctx: click.Context, run: str, *, output: str, as_json: bool) -> None:
             click.echo(f"{path.name}: {'damaged' if some else 'whole'}")
             for problem in some:
                 click.echo(f"  {problem.path.name}: {problem.message}")
-        checked = f"{len(paths)} checkpoint{'s' if len(paths) != 1 else ''}"
+        checked = f"{len(found)} checkpoint{'s' if len(found) != 1 else ''}"
         click.echo(f"{checked}, {damaged or 'none'} damaged")
     ctx.exit(FAILED if damaged else 0)
+
+
+def _size(checkpoint: Path) -> int:
+    """Return how many bytes a checkpoint has, which may be removed meanwhile."""
+    with contextlib.suppress(OSError):
+        return sum(one.stat().st_size for one in checkpoint.rglob("*") if one.is_file())
+    return 0
 
 
 def _verdict(path: Path, found: list[CheckpointError]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 #: Seconds that a worker has to be seen ended once what it sends is broken off.
 _PATIENCE: Final = 1.0
+_ADVICE: Final = "Mostly memory ran out: fewer workers (loader.num_workers) or a smaller loader.batch_size need less"
 
 
 # --- in the worker ----------------------------------------------------------------------------------------------------
@@ -107,6 +108,8 @@ def _waited_for(workers: DataLoader[Any], get: Callable[[], Any]) -> Any:
         return _deaths.raised_in(get)
     except Exception as error:
         told = _death(getattr(workers._iterator, "_workers", ()))  # noqa: SLF001 (torch tells it in no other way)
+        if told is None and "DataLoader worker" in str(error):  # it may be another loader's
+            told = LoaderWorkerError(f"a loader worker died: {str(error).strip().rstrip('.')}. {_ADVICE}")
         if told is None:
             raise
         raise told from error
@@ -125,10 +128,7 @@ def _death(workers: Iterable[Any]) -> LoaderWorkerError | None:
             f"a loader worker ended with exit code {code}, and did not say why; with loader.num_workers = 0 what ended "
             "it shows itself"
         )
-    return LoaderWorkerError(
-        f"a loader worker was killed by {signal.Signals(-code).name}. The usual reason is that memory ran out; fewer "
-        "workers (loader.num_workers) or a smaller loader.batch_size need less"
-    )
+    return LoaderWorkerError(f"a loader worker was killed by {signal.Signals(-code).name}. {_ADVICE}")
 
 
 @define
