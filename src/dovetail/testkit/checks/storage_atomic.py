@@ -24,7 +24,12 @@ _KEY: Final = "checkpoints/model.bin"
 #: The two objects that are put in turn: of one byte each, so that half an object is seen at once.
 _CONTENTS: Final = (b"a" * (3 * 2**20), b"b" * (2 * 2**20 + 1))
 _KILLS: Final = 8
-_READING: Final = 1.0  # seconds
+#: Seconds that a writer has to end: a store may import much, on a machine that has much to do.
+_PATIENCE: Final = 300
+#: How often a reader looks: counted, as in so many seconds it may come to look but a few times on a busy machine.
+_LOOKS: Final = 250
+#: Seconds between two looks at most; random ones, or it keeps step with the writer where they share a core.
+_BETWEEN: Final = 0.004
 
 #: Builds the same store in a process of its own, which can be killed and can run out of space.
 _WRITER: Final = """
@@ -86,7 +91,7 @@ def a_failed_put_changes_nothing(subject: Subject) -> None:
     store = empty_store(subject)
     store.put(_KEY, b"old")
     process = _writer(subject, limit=len(_CONTENTS[0]) // 2)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=_PATIENCE)
     if process.returncode == 0:
         raise NotApplicable("what it puts is not limited by the space for files here")
     if process.returncode != 3:  # noqa: PLR2004 (what the writer exits with)
@@ -144,16 +149,20 @@ def readers_see_whole_objects(subject: Subject) -> None:
     """A reader beside a writer sees the old object or the new one, whole, at every moment."""
     store = empty_store(subject)
     store.put(_KEY, _CONTENTS[1])
-    until = time.monotonic() + _READING
+    moments, seen = random.Random(0), threading.Event()  # noqa: S311 (not for secrets)
 
     def write() -> None:
-        while time.monotonic() < until:
+        while not seen.is_set():
             for content in _CONTENTS:
                 store.put(_KEY, content)
 
     def look() -> None:
-        while time.monotonic() < until:
-            _expect_whole(store, "while another thread puts")
+        try:
+            for _ in range(_LOOKS):
+                _expect_whole(store, "while another thread puts")
+                time.sleep(moments.uniform(0.0, _BETWEEN))
+        finally:
+            seen.set()
 
     _together(write, look)
 
@@ -188,7 +197,7 @@ def a_killed_put_leaves_no_half(subject: Subject) -> None:
         try:
             assert process.stdout is not None, "it is a pipe"
             if process.stdout.readline() != "ready\n":
-                _, said = process.communicate(timeout=60)
+                _, said = process.communicate(timeout=_PATIENCE)
                 fail(f"the store cannot be built in another process:\n{said}")
             until = time.monotonic() + moments.uniform(0.0, 0.05)
             while time.monotonic() < until:
