@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import math
 import os
 import secrets
@@ -20,6 +21,7 @@ import click
 
 from dovetail.cli.failure import BAD_INPUT, FAILED, INTERRUPTED, LOST, OUT_OF_BUDGET
 from dovetail.track.files import ECHO, LAUNCH, WATCHED
+from dovetail.train.ranks import PORTS
 
 #: Seconds that the others have to end by themselves once one has.
 _GRACE: Final = 30.0
@@ -190,10 +192,17 @@ def _cores() -> int:
 
 
 def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
+    """Return a port that nobody has, nor is given by chance before the first process takes it, seconds later."""
+    while True:
+        port = secrets.choice(PORTS)
+        with socket.socket() as one:
+            try:
+                one.bind(("", port))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+            else:
+                return port
 
 
 def _end_with_parent() -> None:

@@ -15,7 +15,7 @@ from typing import Any, Final, final
 _LOCK: Final = ".lock"
 _LONGEST: Final = 4096
 #: Seconds that a lock is waited for whose holder has ended, and between one look and the next.
-_PATIENCE: Final = 1.0
+_PATIENCE: Final = 10.0
 _PAUSE: Final = 0.01
 _BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 #: Where a process's state and its start time stand in ``/proc/PID/stat``, counted from behind its name.

@@ -12,9 +12,8 @@ _PORT: Final = "MASTER_PORT"
 _SPECIAL_STEPS: Final = 0xFFFFFFF0
 #: What Slurm calls a job that is a shell.
 _SHELLS: Final = ("bash", "interactive")
-#: Ports below those that a system gives out itself, so that none of them is in use by chance.
-_FIRST_PORT: Final = 15_000
-_PORTS: Final = 15_000
+#: Ports to meet at: below those that a system gives out itself, so that none of them is in use by chance.
+PORTS: Final = range(15_000, 30_000)
 #: Between the ports of two steps of a job: jobs that run side by side have numbers close together.
 _STEP_APART: Final = 1009
 
@@ -53,7 +52,7 @@ def meeting_place() -> dict[str, str]:
     if len(told) == len((_ADDRESS, _PORT)) or not _in_step():
         return told
     job, step = int(os.environ.get("SLURM_JOB_ID", "0")), int(os.environ["SLURM_STEP_ID"])
-    own = {_PORT: str(_FIRST_PORT + (job + _STEP_APART * step) % _PORTS)}
+    own = {_PORT: str(PORTS[(job + _STEP_APART * step) % len(PORTS)])}
     if _ADDRESS not in told:
         nodes = os.environ.get("SLURM_STEP_NODELIST") or os.environ.get("SLURM_JOB_NODELIST")
         # Where srun was called: seldom another machine, such as one to log in to.
