@@ -54,6 +54,5 @@ def dovetail(*arguments: str, path: Path | None = None, **environment: str) -> s
         capture_output=True,
         text=True,
         env=known,
-        timeout=120,
         check=False,
     )

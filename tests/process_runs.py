@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 
 from dovetail.checkpoint.format import read_model
+from installed import install
 
 #: A small run of digits: 899 training samples.
 RUN = """
@@ -43,15 +43,59 @@ threads = 1
 enabled = false
 """
 
+PLUGIN = """
+from dovetail import Component, hookimpl
+
+@hookimpl
+def dovetail_callbacks():
+    yield Component("amid", "amid.callback:Amid")
+"""
+#: Holds the first run in a folder before an update until it is told to stop; or kills its processes but the first.
+CALLBACK = """
+import os, pathlib, signal, time
+
+class Amid:
+    def __init__(self, step: int, mark: str, kill: bool = False) -> None:
+        self.step, self.mark, self.kill = step, mark, kill
+
+    def dovetail_run_start(self, run):
+        mark = pathlib.Path(f"{self.mark}{run.group.rank}")
+        self.first = run.resumed is None and not mark.exists()
+        mark.touch()
+
+    def dovetail_batch_start(self, run, step):
+        if not self.first or step != self.step:
+            return
+        if self.kill and not run.group.leads:
+            os.kill(os.getpid(), signal.SIGKILL)
+        while not self.kill and run.stop is None and run.asked is None:
+            time.sleep(0.01)
+"""
+
+
+def amid(folder: Path, step: int, *, kill: bool = False) -> list[str]:
+    """Return the settings of a run in ``folder`` that waits before an update to be told to stop, or is killed there.
+
+    However slow the machine is, what is to come in the midst of training then does not come when it is over.
+    """
+    if not (folder / "site").exists():
+        install(folder / "site", "amid", PLUGIN, callback=CALLBACK)
+    options = {"type": "amid", "step": step, "mark": folder / "mark", "kill": str(kill).lower()}
+    return [f"callbacks.amid.{name}={value}" for name, value in options.items()]
+
+
+def _with_amid(folder: Path) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder / "site"), *sys.path])}
+
 
 def dovetail(cwd: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own."""
     done = subprocess.run(
         [sys.executable, "-m", "dovetail", *arguments],
         cwd=cwd,
+        env=_with_amid(cwd),
         capture_output=True,
         text=True,
-        timeout=240,
         check=False,
     )
     assert not check or done.returncode == 0, done.stdout + done.stderr
@@ -69,11 +113,12 @@ def newest(folder: Path) -> Path:
 
 
 def start_long(tmp_path: Path, run_file: Path, *settings: str) -> subprocess.Popen[str]:
-    """Start a run of two processes that takes long, and return when it trains."""
+    """Start a run, of two processes that take long unless told otherwise, and return when its first epoch is over."""
     settings = settings or ("--nproc", "2", "training.max_epochs=100000")
     process = subprocess.Popen(
         [sys.executable, "-m", "dovetail", "run", str(run_file), *settings],
         cwd=tmp_path,
+        env=_with_amid(tmp_path),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -89,15 +134,15 @@ def killed_beside_whole(tmp_path: Path, run_file: Path, *settings: str) -> tuple
     """Return the folders of a run of which one process was killed and of one left in peace, and what that one told."""
     whole = dovetail(tmp_path, "run", str(run_file), *settings, "run.name=whole", "--json")
 
-    process = start_long(tmp_path, run_file, *settings, "--max-restarts", "1")
-    os.kill(second_of(process.pid), signal.SIGKILL)
-    output, errors = process.communicate(timeout=240)
+    expected = json.loads(whole.stdout)
+    killed = amid(tmp_path, expected["steps"] // 2 + 3, kill=True)
+    done = dovetail(tmp_path, "run", str(run_file), *settings, *killed, "--max-restarts", "1")
 
-    assert process.returncode == 0, errors
-    assert "starting anew from the last checkpoint" in errors
-    assert "completed" in output
+    assert "process 1 of 2 was killed by SIGKILL" in done.stderr
+    assert "starting anew from the last checkpoint" in done.stderr
+    assert "completed" in done.stdout
     (folder,) = (tmp_path / "runs" / "small").iterdir()
-    record, expected = json.loads((folder / "run.json").read_text()), json.loads(whole.stdout)
+    record = json.loads((folder / "run.json").read_text())
     assert record["test"] == expected["test"]
     return folder, tmp_path / expected["folder"], expected
 

@@ -456,7 +456,9 @@ for kill in range(kills):
             os.write(writer, step.to_bytes(8, "little"))
     os.close(writer)
     told = os.read(reader, 8)
-    time.sleep(random.uniform(0, 0.08))
+    began = time.monotonic()
+    told = os.read(reader, 8)
+    time.sleep(random.uniform(0, 4 * (time.monotonic() - began)))  # within a few saves, however fast the disk is
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     while more := os.read(reader, 8):
@@ -481,7 +483,7 @@ def test_saves_killed_at_random_instants(tmp_path):
         [sys.executable, "-c", KILLER, tmp_path, str(kills)], capture_output=True, text=True, check=False
     )
     assert found.returncode == 0, found.stderr
-    assert int(found.stdout) > kills
+    assert int(found.stdout) >= 2 * kills
     old = time.time() - 120
     for path in tmp_path.glob(f"{PREFIX}*"):
         os.utime(path, (old, old))

@@ -7,7 +7,6 @@ import math
 import os
 import pty
 import re
-import select
 import subprocess
 import sys
 import threading
@@ -117,16 +116,14 @@ def test_a_silent_stretch_is_broken(tmp_path):
     console.dovetail_run_start(run)
     run.state.step, run.state.samples_seen = 3, 96
     console.dovetail_log("train", {"train_loss": 1.25})
-    deadline = time.monotonic() + 10
-    while "eta" not in stream.getvalue() and time.monotonic() < deadline:
+    while "eta" not in stream.getvalue():
         time.sleep(0.01)
     console.dovetail_run_end()
 
     assert re.search(r"epoch 1/3  step  3/30  train_loss 1.25  [\d,.]+ samples/s  eta \d", stream.getvalue())
     for thread in threading.enumerate():
         if thread.name == "dovetail-console":
-            thread.join(10)
-            assert not thread.is_alive()
+            thread.join()
 
 
 @pytest.mark.parametrize("mode,lines", [("silent", 0), ("summary", 5)])
@@ -220,9 +217,8 @@ def on_terminal(command: list[str], environment: dict[str, str]) -> str:
         os.close(theirs)
         written = b""
         while True:
-            ready, _, _ = select.select([ours], [], [], 60)
             try:
-                part = os.read(ours, 65536) if ready else b""
+                part = os.read(ours, 65536)
             except OSError:  # Linux's way of saying that the other end is closed
                 break
             if not part:

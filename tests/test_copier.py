@@ -40,7 +40,7 @@ class Unsteady:
         if self.refusals:
             self.refusals -= 1
             raise OSError("the network is down")
-        assert self.opened.wait(30)
+        self.opened.wait()
         self.inner.put(key, source)
 
     def open(self, key):
@@ -134,12 +134,12 @@ def test_a_copy_that_is_not_done_says_what_stood_in_its_way(store, manager):
     store.refusals = 10**6
     copier = Copier(store, "a", manager.retention, waits=(60.0,))
     copier.add(save(manager, 1))
-    while not store.tries:
+    while not copier._open["step-00000001"]:  # until the first try has failed
         time.sleep(0.01)
 
-    (missing,) = copier.close(0.5)
+    (missing,) = copier.close(0.05)
 
-    assert missing.reason == "not done 0.5 s after the end; last it failed with OSError: the network is down"
+    assert missing.reason == "not done 0.05 s after the end; last it failed with OSError: the network is down"
 
 
 def test_what_was_pruned_before_its_turn_is_left_out(store, manager):
@@ -281,10 +281,8 @@ def test_a_run_goes_on_while_its_store_hangs(tmp_path, store):
         callbacks={"alerts": alerts},
     )
 
-    began = time.monotonic()
-    outcome = run(config).check()
+    outcome = run(config).check()  # or for ever: the store waits to be opened
 
-    assert time.monotonic() - began < 30  # what the store would wait for
     assert outcome.status == "completed"
     assert alerts.steps == 14
     assert [(one.type, one.severity) for one in alerts.seen] == [("checkpoint_copy", "warning")] * 2

@@ -235,7 +235,7 @@ def test_a_locked_file_is_waited_for_and_then_named(db):
 WRITER = """
 import sys
 from dovetail.track.experiments import ExperimentDB
-with ExperimentDB(sys.argv[1], timeout=60) as db:
+with ExperimentDB(sys.argv[1]) as db:
     run = db.log_run(sys.argv[2])
     for step in range(50):
         db.log_metrics(run, {"a": step, "b": -step}, step=step)
@@ -263,7 +263,7 @@ def test_a_file_being_made_is_never_taken_for_another_programs(tmp_path):
         for number in range(100):
             together.wait(60)
             try:
-                with ExperimentDB(tmp_path / f"{number}.db", timeout=60) as opened:
+                with ExperimentDB(tmp_path / f"{number}.db") as opened:
                     opened.log_run("one")
             except DatabaseError as error:
                 refused.append(str(error))

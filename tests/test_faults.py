@@ -36,7 +36,6 @@ def fast_disk(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_whichever_operation_fails_nothing_is_lost_or_half_there(tmp_path, fast_disk):
     """Opening, reading, writing (by halves), flushing, locking, renaming, removing: once, from then on, or by a kill.
 

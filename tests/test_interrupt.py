@@ -68,12 +68,10 @@ def started(*arguments: str) -> subprocess.Popen:
         text=True,
         start_new_session=True,
     )
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
+    while process.poll() is None:
         if any(path.stat().st_size for path in Path("runs").glob("small/*/metrics.jsonl")):
             return process
         time.sleep(0.05)
-    process.kill()
     raise AssertionError(process.communicate())
 
 
@@ -88,7 +86,7 @@ def test_a_signal_stops_a_run_with_a_checkpoint_and_it_goes_on(small, number):
     """Also where it goes to the loader's workers as well, as a Ctrl-C in a terminal does."""
     process = started("loader.num_workers=1")
     os.killpg(process.pid, number)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate()
 
     assert process.returncode == 130, err
     assert err.count("stopping with a checkpoint") == 1
@@ -104,7 +102,6 @@ def test_a_signal_stops_a_run_with_a_checkpoint_and_it_goes_on(small, number):
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     assert "going on at epoch" in done.stdout
@@ -118,7 +115,7 @@ def test_notices_do_not_add_up_and_a_second_order_kills(small):
     for number in (signal.SIGUSR1, signal.SIGUSR1, signal.SIGTERM):
         os.kill(process.pid, number)
     os.kill(process.pid, signal.SIGCONT)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate()
     assert process.returncode == 130, err
 
 
@@ -141,7 +138,7 @@ def test_a_second_ctrl_c_ends_the_process_at_once(small):
     time.sleep(1)  # or it is taken for the same one
     process.send_signal(signal.SIGINT)
 
-    assert process.wait(timeout=120) == -signal.SIGINT
+    assert process.wait() == -signal.SIGINT
     process.communicate()
 
 
@@ -170,13 +167,12 @@ def test_a_second_process_is_refused(small):
     """One clear message and exit code 2, and the first is not disturbed."""
     process = started()
     (folder,) = Path("runs").glob("small/*")
-    done = subprocess.run([*COMMAND, "resume", "latest"], capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run([*COMMAND, "resume", "latest"], capture_output=True, text=True, check=False)
     again = subprocess.run(
         [*COMMAND, "run", "small.toml", "checkpoint.resume=auto"],
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
     )
     process.kill()
     process.communicate()

@@ -10,7 +10,9 @@ import platform
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -71,25 +73,39 @@ from dovetail.track.lock import FolderLock
 lock = FolderLock(Path(sys.argv[1]))
 if ctypes.CDLL(None).fork():  # not Python's, whose hooks run in the child: as far as a child gets that is dying
     os.kill(os.getpid(), signal.SIGKILL)
-time.sleep(float(sys.argv[2]))
+sys.stdin.read()
 os._exit(0)
 """
 
 
-def test_a_child_that_has_not_let_go_yet_is_waited_for(tmp_path):
-    """A kill in the midst of a fork leaves a child that holds the lock for a moment, though the holder is gone."""
-    assert subprocess.run([sys.executable, "-c", DIE, tmp_path, "0.3"], check=False).returncode == -signal.SIGKILL
-    assert json.loads((tmp_path / ".lock").read_text(encoding="utf-8"))["pid"]
+def orphan(folder: Path) -> subprocess.Popen:
+    """Start a process that takes the folder's lock and is killed in the midst of a fork; its child waits for input."""
+    process = subprocess.Popen([sys.executable, "-c", DIE, folder], stdin=subprocess.PIPE)
+    assert process.wait() == -signal.SIGKILL
+    assert json.loads((folder / ".lock").read_text(encoding="utf-8"))["pid"] == process.pid
+    return process
 
+
+def test_a_child_that_has_not_let_go_yet_is_waited_for(tmp_path, monkeypatch):
+    """A kill in the midst of a fork leaves a child that holds the lock for a moment, though the holder is gone."""
+    process, waits = orphan(tmp_path), []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        process.stdin.close()
+        time.sleep(seconds)
+
+    monkeypatch.setattr(lock, "time", SimpleNamespace(sleep=wait, monotonic=time.monotonic))
+    monkeypatch.setattr(lock, "_PATIENCE", 600.0)
     FolderLock(tmp_path).release()
 
+    assert waits
 
-def test_a_child_that_stays_is_not_waited_for_long(tmp_path):
+
+def test_a_child_that_stays_is_not_waited_for_long(tmp_path, monkeypatch):
     """Then the folder is refused after all, with what is known of its holder."""
-    subprocess.run([sys.executable, "-c", DIE, tmp_path, "5"], check=False)
-    pid = json.loads((tmp_path / ".lock").read_text(encoding="utf-8"))["pid"]
-
-    with pytest.raises(LockedError, match=f"pid {pid} "):
+    monkeypatch.setattr(lock, "_PATIENCE", 0.1)
+    with orphan(tmp_path) as process, pytest.raises(LockedError, match=f"pid {process.pid} "):
         FolderLock(tmp_path)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from dovetail.monitor import memory
 from dovetail.monitor.memory import MemoryBudget, host_memory, host_peak, memory_peaks
 from dovetail.run import run
 from small_runs import only_run, small
@@ -36,8 +37,9 @@ def test_what_has_no_limit_is_never_looked_at():
     assert budget.look() is None
 
 
-def test_a_limit_is_reached_a_little_early():
+def test_a_limit_is_reached_a_little_early(monkeypatch):
     """What has more than 95 % of its limit is reported, with the setting; a second look waits its turn."""
+    monkeypatch.setattr(memory, "_SECONDS_BETWEEN_LOOKS", 3600.0)
     now = host_memory()
     roomy, tight = (
         MemoryBudget(torch.device("cpu"), main=2 * now),

@@ -17,8 +17,6 @@ import pytest
 from dovetail.kernel.component import PluginError
 from dovetail.testkit.template import write_plugin
 
-pytestmark = pytest.mark.timeout(900)  # mypy reads torch's types anew: half a minute, on a busy machine many times that
-
 #: What the console command does.
 CONSOLE = "import sys; from dovetail.cli import main; sys.exit(main())"
 

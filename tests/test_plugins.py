@@ -145,11 +145,12 @@ def test_blocked_by_the_environment(install, monkeypatch, value):
 
 def test_hanging_import_is_named(install, monkeypatch, capfd):
     """While a plugin's import hangs, standard error says whose it is and how to leave it out."""
-    monkeypatch.setattr(plugins_module, "SLOW_IMPORT", 0.05)
-    install("sleepy", "import time; time.sleep(0.4)")
+    monkeypatch.setattr(plugins_module, "SLOW_IMPORT", 0.5)
+    # It hangs until it has been told of, and is the first to be imported: no other can be under way by then.
+    install("aaa-sleepy", "import threading as t; [one.join() for one in t.enumerate() if isinstance(one, t.Timer)]")
     Plugins.discover()
 
-    assert "still importing plugin 'plugin' of sleepy" in capfd.readouterr().err
+    assert "still importing plugin 'plugin' of aaa-sleepy" in capfd.readouterr().err
 
 
 def test_two_providers_of_one_name_are_an_error_only_when_used(install):

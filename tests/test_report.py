@@ -337,7 +337,6 @@ def test_a_browser_shows_it(tmp_path):
         ["chromium", *switches, f"--user-data-dir={tmp_path / 'profile'}", f"--screenshot={picture}", path.as_uri()],
         check=True,
         capture_output=True,
-        timeout=120,
     )
 
     assert picture.stat().st_size > 10_000

@@ -32,7 +32,7 @@ from dovetail.train.gradients import Gradients
 from dovetail.train.group import Group
 from dovetail.train.saving import moved
 from dovetail.train.shards import like, norms_over_ranks, shard
-from process_runs import RUN, dovetail, killed_beside_whole, last_weights, newest, start_long
+from process_runs import RUN, amid, dovetail, killed_beside_whole, last_weights, newest, start_long
 from small_runs import small
 
 FSDP = ("--nproc", "2", "hardware.strategy=fsdp")
@@ -191,9 +191,9 @@ def test_it_goes_on_in_another_number(tmp_path, run_file, before, now):
         'scheduler={type="cosine"}', "training.ema_decay=0.9", "logging.every=7",
     ]  # fmt: skip
     one = dovetail(tmp_path, "run", str(run_file), "loader.batch_size=32", *settings, "run.name=whole", "--json")
-    process = start_long(tmp_path, run_file, *settings, *before)
+    process = start_long(tmp_path, run_file, *settings, *before, *amid(tmp_path, 40))
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate()
     assert process.returncode == 130, errors
     (folder,) = (tmp_path / "runs" / "small").iterdir()
     stopped = read_checkpoint(newest(folder))["training"]["state"]

@@ -491,24 +491,24 @@ def test_validation_and_checkpoints_by_steps(tmp_path):
     assert saved == [4, 7, 8, 12, 14]  # 7 and 14: the best training loss so far
 
 
-def test_checkpoints_by_the_clock(tmp_path):
-    """``minutes`` is looked at between updates."""
+@pytest.mark.parametrize("minutes,number", [(0.0005, 7), (60, 1)])
+def test_checkpoints_by_the_clock(tmp_path, minutes, number):
+    """``minutes`` is looked at between updates: after each that takes longer, or else at the end alone."""
 
     class Slow:
         def dovetail_batch_end(self) -> None:
-            time.sleep(0.02)
+            time.sleep(0.04)
 
     calls = Calls()
     config = small(
         tmp_path,
         training={"max_epochs": 1, "test": False},
-        checkpoint={"every": {"minutes": 0.001}},
+        checkpoint={"every": {"minutes": minutes}},
         callbacks={"slow": Slow(), "calls": calls},
     )
     run(config).check()
 
-    saved = [one for one in calls.seen if one.startswith("saved")]
-    assert 1 < len(saved) <= 4
+    assert len([one for one in calls.seen if one.startswith("saved")]) == number
 
 
 def test_a_run_without_validation_and_test_keeps_its_last_weights(tmp_path):
@@ -582,26 +582,28 @@ def test_a_part_stops_a_run_after_the_update_it_asks_in(tmp_path):
     assert "test_loss" in outcome.test_metrics
 
 
-def test_the_wall_clock_is_kept(tmp_path):
+def test_the_wall_clock_is_kept(tmp_path, monkeypatch):
     """A run stops before its limit, with a checkpoint of the last update and without a test."""
+    now, passed = time.monotonic, 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now() + passed)
 
     class Slow:
-        def dovetail_batch_end(self) -> None:
-            time.sleep(0.05)
+        def dovetail_batch_end(self, step: int) -> None:
+            nonlocal passed
+            passed += 598 if step == 10 else 0  # seconds
 
     keep = Keep()
     config = small(
         tmp_path,
         training={"max_epochs": 1000},
-        budget={"wall_clock": "1.5s"},
+        budget={"wall_clock": "10m"},
         callbacks={"slow": Slow(), "keep": keep},
     )
     outcome = run(config)
 
-    assert outcome.total_time < 30  # a busy machine may be late by a moment; all the epochs would take minutes
     assert (outcome.status, outcome.stopped_by) == ("out_of_budget", "budget.wall_clock")
     assert outcome.test_metrics == {}
-    assert keep.run.checkpoints.latest().step == keep.run.state.step > 0
+    assert keep.run.checkpoints.latest().step == keep.run.state.step == 10
 
 
 @pytest.mark.slow
@@ -725,12 +727,10 @@ class Deadly:
 
 
 @pytest.mark.slow
-def test_a_killed_loader_worker_is_said_in_bounded_time(tmp_path):
+def test_a_killed_loader_worker_is_said(tmp_path):
     """No hang, and a message that says what to change."""
-    began = time.monotonic()
     outcome = run(small(tmp_path, data=Splits(Deadly()), loader={"num_workers": 2}))
 
-    assert time.monotonic() - began < 30
     assert isinstance(outcome.error, LoaderWorkerError)
     assert "loader.num_workers" in outcome.reason
 

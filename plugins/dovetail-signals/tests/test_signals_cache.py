@@ -176,7 +176,7 @@ print("ready", flush=True)
 for start in range(0, 4000, 8):
     kept.represent(signals[start : start + 8])
     kept.flush()
-print("done", flush=True)
+    print("flushed", flush=True)
 """
     chance = random.Random(0)  # noqa: S311 (a test's draw)
     for _ in range(4):
@@ -184,7 +184,8 @@ print("done", flush=True)
             [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, env={**os.environ}, text=True
         ) as process:
             assert process.stdout.readline() == "ready\n"
-            time.sleep(chance.uniform(0.05, 0.3))
+            assert process.stdout.readline() == "flushed\n"
+            time.sleep(chance.uniform(0, 0.25))
             process.send_signal(signal.SIGKILL)
     files = sorted(tmp_path.rglob("*.kept"))
     signals = torch.randn(4000, 1, 256, generator=torch.Generator().manual_seed(0))

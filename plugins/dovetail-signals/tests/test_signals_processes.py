@@ -100,7 +100,6 @@ def train(folder: Path, name: str, *settings: str, processes: int = 2) -> Path:
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,
-        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr

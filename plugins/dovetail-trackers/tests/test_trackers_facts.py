@@ -54,15 +54,15 @@ def test_calls_are_made_in_order_and_all_before_the_end():
 
 def test_after_a_failure_no_call_is_made_and_the_failure_is_raised():
     """At the next message, and at the end."""
-    done, sender, failed = [], Sender("test"), threading.Event()
+    done, sender, posted = [], Sender("test"), threading.Event()
 
     def fail():
-        failed.set()
+        posted.wait()
         raise ConnectionError("gone")
 
     sender.post(fail)
     sender.post(lambda: done.append(1))
-    failed.wait(60)
+    posted.set()
     with pytest.raises(ConnectionError, match="gone"):
         sender.close(60)
     with pytest.raises(ConnectionError, match="gone"):

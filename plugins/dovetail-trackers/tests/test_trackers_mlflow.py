@@ -15,7 +15,7 @@ from mlflow.tracking import MlflowClient
 
 pytestmark = pytest.mark.slow
 
-OURS = {"type": "trackers.mlflow"}
+OURS = {"type": "trackers.mlflow", "patience": 600}  # seconds; importing MLflow alone takes many on a busy machine
 
 
 def only_run(uri, experiment="trial"):
@@ -53,9 +53,9 @@ def server(tmp_path_factory):
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
     address = f"http://127.0.0.1:{port}"
     try:
-        for _ in range(240):
+        while True:
             try:
-                with urllib.request.urlopen(f"{address}/health", timeout=5):  # noqa: S310 (our own server)
+                with urllib.request.urlopen(f"{address}/health"):  # noqa: S310 (our own server)
                     break
             except OSError:
                 assert process.poll() is None, (folder / "log.txt").read_text()
@@ -63,7 +63,7 @@ def server(tmp_path_factory):
         yield address
     finally:
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait(30)
+        process.wait()
 
 
 def test_a_database_file_has_the_whole_run(train, logged, alerts, tmp_path):

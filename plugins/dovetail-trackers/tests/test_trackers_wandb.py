@@ -12,6 +12,7 @@ from wandb.proto.wandb_internal_pb2 import Record
 
 pytestmark = pytest.mark.slow
 
+OURS = {"type": "trackers.wandb", "patience": 600}  # seconds: importing W&B alone takes many on a busy machine
 BLOCK = 32 * 1024  # bytes; the file is a LevelDB log: https://github.com/google/leveldb/blob/main/doc/log_format.md
 HEADER = 7  # bytes: the W&B header of the file, and the header of each fragment: checksum, length, kind
 LAST = {1, 4}  # kinds of fragment that end a record: the whole one, and the last of several
@@ -55,7 +56,7 @@ def read(folder):
 
 def test_without_a_key_everything_stays_on_this_machine(train, logged, alerts):
     """Settings, every figure with its step, the end and the results are in the run's folder."""
-    _, folder = train(board={"type": "trackers.wandb"})
+    _, folder = train(board=OURS)
     run, config, history, summary, code = read(folder)
 
     assert alerts.seen == []
@@ -75,7 +76,7 @@ def test_a_key_is_used_and_never_recorded(train, monkeypatch):
     key = "0123456789abcdef" * 2 + "hush-hus"
     monkeypatch.setenv("KEY", key)
     for given in ({"env": "KEY"}, key):
-        board = {"type": "trackers.wandb", "api_key": given, "mode": "offline"}
+        board = {**OURS, "api_key": given, "mode": "offline"}
         _, folder = train(output=f"runs-{type(given).__name__}", board=board)
         _, config, _, _, _ = read(folder)
         kept = [path for path in folder.rglob("wandb/**/*") if path.is_file()]
@@ -88,7 +89,7 @@ def test_a_key_is_used_and_never_recorded(train, monkeypatch):
 def test_a_server_that_is_not_there_does_not_spoil_the_run(train, alerts, monkeypatch):
     """Online, with nothing at the server's address: the run completes and says once what failed."""
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
-    board = {"type": "trackers.wandb", "api_key": "0" * 40, "mode": "online", "patience": 1.0}
+    board = {**OURS, "api_key": "0" * 40, "mode": "online", "patience": 1.0}
     outcome, _ = train(board=board)
 
     assert outcome.status == "completed"
