@@ -57,7 +57,9 @@ def stopping_on_signals(run: Run, doing: str = "stopping with a checkpoint") -> 
         yield
     finally:
         for one, handler in before.items():
-            signal.signal(one, handler)
+            # What is passed on may come late: until the process ends it is not to be killed by it.
+            if not (os.environ.get(WATCHED) and signal.getsignal(one) == signal.SIG_IGN):
+                signal.signal(one, handler)
 
 
 def _answer_orders(answer: signal.Handlers) -> None:
