@@ -181,6 +181,12 @@ def test_what_a_file_says_is_shown_as_toml(capsys):
     assert shown == written
 
 
+def test_a_second_profile_is_refused(capsys):
+    """Rather than the first being forgotten."""
+    assert main(["config", "show", DIGITS, "--profile", "ci_fast", "-p", "production"]) == 2
+    assert "a run has one profile, not both ci_fast and production" in capsys.readouterr().err
+
+
 def test_origins_are_shown_line_by_line(capsys):
     """A value from the file has its place, one from the command line its argument, one from a profile its name."""
     assert main(["config", "show", DIGITS, "optimizer.lr=1e-4", "--origins", "--profile", "ci_fast"]) == 0

@@ -47,6 +47,16 @@ def discover(no_plugins: str, *, strict_plugins: bool) -> Plugins:
     return Plugins.discover(True if "all" in names else names, strict=strict_plugins)
 
 
+def _only_one(_context: click.Context, _option: click.Parameter, names: tuple[str, ...]) -> str | None:
+    """Return the one profile that was named; click would take the last of several and say nothing."""
+    if len(names) > 1:
+        msg = (
+            f"a run has one profile, not both {names[0]} and {names[1]}; a table [profile.NAME] may hold what both set"
+        )
+        raise click.UsageError(msg)
+    return names[0] if names else None
+
+
 def run_file(command: _Command) -> _Command:
     """Add FILE, overrides and ``--profile``: what a configuration is composed from."""
     file = click.argument("file", shell_complete=complete.run_files)
@@ -55,6 +65,8 @@ def run_file(command: _Command) -> _Command:
         "--profile",
         "-p",
         metavar="NAME",
+        multiple=True,
+        callback=_only_one,
         shell_complete=complete.profiles,
         help="Lay a profile over the file: one of its [profile.NAME] tables, or an installed one.",
     )
