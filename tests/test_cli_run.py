@@ -333,18 +333,14 @@ def test_a_run_out_of_budget_has_an_exit_code_of_its_own(small, capsys):
 def test_a_run_outlives_whoever_reads_its_console(small):
     """A closed pipe, as of `| head` or a lost connection, costs the lines and not the training."""
     code = "import sys; from dovetail.cli import main; sys.exit(main())"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, "run", "small.toml", "training.max_epochs=30"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    process.stdout.readline()
-    process.stdout.close()
-    _, errors = process.communicate()
+    command = [sys.executable, "-c", code, "run", "small.toml", "training.max_epochs=30"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
 
-    assert process.returncode == 0
-    assert errors == ""
+    assert done.returncode == 0
+    assert done.stderr == ""
     (folder,) = Path("runs").glob("small/*/")
     record = json.loads((folder / "run.json").read_text())
     assert (record["status"], record["epochs"]) == ("completed", 30)
