@@ -68,6 +68,17 @@ def test_default_collates_dicts_of_inputs():
     assert batch["inputs"]["scale"].tolist() == [0, 1, 2]
 
 
+def test_default_takes_samples_with_labels():
+    """As those of Hugging Face: the rest reaches the model as keywords, and the attention mask is the mask too."""
+    tokens, mask = torch.arange(4), torch.tensor([1, 1, 1, 0])
+    batch = DefaultCollator()([{"input_ids": tokens, "attention_mask": mask, "labels": tokens + 1}] * 2)
+
+    assert set(batch["inputs"]) == {"input_ids", "attention_mask"}
+    assert torch.equal(batch["targets"], torch.stack([tokens + 1] * 2))
+    assert torch.equal(batch["mask"], torch.stack([mask] * 2))
+    assert "meta" not in batch
+
+
 def test_default_puts_what_is_left_into_meta():
     """Numbers and equal shapes become tensors, all else lists."""
     samples = [

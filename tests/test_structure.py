@@ -661,6 +661,11 @@ def test_objects_stand_for_parts() -> None:
     "tables_, message",
     [
         ({"loss": Bell()}, "Python: loss.type: expected a loss, got a Bell object without __call__"),
+        ({"data": Bell()}, "Python: data.type: expected a dataset, got a Bell object without __len__ and __getitem__"),
+        (
+            {"optimizer": Bell},
+            "Python: optimizer.type: expected an optimizer, got the class Bell; make an object of it",
+        ),
         (
             {"metrics": {"a": Bell()}},
             "Python: metrics.a.type: expected a metric, got a Bell object without update and compute and reset",

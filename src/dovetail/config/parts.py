@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, NoReturn, get_args, get_origin
+from typing import Annotated, Any, Final, NoReturn, get_args, get_origin
 
 from cattrs import Converter
 
 from dovetail.config.converter import make_converter, mapping_hook
-from dovetail.config.diagnostics import found, nearest
+from dovetail.config.diagnostics import found, nearest, with_article
 from dovetail.config.errors import FIT_ERRORS, Gathering, MisfitError
 from dovetail.config.notation import dotted, visible
 from dovetail.config.plain import LIVE, is_plain, plain
@@ -161,16 +161,20 @@ def _named(annotation: Any, converter: Converter) -> Callable[[Any, Any], Any]:
     return structure_named
 
 
+#: What a protocol may ask for although its name begins with an underscore.
+_CALLED: Final = {"__call__", "__len__", "__getitem__"}
+
+
 def _check_object(live: Any, kind: str) -> None:
     """Refuse an object from Python that cannot be a part of that kind."""
     if isinstance(live, type):
-        raise MisfitError(f"expected a {kind}, got the class {live.__name__}; make an object of it")
+        raise MisfitError(f"expected {with_article(kind)}, got the class {live.__name__}; make an object of it")
     instead = KINDS[kind].instead
     if instead is not None and hasattr(live, instead):
         return
-    needed = [name for name in vars(KINDS[kind].protocol) if name == "__call__" or not name.startswith("_")]
+    needed = [name for name in vars(KINDS[kind].protocol) if name in _CALLED or not name.startswith("_")]
     if lacking := [name for name in needed if not hasattr(live, name)]:
-        raise MisfitError(f"expected a {kind}, got {found(live)} without {' and '.join(lacking)}")
+        raise MisfitError(f"expected {with_article(kind)}, got {found(live)} without {' and '.join(lacking)}")
 
 
 def _read(registered: Registered) -> Signature:

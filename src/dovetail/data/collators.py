@@ -8,7 +8,7 @@ from typing import Any, ClassVar, final
 import numpy as np
 import torch
 
-from dovetail.data.batch import Batch
+from dovetail.data.batch import Batch, as_batch
 from dovetail.data.errors import DataError
 
 _PAIR = 2
@@ -70,8 +70,10 @@ def by_field(samples: Sequence[Any]) -> dict[str, Any]:
 
 def _as_dict(sample: Any) -> dict[str, Any]:
     if isinstance(sample, Mapping):
+        if "inputs" not in sample and "labels" in sample:
+            return {**as_batch(sample), "meta": {}}
         if "inputs" not in sample:
-            raise DataError(f"a sample has the keys {sorted(map(str, sample))}, none of them 'inputs'")
+            raise DataError(f"a sample has the keys {sorted(map(str, sample))}, none of them 'inputs' or 'labels'")
         meta = dict(sample.get("meta", {}))
         meta |= {key: value for key, value in sample.items() if key not in {"inputs", "targets", "mask", "meta"}}
         return {key: sample[key] for key in ("inputs", "targets", "mask") if key in sample} | {"meta": meta}

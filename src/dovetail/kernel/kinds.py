@@ -227,7 +227,7 @@ class Kind:
     provides: Mapping[str, str] = field(factory=dict)
     #: The provided ones that are live objects, which no TOML value can stand for.
     objects: frozenset[str] = frozenset()
-    #: A method with which a part may do without those of the protocol.
+    #: A method, or another attribute, with which a part may do without those of the protocol.
     instead: str | None = None
     #: Keys kept by the kind, by name.
     reserved: Mapping[str, Reserved] = field(factory=dict)
@@ -247,6 +247,7 @@ _KINDS: Final = (
         "a map-style dataset, or Splits; may say num_classes, num_outputs, class_names, targets, input_shape, "
         "column(name)",
         provides={"seed": "the run's seed"},
+        instead="train",
         reserved={
             "split": Reserved(
                 "dovetail.data.split:SplitOptions", None, "how to divide the samples into train, validation and test"
