@@ -222,6 +222,22 @@ def test_they_are_started_anew_from_the_last_checkpoint(tmp_path, run_file):
 
 
 @pytest.mark.slow
+def test_one_process_is_started_anew_too(tmp_path, run_file):
+    """With restarts there is somebody who watches it, however few there are."""
+    process = start_long(tmp_path, run_file, "training.max_epochs=40", "--max-restarts", "1")
+    (alone,) = children(process.pid)
+    os.kill(alone, signal.SIGKILL)
+    output, errors = process.communicate(timeout=120)
+
+    assert process.returncode == 0, errors
+    assert errors.startswith("dovetail: process 0 of 1 was killed by SIGKILL\ndovetail: starting anew")
+    assert output.count("40 epochs of 29 steps") == 1  # after that which was read when it began
+    (folder,) = (tmp_path / "runs" / "small").iterdir()
+    record = json.loads((folder / "run.json").read_text())
+    assert (record["status"], record["epochs"]) == ("completed", 40)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["never", "auto"])
 def test_started_anew_they_go_on_with_what_the_command_began(tmp_path, run_file, policy):
     """Killed before they had a run, they leave an older one of the same settings alone, unless resume is to find it."""

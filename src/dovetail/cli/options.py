@@ -102,7 +102,7 @@ def process_options(command: _Command) -> _Command:
         type=click.IntRange(0),
         default=0,
         metavar="N",
-        help="How often processes may be started anew.",
+        help="How often training may be started anew, from the last checkpoint, when it fails.",
     )
     return number(restarts(command))
 

@@ -21,6 +21,7 @@ import click
 
 from dovetail.cli.failure import BAD_INPUT, FAILED, INTERRUPTED, LOST, OUT_OF_BUDGET
 from dovetail.track.files import ECHO, LAUNCH, WATCHED
+from dovetail.track.words import plural
 from dovetail.train.ranks import PORTS
 
 #: Seconds that the others have to end by themselves once one has.
@@ -32,8 +33,13 @@ _SAID: Final = 20  # lines of a failed process that are shown
 _PR_SET_PDEATHSIG: Final = 1
 
 
+def to_be_watched(processes: int, max_restarts: int) -> bool:
+    """Say whether a process that was started alone is to start those that train, and to watch them."""
+    return processes > 1 or (max_restarts > 0 and WATCHED not in os.environ)
+
+
 def supervise(arguments: Sequence[str], processes: int, max_restarts: int = 0) -> int:
-    """Run ``dovetail`` with ``arguments`` in several processes, and return the exit code of the whole.
+    """Run ``dovetail`` with ``arguments`` in processes of their own, and return the exit code of the whole.
 
     The first has the console; what the others say is shown if they fail. Ctrl-C, SIGTERM and notices that the time is
     nearly up are passed on to all.
@@ -52,7 +58,7 @@ def supervise(arguments: Sequence[str], processes: int, max_restarts: int = 0) -
         if code != FAILED or not left or group.told_to_end:
             break
         click.echo(
-            f"dovetail: starting anew from the last checkpoint; {left - 1} restarts are left after this", err=True
+            f"dovetail: starting anew from the last checkpoint; {plural(left - 1, 'restart')} left after this", err=True
         )
     return code
 
@@ -68,9 +74,9 @@ class _ProcessGroup:
             "LOCAL_WORLD_SIZE": str(size),
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(_free_port()),
-            # Each would take all cores otherwise, and they would wait for one another.
-            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, _cores() // size))),
         }
+        if size > 1:  # each would take all cores otherwise, and they would wait for one another
+            shared["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(max(1, _cores() // size)))
         #: Whether a signal was passed on.
         self.told_to_end = False
         #: Those that did not end by themselves when others had.

@@ -64,7 +64,7 @@ def resume(
     training.max_epochs and training.max_steps, and the number of processes with what each of them gets of an update.
     What else differs is refused.
     """
-    from dovetail.cli.processes import supervise
+    from dovetail.cli.processes import supervise, to_be_watched
     from dovetail.config.structure import structure
     from dovetail.track.files import RESOLVED
     from dovetail.track.runs import find_run
@@ -76,7 +76,7 @@ def resume(
         rank, started = from_environment()
         make = partial(compose_file, str(folder / RESOLVED), profile=None, plugins=plugins)
         config = structure(compose(make, overrides, nproc, started), plugins)
-        if config.hardware.devices > 1 and started == 1:
+        if started == 1 and to_be_watched(config.hardware.devices, max_restarts):
             # "latest" may be another run by the time that they start, or are started anew.
             arguments = [str(folder.absolute()) if one == run else one for one in ctx.obj]
             ctx.exit(supervise(arguments, config.hardware.devices, max_restarts))

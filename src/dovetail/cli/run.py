@@ -75,7 +75,7 @@ def run(
     Settings of the file can be replaced: a.b=VALUE with VALUE in TOML, or any other text as a string. a.b=@unset
     removes a setting, a.b=@none sets it to nothing.
     """
-    from dovetail.cli.processes import supervise
+    from dovetail.cli.processes import supervise, to_be_watched
     from dovetail.config.structure import structure
     from dovetail.train.ranks import from_environment
 
@@ -86,7 +86,7 @@ def run(
         config = structure(
             compose(partial(compose_file, file, profile=profile, plugins=plugins), overrides, nproc, started), plugins
         )
-        if config.hardware.devices > 1 and started == 1:
+        if started == 1 and to_be_watched(config.hardware.devices, max_restarts):
             ctx.exit(supervise(ctx.obj, config.hardware.devices, max_restarts))
         quiet = quiet or rank > 0
         rehearsal = _rehearse(config) if dry_run else None
