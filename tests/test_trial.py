@@ -252,6 +252,19 @@ def test_after_the_first_update_nothing_stands_between(tmp_path):
     assert seen[1:] == [1, "same", "validation", "validation"]
 
 
+def test_a_split_that_only_streams_is_named(tmp_path):
+    """Without a length no order of samples can be drawn, nor gone on with."""
+
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter([(torch.zeros(4), 0)])
+
+    with pytest.raises(
+        ConfigError, match=r"the train split, an object of Stream, has no len\(\): a run reads samples by"
+    ):
+        run(small(tmp_path, data=Splits(Stream(), None, None)))
+
+
 def test_an_empty_split_is_named(tmp_path):
     """A split without samples is bad input; one that is None is no split."""
     with pytest.raises(ConfigError, match="data: the validation split has no samples; where there is no such split"):

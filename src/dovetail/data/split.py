@@ -156,12 +156,16 @@ def split(dataset: Any, options: SplitOptions | None, seed: int) -> Splits:
 
     Raises:
         DataError: the samples cannot be divided so: a split would be empty, a class is too small, a column or value
-            is missing.
+            is missing, or a split that is made already has no length.
     """
     options = options or SplitOptions()
     seed = seed if options.seed is None else options.seed
     if isinstance(dataset, Splits):
         _refuse_second_split(options)
+        unsized = next((name for name, part in dataset if not hasattr(part, "__len__")), None)
+        if unsized is not None:
+            what = f"the {unsized} split, an object of {type(getattr(dataset, unsized)).__name__}"
+            raise DataError(f"{what}, has no len(): a run reads samples by number, so make a list of what it gives")
         return Splits(**{name: _limited(part, np.arange(len(part)), options, seed) for name, part in dataset})
     if len(dataset) == 0:
         raise DataError("the dataset has no samples")
