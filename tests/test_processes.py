@@ -222,6 +222,24 @@ def test_they_are_started_anew_from_the_last_checkpoint(tmp_path, run_file):
 
 
 @pytest.mark.slow
+def test_files_in_the_current_folder_are_no_modules(tmp_path, run_file):
+    """As where one process trains: the command does not look there, and no more do those that it starts."""
+    (tmp_path / "secrets.py").write_text("raise RuntimeError('a file of my own')")
+    code = "import sys; from dovetail.cli import main; sys.exit(main())"
+
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code, "run", str(run_file), "--nproc", "2", "training.max_epochs=1"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
 def test_one_process_is_started_anew_too(tmp_path, run_file):
     """With restarts there is somebody who watches it, however few there are."""
     process = start_long(tmp_path, run_file, "training.max_epochs=40", "--max-restarts", "1")

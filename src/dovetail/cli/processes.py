@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import IO, Any, Final
 
 import click
@@ -91,7 +92,7 @@ class _ProcessGroup:
                 output = {"stdout": subprocess.DEVNULL, "stderr": self._errors[rank]}
             self._processes.append(
                 subprocess.Popen(  # noqa: S603 (our own program, with the arguments that this one got)
-                    [sys.executable, "-m", "dovetail", *arguments],
+                    [sys.executable, *_as_this_one(), "-m", "dovetail", *arguments],
                     env={**os.environ, **shared, **own},
                     start_new_session=True,  # so that Ctrl-C comes here, and goes to each of them once
                     preexec_fn=_end_with_parent,  # noqa: PLW1509 (no thread has been started here)
@@ -191,6 +192,11 @@ class _ProcessGroup:
             said.seek(0)
             for line in said.read().decode(errors="replace").splitlines()[-_SAID:]:
                 click.echo(f"  {rank}: {line}", err=True)
+
+
+def _as_this_one() -> list[str]:
+    """Return what keeps a ``random.py`` in the current folder from being imported, unless it is here as well."""
+    return [] if {"", str(Path.cwd())} & set(sys.path) else ["-P"]
 
 
 def _cores() -> int:
