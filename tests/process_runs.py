@@ -74,7 +74,7 @@ class Amid:
 
 
 def amid(folder: Path, step: int, *, kill: bool = False) -> list[str]:
-    """Return the settings of a run in ``folder`` that waits before an update to be told to stop, or is killed there.
+    """Return the settings of a run in ``folder`` that waits before an update to be stopped, or is killed there.
 
     However slow the machine is, what is to come in the midst of training then does not come when it is over.
     """

@@ -242,10 +242,12 @@ def test_files_in_the_current_folder_are_no_modules(tmp_path, run_file):
 @pytest.mark.slow
 def test_one_process_is_started_anew_too(tmp_path, run_file):
     """With restarts there is somebody who watches it, however few there are."""
-    process = start_long(tmp_path, run_file, "training.max_epochs=40", "--max-restarts", "1")
+    process = start_long(tmp_path, run_file, "training.max_epochs=40", "--max-restarts", "1", *amid(tmp_path, 40))
+    while not list(tmp_path.glob("runs/small/*/checkpoints/*/manifest.json")):
+        time.sleep(0.05)
     (alone,) = children(process.pid)
     os.kill(alone, signal.SIGKILL)
-    output, errors = process.communicate(timeout=120)
+    output, errors = process.communicate()
 
     assert process.returncode == 0, errors
     assert errors.startswith("dovetail: process 0 of 1 was killed by SIGKILL\ndovetail: starting anew")
@@ -260,7 +262,7 @@ def test_one_process_is_started_anew_too(tmp_path, run_file):
 def test_started_anew_they_go_on_with_what_the_command_began(tmp_path, run_file, policy):
     """Killed before they had a run, they leave an older one of the same settings alone, unless resume is to find it."""
     settings = ["--nproc", "2", "training.max_epochs=4"]
-    dovetail(tmp_path, "run", str(run_file), *settings, "training.test=false", "budget.wall_clock=1s", check=False)
+    dovetail(tmp_path, "run", str(run_file), *settings, "training.test=false", "budget.wall_clock=0.01s", check=False)
     (older,) = (tmp_path / "runs" / "small").iterdir()
     before = (older / "run.json").read_bytes()
     assert json.loads(before)["status"] == "out_of_budget"
@@ -460,7 +462,7 @@ def test_the_first_line_says_which_failed_and_the_others_say_nothing(tmp_path, r
 def test_the_run_that_is_resumed_is_chosen_once(tmp_path, run_file):
     """Of a run that begins meanwhile, and so is the latest, the processes take no notice."""
     settings = ["--nproc", "2", "training.max_epochs=4", "training.test=false"]
-    dovetail(tmp_path, "run", str(run_file), *settings, "budget.wall_clock=1s", check=False)
+    dovetail(tmp_path, "run", str(run_file), *settings, "budget.wall_clock=0.01s", check=False)
     (folder,) = (tmp_path / "runs" / "small").iterdir()
     newer = folder.with_name("2999-01-01T00-00-00-abcdef")
     shutil.copytree(folder, tmp_path / "parked")
