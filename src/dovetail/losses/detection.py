@@ -88,7 +88,8 @@ class DetectionLoss(StrategyLoss):
         if mask is not None:
             kept = kept & mask
         holds = kept & (classes != _NOTHING)
-        self._guard.look(classes[holds], scores.shape[-1])
+        # Class 0 for the others, as picking these would wait for the device.
+        self._guard.look(classes.where(holds, 0), scores.shape[-1])
         wanted = (classes.unsqueeze(-1) == torch.arange(scores.shape[-1], device=scores.device)).to(scores.dtype)
         by_class = _focal(scores, wanted).sum(-1).where(kept, 0.0).sum()
         by_box = F.smooth_l1_loss(boxes, places.to(boxes.dtype), reduction="none").sum(-1).where(holds, 0.0).sum()
