@@ -24,6 +24,7 @@ from dovetail.data.samples import TensorSamples
 from dovetail.data.split import Splits
 from dovetail.losses.adapt import as_loss
 from dovetail.losses.result import LossResult
+from dovetail.losses.supcon import SupConLoss
 from dovetail.models.output import ModelOutput
 from dovetail.run import run
 from dovetail.train.context import Plan
@@ -172,6 +173,28 @@ def test_a_short_last_group_is_an_update_of_its_own(tmp_path):
 
     assert keep.run.plan == Plan(max_epochs=1, steps_per_epoch=3, total_steps=3)
     assert (keep.run.state.step, keep.run.state.batch, keep.run.state.samples_seen) == (3, 7, 100)
+
+
+@pytest.mark.parametrize(
+    "loss,name",
+    [
+        ({"type": "supcon"}, "supcon"),
+        ({"type": "peft_aware", "loss": {"type": "supcon"}}, "supcon"),
+        ({"type": "cross_entropy"}, None),
+        (SupConLoss(), None),
+    ],
+)
+def test_a_loss_whose_batches_do_not_add_up_is_not_accumulated(tmp_path, loss, name):
+    """Unless somebody says so, or it is an object of Python, of which nothing is known."""
+    model, done = nn.Linear(4, 3), 0
+    for training in ({}, {"accumulate": 2}, {"accumulate": 2, "accumulate_any_loss": True}):
+        config = small(tmp_path, model=model, loss=loss, training={"max_epochs": 1, **training})
+        if name and "accumulate" in training and "accumulate_any_loss" not in training:
+            with pytest.raises(ConfigError, match=f"training.accumulate: loss '{name}' does not claim to be additive"):
+                run(config)
+        else:
+            done += run(config).check().status == "completed"
+    assert done == (2 if name else 3)
 
 
 def test_accumulation_over_an_epoch_is_one_large_batch(tmp_path):

@@ -174,6 +174,9 @@ class TrainingSection:
     )
     max_roll_backs: int = setting(3, "how often to go back before the run ends after all", AtLeast(1))
     accumulate: int = setting(1, "batches per optimizer update", AtLeast(1))
+    accumulate_any_loss: bool = setting(
+        default=False, text="accumulate also a loss that does not claim that the parts of a batch add up"
+    )
     gradient_checkpointing: bool = setting(
         default=False, text="compute activations again on the way back: less memory, more time, the same numbers"
     )

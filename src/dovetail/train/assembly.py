@@ -16,6 +16,7 @@ from dovetail.checkpoint.errors import CheckpointError
 from dovetail.checkpoint.listing import folders
 from dovetail.checkpoint.manager import CheckpointManager
 from dovetail.config.diagnostics import ConfigError, Problem
+from dovetail.config.freeze import parts_of
 from dovetail.config.structure import origin_of
 from dovetail.kernel.build import BuildError, build
 from dovetail.losses.adapt import as_loss
@@ -109,13 +110,7 @@ def assemble(
         from dovetail.train.recompute import recompute_activations
 
         explained("training.gradient_checkpointing", lambda: recompute_activations(model))
-    batches = training.accumulate * group.size
-    if batches > 1 and config.loss.registered and "additive" not in config.loss.registered.component.traits:
-        _logger.warning(
-            "loss '%s' does not claim to be additive: over %d batches it may differ from that of one large batch",
-            config.loss.name,
-            batches,
-        )
+    _look_at_coupling(config, group)
     trainer = build(config.trainer, provided)
     plan = Plan.make(
         _num_batches(trainer, data.loaders.train),
@@ -184,6 +179,31 @@ def assemble(
     )
     set_up(run)
     return run
+
+
+def _look_at_coupling(config: RunConfig, group: Group) -> None:
+    """Refuse to accumulate a loss whose batches may not add up; warn of it in several processes.
+
+    Raises:
+        BuildError: it does not claim to be additive, and ``training.accumulate_any_loss`` is not set.
+    """
+    training, losses = config.training, [one for one in parts_of(config.loss) if one.kind == "loss"]
+    coupling = [one.name for one in losses if one.registered and "additive" not in one.registered.component.traits]
+    if not coupling:
+        return
+    if training.accumulate > 1 and not training.accumulate_any_loss:
+        raise BuildError(
+            "training.accumulate",
+            f"loss '{coupling[0]}' does not claim to be additive, so {training.accumulate} batches need not add up to "
+            "a large one, as where it compares samples with one another: a larger loader.batch_size is one, and "
+            "training.accumulate_any_loss = true accumulates them all the same",
+        )
+    if group.size > 1:
+        _logger.warning(
+            "loss '%s' does not claim to be additive: in %d processes it may differ from that of one large batch",
+            coupling[0],
+            group.size,
+        )
 
 
 def _init_weights(config: RunConfig, model: nn.Module, store: RunDirectory) -> None:
