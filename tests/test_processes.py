@@ -232,7 +232,6 @@ def test_files_in_the_current_folder_are_no_modules(tmp_path, run_file):
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=240,
         check=False,
     )
 
