@@ -59,10 +59,10 @@ def small(tmp_path, monkeypatch) -> None:
     Path("small.toml").write_text(RUN_FILE, encoding="utf-8")
 
 
-def started(*arguments: str) -> subprocess.Popen:
+def started(*arguments: str, under: tuple[str, ...] = ()) -> subprocess.Popen:
     """Start a run in a group of processes of its own, and wait until it trains."""
     process = subprocess.Popen(
-        [*COMMAND, "run", "small.toml", *arguments],
+        [*under, *COMMAND, "run", "small.toml", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -81,7 +81,7 @@ def record() -> dict[str, object]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP])
 def test_a_signal_stops_a_run_with_a_checkpoint_and_it_goes_on(small, number):
     """Also where it goes to the loader's workers as well, as a Ctrl-C in a terminal does."""
     process = started("loader.num_workers=1")
@@ -106,6 +106,40 @@ def test_a_signal_stops_a_run_with_a_checkpoint_and_it_goes_on(small, number):
     assert done.returncode == 0, done.stderr
     assert "going on at epoch" in done.stdout
     assert record()["status"] == "completed"
+
+
+def test_a_terminal_that_is_gone_stops_a_run_with_a_checkpoint(small):
+    """As when somebody's connection breaks, and nothing can be written any more."""
+    ours, theirs = os.openpty()
+    process = subprocess.Popen(
+        ["setsid", "--ctty", *COMMAND, "run", "small.toml"], stdin=theirs, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    shown = b""
+    while not any(path.stat().st_size for path in Path("runs").glob("small/*/metrics.jsonl")):
+        shown += os.read(ours, 1 << 16)
+        assert process.poll() is None, shown
+    os.close(ours)
+
+    assert process.wait() == 130, shown
+    assert record()["reason"] == "got SIGHUP"
+    assert list(Path("runs").glob("small/*/checkpoints/step-*"))
+
+
+def test_a_run_under_nohup_outlives_its_terminal(small):
+    """It is told to stop by other signals, as ever."""
+    process = started(under=("nohup",))
+    process.send_signal(signal.SIGHUP)
+    steps = Path(next(iter(Path("runs").glob("small/*")))) / "metrics.jsonl"
+    length = steps.stat().st_size
+    while steps.stat().st_size == length:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    process.communicate()
+
+    assert process.returncode == 130
+    assert record()["reason"] == "got SIGTERM"
 
 
 def test_notices_do_not_add_up_and_a_second_order_kills(small):

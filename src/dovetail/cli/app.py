@@ -35,7 +35,7 @@ Exit codes:
   1    it failed while running
   2    bad input: run file, usage, data, or a plugin that is missing or broken
   3    the run stopped cleanly because its budget was used up
-  130  interrupted by Ctrl-C, SIGTERM, SIGUSR1 or SIGUSR2; a run has written a checkpoint
+  130  interrupted by Ctrl-C, SIGTERM, SIGHUP, SIGUSR1 or SIGUSR2; a run has written a checkpoint
 
 \b
 Environment:

@@ -23,13 +23,12 @@ import click
 from dovetail.cli.failure import BAD_INPUT, FAILED, INTERRUPTED, LOST, OUT_OF_BUDGET
 from dovetail.track.files import ECHO, LAUNCH, WATCHED
 from dovetail.track.words import plural
+from dovetail.train.interrupt import ORDERS, heeded
 from dovetail.train.ranks import PORTS
 
 #: Seconds that the others have to end by themselves once one has.
 _GRACE: Final = 30.0
 _LOOK: Final = 0.05
-_ORDERS: Final = (signal.SIGINT, signal.SIGTERM)
-_PASSED_ON: Final = (*_ORDERS, signal.SIGUSR1, signal.SIGUSR2)
 _SAID: Final = 20  # lines of a failed process that are shown
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -108,7 +107,7 @@ class _ProcessGroup:
         def handle(number: int, _frame: object) -> None:
             nonlocal first
             self.told_to_end = True
-            if number in _ORDERS:
+            if number in ORDERS:
                 now = time.monotonic()
                 first = min(first, now)
                 if now - first > ECHO:
@@ -118,7 +117,7 @@ class _ProcessGroup:
                 with contextlib.suppress(ProcessLookupError):
                     one.send_signal(number)
 
-        before = {one: signal.signal(one, handle) for one in _PASSED_ON}
+        before = {one: signal.signal(one, handle) for one in heeded()}
         try:
             yield
         finally:

@@ -7,7 +7,7 @@ import signal
 import threading
 from typing import Final
 
-_OF_THE_RUN: Final = (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+_OF_THE_RUN: Final = (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 #: Seconds between one look for the parent and the next.
 _LOOK: Final = 1.0
 

@@ -14,7 +14,7 @@ import shlex
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 
@@ -86,7 +86,7 @@ class Console:
             from dovetail.track.live import LivePanel
 
             self._panel = LivePanel(self.stream, self.progress)
-            self._panel.start()
+            self._write(self._panel.start)
         else:
             threading.Thread(target=self._show_life, name="dovetail-console", daemon=True).start()
 
@@ -121,7 +121,7 @@ class Console:
         self._flush()
         self._ended.set()
         if self._panel:
-            self._panel.stop()
+            self._write(self._panel.stop)
             self._panel = None
 
     # --- the end ------------------------------------------------------------------------------------------------------
@@ -154,15 +154,18 @@ class Console:
 
     def _say(self, line: str) -> None:
         with self._lock:
-            try:
-                if self._panel:
-                    self._panel.print(line)
-                else:
-                    self.stream.write(line + "\n")
-                    self.stream.flush()
-            except OSError as error:
-                self._fall_silent(error)
+            self._write(lambda: self._panel.print(line) if self._panel else self._print(line))
             self._spoke_at = time.monotonic()
+
+    def _print(self, line: str) -> None:
+        self.stream.write(line + "\n")
+        self.stream.flush()
+
+    def _write(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except OSError as error:
+            self._fall_silent(error)
 
     def _fall_silent(self, error: OSError) -> None:
         """Do without what is shown, as nobody reads it any more: a run is worth more than its lines."""

@@ -17,15 +17,22 @@ if TYPE_CHECKING:
     from dovetail.train.context import Run
 
 #: From a person, or from whoever manages machines and jobs: a second one means it.
-_ORDERS: Final = (signal.SIGINT, signal.SIGTERM)
-#: That the time is nearly up, as Slurm says it: often followed by a SIGTERM, which is then the first of its kind.
-_NOTICES: Final = (signal.SIGUSR1, signal.SIGUSR2)
+ORDERS: Final = (signal.SIGINT, signal.SIGTERM)
+#: That the time is nearly up, as Slurm says it, or that the terminal is gone: often followed by a SIGTERM, which is
+#: then the first of its kind.
+_NOTICES: Final = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 _STANDARD_ERROR: Final = 2
+
+
+def heeded() -> tuple[signal.Signals, ...]:
+    """Return the signals that a run stops on: of a terminal that is gone not under ``nohup``, which has it ignored."""
+    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return tuple(one for one in (*ORDERS, *_NOTICES) if one != signal.SIGHUP or not ignored)
 
 
 @contextlib.contextmanager
 def stopping_on_signals(run: Run, doing: str = "stopping with a checkpoint") -> Iterator[None]:
-    """Turn SIGINT, SIGTERM and SIGUSR1, SIGUSR2 into ``run.request_stop``; a second of the former kills the process.
+    """Turn SIGINT, SIGTERM and SIGUSR1, SIGUSR2, SIGHUP into ``run.request_stop``; a second of the former two kills.
 
     What is said is what the run is then ``doing``. Outside the main thread, where Python cannot handle signals, this
     does nothing.
@@ -52,7 +59,7 @@ def stopping_on_signals(run: Run, doing: str = "stopping with a checkpoint") -> 
             _answer_orders(signal.SIG_DFL)
         # Whoever started several processes passes on what may have come here too, and ends them all when told again.
 
-    before = {one: signal.signal(one, handle) for one in (*_ORDERS, *_NOTICES)}
+    before = {one: signal.signal(one, handle) for one in heeded()}
     try:
         yield
     finally:
@@ -63,7 +70,7 @@ def stopping_on_signals(run: Run, doing: str = "stopping with a checkpoint") -> 
 
 
 def _answer_orders(answer: signal.Handlers) -> None:
-    for one in _ORDERS:
+    for one in ORDERS:
         signal.signal(one, answer)
 
 
