@@ -99,6 +99,7 @@ def config_of(output: Path, drawn: Mapping[str, Any]) -> RunConfig:
             "precision": drawn["precision"],
             "ema_decay": drawn["ema_decay"],
             "train_metrics": drawn["train_metrics"],
+            **drawn.get("training", {}),
         },
         "optimizer": drawn["optimizer"],
         "loader": {"batch_size": 16, "num_workers": drawn["num_workers"]},
@@ -462,6 +463,28 @@ def test_what_must_not_change_is_refused_with_the_difference(tmp_path):
     )
     assert re.search(r"training\.accumulate: was 1 .* and is 2", said[1])
     assert contents(folder) == before
+
+
+@pytest.mark.parametrize("policy", ["never", "auto", "must"])
+def test_a_run_goes_on_with_a_version_that_has_more_settings(tmp_path, policy):
+    """A setting that there was none of when it began is as it was, unless somebody sets it."""
+    folder = interrupted(tmp_path)
+    resolved, key = folder / "resolved.toml", "accumulate_any_loss = false\n"
+    text = resolved.read_text()
+    assert key in text
+    resolved.write_text(text.replace(key, ""))
+    record = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**record, "numeric_hash": "of fewer settings"}))
+
+    config = config_of(tmp_path, PLAIN)
+    other = config_of(tmp_path, {**PLAIN, "training": {"accumulate_any_loss": True}})
+    with pytest.raises(ConfigError, match=r"training\.accumulate_any_loss: was — .*when run/\S+ began, and is true"):
+        resume(folder, other)
+    if policy == "never":
+        outcome = resume(folder, config)
+    else:
+        outcome = run(evolve(config, checkpoint=evolve(config.checkpoint, resume=policy)))
+    assert outcome.check().folder == folder
 
 
 def test_other_data_are_refused(tmp_path):

@@ -9,7 +9,7 @@ from typing import Any, Final
 import tomli
 from attrs import frozen
 
-from dovetail.config.diagnostics import ConfigError, Problem
+from dovetail.config.diagnostics import DEFAULT, ConfigError, Problem
 from dovetail.config.freeze import LENGTH_KEYS, NON_NUMERIC_KEYS, freeze, leaves, numeric_hash
 from dovetail.config.notation import inline
 from dovetail.config.schema import RunConfig
@@ -57,13 +57,17 @@ class Change:
 
 
 def changes(run: RunRecord, config: RunConfig) -> list[Change]:
-    """Return what is different in ``config`` from the settings of an earlier run."""
+    """Return what is different in ``config`` from the settings of an earlier run.
+
+    A setting that there was none of then, of an earlier version, and that nobody sets now, is no difference.
+    """
     before, now = flat(read_config(run.folder)), flat(tomli.loads(freeze(config)))
     origins = table(run.data.get("origins"))
+    new = {path for path, _, origin in leaves(config) if origin == DEFAULT and path not in before} if before else ()
     return [
         Change(path, before.get(path, ABSENT), now.get(path, ABSENT), str(origins.get(path, "")))
         for path in {**before, **now}
-        if before.get(path, ABSENT) != now.get(path, ABSENT)
+        if before.get(path, ABSENT) != now.get(path, ABSENT) and path not in new
     ]
 
 
