@@ -21,6 +21,7 @@ from dovetail.checkpoint.format import read_checkpoint, read_model
 from dovetail.checkpoint.manager import CheckpointManager
 from dovetail.storage.atomic import PREFIX
 from dovetail.storage.errors import StorageError
+from small_disks import small_disk
 
 
 def save(manager, step, value=None, **metrics):
@@ -388,20 +389,13 @@ def test_a_state_that_cannot_be_kept_changes_nothing(tmp_path):
 
 def test_a_full_disk_prunes_nothing(tmp_path):
     """Reliability 3: old ones go only when the new one is there."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True, check=False)
-    if mounted.returncode:
-        pytest.skip("mounting is not allowed here")
-    try:
+    with small_disk(tmp_path, "1m") as disk:
         manager = CheckpointManager(disk, keep_best=0, keep_last=1)
         save(manager, 1)
         with pytest.raises(StorageError, match=r"step-00000002: .* no space left on the disk: 8 MB needed"):
             manager.save(2, 1, {}, {"model": {"w": torch.zeros(2_000_000)}})
         assert manager.latest().step == 1
         assert read_model(manager.latest().path)["w"].tolist() == [1, 1, 1]
-    finally:
-        subprocess.run(["umount", disk], check=True)
 
 
 def test_a_best_checkpoint_that_is_damaged_has_a_successor(tmp_path):

@@ -19,6 +19,7 @@ from dovetail.checkpoint.listing import list_checkpoints
 from dovetail.checkpoint.verify import verify
 from dovetail.run import resume, run
 from dovetail.storage.errors import StorageError
+from small_disks import small_disk
 from small_runs import only_run, small
 
 FAULTS = Path(__file__).parent / "faults"
@@ -71,12 +72,7 @@ def test_whichever_operation_fails_nothing_is_lost_or_half_there(tmp_path, fast_
 @pytest.mark.parametrize("background", [False, True])
 def test_a_run_whose_disk_fills_up_keeps_its_checkpoints(tmp_path, background):
     """Reliability 3: it fails with the path and the bytes needed; what was saved before is whole."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], capture_output=True, check=False)
-    if mounted.returncode:
-        pytest.skip("mounting is not allowed here")
-    try:
+    with small_disk(tmp_path, "2m") as disk:
         config = small(
             tmp_path / "runs",
             model=torch.nn.Sequential(torch.nn.Linear(4, 6000), torch.nn.ReLU(), torch.nn.Linear(6000, 3)),
@@ -96,8 +92,6 @@ def test_a_run_whose_disk_fills_up_keeps_its_checkpoints(tmp_path, background):
         assert len(found) >= 2
         for one in found:
             verify(one.path)
-    finally:
-        subprocess.run(["umount", disk], check=True)
 
 
 class Fills:
@@ -125,12 +119,7 @@ class Fills:
 @pytest.mark.parametrize("at", ["epoch 2", "end"])
 def test_a_run_on_a_full_disk_says_so(tmp_path, capfd, at):
     """Record, figures and log are on it too: one message with the path, no traceback, and the run goes on later."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True, check=False)
-    if mounted.returncode:
-        pytest.skip("mounting is not allowed here")
-    try:
+    with small_disk(tmp_path, "1m") as disk:
         outcome = run(small(disk, callbacks={"fills": Fills(disk, at)}))
         (disk / "fill").unlink()
         folder = only_run(disk)
@@ -147,5 +136,3 @@ def test_a_run_on_a_full_disk_says_so(tmp_path, capfd, at):
         assert again.status == "completed"
         epochs = [one["epoch"] for line in lines if (one := json.loads(line))["event"] == "epoch"]
         assert epochs == [1, 2]
-    finally:
-        subprocess.run(["umount", disk], check=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +32,7 @@ from dovetail.train.group import Group
 from dovetail.train.saving import moved
 from dovetail.train.shards import like, norms_over_ranks, shard
 from process_runs import RUN, amid, dovetail, killed_beside_whole, last_weights, newest, start_long
+from small_disks import small_disk
 from small_runs import small
 
 FSDP = ("--nproc", "2", "hardware.strategy=fsdp")
@@ -384,21 +384,12 @@ def test_the_command_line_knows_shares(tmp_path, run_file):
 @pytest.mark.parametrize("background", ["false", "true"])
 def test_a_full_disk_costs_the_new_checkpoint_alone(tmp_path, run_file, background):
     """All processes end, the message says how much was needed, and the checkpoint before is whole."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(disk)], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("this machine lets nobody mount a small disk")
-    try:
+    with small_disk(tmp_path, "100k") as disk:
         settings = ["loader.batch_size=16", f"paths.models={disk}", f"checkpoint.background={background}"]
         done = dovetail(tmp_path, "run", str(run_file), *FSDP, *settings, check=False)
         (folder,) = (disk / "small").iterdir()
         there = [path.name for path in folder.iterdir() if path.is_dir()]
         verify(folder / "step-00000029")
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
 
     assert done.returncode == 1
     assert "step-00000058: cannot write this: there is no space left on the disk" in done.stderr
