@@ -11,14 +11,12 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, final
 
-from attrs import define, frozen
+from attrs import frozen
 
 from dovetail.data.errors import LoaderWorkerError
 from dovetail.data.signals import leave_signals_to_parent
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from torch.utils.data import DataLoader
 
     from dovetail.data.batch import Batch
@@ -26,8 +24,7 @@ if TYPE_CHECKING:
     from dovetail.data.sampler import Address
 
 #: Seconds that a worker has to be seen ended once what it sends is broken off.
-_PATIENCE: Final = 1.0
-_ADVICE: Final = "Mostly memory ran out: fewer workers (loader.num_workers) or a smaller loader.batch_size need less"
+_PATIENCE: Final = 5.0
 
 
 # --- in the worker ----------------------------------------------------------------------------------------------------
@@ -91,9 +88,24 @@ def received(workers: DataLoader[Any]) -> Iterator[Batch]:
         LoaderWorkerError: one died; also while iterating.
         Exception: while iterating: what a worker raised.
     """
+    before = signal.getsignal(signal.SIGCHLD)
     batches = _waited_for(workers, lambda: iter(workers))
-    _deaths.take_over()
+    _take_handler_away(before)
     return _received(workers, batches)
+
+
+def _take_handler_away(before: Any) -> None:
+    """Undo that torch handles SIGCHLD: it raises wherever the process is when a worker dies.
+
+    That may be amid a save, a line of the log or a part's hook. While it waits for a batch, torch looks for deaths too,
+    every five seconds.
+    """
+    if _is_of_torch(signal.getsignal(signal.SIGCHLD)) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL if before is None or _is_of_torch(before) else before)
+
+
+def _is_of_torch(handler: Any) -> bool:
+    return getattr(handler, "__module__", "") == "torch.utils.data._utils.signal_handling"
 
 
 def _received(workers: DataLoader[Any], batches: Iterator[Batch | _Failed]) -> Iterator[Batch]:
@@ -105,11 +117,9 @@ def _received(workers: DataLoader[Any], batches: Iterator[Batch | _Failed]) -> I
 
 def _waited_for(workers: DataLoader[Any], get: Callable[[], Any]) -> Any:
     try:
-        return _deaths.raised_in(get)
+        return get()
     except Exception as error:
         told = _death(getattr(workers._iterator, "_workers", ()))  # noqa: SLF001 (torch tells it in no other way)
-        if told is None and "DataLoader worker" in str(error):  # it may be another loader's
-            told = LoaderWorkerError(f"a loader worker died: {str(error).strip().rstrip('.')}. {_ADVICE}")
         if told is None:
             raise
         raise told from error
@@ -128,47 +138,7 @@ def _death(workers: Iterable[Any]) -> LoaderWorkerError | None:
             f"a loader worker ended with exit code {code}, and did not say why; with loader.num_workers = 0 what ended "
             "it shows itself"
         )
-    return LoaderWorkerError(f"a loader worker was killed by {signal.Signals(-code).name}. {_ADVICE}")
-
-
-@define
-class _Deaths:
-    """Lets torch's handler of SIGCHLD raise only where a worker is waited for.
-
-    It raises wherever the process happens to be when a worker dies: amid a save, a line of the log, a part's hook.
-    """
-
-    _waiting: bool = False
-    _seen: bool = False
-    _torch: Callable[[int, FrameType | None], Any] | None = None
-
-    def take_over(self) -> None:
-        """Stand before torch's handler, which torch sets once, for the first workers of all."""
-        handler: Any = signal.getsignal(signal.SIGCHLD)
-        ours = getattr(handler, "__module__", "") == "torch.utils.data._utils.signal_handling"
-        if ours and threading.current_thread() is threading.main_thread():
-            self._torch = handler
-            signal.signal(signal.SIGCHLD, self._handle)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        self._seen = True
-        if self._waiting:
-            self._look(number, frame)
-
-    def _look(self, number: int = signal.SIGCHLD, frame: FrameType | None = None) -> None:
-        self._seen = False
-        if self._torch is not None:
-            self._torch(number, frame)
-
-    def raised_in(self, get: Callable[[], Any]) -> Any:
-        """Call ``get``, with the handler at work; a death since the last time is looked at first."""
-        self._waiting = True
-        try:
-            if self._seen:
-                self._look()
-            return get()
-        finally:
-            self._waiting = False
-
-
-_deaths: Final = _Deaths()
+    return LoaderWorkerError(
+        f"a loader worker was killed by {signal.Signals(-code).name}. Mostly memory ran out: fewer workers "
+        "(loader.num_workers) or a smaller loader.batch_size need less"
+    )
