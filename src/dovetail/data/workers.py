@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing.queues
 import pickle
 import signal
 import threading
@@ -68,9 +67,12 @@ def _portable(error: Exception) -> Exception:
 
 def begin_worker(worker: int) -> None:
     """Prepare a worker process: the run acts on signals, and what cannot be sent is told."""
+    # Only here, as a run without workers has no use for it.
+    from multiprocessing.queues import Queue
+
     leave_signals_to_parent(worker)
     # Python's own prints a traceback and drops the batch, for which the parent would wait for ever.
-    multiprocessing.queues.Queue._on_queue_feeder_error = _send_error  # type: ignore[attr-defined]  # noqa: SLF001
+    Queue._on_queue_feeder_error = _send_error  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 def _send_error(queue: Any, error: Exception, sent: Any) -> None:
