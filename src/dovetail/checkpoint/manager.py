@@ -215,6 +215,10 @@ class CheckpointManager:
             there = {path.name for path in folders(self.directory)}
             return self.retention.marked([evolve(one, kept=one.path.name in there) for one in self._history.values()])
 
+    def saved_at(self, step: int | None) -> Checkpoint | None:
+        """Return the last checkpoint that was saved at a step, though it may have been removed; None without one."""
+        return next((one for one in reversed(self.history()) if one.step == step), None)
+
     def history_frame(self) -> pd.DataFrame:
         """Return :meth:`history` as a DataFrame, one row a checkpoint, one column a metric.
 

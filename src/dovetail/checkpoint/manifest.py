@@ -28,6 +28,9 @@ SHARE_FOLDERS: Final = {file: f"{file}.shards" for file in (MODEL, STATE)}
 #: The files that every checkpoint has, in the order they are written.
 FILES: Final = (*TENSOR_FILES.values(), TREE)
 
+#: How names of files of torch.save end: read only where that is asked for, and never written.
+PICKLED: Final = frozenset({".bin", ".ckpt", ".pt", ".pth"})
+
 #: What a file may contain makes JSON readers, and what is done with what they return, raise.
 MALFORMED: Final = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RuntimeError)
 

@@ -14,15 +14,14 @@ from torch import nn
 
 from dovetail.checkpoint.errors import CheckpointError
 from dovetail.checkpoint.format import read_checkpoint, read_model
-from dovetail.checkpoint.manifest import MALFORMED, read_manifest
+from dovetail.checkpoint.manifest import MALFORMED, PICKLED, read_manifest
 from dovetail.checkpoint.pieces import hashers
 from dovetail.checkpoint.tensor_file import NAMES, write_tensors
 from dovetail.checkpoint.verify import read_tree
 from dovetail.storage.atomic import make_folder, staged_file
 from dovetail.storage.errors import storage_error
 
-#: What files of torch's own are called, and the key under which many programs put the weights in them.
-_PICKLED = {".pt", ".pth", ".ckpt", ".bin"}
+#: The key under which many programs put the weights in a file of torch.save.
 _INSIDE = ("state_dict", "model_state_dict", "model")
 
 
@@ -97,7 +96,7 @@ def _read(path: Path, *, allow_pt: bool) -> Mapping[str, Any]:
         return read_weights(path)
     if not path.exists():
         raise CheckpointError(path, "there is no such file")
-    if path.suffix in _PICKLED:
+    if path.suffix in PICKLED:
         if not allow_pt:
             raise CheckpointError(
                 path, "this is a file of torch.save, which is pickle and may run code; see training.init_from_pt"

@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
-#: What torch.save's files are called, which nothing here writes.
-_PICKLED = {".bin", ".ckpt", ".pt", ".pth"}
-
 RUN = (
     'RUN is named as for "dovetail runs show"; it may also be a folder of checkpoints that no run has made, or one '
     "checkpoint."
@@ -249,12 +246,13 @@ def _prune(saved: Saved, retention: Retention) -> list[Checkpoint]:
 @json_option
 def export(run: str, *, output: str, which: str, to: Path, ema: bool | None, force: bool, as_json: bool) -> None:
     """Write the model's weights of one checkpoint of a run."""
+    from dovetail.checkpoint.manifest import PICKLED
     from dovetail.storage.errors import size
     from dovetail.train.saved import find_saved
 
     if Path(output).suffix == ".safetensors":
         raise click.UsageError(f"--output is the folder of all runs; the file to write is said with --to {output}")
-    if to.suffix in _PICKLED and not to.is_dir():
+    if to.suffix in PICKLED and not to.is_dir():
         raise click.UsageError(f"--to {to}: weights are written as safetensors, such as {to.stem}.safetensors")
     saved = find_saved(run, Path(output))
     chosen = saved.choose(which)

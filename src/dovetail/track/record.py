@@ -146,13 +146,13 @@ class Recorder:
         if checkpoint is not None and state.best_step is not None:
             # Not the earlier record's: a later best is yet to come.
             where = next((one.path for one in run.checkpoints.ranked() if one.step == state.best_step), None)
-            losses = [one.metrics.get("val_loss") for one in run.checkpoints.history() if one.step == state.best_step]
+            saved = run.checkpoints.saved_at(state.best_step)
             self.record["best"] = {
                 "epoch": state.best_epoch,
                 "step": state.best_step,
                 "metric": run.checkpoints.monitor,
                 "value": state.best_metric,
-                "val_loss": losses[-1] if losses else None,
+                "val_loss": None if saved is None else saved.metrics.get("val_loss"),
                 "checkpoint": None if where is None else os.path.relpath(where, self._store.path),
             }
         self._write(run.elapsed())

@@ -39,11 +39,11 @@ class Best:
 
     def validation_loss(self) -> float | None:
         """Return the validation loss of the best weights; None where there is none, or not in this process."""
-        state, checkpoints = self._run.state, self._run.checkpoints
+        state = self._run.state
         if self._monitor == "val_loss":
             return state.best_metric
-        saved = [one.metrics for one in checkpoints.history() if one.step == state.best_step]
-        return saved[-1].get("val_loss") if saved else None
+        saved = self._run.checkpoints.saved_at(state.best_step)
+        return None if saved is None else saved.metrics.get("val_loss")
 
     def _missing(self, metrics: Mapping[str, float]) -> TrainingError:
         return TrainingError(f"checkpoint.monitor: {missing_metric(self._monitor, metrics)}")
