@@ -112,7 +112,7 @@ def dovetail(
         exact: hold torch to algorithms that give the same bits each time (``run.deterministic``).
     """
     from dovetail import Config, StandardTrainer
-    from dovetail.run import run
+    from dovetail.main import run
 
     class ReadyMade(StandardTrainer):
         """Trains on ready-made batches instead of those of a loader."""

@@ -28,16 +28,16 @@ import torch
 from _measure import record, table, versions
 from attrs import define
 
+import dovetail.main
 import dovetail.metrics.accuracy
 import dovetail.models.mlp
-import dovetail.run
-import dovetail.schedulers.create
-import dovetail.track.trackers.sqlite
+import dovetail.pieces.schedulers
+import dovetail.record.trackers.sqlite
 import dovetail.train.session  # noqa: F401 (imported before the forks, so that each begins at once)
 from dovetail.checkpoint.errors import CheckpointError
 from dovetail.checkpoint.format import read_checkpoint
 from dovetail.cli import main as command_line
-from dovetail.track.experiments import ExperimentDB
+from dovetail.record.experiments import ExperimentDB
 
 RUN_FILE: Final = """\
 [run]

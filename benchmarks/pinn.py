@@ -20,7 +20,7 @@ import torch
 from _measure import alternate, ratios, record, table, versions
 
 from dovetail import Config, Run
-from dovetail.run import run
+from dovetail.main import run
 
 POINTS, KNOWN, LAYERS, WIDTH = 10_000, 100, 8, 20
 ADAM, LBFGS, INNER = 10, 1, 20

@@ -24,7 +24,7 @@ from attrs import define, field
 from pinn import EXAMPLE, KNOWN, ByHand, quiet
 
 from dovetail import Config, Run
-from dovetail.run import run
+from dovetail.main import run
 from dovetail_signals.pinn.data import pde_points
 
 DATA = Path(os.environ.get("DOVETAIL_DATA", Path(__file__).parents[2] / "shared" / "data"))

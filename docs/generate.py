@@ -28,7 +28,7 @@ MADE = "<!-- Made by docs/generate.py from the code: edit that, not this. -->\n\
 def type_in_words(annotation: Any) -> str:
     """Return how a run file's author would name a type."""
     from dovetail.config.settings import OfKind
-    from dovetail.kernel.kinds import component_kind
+    from dovetail.spec.kinds import component_kind
 
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
@@ -81,7 +81,7 @@ def _table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def _limits(limits: tuple[Any, ...]) -> str:
-    from dovetail.kernel.kinds import AtLeast, Between
+    from dovetail.spec.limits import AtLeast, Between
 
     return "; ".join(
         f"{one.low:g} to {one.high:g}"
@@ -153,7 +153,7 @@ def _part_words(annotation: Any) -> str:
 
 def hooks_page() -> str:
     """Return the page of every hook."""
-    from dovetail.kernel.hooks import LifecycleHooks, RegistrationHooks
+    from dovetail.spec.hooks import LifecycleHooks, RegistrationHooks
 
     text = MADE + "# Hooks\n\n" + inspect.cleandoc(sys.modules[RegistrationHooks.__module__].__doc__ or "") + "\n\n"
     for title, owner in (("Registration: what exists", RegistrationHooks), ("Lifecycle: what happens", LifecycleHooks)):
@@ -169,7 +169,7 @@ def hooks_page() -> str:
 
 def kinds_page() -> str:
     """Return the page of every kind."""
-    from dovetail.kernel.kinds import KINDS
+    from dovetail.spec.kinds import KINDS
 
     text = MADE + "# Kinds of part\n\n"
     text += "What each kind must satisfy, what the run provides to its factory, and which keys it keeps for itself.\n"
@@ -199,9 +199,9 @@ def _methods(protocol: type) -> Iterator[tuple[str, str]]:
 def parts_page(title: str = "Parts that come with Dovetail", *modules: str) -> str:
     """Return the page of the parts that the modules of a distribution offer, and their options."""
     from dovetail.cli.meanings import meanings
-    from dovetail.kernel.kinds import KINDS
     from dovetail.kernel.plugins import Plugins
     from dovetail.kernel.signature import MISSING, read_signature
+    from dovetail.spec.kinds import KINDS
 
     plugins = Plugins()
     for module in modules or ("dovetail.builtin",):
@@ -262,7 +262,7 @@ def commands_page() -> str:
 
 def testkit_page() -> str:
     """Return the page of the conformance kit's checks."""
-    from dovetail.kernel.kinds import KINDS
+    from dovetail.spec.kinds import KINDS
     from dovetail.testkit import registry
 
     text = MADE + "# The conformance kit\n\n"

@@ -15,8 +15,10 @@ import attrs
 from attrs import field, frozen, validators
 
 from dovetail.kernel.component import Component
-from dovetail.kernel.kinds import AtLeast, Between, Loss, Metric, Model, MoreThan, Provided, Storage
 from dovetail.kernel.plugins import Plugins
+from dovetail.spec.kinds import Provided
+from dovetail.spec.limits import AtLeast, Between, MoreThan
+from dovetail.spec.protocols import Loss, Metric, Model, Storage
 
 if TYPE_CHECKING:
     from nowhere import Unknown

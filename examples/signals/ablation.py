@@ -15,7 +15,7 @@ import statistics
 from pathlib import Path
 
 from dovetail import Config
-from dovetail.run import run
+from dovetail.main import run
 
 FILE = Path(__file__).with_name("cwru_physics.toml")
 ARMS = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dovetail.kernel.component import Component
-from dovetail.kernel.hooks import hookimpl
+from dovetail.spec.hooks import hookimpl
 
 _CLASS_LOSS = ("deterministic", "differentiable", "additive", "classification")
 _VALUE_LOSS = ("deterministic", "differentiable", "additive", "regression")
@@ -484,12 +484,12 @@ def dovetail_trackers() -> Iterator[Component]:
     """Offer trackers."""
     yield Component(
         "sqlite",
-        "dovetail.track.trackers.sqlite:SQLiteTracker",
+        "dovetail.record.trackers.sqlite:SQLiteTracker",
         summary="Record runs, their figures and their ends in one SQLite file, to find the best among them.",
     )
     yield Component(
         "jsonl",
-        "dovetail.track.trackers.jsonl:JSONLTracker",
+        "dovetail.record.trackers.jsonl:JSONLTracker",
         summary="Append figures to a JSON-lines file of your own.",
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dovetail.kernel.component import Component
-from dovetail.kernel.hooks import hookimpl
+from dovetail.spec.hooks import hookimpl
 
 _CLASSIFICATION = ("classification",)
 

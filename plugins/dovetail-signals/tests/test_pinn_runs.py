@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from dovetail import Config
-from dovetail.run import run
+from dovetail.main import run
 from dovetail_signals.pinn import equations
 from dovetail_signals.pinn.points import Where
 from dovetail_signals.pinn.problems import Problem

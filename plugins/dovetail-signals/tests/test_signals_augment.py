@@ -11,8 +11,8 @@ from scipy.stats import kstest
 from torch import nn
 
 from dovetail import Config
+from dovetail.main import run
 from dovetail.random import Draws
-from dovetail.run import run
 from dovetail_signals.augment import functional as augment
 from dovetail_signals.augment.drawing import beta, partners
 from dovetail_signals.augment.policy import OPERATIONS, AutoAugment

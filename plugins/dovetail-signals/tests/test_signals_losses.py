@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from dovetail import Config, ModelOutput
+from dovetail.main import run
 from dovetail.ops import frequency_consistency, sommerfeld_number, sommerfeld_severity
-from dovetail.run import run
 from dovetail_signals.geometry import bearing
 from dovetail_signals.losses.constraint import PhysicalConstraintLoss
 from dovetail_signals.losses.frequency import FrequencyConsistencyLoss

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dovetail import Config
-from dovetail.run import run
+from dovetail.main import run
 from dovetail_signals.models.cnn1d import CNN1D
 from dovetail_signals.models.cnn_lstm import CNNLSTM
 from dovetail_signals.models.patch_transformer import PatchTransformer

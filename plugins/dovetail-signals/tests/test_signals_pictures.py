@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dovetail import Config
-from dovetail.run import run
+from dovetail.main import run
 from dovetail_signals.pictures.drawing import Axis, round_values
 from dovetail_signals.pictures.heat_map import heat_map
 from dovetail_signals.pictures.spectra import Marks, stacked_spectra

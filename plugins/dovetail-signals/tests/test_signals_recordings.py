@@ -18,7 +18,7 @@ from scipy.io import savemat
 from dovetail import Config
 from dovetail.data.loader import make_loader
 from dovetail.data.split import SplitOptions, split
-from dovetail.run import run
+from dovetail.main import run
 from dovetail_signals.clips import clips
 from dovetail_signals.reading import read_signal
 from dovetail_signals.recordings import recordings

@@ -13,8 +13,8 @@ from scipy import signal as scipy_signal
 from scipy.stats import kurtosis
 
 from dovetail import Config
+from dovetail.main import run
 from dovetail.random import Draws
-from dovetail.run import run
 from dovetail_signals import representations as tfr
 from dovetail_signals.tfr import CWT, STFT, EnvelopeSpectrum, KeepEnvelope, LogMel, MultiTFR, Spectrum, ZScore
 

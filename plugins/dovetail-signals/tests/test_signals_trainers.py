@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from dovetail import Config, LossResult, StandardTrainer
-from dovetail.run import resume, run
+from dovetail.main import resume, run
 from dovetail_signals.trainers.physics_informed import PhysicsInformedTrainer, ramp
 from dovetail_signals.trainers.progressive import ProgressiveResizingTrainer, ResizableSignalDataset, resize
 from dovetail_signals.trainers.spectrogram import MultiTFRTrainer, SpectrogramTrainer

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dovetail import Config
-from dovetail.run import run
+from dovetail.main import run
 
 ROWS = "".join(f"{row % 5},{(row * 7) % 11},{row % 2}\n" for row in range(40))
 

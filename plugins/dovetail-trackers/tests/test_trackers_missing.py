@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from dovetail import Config
-from dovetail.run import run
+from dovetail.main import run
 from dovetail_trackers.facts import need
 
 

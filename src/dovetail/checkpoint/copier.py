@@ -18,7 +18,7 @@ from dovetail.checkpoint.listing import Checkpoint, Retention, checkpoint_of, in
 from dovetail.checkpoint.manifest import LARGEST, MANIFEST, parse_manifest, read_manifest
 
 if TYPE_CHECKING:
-    from dovetail.kernel.kinds import Storage
+    from dovetail.spec.protocols import Storage
 
 _LOG: Final = logging.getLogger(__name__)
 #: Seconds between one try to copy a checkpoint and the next.

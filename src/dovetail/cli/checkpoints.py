@@ -48,7 +48,7 @@ def _run_argument(command: _Command) -> _Command:
 
 
 def _echo(document: Any) -> None:
-    from dovetail.track.run_directory import jsonable
+    from dovetail.record.run_directory import jsonable
 
     click.echo(json.dumps(jsonable(document), ensure_ascii=False, indent=2))
 
@@ -65,8 +65,8 @@ def _echo(document: Any) -> None:
 @json_option
 def list_(run: str, *, output: str, as_json: bool) -> None:
     """List the checkpoints of a run, oldest first."""
+    from dovetail.record.words import share
     from dovetail.storage.errors import size
-    from dovetail.track.words import share
     from dovetail.train.saved import find_saved
 
     saved = find_saved(run, Path(output))
@@ -196,7 +196,7 @@ def _prune(saved: Saved, retention: Retention) -> list[Checkpoint]:
     from contextlib import nullcontext
 
     from dovetail.checkpoint.manager import CheckpointManager
-    from dovetail.track.run_directory import RunDirectory, RunDirectoryError
+    from dovetail.record.run_directory import RunDirectory, RunDirectoryError
 
     try:
         # Held while it lasts, so that no process trains on meanwhile.

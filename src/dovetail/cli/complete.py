@@ -67,8 +67,8 @@ def profiles(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) 
 @_quietly
 def components(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete the name of a part or of a plugin's distribution."""
-    from dovetail.kernel.kinds import KINDS
     from dovetail.kernel.plugins import Plugins
+    from dovetail.spec.kinds import KINDS
 
     plugins = Plugins.discover()
     named = {one.name: one.component.summary for kind in KINDS for one in plugins.components(kind)}
@@ -78,7 +78,7 @@ def components(_ctx: click.Context, _parameter: click.Parameter, incomplete: str
 @_quietly
 def kinds(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete the kinds of part."""
-    from dovetail.kernel.kinds import KINDS
+    from dovetail.spec.kinds import KINDS
 
     return _items(((name, "") for name in KINDS), incomplete)
 
@@ -86,7 +86,7 @@ def kinds(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> 
 @_quietly
 def statuses(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete how the runs that are there have ended."""
-    from dovetail.track.runs import find_runs
+    from dovetail.record.runs import find_runs
 
     found = {run.status for run in find_runs(Path(ctx.params.get("output") or "runs"))}
     return _items(((status, "") for status in sorted(found)), incomplete)
@@ -95,7 +95,7 @@ def statuses(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -
 @_quietly
 def runs(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete the ids and names of runs."""
-    from dovetail.track.runs import find_runs
+    from dovetail.record.runs import find_runs
 
     found = find_runs(Path(ctx.params.get("output") or "runs"))
     values = {run.id: f"{run.name}, {run.status}" for run in reversed(found)}

@@ -8,9 +8,10 @@ from dovetail.cli.meanings import meanings
 from dovetail.cli.text import columns
 from dovetail.config.notation import inline
 from dovetail.config.words import describe
-from dovetail.kernel.kinds import KINDS, AtLeast, Between, MoreThan, component_kind
 from dovetail.kernel.plugins import Plugin, Plugins, Registered
 from dovetail.kernel.signature import MISSING, Parameter, read_signature
+from dovetail.spec.kinds import KINDS, component_kind
+from dovetail.spec.limits import AtLeast, Between, MoreThan
 
 
 def describe_part(registered: Registered) -> str:

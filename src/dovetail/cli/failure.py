@@ -49,7 +49,7 @@ def answer(error: Exception, *, as_json: bool) -> int:
     """Tell the user about ``error`` and return the exit code."""
     if isinstance(error, click.exceptions.Exit):
         return int(error.exit_code)
-    from dovetail.track.files import WATCHED  # not above: help imports this module
+    from dovetail.record.files import WATCHED  # not above: help imports this module
 
     failure = understand(error)
     if failure.unexpected:
@@ -110,9 +110,9 @@ def _ours(error: Exception) -> Failure | None:
     from dovetail.config.diagnostics import ConfigError
     from dovetail.kernel.build import BuildError
     from dovetail.kernel.component import PluginError
+    from dovetail.record.earlier import ResumeError
+    from dovetail.record.runs import RunLookupError
     from dovetail.storage.errors import StorageError
-    from dovetail.track.earlier import ResumeError
-    from dovetail.track.runs import RunLookupError
     from dovetail.train.ranks import GroupError
 
     if isinstance(error, ConfigError):

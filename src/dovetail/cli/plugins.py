@@ -126,7 +126,7 @@ def _kinds(kind: str | None) -> list[str]:
     Raises:
         UsageError: there is no such kind.
     """
-    from dovetail.kernel.kinds import KINDS
+    from dovetail.spec.kinds import KINDS
 
     if kind is None:
         return list(KINDS)

@@ -32,7 +32,7 @@ def check(
 
     The kit needs an extra: pip install 'dovetail[testkit]'.
     """
-    from dovetail.track.words import plural
+    from dovetail.record.words import plural
 
     installed = discover(no_plugins, strict_plugins=strict_plugins)
     chosen = _chosen(installed, name)
@@ -59,7 +59,7 @@ def _chosen(installed: Plugins, name: str | None) -> list[Registered]:
         UnknownComponentError: it means none.
     """
     from dovetail.cli.plugins import named_parts
-    from dovetail.kernel.kinds import KINDS
+    from dovetail.spec.kinds import KINDS
 
     offered = [one for kind in KINDS for one in installed.components(kind)]
     if name is None:

@@ -21,8 +21,8 @@ from typing import IO, Any, Final
 import click
 
 from dovetail.cli.failure import BAD_INPUT, FAILED, INTERRUPTED, LOST, OUT_OF_BUDGET
-from dovetail.track.files import ECHO, LAUNCH, WATCHED
-from dovetail.track.words import plural
+from dovetail.record.files import ECHO, LAUNCH, WATCHED
+from dovetail.record.words import plural
 from dovetail.train.interrupt import ORDERS, heeded
 from dovetail.train.ranks import PORTS
 

@@ -66,8 +66,8 @@ def resume(
     """
     from dovetail.cli.processes import supervise, to_be_watched
     from dovetail.config.structure import structure
-    from dovetail.track.files import RESOLVED
-    from dovetail.track.runs import find_run
+    from dovetail.record.files import RESOLVED
+    from dovetail.record.runs import find_run
     from dovetail.train.ranks import from_environment
 
     folder = find_run(run, Path(output)).folder
@@ -80,7 +80,7 @@ def resume(
             # "latest" may be another run by the time that they start, or are started anew.
             arguments = [str(folder.absolute()) if one == run else one for one in ctx.obj]
             ctx.exit(supervise(arguments, config.hardware.devices, max_restarts))
-    from dovetail.run import resume as start
+    from dovetail.main import resume as start
 
     quiet, as_json = quiet or rank > 0, as_json and not rank
     ctx.exit(train(partial(start, folder, config), config, ctx.obj, quiet=quiet, as_json=as_json, folder=folder))

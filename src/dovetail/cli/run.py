@@ -28,7 +28,7 @@ from dovetail.cli.text import columns, examples
 if TYPE_CHECKING:
     from dovetail.config.schema import RunConfig
     from dovetail.config.tree import Node
-    from dovetail.track.console import Console
+    from dovetail.record.console import Console
     from dovetail.train.rehearsal import Rehearsal
     from dovetail.train.state import Outcome
 
@@ -93,7 +93,7 @@ def run(
     if rehearsal:
         _show(file, rehearsal, as_json=as_json and not rank, quiet=quiet)
         return
-    from dovetail.run import run as start
+    from dovetail.main import run as start
 
     ctx.exit(train(partial(start, config), config, ctx.obj, quiet=quiet, as_json=as_json and not rank))
 
@@ -135,9 +135,9 @@ def train(
     Raises:
         RunFailedError: the run failed.
     """
-    from dovetail.track.console import Console, resume_command
-    from dovetail.track.files import LOG
-    from dovetail.track.run_directory import apart
+    from dovetail.record.console import Console, resume_command
+    from dovetail.record.files import LOG
+    from dovetail.record.run_directory import apart
     from dovetail.train.ranks import from_environment
 
     command = ["dovetail", *arguments]
@@ -188,8 +188,8 @@ def _fail(outcome: Outcome, console: Console, *, as_json: bool) -> NoReturn:
 
 def _document(console: Console) -> dict[str, Any]:
     """Return what a program wants to know of a run: its record, and where it is."""
-    from dovetail.track.files import REPORT
-    from dovetail.track.runs import load_run
+    from dovetail.record.files import REPORT
+    from dovetail.record.runs import load_run
 
     if console.folder is None:
         return {}
@@ -207,7 +207,7 @@ def _rehearse(config: RunConfig) -> Rehearsal:
     Raises:
         RunFailedError: the batch cannot be trained on.
     """
-    from dovetail.run import prepare
+    from dovetail.main import prepare
     from dovetail.train.errors import TrainingError
 
     try:
@@ -221,8 +221,8 @@ def _show(file: str, found: Rehearsal, *, as_json: bool, quiet: bool) -> None:
     """Say what the run would be."""
     from attrs import asdict
 
-    from dovetail.track.run_directory import jsonable
-    from dovetail.track.words import duration, figure, plural
+    from dovetail.record.run_directory import jsonable
+    from dovetail.record.words import duration, figure, plural
 
     if as_json:
         click.echo(json.dumps(jsonable({"file": file, **asdict(found)}), ensure_ascii=False, indent=2))

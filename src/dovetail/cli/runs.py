@@ -15,7 +15,7 @@ from dovetail.cli.options import json_option, output_option
 from dovetail.cli.text import columns, examples
 
 if TYPE_CHECKING:
-    from dovetail.track.runs import Difference, RunRecord
+    from dovetail.record.runs import Difference, RunRecord
 
 
 @click.group(
@@ -39,8 +39,8 @@ def runs() -> None:
 @json_option
 def list_(*, output: str, name: str | None, status: str | None, limit: int | None, as_json: bool) -> None:
     """List the runs, the newest first."""
-    from dovetail.track.runs import find_runs
-    from dovetail.track.words import duration, share
+    from dovetail.record.runs import find_runs
+    from dovetail.record.words import duration, share
 
     found = [run for run in reversed(find_runs(Path(output))) if name in {None, run.name}]
     found = [run for run in found if status in {None, run.status}][:limit]
@@ -75,7 +75,7 @@ def show(run: str, *, output: str, as_json: bool) -> None:
     RUN is an id or the beginning of one (or of its last six digits), a run's name for its newest run, "latest" (or
     "latest~1" for the one before), or the path of a run folder.
     """
-    from dovetail.track.runs import find_run
+    from dovetail.record.runs import find_run
 
     found = find_run(run, Path(output))
     if as_json:
@@ -91,7 +91,7 @@ def show(run: str, *, output: str, as_json: bool) -> None:
 @json_option
 def diff(left: str, right: str, *, output: str, as_json: bool) -> None:
     """Show what differs between two runs: settings, versions, data, figures. They are named as for "show"."""
-    from dovetail.track.runs import compare, find_run
+    from dovetail.record.runs import compare, find_run
 
     pair = [find_run(one, Path(output)) for one in (left, right)]
     differences = compare(*pair)
@@ -120,8 +120,8 @@ def _sides(one: Difference) -> list[str]:
 
 def _value(section: str, path: str, value: Any) -> str:
     from dovetail.config.notation import inline, visible
-    from dovetail.track.runs import ABSENT
-    from dovetail.track.words import share
+    from dovetail.record.runs import ABSENT
+    from dovetail.record.words import share
 
     if value == ABSENT:
         return ABSENT
@@ -138,17 +138,17 @@ def _as_json(run: RunRecord) -> dict[str, Any]:
 
 
 def _headline(run: RunRecord) -> str:
-    from dovetail.track.words import share
+    from dovetail.record.words import share
 
     names = sorted(run.test, key=lambda name: (name != "test_accuracy", name == "test_loss", name))
     return f"{names[0].removeprefix('test_')} {share(names[0], run.test[names[0]])}" if names else ""
 
 
 def _lines(run: RunRecord) -> list[str]:
-    from dovetail.track.files import REPORT, RESOLVED
-    from dovetail.track.progress import in_words
-    from dovetail.track.runs import read_series
-    from dovetail.track.words import figure, share, sparkline
+    from dovetail.record.files import REPORT, RESOLVED
+    from dovetail.record.progress import in_words
+    from dovetail.record.runs import read_series
+    from dovetail.record.words import figure, share, sparkline
 
     data = run.data
     rows: list[tuple[str, str]] = [("status", run.status.replace("_", " "))]
@@ -178,8 +178,8 @@ def _lines(run: RunRecord) -> list[str]:
 
 
 def _circumstances(run: RunRecord) -> list[tuple[str, str]]:
-    from dovetail.track.runs import number, table
-    from dovetail.track.words import duration
+    from dovetail.record.runs import number, table
+    from dovetail.record.words import duration
 
     rows = [("time", duration(run.duration))] if run.duration is not None else []
     machine = [str(run.data[key]) for key in ("device", "precision") if run.data.get(key)]

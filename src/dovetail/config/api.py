@@ -34,7 +34,7 @@ class Config:
     Example::
 
         config = Config.preset("baseline").with_data("characters", path="shakespeare.txt").with_training(max_epochs=30)
-        outcome = dovetail.run.run(config.build())
+        outcome = dovetail.main.run(config.build())
     """
 
     def __init__(self, tree: Node | None = None, *, plugins: Plugins | None = None) -> None:

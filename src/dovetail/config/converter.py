@@ -22,8 +22,8 @@ from dovetail.config.scalars import anything, choice, is_anything, is_choice, sc
 from dovetail.config.table import Slot, Table, fit, fit_table, seen
 from dovetail.config.validators import construct
 from dovetail.config.words import ARRAYS, MAPPINGS, accepts, describe, field_types, is_union
-from dovetail.kernel.kinds import AtLeast, Between, MoreThan
 from dovetail.kernel.secret import Env
+from dovetail.spec.limits import AtLeast, Between, MoreThan
 
 Hook = Callable[[Any, Any], Any]
 

@@ -16,7 +16,8 @@ from dovetail.config.plain import plain
 from dovetail.config.schema import sections
 from dovetail.config.settings import OfKind
 from dovetail.config.words import describe, is_union, part_kind
-from dovetail.kernel.kinds import KINDS, AtLeast, Between, Limit
+from dovetail.spec.kinds import KINDS
+from dovetail.spec.limits import AtLeast, Between, Limit
 from dovetail.storage.atomic import make_folder, write_atomic
 
 _INTRODUCTION: Final = """\

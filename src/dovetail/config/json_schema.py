@@ -30,9 +30,10 @@ from dovetail.config.words import (
     part_kind,
 )
 from dovetail.kernel.component import PluginError
-from dovetail.kernel.kinds import KINDS, AtLeast, Between, Limit, MoreThan
 from dovetail.kernel.plugins import Plugins, Registered
 from dovetail.kernel.signature import MISSING, Parameter, read_signature
+from dovetail.spec.kinds import KINDS
+from dovetail.spec.limits import AtLeast, Between, Limit, MoreThan
 
 Schema = dict[str, Any]
 

@@ -21,7 +21,7 @@ from dovetail.config.settings import OfKind, part, section, setting
 from dovetail.config.tree import Node
 from dovetail.config.values import seconds, size_in_bytes
 from dovetail.kernel.build import Part
-from dovetail.kernel.kinds import AtLeast, Between, MoreThan
+from dovetail.spec.limits import AtLeast, Between, MoreThan
 
 #: How many of the best and of the last checkpoints are kept unless the run file says otherwise.
 KEEP_BEST: Final = 3

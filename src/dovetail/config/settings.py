@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import attrs
 from attrs import field, frozen
 
-from dovetail.kernel.kinds import Limit
+from dovetail.spec.limits import Limit
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ import attrs
 from dovetail.config.diagnostics import toml_type
 from dovetail.config.settings import OfKind
 from dovetail.kernel.build import Part
-from dovetail.kernel.kinds import component_kind
+from dovetail.spec.kinds import component_kind
 
 ARRAYS: Final = (list, tuple, set, frozenset, Sequence, Collection, Iterable)
 MAPPINGS: Final = (dict, Mapping)

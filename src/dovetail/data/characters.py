@@ -14,7 +14,7 @@ from dovetail.data.batch import Batch
 from dovetail.data.errors import DataError, count, existing_file
 from dovetail.data.samples import Indices
 from dovetail.data.split import Splits
-from dovetail.kernel.kinds import AtLeast, Between
+from dovetail.spec.limits import AtLeast, Between
 
 _LARGEST: Final = 1 << 30  # bytes of text; it takes about six times as much memory while it is being read
 

@@ -17,7 +17,7 @@ from dovetail.data.samples import Indices, plain
 from dovetail.data.strata import label
 from dovetail.data.table import Missing, splittable, without_missing
 from dovetail.data.targets import Task, make_targets
-from dovetail.kernel.kinds import AtLeast
+from dovetail.spec.limits import AtLeast
 
 _SUFFIXES: Final = (".npz", ".npy", ".csv")
 _CACHED: Final = 1 << 28  # bytes of inputs that are kept in memory once read

@@ -12,7 +12,7 @@ from dovetail.data.batch import Batch
 from dovetail.data.collators import by_field, gather
 from dovetail.data.errors import DataError
 from dovetail.data.tokens import pad_tokens, read_tokens, real
-from dovetail.kernel.kinds import AtLeast
+from dovetail.spec.limits import AtLeast
 
 
 @final

@@ -8,8 +8,8 @@ import torch
 
 from dovetail.data.errors import DataError
 from dovetail.data.transforms import change_inputs
-from dovetail.kernel.kinds import AtLeast, Between
 from dovetail.ops import spec_augment
+from dovetail.spec.limits import AtLeast, Between
 
 
 @final

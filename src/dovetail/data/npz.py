@@ -14,7 +14,7 @@ from dovetail.data.arrays import Array, Header, as_inputs, read_headers, read_np
 from dovetail.data.errors import DataError, count
 from dovetail.data.samples import TensorSamples
 from dovetail.data.targets import Task, make_targets
-from dovetail.kernel.kinds import AtLeast
+from dovetail.spec.limits import AtLeast
 
 
 def npz_arrays(

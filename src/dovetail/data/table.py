@@ -16,7 +16,7 @@ from dovetail.data.samples import Indices, TensorSamples
 from dovetail.data.strata import distinct, label
 from dovetail.data.targets import Task, make_targets
 from dovetail.data.text import TextSamples
-from dovetail.kernel.kinds import AtLeast
+from dovetail.spec.limits import AtLeast
 
 Missing = Literal["error", "drop"]
 

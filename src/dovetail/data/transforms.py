@@ -9,7 +9,7 @@ import torch
 
 from dovetail.data.collators import as_tensor
 from dovetail.data.errors import DataError, count
-from dovetail.kernel.kinds import AtLeast
+from dovetail.spec.limits import AtLeast
 
 
 def change_inputs(sample: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:

@@ -13,7 +13,7 @@ from torch import Tensor
 from dovetail.data.batch import Batch
 from dovetail.data.collators import as_tensor, by_field, gather, stack
 from dovetail.data.errors import DataError
-from dovetail.kernel.kinds import AtLeast
+from dovetail.spec.limits import AtLeast
 
 _PLANE: Final = len(("height", "width"))
 _IMAGE: Final = len(("channels", "height", "width"))

@@ -8,7 +8,7 @@ from typing import Any
 import pluggy
 
 from dovetail.kernel.component import PluginError
-from dovetail.kernel.hooks import LifecycleHooks
+from dovetail.spec.hooks import LifecycleHooks
 
 
 class HookManager(pluggy.PluginManager):

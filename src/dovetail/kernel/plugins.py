@@ -19,9 +19,9 @@ from attrs import evolve, frozen
 
 from dovetail.kernel.component import Broken, Component, PluginError
 from dovetail.kernel.discovery import EntryPoint, installed_entry_points, left_out, normalize
-from dovetail.kernel.hooks import RegistrationHooks
-from dovetail.kernel.kinds import KINDS
 from dovetail.kernel.manager import HookManager
+from dovetail.spec.hooks import RegistrationHooks
+from dovetail.spec.kinds import KINDS
 
 #: Seconds after which the user is told which plugin is still being imported.
 SLOW_IMPORT: Final = 5.0

@@ -21,8 +21,9 @@ import attrs
 from attrs import frozen
 
 from dovetail.kernel.component import PluginError
-from dovetail.kernel.kinds import KINDS, AtLeast, Between, Kind, Limit, MoreThan, Provided, component_kind
 from dovetail.kernel.plugins import Registered
+from dovetail.spec.kinds import KINDS, Kind, Provided, component_kind
+from dovetail.spec.limits import AtLeast, Between, Limit, MoreThan
 
 
 class _Missing(enum.Enum):

@@ -24,9 +24,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dovetail.kernel.kinds import Loss
 from dovetail.losses.result import LossResult
 from dovetail.losses.targets import LabelGuard, read_targets, target_mask
+from dovetail.spec.protocols import Loss
 
 if TYPE_CHECKING:
     from dovetail.data.batch import Batch

@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 from torch import nn
 
-from dovetail.kernel.kinds import Between, Provided
 from dovetail.losses.class_weights import ClassWeights, read_class_weights
+from dovetail.spec.kinds import Provided
+from dovetail.spec.limits import Between
 
 
 def cross_entropy(

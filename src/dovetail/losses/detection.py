@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dovetail.kernel.kinds import AtLeast
 from dovetail.losses.result import LossResult, mean_of
 from dovetail.losses.strategy import StrategyLoss
 from dovetail.losses.targets import LabelGuard, read_targets, target_mask, wide
+from dovetail.spec.limits import AtLeast
 
 if TYPE_CHECKING:
     from dovetail.data.batch import Batch

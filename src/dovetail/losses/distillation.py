@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dovetail.kernel.kinds import Between, MoreThan
-from dovetail.losses.create import create_criterion
 from dovetail.losses.result import LossResult, mean_of
 from dovetail.losses.targets import LabelGuard, read_targets, target_mask, wide
+from dovetail.pieces.criterion import create_criterion
+from dovetail.spec.limits import Between, MoreThan
 
 if TYPE_CHECKING:
     from dovetail.data.batch import Batch

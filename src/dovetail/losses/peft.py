@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Self
 
 from torch import nn
 
-from dovetail.kernel.kinds import Loss, MoreThan
 from dovetail.losses.around import LossAround
 from dovetail.losses.result import LossResult
 from dovetail.losses.strategy import StrategyLoss
+from dovetail.spec.limits import MoreThan
+from dovetail.spec.protocols import Loss
 
 if TYPE_CHECKING:
     from dovetail.data.batch import Batch

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import torch
 from torch import Tensor, nn
 
-from dovetail.kernel.kinds import AtLeast, Loss
 from dovetail.losses.adapt import as_loss
 from dovetail.losses.result import LossResult
 from dovetail.losses.targets import read_targets
+from dovetail.spec.limits import AtLeast
+from dovetail.spec.protocols import Loss
 
 if TYPE_CHECKING:
     from dovetail.data.batch import Batch

@@ -8,10 +8,10 @@ import torch
 from attrs import evolve
 from torch import Tensor
 
-from dovetail.kernel.kinds import Loss
 from dovetail.losses.around import LossAround
 from dovetail.losses.result import LossResult
 from dovetail.losses.strategy import StrategyLoss
+from dovetail.spec.protocols import Loss
 
 if TYPE_CHECKING:
     from dovetail.data.batch import Batch

@@ -7,8 +7,8 @@ from typing import Annotated, Final
 import torch
 from torch import Tensor, nn
 
-from dovetail.kernel.kinds import MoreThan
 from dovetail.losses.targets import wide
+from dovetail.spec.limits import MoreThan
 
 #: Added to a squared length, of which it is nothing for any but vanishing embeddings.
 _SMALLEST: Final = 1e-12

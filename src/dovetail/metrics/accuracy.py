@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import torch
 
-from dovetail.kernel.kinds import AtLeast
 from dovetail.metrics.counting import CountingMetric
 from dovetail.metrics.reading import ScoreReader
 from dovetail.ops import count_right
+from dovetail.spec.limits import AtLeast
 
 if TYPE_CHECKING:
     from torch import Tensor

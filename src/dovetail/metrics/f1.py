@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, get_args
 
-from dovetail.kernel.kinds import AtLeast, Provided
 from dovetail.metrics.class_counts import Average, ClassCountingMetric
+from dovetail.spec.kinds import Provided
+from dovetail.spec.limits import AtLeast
 
 
 class F1(ClassCountingMetric):

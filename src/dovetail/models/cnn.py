@@ -8,7 +8,6 @@ from typing import Annotated, Final
 
 from torch import Tensor, nn
 
-from dovetail.kernel.kinds import Between, Provided
 from dovetail.models.layers import (
     Activation,
     Head,
@@ -18,6 +17,8 @@ from dovetail.models.layers import (
     check_share,
     check_sizes,
 )
+from dovetail.spec.kinds import Provided
+from dovetail.spec.limits import Between
 
 _GREY: Final = 2  # dimensions of an image without channels
 

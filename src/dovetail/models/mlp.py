@@ -8,7 +8,6 @@ from typing import Annotated
 
 from torch import Tensor, nn
 
-from dovetail.kernel.kinds import Between, Provided
 from dovetail.models.layers import (
     Activation,
     Head,
@@ -18,6 +17,8 @@ from dovetail.models.layers import (
     check_sizes,
     linear_stack,
 )
+from dovetail.spec.kinds import Provided
+from dovetail.spec.limits import Between
 
 
 class MLP(nn.Module):

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dovetail.kernel.kinds import Between
 from dovetail.models.layers import Size, check_share, check_sizes
+from dovetail.spec.limits import Between
 
 _INIT_STD: Final = 0.02
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import numpy as np
 
-from dovetail.kernel.kinds import AtLeast, Between
 from dovetail.monitor.columns import DriftError
 from dovetail.monitor.drift import DriftMetrics, measure_drift
 from dovetail.monitor.features import Features, features_of
 from dovetail.monitor.profile import Profile
+from dovetail.spec.limits import AtLeast, Between
 
 if TYPE_CHECKING:
     from dovetail.data.batch import Batch

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import numpy as np
 from torch import Tensor, nn
 
-from dovetail.kernel.kinds import AtLeast, MoreThan
 from dovetail.monitor.health import GradientHealth, health_of, measured, said
 from dovetail.monitor.norms import Norms
 from dovetail.monitor.readings import Entry, Measured, Reading, Rows, entries, kept
 from dovetail.ops import GradNorms
+from dovetail.spec.limits import AtLeast, MoreThan
 
 if TYPE_CHECKING:
     from dovetail.train.context import Run

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from attrs import define, field, fields_dict, frozen
 
 from dovetail.config.diagnostics import suggest
-from dovetail.kernel.kinds import AtLeast
 from dovetail.monitor.alerts import Severity
+from dovetail.spec.limits import AtLeast
 
 if TYPE_CHECKING:
     from dovetail.train.context import Run

@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 
 from torch.optim import LBFGS, SGD, Adam, AdamW, RMSprop
 
-from dovetail.kernel.kinds import AtLeast, Between, MoreThan
 from dovetail.optimizers.fused import Params, begin_momentum, can_fuse, read_params
+from dovetail.spec.limits import AtLeast, Between, MoreThan
 
 NonNegative = Annotated[float, AtLeast(0)]
 Share = Annotated[float, Between(0, 1)]

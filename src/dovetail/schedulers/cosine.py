@@ -8,8 +8,8 @@ from typing import Annotated
 from attrs import frozen
 from torch.optim import Optimizer
 
-from dovetail.kernel.kinds import AtLeast
 from dovetail.schedulers.closed_form import ClosedFormLR, require_below
+from dovetail.spec.limits import AtLeast
 
 
 @frozen

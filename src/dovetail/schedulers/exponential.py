@@ -6,9 +6,9 @@ from typing import Annotated
 
 from torch.optim import Optimizer
 
-from dovetail.kernel.kinds import MoreThan
 from dovetail.schedulers.closed_form import ClosedFormLR
 from dovetail.schedulers.step import StepCurve
+from dovetail.spec.limits import MoreThan
 
 
 def exponential(optimizer: Optimizer, *, gamma: Annotated[float, MoreThan(0)] = 0.95) -> ClosedFormLR:

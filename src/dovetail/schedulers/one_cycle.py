@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 from attrs import frozen
 from torch.optim import Optimizer
 
-from dovetail.kernel.kinds import AtLeast, Between, MoreThan
 from dovetail.schedulers.closed_form import ClosedFormLR
+from dovetail.spec.limits import AtLeast, Between, MoreThan
 
 
 @frozen

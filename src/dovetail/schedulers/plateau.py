@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from dovetail.kernel.kinds import AtLeast
+from dovetail.spec.limits import AtLeast
 
 
 def plateau(

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from attrs import field, frozen
 
-from dovetail.kernel.kinds import AtLeast, Between
+from dovetail.spec.limits import AtLeast, Between
 
 
 @frozen

@@ -7,10 +7,10 @@ from typing import Annotated
 from attrs import frozen
 from torch.optim import Optimizer
 
-from dovetail.kernel.kinds import AtLeast
 from dovetail.schedulers.closed_form import ClosedFormLR, require_below
 from dovetail.schedulers.cosine import CosineCurve
 from dovetail.schedulers.warmup import Warmup, WarmupCurve, warmup_steps
+from dovetail.spec.limits import AtLeast
 
 
 @frozen

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from dovetail.kernel.kinds import Scheduler
 from dovetail.schedulers.warmup import Warmup, WarmupCurve, warmup_steps
+from dovetail.spec.protocols import Scheduler
 
 
 class WarmupScheduler(LRScheduler):

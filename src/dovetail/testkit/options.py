@@ -14,9 +14,10 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 import attrs
 from hypothesis import strategies as st
 
-from dovetail.kernel.kinds import AtLeast, Between, MoreThan, component_kind
 from dovetail.kernel.plugins import Plugins
 from dovetail.kernel.signature import Parameter, Signature
+from dovetail.spec.kinds import component_kind
+from dovetail.spec.limits import AtLeast, Between, MoreThan
 
 _INTEGERS: Final = st.integers(-(2**63), 2**63 - 1)  # what TOML holds
 _FLOATS: Final = st.floats(allow_nan=False)  # nan is not equal to itself, so nothing could be compared

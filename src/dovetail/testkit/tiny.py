@@ -27,7 +27,7 @@ def tiny_run(subject: Subject) -> Outcome:
         NotApplicable: the component cannot be built.
         CheckFailed: the run failed; says why.
     """
-    from dovetail.run import run
+    from dovetail.main import run
     from dovetail.train.tracking import FAILED
     from dovetail.train.unsaved import UNSAVED
 

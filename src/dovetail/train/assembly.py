@@ -37,7 +37,7 @@ from dovetail.train.tracking import tracker_guards
 if TYPE_CHECKING:
     from dovetail.config.schema import RunConfig, TrainingSection
     from dovetail.data.loader import Loader
-    from dovetail.track.run_directory import RunDirectory
+    from dovetail.record.run_directory import RunDirectory
     from dovetail.train.ema import WeightAverage
 
 _logger: Final = logging.getLogger("dovetail.train")

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from dovetail.config.schema import RunConfig
     from dovetail.data.batch import Batch
     from dovetail.data.loader import Loader
-    from dovetail.kernel.kinds import Loss
     from dovetail.models.output import ModelOutput
-    from dovetail.track.run_directory import RunDirectory
+    from dovetail.record.run_directory import RunDirectory
+    from dovetail.spec.protocols import Loss
     from dovetail.train.ema import WeightAverage
     from dovetail.train.gradients import Gradients
     from dovetail.train.phases import Phase

@@ -13,8 +13,8 @@ from torch import nn
 
 from dovetail.checkpoint.weights import load_weights
 from dovetail.kernel.build import Part
-from dovetail.kernel.kinds import Model
 from dovetail.losses.distillation import TEACHER_LOGITS, DistillationLoss
+from dovetail.spec.protocols import Model
 from dovetail.train.forward import Forward
 from dovetail.train.standard import StandardTrainer
 

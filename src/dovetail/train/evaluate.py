@@ -19,7 +19,7 @@ from dovetail.train.tape import LossTape, add_up
 
 if TYPE_CHECKING:
     from dovetail.data.batch import Batch
-    from dovetail.kernel.kinds import Metric
+    from dovetail.spec.protocols import Metric
     from dovetail.train.context import Run
     from dovetail.train.standard import StandardTrainer
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Final
 
-from dovetail.track.files import ECHO, WATCHED
+from dovetail.record.files import ECHO, WATCHED
 
 if TYPE_CHECKING:
     from dovetail.train.context import Run

@@ -11,9 +11,9 @@ from attrs import frozen
 
 from dovetail.checkpoint.errors import CheckpointError
 from dovetail.config.freeze import LENGTH_KEYS, freeze
-from dovetail.track.earlier import Change, ResumeError, as_record, changes, finished, refuse_changes
-from dovetail.track.runs import RunRecord, flat, load_run, number, table
-from dovetail.track.words import plural
+from dovetail.record.earlier import Change, ResumeError, as_record, changes, finished, refuse_changes
+from dovetail.record.runs import RunRecord, flat, load_run, number, table
+from dovetail.record.words import plural
 from dovetail.train.errors import TrainingError
 from dovetail.train.saving import restore_state
 from dovetail.train.state import Outcome
@@ -22,7 +22,7 @@ from dovetail.train.together import Verifier, read_shares_of
 if TYPE_CHECKING:
     from dovetail.checkpoint.manager import ResumePoint
     from dovetail.config.schema import RunConfig
-    from dovetail.track.record import Recorder
+    from dovetail.record.recorder import Recorder
     from dovetail.train.context import Run
     from dovetail.train.state import Status
 

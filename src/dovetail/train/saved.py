@@ -12,8 +12,8 @@ from dovetail.checkpoint.history import in_saving_order, read_history
 from dovetail.checkpoint.listing import Checkpoint, Retention, folders, list_checkpoints
 from dovetail.checkpoint.manifest import MANIFEST
 from dovetail.config.schema import KEEP_BEST, KEEP_LAST
-from dovetail.track.files import RECORD
-from dovetail.track.runs import RunLookupError, checkpoint_folder, find_run, load_run, read_config, table
+from dovetail.record.files import RECORD
+from dovetail.record.runs import RunLookupError, checkpoint_folder, find_run, load_run, read_config, table
 from dovetail.train.figures import direction
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def find_saved(reference: str, output: Path) -> Saved:
     """Return what is meant.
 
     Args:
-        reference: a run, as for :func:`~dovetail.track.runs.find_run`; the path of a folder of checkpoints that no run
+        reference: a run, as for :func:`~dovetail.record.runs.find_run`; the path of a folder of checkpoints that no run
             has made, or of one checkpoint.
         output: the folder of all runs.
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from dovetail.checkpoint.format import read_checkpoint, read_model
-from dovetail.track.words import plural
+from dovetail.record.words import plural
 from dovetail.train import phases
 from dovetail.train.errors import PartError, TrainingError
 from dovetail.train.seeds import rng_state

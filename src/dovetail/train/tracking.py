@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from dovetail.config.schema import RunConfig
     from dovetail.train.context import Run
 
-_logger: Final = logging.getLogger("dovetail.track")
+_logger: Final = logging.getLogger("dovetail.record")
 
 #: The hooks that bring figures, to which the cadence applies.
 _FIGURES: Final = ("dovetail_log", "dovetail_validation_end", "dovetail_epoch_end")

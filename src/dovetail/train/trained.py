@@ -13,8 +13,8 @@ from dovetail.config.structure import structure_part
 from dovetail.data.seeding import KeptGlobals
 from dovetail.kernel.build import build
 from dovetail.kernel.plugins import Plugins
-from dovetail.track.files import RESOLVED
-from dovetail.track.runs import RunLookupError, load_run, table
+from dovetail.record.files import RESOLVED
+from dovetail.record.runs import RunLookupError, load_run, table
 from dovetail.train.saved import find_saved
 
 

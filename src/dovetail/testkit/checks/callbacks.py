@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 
-from dovetail.kernel.hooks import LifecycleHooks
+from dovetail.spec.hooks import LifecycleHooks
 from dovetail.testkit.registry import NotApplicable, check, expect
 from dovetail.testkit.samples import same
 from dovetail.testkit.subject import Subject

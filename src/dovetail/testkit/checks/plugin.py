@@ -17,9 +17,9 @@ from attrs import frozen
 from dovetail.config.diagnostics import ConfigError
 from dovetail.kernel.build import BuildError
 from dovetail.kernel.component import PluginError
-from dovetail.kernel.kinds import KINDS
 from dovetail.kernel.manager import lifecycle_manager
 from dovetail.kernel.signature import read_signature
+from dovetail.spec.kinds import KINDS
 from dovetail.testkit.registry import NotApplicable, check, expect, fail
 from dovetail.testkit.subject import Subject
 from dovetail.testkit.traits import TRAITS

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from dovetail.kernel.kinds import AtLeast
-from dovetail.track.line_file import LineFile
-from dovetail.track.run_directory import jsonable
+from dovetail.record.line_file import LineFile
+from dovetail.record.run_directory import jsonable
+from dovetail.spec.limits import AtLeast
 
 if TYPE_CHECKING:
     from dovetail.train.context import Run

@@ -1,0 +1,1 @@
+"""Parts for a training loop of your own, under the names of the documents that Dovetail was built from."""

@@ -1,0 +1,357 @@
+"""The gradient monitor: alone, in a run, with the native op and without."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from dovetail.data.split import Splits
+from dovetail.main import resume, run
+from dovetail.monitor.gradients import GradientMonitor
+from dovetail.monitor.health import check_gradient_health
+from dovetail.monitor.norms import Norms
+from dovetail.monitor.readings import Entry, Reading, Rows
+from dovetail.ops import HISTOGRAM_EDGES, _loader, grad_norms
+from dovetail.train.standard import StandardTrainer
+from small_runs import blobs, only_run, small
+
+
+@pytest.fixture(params=["reference", "native"])
+def native(request, monkeypatch):
+    """Run with the native op, and without, as with DOVETAIL_NATIVE=0."""
+    if request.param == "reference":
+        monkeypatch.setattr(_loader, "_live", lambda _: False)
+
+
+def model_with(*gradients: list[float]) -> nn.Module:
+    """Return a model whose parameters ``p0``, ``p1`` … have these gradients."""
+    model = nn.Module()
+    for place, values in enumerate(gradients):
+        parameter = nn.Parameter(torch.zeros(len(values)))
+        parameter.grad = torch.tensor(values)
+        setattr(model, f"p{place}", parameter)
+    return model
+
+
+@pytest.mark.usefixtures("native")
+@pytest.mark.parametrize(
+    "gradients, state, worst",
+    [
+        ([[0.3, 0.4], [0.1]], "healthy", "p0"),
+        ([[0.1], [3.0, 4.0]], "warning", "p1"),
+        ([[0.1], [1e-9]], "vanishing", "p1"),
+        ([[0.1], [0.0, 0.0]], "vanishing", "p1"),
+        ([[30.0, 40.0], [0.0]], "exploding", "p0"),
+        ([[50.0], [math.nan, 1.0]], "nan", "p1"),
+        ([[0.1], [math.inf, 1.0]], "nan", "p1"),
+    ],
+)
+def test_states(gradients, state, worst):
+    """Each state is told from the norms of the parameters, and names the parameter at fault."""
+    health = GradientMonitor().check_step(model_with(*gradients))
+    norms = [float(np.linalg.norm(one)) for one in gradients]
+
+    assert (health.state, health.worst) == (state, worst)
+    assert health.has_nan_gradients == (state == "nan")
+    assert health.has_exploding_gradients == any(norm > 10 for norm in norms)
+    assert health.has_vanishing_gradients == any(norm < 1e-7 for norm in norms)
+    assert health.num_zero_gradients == sum(not any(one) for one in gradients)
+    assert health.timestamp.endswith("+00:00")
+    figures = (health.max_norm, health.min_norm, health.mean_norm, health.total_norm)
+    expected = (np.max(norms), np.min(norms), np.mean(norms), np.linalg.norm(norms))
+    assert figures == pytest.approx(tuple(map(float, expected)), rel=1e-6, nan_ok=True)
+
+
+def test_the_check_alone_has_a_lower_limit():
+    """A norm of 5 explodes by the function's default of 1, and not by the monitor's of 10."""
+    model = model_with([3.0, 4.0])
+
+    assert check_gradient_health(model).has_exploding_gradients
+    assert not check_gradient_health(model, threshold_max=6.0).has_exploding_gradients
+    assert check_gradient_health(model, threshold_max=6.0, threshold_min=5.5).has_vanishing_gradients
+    assert not GradientMonitor().check_step(model).has_exploding_gradients
+
+
+def test_what_cannot_be_checked():
+    """A model without gradients, and thresholds that cross, are refused with what to do."""
+    with pytest.raises(ValueError, match=r"after loss\.backward\(\)"):
+        check_gradient_health(nn.Linear(2, 2))
+    with pytest.raises(ValueError, match="threshold_min must be below threshold_max, got 2 and 1"):
+        check_gradient_health(model_with([1.0]), threshold_max=1, threshold_min=2)
+    with pytest.raises(ValueError, match="norm_threshold_warning <= norm_threshold_critical does not hold"):
+        GradientMonitor(norm_threshold_warning=20.0)
+    with pytest.raises(ValueError, match="check_interval must be at least 1, got 0"):
+        GradientMonitor(check_interval=0)
+
+
+@pytest.mark.usefixtures("native")
+def test_statistics_over_time():
+    """Histories, histogram and layers add up what every check saw; a fault spoils no layer's mean."""
+    monitor = GradientMonitor(history=3)
+    for scale in (1.0, 2.0, math.nan, 3.0):
+        monitor.check_step(model_with([3.0 * scale, 4.0 * scale], [0.0, 1.0]))
+    statistics = monitor.get_statistics()
+
+    assert statistics["check_count"] == 4
+    assert statistics["max_norm_history"] == pytest.approx([10.0, math.nan, 15.0], nan_ok=True)
+    assert statistics["mean_norm_history"] == pytest.approx([5.5, math.nan, 8.0], nan_ok=True)
+    assert statistics["layers"]["p0"] == pytest.approx({"mean": 10.0, "max": 15.0, "last": 15.0, "zeros": 0.0})
+    assert statistics["layers"]["p1"] == pytest.approx({"mean": 1.0, "max": 1.0, "last": 1.0, "zeros": 0.5})
+    bins = np.searchsorted(HISTOGRAM_EDGES, [5.0, 10.0, math.nan, 15.0, 1.0, 1.0, 1.0, 1.0], side="right")
+    assert statistics["histogram"] == np.bincount(bins, minlength=len(HISTOGRAM_EDGES) + 1).tolist()
+    assert "histogram" not in GradientMonitor(log_distribution=False).get_statistics()
+
+
+def test_what_is_wrong_is_said_every_so_many_checks(caplog):
+    """Of four checks with an interval of two, the second and the fourth speak."""
+    monitor = GradientMonitor(check_interval=2)
+    for _ in range(4):
+        monitor.check_step(model_with([100.0]))
+
+    assert [one.getMessage() for one in caplog.records] == [
+        f"check {number}: the gradient of p0 explodes: its norm is 100, above 10" for number in (2, 4)
+    ]
+
+
+class Exact:
+    """A callback that keeps every parameter's norm before clipping, computed in double precision."""
+
+    def __init__(self) -> None:
+        self.norms: list[list[float]] = []
+
+    def dovetail_run_start(self, run: Any) -> None:
+        """Listen as the monitor does, but look at the gradients themselves."""
+        self.run = run
+        run.gradients.observe(
+            lambda found, parameters: self.norms.append([float(one.grad.double().norm()) for one in parameters])
+        )
+
+
+def logged(tmp_path: Any, event: str) -> list[dict[str, Any]]:
+    """Return the lines of one event."""
+    lines = (only_run(tmp_path) / "metrics.jsonl").read_text().splitlines()
+    return [one for one in map(json.loads, lines) if one["event"] == event]
+
+
+@pytest.mark.usefixtures("native")
+def test_a_run_logs_what_every_update_was(tmp_path):
+    """Every ``log_interval`` updates and at the end of epochs: figures of exactly the updates since the last line."""
+    exact = Exact()
+    monitor = {"type": "gradient_monitor", "check_interval": 2, "log_interval": 5, "log_layers": True}
+    outcome = run(small(tmp_path, callbacks={"gradients": monitor, "exact": exact}, report={"enabled": True}))
+    events = logged(tmp_path, "monitor")
+    norms = np.array(exact.norms)
+
+    assert outcome.status == "completed"
+    assert [one["step"] for one in events] == [5, 7, 10, 14]
+    for one, (first, last) in zip(events, [(0, 5), (5, 7), (7, 10), (10, 14)], strict=True):
+        part, figures = norms[first:last], one["metrics"]
+        assert figures["grad_norm_max"] == pytest.approx(part.max(), rel=1e-5)
+        assert figures["grad_norm_min"] == pytest.approx(part.min(), rel=1e-5)
+        assert figures["grad_norm_mean"] == pytest.approx(part.mean(), rel=1e-5)
+        assert figures["grad_norm_total"] == pytest.approx(np.linalg.norm(part, axis=1).max(), rel=1e-5)
+        assert figures["grad_norm.head.bias"] == pytest.approx(part[:, 3].max(), rel=1e-5)
+        assert 0 <= figures["grad_zeros"] < 1
+        assert figures["grad_nan_updates"] == 0
+
+
+@pytest.mark.parametrize("policy", ["fail", "alert"])
+def test_gradients_that_explode(tmp_path, policy):
+    """An alert names the update and the parameter; the run goes on or ends soon, as the policy says."""
+    train = blobs(100)
+    train.inputs.mul_(1000)
+    monitor = {"type": "gradient_monitor", "check_interval": 3, "on_critical": policy}
+    outcome = run(small(tmp_path, data=Splits(train, blobs(30, seed=1)), callbacks={"gradients": monitor}))
+    alerts = [json.loads(line) for line in (only_run(tmp_path) / "alerts.jsonl").read_text().splitlines()]
+
+    explosions = [one for one in alerts if one["type"] == "gradient_norm"]
+
+    assert [(one["severity"], one["step"]) for one in explosions] == [("critical", 3)]
+    assert explosions[0]["message"].startswith("update 1: the gradient of head.weight explodes: its norm is ")
+    if policy == "fail":
+        assert outcome.status == "failed"
+        assert explosions[0]["message"] in outcome.reason
+        assert "a lower optimizer.lr" in outcome.reason
+    else:
+        assert outcome.status == "completed"
+
+
+def test_watching_changes_nothing_but_rounding(tmp_path):
+    """The weights with the monitor and without are those of the same clipping."""
+    weights = []
+    for callbacks in ({"gradients": {"type": "gradient_monitor"}}, {}):
+        model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+        torch.manual_seed(1)
+        for one in model.parameters():
+            nn.init.normal_(one)
+        run(small(tmp_path / str(len(callbacks)), model=model, callbacks=callbacks, training={"max_grad_norm": 0.1}))
+        weights.append(model.state_dict())
+
+    torch.testing.assert_close(*weights, rtol=1e-5, atol=1e-6)
+
+
+def test_a_resumed_monitor_goes_on_as_if_nothing_had_been():
+    """Statistics after saving and loading in the middle are those without."""
+    scales = [1.0, 2.0, math.nan, 0.5, 4.0]
+    whole, first, second = GradientMonitor(), GradientMonitor(), GradientMonitor()
+    for place, scale in enumerate(scales):
+        model = model_with([3.0 * scale, 4.0 * scale], [0.0, 1.0])
+        whole.check_step(model)
+        if place == 3:
+            second.load_state_dict(first.state_dict())
+        (first if place < 3 else second).check_step(model)
+
+    np.testing.assert_equal(second.get_statistics(), whole.get_statistics())
+
+
+@pytest.mark.parametrize("step", [4, 5, 9])
+def test_a_run_that_is_resumed_logs_the_same(tmp_path, step):
+    """Stopped anywhere, also where figures are measured but not read: lines and alerts are those without the stop."""
+
+    def config(name: str) -> Any:
+        monitor = {"type": "gradient_monitor", "check_interval": 3, "log_interval": 4, "norm_threshold_warning": 0.1}
+        callbacks = {"gradients": {**monitor, "cooldown": 6}, "alerts": {"type": "alerts"}}
+        training = {"max_epochs": 2}
+        return small(tmp_path / name, callbacks=callbacks, training=training, model=nn.Linear(4, 3))
+
+    class Stop:
+        def __init__(self, at: int) -> None:
+            self.at = at
+
+        def dovetail_batch_end(self, run: Any, step: int) -> None:
+            """Interrupt as a signal would."""
+            if step == self.at:
+                run.request_stop("stop", by="test", status="interrupted")
+
+    seen = []
+    for name, stop_at in (("whole", -1), ("stopped", step)):
+        torch.manual_seed(0)
+        outcome = run(config(name), listeners=[Stop(stop_at)])
+        if name == "stopped":
+            assert outcome.status == "interrupted"
+            resume(only_run(tmp_path / name), config(name)).check()
+        folder = only_run(tmp_path / name)
+        alerts = map(json.loads, (folder / "alerts.jsonl").read_text().splitlines())
+        events = [(one["step"], one["metrics"]) for one in logged(tmp_path / name, "monitor")]
+        seen.append((events, [(one["message"], one["step"], one["details"]) for one in alerts]))
+
+    assert seen[0] == seen[1]
+    assert len(seen[0][0]) == 5
+    assert len(seen[0][1]) >= 2
+
+
+def test_a_parameter_without_a_gradient_is_not_counted(tmp_path):
+    """A layer that takes part now and then keeps its own statistics; the others' are whole."""
+
+    class Sometimes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.always, self.other, self.calls = nn.Linear(4, 3), nn.Linear(4, 3), 0
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            """Use the other layer at every second call in training."""
+            self.calls += self.training
+            outputs = self.always(inputs)
+            return outputs + self.other(inputs) if self.training and self.calls % 2 == 0 else outputs
+
+    monitor = GradientMonitor()
+    outcome = run(small(tmp_path, model=Sometimes(), callbacks={"gradients": monitor}, training={"max_epochs": 1}))
+    statistics = monitor.get_statistics()
+
+    assert outcome.status == "completed"
+    assert statistics["check_count"] == 7
+    assert set(statistics["layers"]) == {"always.weight", "always.bias", "other.weight", "other.bias"}
+
+
+def test_every_phase_is_watched(tmp_path):
+    """A second optimizer's updates are measured too; a phase's frozen parameters have no gradient."""
+    monitor = GradientMonitor()
+    phases = [{"max_epochs": 1, "freeze": ["hidden.*"]}, {"max_epochs": 1, "optimizer": {"type": "sgd", "lr": 0.1}}]
+    outcome = run(small(tmp_path, callbacks={"gradients": monitor}, phases=phases))
+    statistics = monitor.get_statistics()
+
+    assert outcome.status == "completed"
+    assert statistics["check_count"] == 14
+    assert set(statistics["layers"]) == {"hidden.0.weight", "hidden.0.bias", "head.weight", "head.bias"}
+
+
+def test_an_optimizer_that_asks_again_is_watched_where_its_updates_begin(tmp_path):
+    """L-BFGS after Adam: one look an update, at the gradients of the weights that it starts from."""
+
+    class Norms:
+        def __init__(self):
+            self.seen = []
+
+        def dovetail_batch_start(self, run):
+            model, loader = run.parts.model, run.parts.loaders.train
+            (batch,) = list(loader.batches(run.state.epoch))
+            loss = run.criterion(run.forward(batch), batch).total
+            found = torch.autograd.grad(loss, list(model.parameters()))
+            self.seen.append(float(torch.linalg.vector_norm(torch.cat([one.flatten() for one in found]))))
+
+    norms, monitor = Norms(), GradientMonitor(on_critical="alert")
+    phases = [{"max_epochs": 2}, {"max_epochs": 3, "optimizer": {"type": "lbfgs", "max_iter": 4}}]
+    run(
+        small(
+            tmp_path,
+            callbacks={"norms": {"type": norms}, "gradients": monitor},
+            phases=phases,
+            training={"max_epochs": 5, "max_grad_norm": None},
+            loader={"batch_size": 100, "shuffle": False},
+        )
+    ).check()
+
+    assert monitor.get_statistics()["check_count"] == 5
+    assert monitor.get_statistics()["total_norm_history"] == pytest.approx(norms.seen, rel=1e-4)
+
+
+def test_where_nothing_is_measured_that_is_said(tmp_path, caplog):
+    """A trainer that updates by itself shows no gradients, and the log says so once."""
+
+    class Alone(StandardTrainer):
+        def update(self, run, closure):
+            loss = closure()
+            run.parts.optimizer.step()
+            return loss
+
+    run(small(tmp_path, callbacks={"gradients": {"type": "gradient_monitor"}}, trainer={"type": Alone()}))
+
+    assert len([one for one in caplog.records if "no gradients were measured" in one.message]) == 1
+
+
+@given(
+    updates=st.lists(st.integers(1, 3), min_size=1, max_size=90),
+    ends=st.sets(st.integers(1, 90)),
+    asked=st.sets(st.integers(1, 90)),
+    broken=st.integers(0, 90),
+)
+def test_it_makes_no_difference_which_updates_are_read_together(updates, ends, asked, broken):
+    """Nor when somebody asks in between: the same bits, with parameters that come and go and a gradient that is NaN."""
+    torch.manual_seed(0)
+    entries = []
+    for number, count in enumerate(updates):
+        grads = [torch.randn(3) for _ in range(count)]
+        grads[0][0] = math.nan if number == broken else 1.0
+        rows = Rows(tuple(map(str, range(count))), np.full(count, 3, np.int64))
+        entries.append(Entry(grad_norms(grads), rows, number))
+    kept = []
+    for places in ({*range(91)}, ends):
+        norms, some = Norms(50), []
+        for number, entry in enumerate(entries, 1):
+            some.append(entry)
+            if number in places or number == len(entries):
+                for one in Reading(some).numbers():
+                    norms.add(one)
+                some = []
+            if number in asked and places is ends:
+                norms.statistics()
+        kept.append((norms.statistics(), norms.take()))
+    assert json.dumps(kept[0]) == json.dumps(kept[1])

@@ -1,0 +1,156 @@
+"""The documentation is run: its files are written, its Python executed, its commands typed, its output compared.
+
+On a page, a block that begins with ``# file: NAME`` is written to the page's folder. Other Python blocks are executed
+one after the other in one namespace. In ``console`` blocks each ``$ command`` is run; ``# exit N`` at its end names an
+exit status other than 0; the lines below it must appear in its output in that order, ``…`` standing for anything.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import pytest
+import tomli
+
+import dovetail
+from places import ROOT
+
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+BLOCK = re.compile(r"^```\{?([\w-]*)\}?[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+FILE = re.compile(r"\A# file: (\S+)\n")
+
+
+def blocks(page):
+    """Return the fenced blocks of a page as (language, text)."""
+    return [(match[1], match[2]) for match in BLOCK.finditer(page.read_text(encoding="utf-8"))]
+
+
+def commands(text):
+    """Return the commands of a console block as (command, expected status, expected output lines)."""
+    found = []
+    for line in text.splitlines():
+        if line.startswith("$ "):
+            command, _, status = line[2:].partition("  # exit ")
+            found.append((command, int(status or 0), []))
+        elif line.strip() and found:
+            found[-1][2].append(line.strip())
+    return found
+
+
+def environment(folder):
+    """Make a virtual environment that sees everything installed here, so that a page may install packages."""
+    home = folder / ".page-environment"
+    venv.create(home, with_pip=False, symlinks=True)
+    site = Path(sysconfig.get_path("purelib", vars={"base": str(home)}))
+    here = sysconfig.get_path("purelib")
+    # site.addsitedir also reads the .pth files there, by which editable installs are found.
+    (site / "here.pth").write_text(f"import site; site.addsitedir({here!r})\n")
+    for tool in Path(sys.executable).parent.glob("*"):
+        link = home / "bin" / tool.name
+        if tool.name in {"dovetail", "pytest", "ruff", "mypy", "pip"} and not link.exists():
+            text = tool.read_text(encoding="utf-8", errors="ignore")
+            if text.startswith("#!"):
+                link.write_text(f"#!{home}/bin/python\n" + text.partition("\n")[2])
+                link.chmod(0o755)
+            else:
+                link.symlink_to(tool)
+    return {
+        **{key: value for key, value in os.environ.items() if not key.startswith(("COV_", "PYTEST_"))},
+        "PATH": f"{home}/bin:{os.environ['PATH']}",
+        "PIP_NO_BUILD_ISOLATION": "0",
+        "PIP_NO_DEPS": "1",
+        "PIP_NO_INDEX": "1",
+        "COLUMNS": "120",
+        "NO_COLOR": "1",
+        "DOVETAIL_DATA": os.environ.get("DOVETAIL_DATA", str(ROOT.parent / "shared" / "data")),
+    }
+
+
+def matches(expected, output):
+    """Say whether the expected lines appear in the output in order, ``…`` standing for anything."""
+    pattern = ".*".join(re.escape(line).replace("…", ".*").replace(r"\…", ".*") for line in expected)
+    return re.search(pattern, output, re.DOTALL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_page(page, tmp_path):
+    """Everything a page shows works as it is shown."""
+    namespace: dict[str, object] = {"__name__": "page"}
+    env = None
+    before = Path.cwd()
+    try:
+        os.chdir(tmp_path)
+        for language, text in blocks(page):
+            named = FILE.match(text)
+            if named:
+                path = tmp_path / named[1]
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text[named.end() :], encoding="utf-8")
+            elif language == "toml":
+                tomli.loads(text)
+            elif language == "python":
+                exec(compile(text, str(page), "exec"), namespace)  # noqa: S102 (our own documentation)
+            elif language == "console":
+                env = env or environment(tmp_path)
+                for command, status, expected in commands(text):
+                    done = subprocess.run(  # noqa: S602 (our own documentation, written for a shell)
+                        command, shell=True, env=env, cwd=tmp_path, capture_output=True, text=True, check=False
+                    )
+                    output = done.stdout + done.stderr
+                    assert status == done.returncode, f"$ {command}\n{output}"
+                    assert matches(expected, output), f"$ {command}\n{output}\n--- expected\n" + "\n".join(expected)
+    finally:
+        os.chdir(before)
+
+
+@pytest.mark.slow
+def test_generated_pages_are_up_to_date(tmp_path):
+    """What ``docs/generate.py`` would write is what lies in the reference."""
+    made = tmp_path / "reference"
+    code = f"import generate; from pathlib import Path; generate.REFERENCE = Path({str(made)!r}); generate.main()"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT / "docs", check=True)
+
+    for page in made.iterdir():
+        text = (ROOT / "docs" / "reference" / page.name).read_text(encoding="utf-8")
+        assert page.read_text(encoding="utf-8") == text, f"{page.name} is stale; run python docs/generate.py"
+
+
+def test_every_public_name_is_in_the_reference():
+    """What ``from dovetail import …`` gives has an entry on the page of Python, of kinds or of hooks."""
+    pages = "\n".join((ROOT / "docs" / "reference" / f"{name}.md").read_text() for name in ("python", "kinds", "hooks"))
+
+    assert [name for name in dovetail.__all__ if not re.search(rf"\b{re.escape(name)}\b", pages)] == ["__version__"]
+
+
+def test_entries_of_the_reference_exist():
+    """Each can be imported, so that none is left behind when something moves."""
+    page = (ROOT / "docs" / "reference" / "python.md").read_text()
+    entries = re.findall(r"^\.\. auto(?:class|function):: (\S+)\.(\w+)$", page, re.MULTILINE)
+
+    assert len(entries) > 40
+    for module, name in entries:
+        assert getattr(importlib.import_module(module), name).__doc__
+
+
+def test_every_page_is_reached():
+    """No page is left out of the tables of contents."""
+    trees = "\n".join(
+        text for page in (ROOT / "docs").rglob("*.md") for language, text in blocks(page) if language == "toctree"
+    )
+    listed = {line.split()[-1].rpartition("/")[2] for line in trees.splitlines() if line and not line.startswith(":")}
+    pages = {page.stem for page in (ROOT / "docs").rglob("*.md") if page != ROOT / "docs" / "index.md"}
+
+    assert pages - {"index"} <= listed
+
+
+def test_interpreter_is_the_one_with_dovetail():
+    """The pages are run with the interpreter that runs the tests."""
+    assert Path(sys.executable).parent.joinpath("dovetail").exists()

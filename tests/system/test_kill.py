@@ -1,0 +1,26 @@
+"""Runs that are killed at random instants: the benchmark that does so, in small."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from places import ROOT
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_killed_runs_lose_nothing_and_end_with_the_same_bits():
+    """20 SIGKILLs: every checkpoint verifies, none is lost, and each run ends as the one that nobody killed."""
+    script = ROOT / "benchmarks" / "kill.py"
+    done = subprocess.run(
+        [sys.executable, str(script), "--kills", "20", "--print-only"], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1].startswith("| **all** |")
+    cells = [cell.strip() for cell in done.stdout.splitlines()[-1].split("|")]
+    assert cells[3] == "20"
+    assert cells[5:7] == ["0", "0"]

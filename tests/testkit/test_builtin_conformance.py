@@ -1,0 +1,61 @@
+"""Every part that Dovetail brings passes the conformance kit, as any plugin's must."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pytest
+
+from dovetail.kernel.plugins import Plugins
+from dovetail.spec.kinds import KINDS
+from dovetail.testkit import NotApplicable
+from dovetail.testkit.runner import select_checks
+from dovetail.testkit.subject import Subject
+
+PLUGINS = Plugins.discover()
+
+
+def _npz(**arrays):
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+_SIGNALS = np.arange(80.0).reshape(10, 8)
+#: The files that the examples of our datasets name.
+FILES = {
+    "csv": {"data.csv": "a,b,label\n" + "".join(f"{row},{row / 2},{row % 2}\n" for row in range(10))},
+    "jsonl": {"data.jsonl": "".join(json.dumps({"text": f"word {row}", "label": row % 2}) + "\n" for row in range(10))},
+    "npz": {"data.npz": _npz(inputs=_SIGNALS, targets=np.arange(10) % 2)},
+    "folder": {
+        "recordings/metadata.csv": "file,label\n" + "".join(f"{row}.npz,{row % 2}\n" for row in range(6)),
+        **{f"recordings/{row}.npz": _npz(signal=_SIGNALS[row]) for row in range(6)},
+    },
+    "characters": {"input.txt": "to be, or not to be, that is the question. " * 60},
+}
+
+
+def _everything():
+    for kind in KINDS:
+        for one in PLUGINS.components(kind):
+            if one.distribution == "dovetail":
+                subject = Subject.find(one.qualified, kind=kind, files=FILES.get(one.name), plugins=PLUGINS)
+                for check in select_checks(subject, {}):
+                    yield pytest.param(subject, check, id=f"{kind}:{one.name}-{check.name}")
+
+
+@pytest.mark.parametrize("subject, check", list(_everything()))
+def test_ours_conform(subject, check):
+    """The check holds for the part."""
+    try:
+        check.run(subject)
+    except NotApplicable as reason:
+        pytest.skip(str(reason))
+
+
+def test_ours_are_all_there():
+    """Every kind of which we have parts is tried, and nothing of ours is broken."""
+    assert [str(broken) for broken in PLUGINS.broken if broken.distribution == "dovetail"] == []
+    assert all(PLUGINS.components(kind) for kind in ("loss", "model", "optimizer", "scheduler", "storage"))

@@ -1,0 +1,295 @@
+"""What a run logs: written many lines at a time, with the same figures as one at a time, and what a kill costs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dovetail.data.batch import Batch
+from dovetail.losses.result import LossResult
+from dovetail.main import run
+from dovetail.metrics.accuracy import Accuracy
+from dovetail.models.output import ModelOutput
+from dovetail.train.journal import LINES
+from dovetail.train.standard import StandardTrainer
+from dovetail.train.tape import LossTape
+from places import TESTS
+from small_runs import only_run, small
+
+#: Figures of the machine and not of the training.
+CLOCKED = ("time", "samples_per_second")
+
+WATCHED = {
+    "training": {"max_epochs": 12, "train_metrics": True, "max_grad_norm": 0.5},
+    "logging": {"every": 1},
+    "loader": {"batch_size": 8},
+}
+
+
+class Listener:
+    """A callback that hears of figures, and so hears of them at once."""
+
+    def __init__(self):
+        self.late, self.heard = [], 0
+
+    def dovetail_run_start(self, run):
+        """Keep whether the run's log waits."""
+        self.patient = run.journal.patient
+
+    def dovetail_log(self, run, step):
+        """Count."""
+        self.heard += 1
+        if step != run.state.step:
+            self.late.append(step)
+
+
+class Tracker(Listener):
+    """A tracker that asks which update figures are of."""
+
+    def __init__(self):
+        super().__init__()
+        self.steps, self.bursts = [], {}
+
+    def dovetail_log(self, run, event, step, epoch):
+        """Keep what was told when."""
+        if event == "train":
+            self.steps.append((epoch, step))
+            self.bursts.setdefault(run.state.step, []).append(step)
+
+
+class OldTracker(Listener):
+    """A tracker that does not."""
+
+    def dovetail_log(self, run, event):
+        """Count."""
+        self.heard += 1
+
+
+def lines_of(output):
+    """Return the lines of a run's log, without what is the machine's."""
+    found = []
+    for line in (only_run(output) / "metrics.jsonl").read_text().splitlines():
+        one = json.loads(line)
+        one["metrics"] = {name: value for name, value in one["metrics"].items() if name not in CLOCKED}
+        found.append({name: value for name, value in one.items() if name not in CLOCKED})
+    return found
+
+
+def test_lines_that_waited_say_what_lines_at_once_say(tmp_path):
+    """Every update has its line with its own loss, accuracy, norm and rate, in order, whoever listens."""
+    listener = Listener()
+    monitor = {
+        "gradients": {"type": "gradient_monitor", "check_interval": 3, "log_interval": 3, "on_critical": "alert"}
+    }
+    run(small(tmp_path / "waiting", callbacks=monitor, **WATCHED)).check()
+    run(small(tmp_path / "at_once", callbacks={**monitor, "listener": {"type": listener}}, **WATCHED)).check()
+    waiting, at_once = lines_of(tmp_path / "waiting"), lines_of(tmp_path / "at_once")
+
+    assert not listener.patient
+    assert not [step for step in listener.late if step % 3]  # the monitor's alone may be of an earlier update
+    assert waiting == at_once
+    steps = [one["step"] for one in waiting if one["event"] == "train"]
+    assert steps == list(range(1, 12 * 13 + 1))
+    assert all(
+        one["metrics"].keys() == {"train_loss", "train_accuracy", "lr", "grad_norm"}
+        for one in waiting
+        if one["event"] == "train"
+    )
+
+
+def test_a_tracker_that_asks_for_the_update_is_told_many_at_a_time(tmp_path):
+    """It hears of each update once, in order, and of several in one go."""
+    tracker = Tracker()
+    run(small(tmp_path, trackers={"mine": {"type": tracker}}, **WATCHED)).check()
+
+    assert tracker.patient
+    assert [step for _, step in tracker.steps] == list(range(1, 12 * 13 + 1))
+    assert [epoch for epoch, _ in tracker.steps] == [1 + (step - 1) // 13 for _, step in tracker.steps]
+    assert max(map(len, tracker.bursts.values())) > 1
+
+
+def test_a_tracker_that_does_not_ask_is_told_at_once(tmp_path):
+    """It may read the update from the run."""
+    tracker = OldTracker()
+    run(small(tmp_path, trackers={"mine": {"type": tracker}}, **WATCHED)).check()
+
+    assert not tracker.patient
+    assert tracker.heard > 12 * 13
+
+
+def test_a_run_that_fails_has_its_lines(tmp_path):
+    """What was logged before a part failed is in the file."""
+
+    class Failing:
+        def dovetail_batch_end(self, step):
+            if step == 9:
+                raise RuntimeError("enough")
+
+    outcome = run(small(tmp_path, callbacks={"failing": {"type": Failing()}}, **WATCHED))
+
+    assert outcome.status == "failed"
+    assert [one["step"] for one in lines_of(tmp_path)] == list(range(1, 9))
+
+
+@pytest.mark.slow
+def test_a_killed_run_loses_no_more_lines_than_may_wait(tmp_path):
+    """Every line in the file is whole, and so many at most are missing."""
+    program = f"""
+        import os, signal
+        from pathlib import Path
+        from dovetail.main import run
+        from small_runs import small
+
+        class Killer:
+            def dovetail_batch_end(self, step):
+                if step == 301:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        watched = {WATCHED!r}
+        watched["training"] |= {{"max_epochs": 100}}
+        watched["training"] |= {{"validate_every": 100}}
+        run(small(Path({str(tmp_path)!r}), callbacks={{"killer": {{"type": Killer()}}}},
+                  checkpoint={{"every": 100, "monitor": "train_loss"}}, **watched))
+    """
+    path = os.pathsep.join([str(TESTS), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], env={**os.environ, "PYTHONPATH": path}, check=False
+    )
+    steps = [one["step"] for one in lines_of(tmp_path) if one["event"] == "train"]
+
+    assert done.returncode == -signal.SIGKILL
+    assert steps == list(range(1, len(steps) + 1))
+    assert 300 - LINES <= len(steps) <= 300
+
+
+def test_a_loss_that_is_no_number_is_not_logged(tmp_path):
+    """A run that ends for it ends at the next update, and its last line is of a sound one."""
+
+    class Spoiling:
+        def dovetail_batch_end(self, run, step):
+            if step == 20:
+                with torch.no_grad():
+                    for one in run.parts.model.parameters():
+                        one.fill_(float("nan"))
+
+    outcome = run(small(tmp_path, callbacks={"spoiling": {"type": Spoiling()}}, **WATCHED))
+    steps = [one["step"] for one in lines_of(tmp_path) if one["event"] == "train"]
+
+    assert outcome.status == "failed"
+    assert steps == list(range(1, 21))
+
+
+# --- what lines are made of -------------------------------------------------------------------------------------------
+
+
+@given(
+    losses=st.lists(st.tuples(st.floats(-1e3, 1e3, width=32), st.integers(1, 50)), min_size=1, max_size=30),
+    cuts=st.sets(st.integers(0, 29)),
+    reads=st.sets(st.integers(0, 29)),
+    hosts=st.sampled_from([frozenset(), frozenset({"cpu"})]),
+)
+def test_an_interval_that_was_cut_off_has_the_sums_of_one_that_was_read(losses, cuts, reads, hosts):
+    """Whenever the tape is read in between, full or not, and whether or not losses have to arrive from a device."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dovetail.train.tape.HOSTS", hosts)
+        late = LossTape(torch.device("cpu"), length=7)
+    at_once = LossTape(torch.device("cpu"))
+    expected, wanted = [], 0
+    for place, (loss, weight) in enumerate(losses):
+        for tape in (late, at_once):
+            tape.add(LossResult(torch.tensor(loss), {"part": torch.tensor(loss / 2)}, float(weight)), weight)
+            tape.add_norm(abs(loss))
+        if place in reads:
+            late.read()
+        if place in cuts:
+            late.cut()
+            expected.append(at_once.start_interval())
+            wanted += 1
+    found = [late.take_interval() for _ in range(wanted)]
+
+    assert found == expected
+    assert late.start_interval() == at_once.start_interval()
+    assert late.start_epoch() == at_once.start_epoch()
+
+
+def test_a_loss_in_double_precision_is_kept_in_it():
+    """On the CPU its sums are those of the very numbers."""
+    tape = LossTape(torch.device("cpu"))
+    tape.add(LossResult(torch.tensor(1e-300, dtype=torch.float64), {}, 1.0), 1)
+
+    assert tape.start_epoch().total == 1e-300
+
+
+def test_a_norm_that_is_no_number_is_noticed_before_anything_is_read():
+    """The loss may be finite all the same."""
+    tape = LossTape(torch.device("cpu"))
+    tape.add(LossResult(torch.tensor(1.0), {}, 1.0), 1)
+    tape.add_norm(float("inf"))
+
+    assert tape.broken()
+    assert tape.take_faults().updates == (0,)
+    assert not tape.broken()
+
+
+def test_a_metric_as_it_is_stays_so():
+    """What is added later, and a reset, leave it alone."""
+    metric, batch = Accuracy(), Batch(inputs=torch.zeros(2), targets=torch.tensor([0, 1]))
+    metric.update(ModelOutput(torch.tensor([[1.0, 0.0], [1.0, 0.0]])), batch)
+    kept = metric.as_it_is()
+    metric.update(ModelOutput(torch.tensor([[1.0, 0.0], [0.0, 1.0]])), batch)
+    before = metric.compute()
+    metric.reset()
+
+    assert kept.compute() == {"accuracy": 0.5}
+    assert before == {"accuracy": 0.75}
+
+
+class Reusing(StandardTrainer):
+    """Hands out every batch in the same memory."""
+
+    def batches(self, run):
+        """Copy each batch over the one before."""
+        held = None
+        for batch in super().batches(run):
+            if held is not None and held["targets"].shape == batch["targets"].shape:
+                held["targets"].copy_(batch["targets"])
+                held["inputs"].copy_(batch["inputs"])
+            else:
+                held = batch
+            yield held
+
+
+def test_a_batch_that_changes_before_it_is_measured_is_refused(tmp_path):
+    """Its accuracy would be that of another batch."""
+    outcome = run(small(tmp_path, trainer={"type": Reusing()}, **WATCHED))
+
+    assert outcome.status == "failed"
+    assert "was changed in place" in outcome.reason
+
+
+def test_training_metrics_are_those_of_every_batch(tmp_path):
+    """Measured later, they are what the model said when it was trained on them."""
+
+    class Counting(StandardTrainer):
+        def __init__(self):
+            self.right = self.total = 0
+
+        def compute_loss(self, run, batch):
+            outputs = run.forward(batch)
+            self.right += int((outputs.logits.argmax(-1) == batch["targets"]).sum())
+            self.total += len(batch["targets"])
+            return run.criterion(outputs, batch)
+
+    trainer = Counting()
+    outcome = run(small(tmp_path, trainer={"type": trainer}, training={"max_epochs": 1, "train_metrics": True}))
+
+    assert outcome.metrics["train_accuracy"] == trainer.right / trainer.total

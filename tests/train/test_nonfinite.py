@@ -1,0 +1,358 @@
+"""The NaN policy: runs whose data, model or learning rate really make NaN."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import attrs
+import pytest
+import torch
+from torch import nn
+
+from dovetail.checkpoint.format import read_checkpoint
+from dovetail.config.diagnostics import ConfigError
+from dovetail.data.split import Splits
+from dovetail.losses.result import LossResult
+from dovetail.main import run
+from dovetail.train.errors import NonFiniteLossError
+from dovetail.train.standard import StandardTrainer
+from small_runs import blobs, small
+
+#: Of the 16 samples to a batch, it is in none of the first and none of the last in three epochs.
+SPOILED = 10
+
+
+def spoiled_data() -> Splits:
+    """Return blobs of which one training sample has a NaN."""
+    train = blobs(100)
+    inputs = train.inputs.clone()
+    inputs[SPOILED, 2] = math.nan
+    return Splits(attrs.evolve(train, inputs=inputs), blobs(30, seed=1), blobs(30, seed=2))
+
+
+class Watch:
+    """A callback that keeps the run and its alerts."""
+
+    def __init__(self) -> None:
+        self.alerts: list[Any] = []
+
+    def dovetail_run_start(self, run: Any) -> None:
+        """Keep the run."""
+        self.run = run
+
+    def dovetail_alert(self, alert: Any) -> None:
+        """Keep the alert."""
+        self.alerts.append(alert)
+
+    def weights_are_finite(self) -> bool:
+        """Say whether every parameter is."""
+        return all(bool(one.isfinite().all()) for one in self.run.parts.model.parameters())
+
+
+def go(tmp_path: Any, **sections: Any) -> tuple[Any, Watch]:
+    """Run on spoiled data unless others are given; return how it ended, and what was seen."""
+    watch = Watch()
+    outcome = run(small(tmp_path, **{"data": spoiled_data(), "callbacks": {"watch": watch}, **sections}))
+    return outcome, watch
+
+
+def batch_of(watch: Watch, epoch: int) -> int:
+    """Return the number, from 1, of the batch that has the spoiled sample."""
+    order = watch.run.parts.loaders.train.sampler.order(epoch).tolist()
+    return order.index(SPOILED) // 16 + 1
+
+
+@pytest.mark.parametrize("max_grad_norm", [None, 1.0])
+def test_stopping_says_where_the_nan_came_from(tmp_path, max_grad_norm):
+    """The message names the epoch, the batch, the sample and the parameters, and what to try."""
+    outcome, watch = go(tmp_path, training={"max_epochs": 2, "max_grad_norm": max_grad_norm})
+    number = batch_of(watch, 1)
+
+    assert isinstance(outcome.error, NonFiniteLossError)
+    assert f"by update {number} (epoch 1, batch {number}); training samples " in outcome.reason
+    assert f"sample {SPOILED} holds NaN or infinite values" in outcome.reason
+    assert "the gradients of " in outcome.reason
+    assert next(name for name, _ in watch.run.parts.model.named_parameters()) in outcome.reason
+    assert 'training.nan_policy = "skip" or "roll_back"' in outcome.reason
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_skipping_leaves_the_update_out_and_goes_on(tmp_path, optimizer, accumulate):
+    """The run ends well, with finite weights and figures, and an alert an epoch that names the sample."""
+    outcome, watch = go(
+        tmp_path,
+        optimizer={"type": optimizer, "lr": 0.01},
+        training={"max_epochs": 3, "nan_policy": "skip", "accumulate": accumulate},
+        logging={"every": 2},
+    )
+
+    assert outcome.status == "completed"
+    assert watch.weights_are_finite()
+    assert math.isfinite(outcome.metrics["train_loss"])
+    assert [(one.type, one.epoch) for one in watch.alerts] == [("nan_skipped", epoch) for epoch in (1, 2, 3)]
+    for one in watch.alerts:
+        assert f"batch {batch_of(watch, one.epoch)})" in one.message
+        assert f"sample {SPOILED} holds NaN" in one.message
+        assert one.message.endswith("the update was left out")
+
+
+def test_a_run_that_skips_is_the_run_that_never_met_the_batch(tmp_path):
+    """Weights and optimizer are bit for bit those of a loop by hand over the epoch's other batches."""
+    model = nn.Linear(4, 3)
+    other, data = copy.deepcopy(model), spoiled_data().train
+    _, watch = go(tmp_path, model=model, training={"max_epochs": 1, "nan_policy": "skip", "max_grad_norm": None})
+    optimizer = torch.optim.AdamW(other.parameters(), lr=0.01, fused=True)
+    for _, indices in watch.run.parts.loaders.train.sampler.batches(1):
+        if SPOILED not in indices:
+            batch = data.get_batch(indices)
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(other(batch["inputs"]), batch["targets"]).backward()
+            optimizer.step()
+
+    torch.testing.assert_close(model.state_dict(), other.state_dict(), rtol=0, atol=0)
+    assert {int(state["step"]) for state in watch.run.parts.optimizer.state.values()} == {6}
+
+
+def test_a_batch_norm_that_took_the_nan_in_cannot_be_skipped(tmp_path):
+    """Skipping leaves the running mean NaN, so the run ends and says which policy can heal it."""
+    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+    outcome, _ = go(tmp_path, model=model, training={"max_epochs": 2, "nan_policy": "skip"})
+
+    assert isinstance(outcome.error, NonFiniteLossError)
+    assert "1.running_mean, 1.running_var in the model now hold NaN" in outcome.reason
+    assert 'training.nan_policy = "roll_back" can' in outcome.reason
+
+
+def test_rolling_back_takes_the_weights_of_the_last_checkpoint_and_goes_on(tmp_path):
+    """With a batch norm too: buffers come back, training goes on with the next batch, and the count is in the state."""
+    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+    outcome, watch = go(
+        tmp_path,
+        model=model,
+        training={"max_epochs": 3, "nan_policy": "roll_back"},
+        scheduler={"type": "cosine"},
+        checkpoint={"every": {"steps": 1}},
+    )
+    bad = [(epoch - 1) * 7 + batch_of(watch, epoch) for epoch in (1, 2, 3)]
+
+    assert outcome.status == "completed"
+    assert watch.weights_are_finite()
+    assert bool(model[1].running_var.isfinite().all())
+    assert watch.run.state.step == 21
+    assert watch.run.state.roll_backs == 3
+    assert [one.type for one in watch.alerts] == ["rolled_back"] * 3
+    for one, step in zip(watch.alerts, bad, strict=True):
+        assert f"back to the weights of update {step - 1}, time" in one.message
+    # The schedule was not set back: its last rate is that of a run without a fault.
+    assert watch.run.parts.optimizer.param_groups[0]["lr"] == pytest.approx(1e-6)  # its eta_min
+
+
+def test_without_a_checkpoint_there_is_nothing_to_go_back_to(tmp_path):
+    """A NaN in the first updates ends the run, and says so."""
+    outcome, _ = go(tmp_path, training={"max_epochs": 1, "nan_policy": "roll_back"})
+
+    assert isinstance(outcome.error, NonFiniteLossError)
+    assert "no sound checkpoint yet to go back to" in outcome.reason
+
+
+def test_a_run_that_diverges_goes_back_a_bounded_number_of_times(tmp_path):
+    """Going back does not help against a learning rate that is far too high, so in the end the run ends."""
+    outcome, watch = go(
+        tmp_path,
+        data=Splits(blobs(100), blobs(30, seed=1)),
+        optimizer={"type": "sgd", "lr": 1e30},
+        training={"max_epochs": 20, "max_grad_norm": None, "nan_policy": "roll_back", "max_roll_backs": 2},
+        checkpoint={"every": {"steps": 1}},
+    )
+
+    assert isinstance(outcome.error, NonFiniteLossError)
+    assert "gone back 2 times, which is training.max_roll_backs" in outcome.reason
+    assert [one.type for one in watch.alerts] == ["rolled_back"] * 2
+
+
+class Root(nn.Module):
+    """A model whose output has an infinite gradient where its input is zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fine = nn.Linear(4, 3)
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Add a root of zero."""
+        return self.fine(inputs) + (self.scale * 0).sqrt()
+
+
+@pytest.mark.parametrize("policy", ["stop", "skip"])
+def test_a_gradient_that_is_no_number_names_its_parameter(tmp_path, policy):
+    """The loss is finite; only the parameter under the root is at fault, and only it is named."""
+    outcome, watch = go(
+        tmp_path,
+        model=Root(),
+        data=Splits(blobs(32), blobs(30, seed=1)),
+        training={"max_epochs": 1, "nan_policy": policy},
+        logging={"every": 1},
+    )
+    messages = [outcome.reason] if policy == "stop" else [one.message for one in watch.alerts]
+
+    assert outcome.status == ("failed" if policy == "stop" else "completed")
+    assert len(messages) == (1 if policy == "stop" else 2)
+    assert all("the gradients of scale are not finite" in one for one in messages)
+
+
+class RootLater(Root):
+    """The same, in the third batch that it trains on only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches = 0
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Add a root of zero once."""
+        self.batches += self.training
+        return super().forward(inputs) if self.batches == 3 and self.training else self.fine(inputs)
+
+
+class Saved:
+    """A callback that keeps what is told of checkpoints, with the weights that each holds."""
+
+    def __init__(self) -> None:
+        self.weights: dict[int, Any] = {}
+
+    def dovetail_checkpoint_saved(self, checkpoint: Any) -> None:
+        """Read it."""
+        self.weights[checkpoint.step] = read_checkpoint(checkpoint.path)["model"]
+
+
+@pytest.mark.parametrize("policy", ["stop", "roll_back"])
+@pytest.mark.parametrize("background", [False, True])
+def test_weights_that_no_loss_has_met_yet_are_looked_at_before_they_are_saved(tmp_path, policy, background):
+    """Nothing measures the gradients, and the loss was finite: the checkpoint after that update would be NaN."""
+    saved, watch = Saved(), Watch()
+    outcome, _ = go(
+        tmp_path,
+        model=RootLater(),
+        data=Splits(blobs(100), blobs(30, seed=1)),
+        training={"max_epochs": 1, "max_grad_norm": None, "nan_policy": policy},
+        checkpoint={"every": {"steps": 1}, "background": background, "keep_last": 9},
+        callbacks={"watch": watch, "saved": saved},
+    )
+    told = outcome.reason if policy == "stop" else watch.alerts[0].message
+
+    assert outcome.status == ("failed" if policy == "stop" else "completed")
+    assert told.startswith("scale became NaN or infinite by update 3 (epoch 1)")
+    assert all(bool(one.isfinite().all()) for weights in saved.weights.values() for one in weights.values())
+    latest = watch.run.checkpoints.latest().step
+    if policy == "stop":
+        assert sorted(saved.weights) == [1, 2]
+        assert latest == 2
+        assert "the checkpoint of update 2 is the last sound one" in told
+    else:
+        assert sorted(saved.weights) == [1, 2, 3, 4, 5, 6, 7]
+        assert watch.weights_are_finite()
+        assert saved.weights[3]["fine.weight"].equal(saved.weights[2]["fine.weight"])
+
+
+class Masked(nn.Module):
+    """A model with a mask of infinities among its buffers, as attention has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = RootLater()
+        self.register_buffer("mask", torch.tensor([0.0, -math.inf]))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Leave the mask alone."""
+        outputs: torch.Tensor = self.inner(inputs)
+        return outputs
+
+
+@pytest.mark.parametrize("policy", ["stop", "skip", "roll_back"])
+def test_a_mask_of_infinities_is_no_fault(tmp_path, policy):
+    """It is saved, and gone back to, as any buffer is."""
+    outcome, watch = go(
+        tmp_path,
+        model=Masked(),
+        data=Splits(blobs(100), blobs(30, seed=1)),
+        training={"max_epochs": 1, "nan_policy": policy},
+        checkpoint={"every": {"steps": 1}},
+    )
+
+    assert [one.type for one in watch.alerts] == {"stop": [], "skip": ["nan_skipped"], "roll_back": ["rolled_back"]}[
+        policy
+    ]
+    assert outcome.status == ("failed" if policy == "stop" else "completed")
+    assert watch.run.checkpoints.latest().step == (2 if policy == "stop" else 7)
+
+
+def test_a_loss_that_is_no_number_but_has_a_gradient_is_left_out_of_the_figures(tmp_path):
+    """Then the update is made, and the alert says that it was."""
+
+    def loss(outputs: Any, batch: Any) -> LossResult:
+        total = nn.functional.cross_entropy(outputs.logits, batch["targets"])
+        return LossResult(total + (math.nan if len(batch["targets"]) == 4 else 0.0), {}, float(len(batch["targets"])))
+
+    outcome, watch = go(
+        tmp_path,
+        loss=loss,
+        data=Splits(blobs(100)),
+        training={"max_epochs": 1, "nan_policy": "skip", "test": False},
+        checkpoint={"monitor": "train_loss"},
+    )
+
+    assert outcome.status == "completed"
+    assert math.isfinite(outcome.metrics["train_loss"])
+    (alert,) = watch.alerts
+    assert alert.message.endswith("its gradients are finite, so the update was made")
+
+
+def test_an_optimizer_that_asks_again_cannot_skip(tmp_path):
+    """L-BFGS compares losses of several evaluations; the config is refused before anything is trained."""
+    with pytest.raises(ConfigError, match="lbfgs asks for the loss several times, so no update of it can be left out"):
+        go(tmp_path, optimizer={"type": "lbfgs"}, training={"max_epochs": 1, "nan_policy": "skip"})
+
+
+def test_rolling_back_into_the_phase_before_begins_with_a_fresh_optimizer(tmp_path):
+    """A checkpoint of SGD's has nothing for AdamW: the weights come back, and its moments begin anew."""
+    outcome, watch = go(
+        tmp_path,
+        optimizer={"type": "sgd", "lr": 0.01},
+        phases=[{"max_steps": 1}, {"max_epochs": 1, "optimizer": {"type": "adamw"}}],
+        training={"nan_policy": "roll_back"},
+        checkpoint={"every": 1},
+    )
+    steps = 7 - batch_of(watch, 2)
+
+    assert outcome.status == "completed"
+    assert [one.type for one in watch.alerts] == ["rolled_back"]
+    assert {int(state["step"]) for state in watch.run.parts.optimizer.state.values()} == {steps}
+
+
+def test_a_split_whose_loss_is_no_number_is_told_once(tmp_path):
+    """Of validation in three epochs and of the test: training goes on, and no checkpoint is the best."""
+    sound, spoiled = blobs(100), spoiled_data().train
+    outcome, watch = go(tmp_path, data=Splits(sound, spoiled, spoiled), training={"max_epochs": 3})
+
+    assert outcome.status == "completed"
+    assert outcome.best_epoch is None
+    assert [one.type for one in watch.alerts] == ["nonfinite_evaluation"] * 2
+    validation, test = (one.message for one in watch.alerts)
+    assert "val_loss is nan, and no checkpoint is the best by it: a sample of the validation split" in validation
+    assert "test_loss is nan: a sample of the test split" in test
+
+
+def test_batches_of_a_trainers_own_are_not_taken_for_the_loaders(tmp_path):
+    """Which samples those were, only the trainer knows: none is named that may be another."""
+
+    class Backwards(StandardTrainer):
+        def batches(self, run):
+            loader = run.parts.loaders.train
+            return [loader.reread(1, indices) for indices in torch.arange(99, -1, -1).numpy().reshape(10, 10)]
+
+    outcome, _ = go(tmp_path, trainer=Backwards())
+    assert isinstance(outcome.error, NonFiniteLossError)
+    assert "by update 9 (epoch 1, batch 9); " in outcome.reason
+    assert "training samples" not in outcome.reason

@@ -1,0 +1,281 @@
+"""What does not fit in the first batch is bad input; what is broken, or breaks later, is a failure."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from dovetail.config.diagnostics import ConfigError
+from dovetail.data.samples import TensorSamples
+from dovetail.data.split import Splits
+from dovetail.losses.result import LossResult
+from dovetail.main import prepare, run
+from dovetail.train.errors import TrainingError
+from small_runs import blobs, only_run, small
+
+
+class Narrow(nn.Module):
+    """Takes three numbers, where the data have four."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 3))
+
+    def forward(self, inputs):
+        """Return scores."""
+        return self.body(inputs)
+
+
+class Broken(Narrow):
+    """Has a mistake in its code."""
+
+    def __init__(self, mistake: str) -> None:
+        super().__init__()
+        self.mistake = mistake
+
+    def forward(self, inputs):
+        """Make the mistake."""
+        match self.mistake:
+            case "attribute":
+                return self.boddy(inputs)
+            case "type":
+                return inputs + self.mistake
+            case "index":
+                return inputs.shape[7]
+            case _:
+                return nn.functional.linear(inputs, torch.ones(3, 5))
+
+
+class Fussy:
+    """A loss that refuses the batches from a number on, as one whose data go wrong somewhere."""
+
+    def __init__(self, bad: int) -> None:
+        self.seen, self.bad = 0, bad
+
+    def __call__(self, outputs, batch) -> LossResult:
+        """Return the mean square, or refuse."""
+        if torch.is_grad_enabled():
+            self.seen += 1
+        if self.seen > self.bad:
+            raise ValueError("these numbers are no temperatures")
+        return LossResult(outputs.logits.square().mean(), {}, len(outputs.logits))
+
+
+class TwoClasses:
+    """A metric that is none of one batch alone, and of any batch of another width."""
+
+    def __init__(self, width: int = 3) -> None:
+        self.width, self.batches = width, 0
+
+    def reset(self) -> None:
+        """Forget."""
+        self.batches = 0
+
+    def update(self, outputs, batch) -> None:
+        """Take a batch in."""
+        if outputs.logits.shape[1] != self.width:
+            raise ValueError(f"takes {self.width} scores")
+        self.batches += 1
+
+    def compute(self) -> dict[str, float]:
+        """Return the figure."""
+        if self.batches < 2:
+            raise ValueError("one class only")
+        return {"two_classes": 1.0}
+
+
+def outcome_and_log(tmp_path: Path, **sections: Any) -> tuple[Any, str, str]:
+    """Train, and return the outcome, the log, and the figures that were written."""
+    outcome = run(small(tmp_path, **sections))
+    folder = only_run(tmp_path)
+    figures = folder / "metrics.jsonl"
+    return outcome, (folder / "log.txt").read_text(), figures.read_text() if figures.exists() else ""
+
+
+def labels_up_to(highest: int, samples: int = 30) -> TensorSamples:
+    """Return blobs with one label that is too large in the first batch of any order."""
+    found = blobs(samples)
+    return TensorSamples(found.inputs, torch.full((samples,), highest), ("a", "b", "c"), "mislabelled")
+
+
+@pytest.mark.parametrize(
+    "sections,place,expected",
+    [
+        (
+            {"model": Narrow()},
+            "model",
+            r"'Narrow' does not take inputs of float32 \[16, 4\], in its layer body.0 = Linear\(.*test_trial.py:\d+\)",
+        ),
+        (
+            {"data": Splits(labels_up_to(7), blobs(30))},
+            "loss",
+            r"'cross_entropy' does not take outputs of float32 \[16, 3\], targets of int64 \[16\]: .*label 7 is out of",
+        ),
+        (
+            {"data": Splits(blobs(100)), "loss": {"type": "mse"}},
+            "loss",
+            r"'mse' does not take outputs of float32 \[16, 3\], targets of int64 \[16\]: ",
+        ),
+        (
+            {"metrics": {"far": {"type": "mae"}}},
+            "metrics.far",
+            r"'mae' does not take outputs of float32 \[16, 3\], targets of int64 \[16\]: ",
+        ),
+        (
+            {"data": Splits(blobs(100), test=blobs(30)), "metrics": {"far": TwoClasses(5)}},
+            "metrics.far",
+            r"'TwoClasses' does not take outputs of float32 \[16, 3\], .*: takes 5 scores \(called in .*test_trial.py",
+        ),
+        (
+            {
+                "data": Splits(blobs(100)),
+                "metrics": {"far": {"type": "mae"}},
+                "training": {"max_epochs": 1, "train_metrics": True},
+            },
+            "metrics.far",
+            r"'mae' does not take outputs of float32 \[16, 3\], ",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_bad_input(tmp_path, sections, place, expected):
+    """A run and a dry run name the part, its place, shapes and dtypes; nothing was trained, and the log has more."""
+    outcome, log, figures = outcome_and_log(tmp_path / "run", **sections)
+    with pytest.raises(ConfigError) as rehearsed:
+        prepare(small(tmp_path / "dry", **sections))
+
+    assert outcome.status == "failed"
+    assert isinstance(outcome.error, ConfigError)
+    for error in (outcome.error, rehearsed.value):
+        (problem,) = error.problems
+        assert problem.path == place
+        assert re.search(expected, problem.message), problem.message
+    assert "Traceback" in log
+    assert figures == ""
+
+
+@pytest.mark.slow
+def test_a_compiled_model_says_what_does_not_fit_too(tmp_path):
+    """In its own words rather than the compiler's."""
+    hardware = {"device": "cpu", "threads": 1, "compile": True}
+    outcome, _, _ = outcome_and_log(tmp_path, model=Narrow(), hardware=hardware)
+
+    assert isinstance(outcome.error, ConfigError)
+    assert "'Narrow' does not take inputs of float32 [16, 4], in its layer body.0 = Linear(" in outcome.reason
+    assert "mat1 and mat2 shapes cannot be multiplied" in outcome.reason
+
+
+@pytest.mark.parametrize("mistake", ["attribute", "type", "index", "matrix"])
+def test_a_mistake_in_the_code_of_a_part_is_no_bad_input(tmp_path, mistake):
+    """It fails as it is, with the line of the part's own code in the log; so it does in a dry run."""
+    outcome, log, _ = outcome_and_log(tmp_path / "run", model=Broken(mistake))
+    with pytest.raises(type(outcome.error)) as rehearsed:
+        prepare(small(tmp_path / "dry", model=Broken(mistake)))
+
+    assert not isinstance(outcome.error, ConfigError | TrainingError)
+    assert "test_trial.py" in log
+    assert any(entry.path.name == "test_trial.py" and "return" in str(entry.statement) for entry in rehearsed.traceback)
+
+
+def test_what_breaks_in_a_later_step_is_a_failure(tmp_path):
+    """The first update was fine, so the settings are: the error is told as it is."""
+    outcome, log, _ = outcome_and_log(tmp_path / "late", loss=Fussy(1))
+
+    assert outcome.status == "failed"
+    assert type(outcome.error) is ValueError
+    assert "Traceback" in log
+    early, _, _ = outcome_and_log(tmp_path / "early", loss=Fussy(0))
+    assert isinstance(early.error, ConfigError)
+
+
+def test_out_of_memory_is_no_misfit(tmp_path):
+    """What torch says about memory in the first forward pass keeps its own advice."""
+
+    class Hungry(Narrow):
+        def forward(self, inputs):
+            return torch.empty(1 << 60)
+
+    outcome, _, _ = outcome_and_log(tmp_path, model=Hungry())
+
+    assert not isinstance(outcome.error, ConfigError)
+    assert "out of memory" in outcome.reason
+
+
+def test_a_metric_that_takes_more_than_one_batch_is_not_refused(tmp_path):
+    """A figure that one batch cannot give, the whole split may; what is monitored is then looked for there."""
+    sections = {"metrics": {"two": TwoClasses()}, "checkpoint": {"monitor": "val_two_classes", "mode": "max"}}
+    outcome, _, _ = outcome_and_log(tmp_path, **sections)
+
+    assert outcome.status == "completed"
+    assert outcome.metrics["val_two_classes"] == 1.0
+
+
+def test_training_does_not_notice_the_trial(tmp_path):
+    """With and without a batch of validation to try, dropout draws the same numbers: the weights are equal."""
+    weights = []
+    for name, data in [("with", Splits(blobs(100), blobs(30, seed=1))), ("without", Splits(blobs(100)))]:
+        model = {"type": "mlp", "hidden_dims": [16], "dropout": 0.5}
+        ended, _, _ = outcome_and_log(tmp_path / name, data=data, model=model, checkpoint={"monitor": "train_loss"})
+        assert ended.status == "completed"
+        (last,) = sorted((only_run(tmp_path / name) / "checkpoints").glob("step-*14"))
+        weights.append((last / "model.safetensors").read_bytes())
+
+    assert weights[0] == weights[1]
+
+
+def test_after_the_first_update_nothing_stands_between(tmp_path):
+    """The run's model, loss and metrics are called directly again, and no part heard of the batch that was tried."""
+    seen: list[Any] = []
+
+    class Watch:
+        def dovetail_run_start(self, run):
+            seen.append((run.forward, run.criterion, run.parts.metrics))
+
+        def dovetail_validation_batch(self, batch):
+            seen.append("validation")
+
+        def dovetail_epoch_start(self, epoch):
+            seen.append(epoch)
+
+        def dovetail_batch_start(self, run, step):
+            if step == 1:
+                assert seen[0] == (run.forward, run.criterion, run.parts.metrics)
+                seen.append("same")
+
+    outcome, _, _ = outcome_and_log(tmp_path, callbacks={"watch": Watch()}, training={"max_epochs": 1})
+
+    assert outcome.status == "completed", outcome.reason
+    assert seen[1:] == [1, "same", "validation", "validation"]
+
+
+def test_a_split_that_only_streams_is_named(tmp_path):
+    """Without a length no order of samples can be drawn, nor gone on with."""
+
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter([(torch.zeros(4), 0)])
+
+    with pytest.raises(
+        ConfigError, match=r"the train split, an object of Stream, has no len\(\): a run reads samples by"
+    ):
+        run(small(tmp_path, data=Splits(Stream(), None, None)))
+
+
+def test_an_empty_split_is_named(tmp_path):
+    """A split without samples is bad input; one that is None is no split."""
+    with pytest.raises(ConfigError, match="data: the validation split has no samples; where there is no such split"):
+        run(small(tmp_path, data=Splits(blobs(20), blobs(0), None)))
+
+
+def test_a_batch_norm_that_gets_one_sample_says_what_helps(tmp_path):
+    """The last batch of an epoch has one; torch's own words come last."""
+    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
+    outcome = run(small(tmp_path, data=Splits(blobs(33), None, None), model=model))
+
+    assert outcome.status == "failed"
+    assert "loader.drop_last = true leaves that out" in outcome.reason
+    assert "Torch says: Expected more than 1 value per channel" in outcome.reason
