@@ -47,11 +47,11 @@ if TYPE_CHECKING:
     from dovetail.spec.protocols import Tracker as Tracker
     from dovetail.spec.protocols import Trainer as Trainer
     from dovetail.spec.protocols import Transform as Transform
+    from dovetail.train.checkpoints.load import load_model as load_model
     from dovetail.train.context import Run as Run
     from dovetail.train.seeds import set_random_seed as set_random_seed
-    from dovetail.train.standard import StandardTrainer as StandardTrainer
     from dovetail.train.state import Outcome as Outcome
-    from dovetail.train.trained import load_model as load_model
+    from dovetail.train.trainer import StandardTrainer as StandardTrainer
 
 __version__ = "0.1.0"
 
@@ -85,7 +85,7 @@ _HOMES = {
     "Scheduler": "dovetail.spec.protocols",
     "SeedManager": "dovetail.pieces.seed_manager",
     "Splits": "dovetail.data.split",
-    "StandardTrainer": "dovetail.train.standard",
+    "StandardTrainer": "dovetail.train.trainer",
     "Storage": "dovetail.spec.protocols",
     "Tracker": "dovetail.spec.protocols",
     "Trainer": "dovetail.spec.protocols",
@@ -95,7 +95,7 @@ _HOMES = {
     "as_loss": "dovetail.losses.adapt",
     "check_gradient_health": "dovetail.monitor.health",
     "hookimpl": "dovetail.spec.hooks",
-    "load_model": "dovetail.train.trained",
+    "load_model": "dovetail.train.checkpoints.load",
     "set_random_seed": "dovetail.train.seeds",
 }
 

@@ -422,7 +422,7 @@ def dovetail_trainers() -> Iterator[Component]:
     """Offer trainers."""
     yield Component(
         "standard",
-        "dovetail.train.standard:StandardTrainer",
+        "dovetail.train.trainer:StandardTrainer",
         summary="The standard trainer: epochs and steps, validation, checkpoints, five seams to override.",
     )
     yield Component(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from attrs import evolve
 
 from dovetail.config.freeze import freeze, parts_of
+from dovetail.distributed.group import joined
 from dovetail.kernel.build import BuildError
 from dovetail.record.files import LAUNCH
 from dovetail.record.recorder import Recorder
@@ -22,9 +23,8 @@ from dovetail.train.assembly import assemble, choose_device, refusal
 from dovetail.train.clock import Stopwatch
 from dovetail.train.device import torch_settings
 from dovetail.train.errors import MisfitError, explained
-from dovetail.train.group import joined
-from dovetail.train.interrupt import stopping_on_signals
 from dovetail.train.seeds import SEED_LIMIT, set_random_seed
+from dovetail.train.signals import stopping_on_signals
 from dovetail.train.state import Outcome
 
 if TYPE_CHECKING:
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     import torch
 
     from dovetail.config.schema import RunConfig
+    from dovetail.distributed.group import Group
+    from dovetail.train.checkpoints.resume import Earlier
     from dovetail.train.context import Run
-    from dovetail.train.group import Group
-    from dovetail.train.rehearsal import Rehearsal
-    from dovetail.train.resuming import Earlier
+    from dovetail.train.dry_run import Rehearsal
     from dovetail.train.state import Status
 
 _logger: Final = logging.getLogger("dovetail.run")
@@ -110,7 +110,7 @@ def _go_on(
     argv: Sequence[str] | None,
     listeners: Iterable[object],
 ) -> Outcome:
-    from dovetail.train.resuming import Earlier
+    from dovetail.train.checkpoints.resume import Earlier
 
     with _take(folder, config) if group.leads else _elsewhere() as store:
         # Read when nobody else can write it any more.
@@ -312,7 +312,7 @@ def prepare(config: RunConfig) -> Rehearsal:
         PartError: a part that computes raised when it was told that the run starts.
         TrainingError: the batch cannot be trained on.
     """
-    from dovetail.train.rehearsal import rehearse
+    from dovetail.train.dry_run import rehearse
 
     device = choose_device(config)
     with (

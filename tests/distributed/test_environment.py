@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dovetail.train.ranks import GroupError, first_host, from_environment, meeting_place, own_gpu
+from dovetail.distributed.environment import GroupError, first_host, from_environment, meeting_place, own_gpu
 from process_runs import RUN
 
 #: What `srun` tells a task of eight on two nodes.

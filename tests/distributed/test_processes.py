@@ -25,10 +25,10 @@ from dovetail.checkpoint.format import read_checkpoint
 from dovetail.cli import processes
 from dovetail.cli.failure import BAD_INPUT, FAILED
 from dovetail.data.sampler import AddressedSampler
+from dovetail.distributed.group import Group
 from dovetail.kernel.build import BuildError
 from dovetail.record.run_directory import RunDirectory
 from dovetail.train.assembly import assemble
-from dovetail.train.group import Group
 from installed import install
 from process_runs import RUN, amid, children, dovetail, killed_beside_whole, last_weights, newest, second_of, start_long
 from small_runs import small

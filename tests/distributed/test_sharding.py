@@ -22,15 +22,15 @@ from dovetail.checkpoint.saver import HostBuffers
 from dovetail.checkpoint.shares import is_sharded, local, write_shares
 from dovetail.checkpoint.verify import problems, verify
 from dovetail.data.sampler import AddressedSampler
+from dovetail.distributed.group import Group
+from dovetail.distributed.sharding import like, norms_over_ranks, shard
 from dovetail.kernel.build import BuildError
 from dovetail.ops import grad_norms
 from dovetail.optimizers import factories, presets
 from dovetail.record.run_directory import RunDirectory
 from dovetail.train.assembly import assemble
+from dovetail.train.checkpoints.state import moved
 from dovetail.train.gradients import Gradients
-from dovetail.train.group import Group
-from dovetail.train.saving import moved
-from dovetail.train.shards import like, norms_over_ranks, shard
 from process_runs import RUN, amid, dovetail, killed_beside_whole, last_weights, newest, start_long
 from small_disks import small_disk
 from small_runs import small

@@ -20,7 +20,7 @@ from dovetail.monitor.health import check_gradient_health
 from dovetail.monitor.norms import Norms
 from dovetail.monitor.readings import Entry, Reading, Rows
 from dovetail.ops import HISTOGRAM_EDGES, _loader, grad_norms
-from dovetail.train.standard import StandardTrainer
+from dovetail.train.trainer import StandardTrainer
 from small_runs import blobs, only_run, small
 
 

@@ -6,7 +6,7 @@ import click
 import torch
 from torch import nn
 
-from dovetail.train.standard import StandardTrainer
+from dovetail.train.trainer import StandardTrainer
 
 
 class MeanOfMeans:

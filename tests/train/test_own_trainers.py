@@ -15,10 +15,10 @@ from dovetail.checkpoint.format import read_checkpoint
 from dovetail.config.diagnostics import ConfigError
 from dovetail.losses.result import LossResult
 from dovetail.main import prepare, resume, run
+from dovetail.train.checkpoints.unsaved import UNSAVED
 from dovetail.train.errors import NoBatchesError, PartError, TrainingError, explained
 from dovetail.train.reach import ZERO_GRADIENT
-from dovetail.train.standard import StandardTrainer
-from dovetail.train.unsaved import UNSAVED
+from dovetail.train.trainer import StandardTrainer
 from small_runs import only_run, small
 
 

@@ -30,8 +30,8 @@ from dovetail.models.output import ModelOutput
 from dovetail.train.context import Plan
 from dovetail.train.errors import NonFiniteLossError, OutOfMemoryError, PartError, TrainingError
 from dovetail.train.gradients import Gradients
-from dovetail.train.standard import StandardTrainer
-from dovetail.train.tape import LossTape
+from dovetail.train.loss_log import LossTape
+from dovetail.train.trainer import StandardTrainer
 from small_runs import only_run, small, three_blobs
 
 
@@ -273,7 +273,7 @@ def test_each_seam_can_be_replaced(tmp_path):
 
 def test_a_step_reads_nothing_back_and_calls_no_hook(tmp_path, monkeypatch):
     """Between two logs no value is read from the device, which the CPU stands for here, and no part is called."""
-    monkeypatch.setattr("dovetail.train.tape.HOSTS", frozenset())
+    monkeypatch.setattr("dovetail.train.loss_log.HOSTS", frozenset())
 
     def plain(outputs: ModelOutput, batch: Any) -> LossResult:
         total = nn.functional.cross_entropy(outputs.logits, batch["targets"])

@@ -21,10 +21,10 @@ from typing import IO, Any, Final
 import click
 
 from dovetail.cli.failure import BAD_INPUT, FAILED, INTERRUPTED, LOST, OUT_OF_BUDGET
+from dovetail.distributed.environment import PORTS
 from dovetail.record.files import ECHO, LAUNCH, WATCHED
 from dovetail.record.words import plural
-from dovetail.train.interrupt import ORDERS, heeded
-from dovetail.train.ranks import PORTS
+from dovetail.train.signals import ORDERS, heeded
 
 #: Seconds that the others have to end by themselves once one has.
 _GRACE: Final = 30.0

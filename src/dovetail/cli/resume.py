@@ -66,9 +66,9 @@ def resume(
     """
     from dovetail.cli.processes import supervise, to_be_watched
     from dovetail.config.structure import structure
+    from dovetail.distributed.environment import from_environment
     from dovetail.record.files import RESOLVED
     from dovetail.record.runs import find_run
-    from dovetail.train.ranks import from_environment
 
     folder = find_run(run, Path(output)).folder
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():

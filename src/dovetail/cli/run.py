@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from dovetail.config.schema import RunConfig
     from dovetail.config.tree import Node
     from dovetail.record.console import Console
-    from dovetail.train.rehearsal import Rehearsal
+    from dovetail.train.dry_run import Rehearsal
     from dovetail.train.state import Outcome
 
 _CODES = {"failed": FAILED, "out_of_budget": OUT_OF_BUDGET, "interrupted": INTERRUPTED}
@@ -77,7 +77,7 @@ def run(
     """
     from dovetail.cli.processes import supervise, to_be_watched
     from dovetail.config.structure import structure
-    from dovetail.train.ranks import from_environment
+    from dovetail.distributed.environment import from_environment
 
     # With --json, standard output is for the one document: what parts and console print goes to standard error.
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
@@ -135,10 +135,10 @@ def train(
     Raises:
         RunFailedError: the run failed.
     """
+    from dovetail.distributed.environment import from_environment
     from dovetail.record.console import Console, resume_command
     from dovetail.record.files import LOG
     from dovetail.record.run_directory import apart
-    from dovetail.train.ranks import from_environment
 
     command = ["dovetail", *arguments]
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
@@ -174,7 +174,7 @@ def _fail(outcome: Outcome, console: Console, *, as_json: bool) -> NoReturn:
     import traceback
 
     from dovetail.config.diagnostics import ConfigError
-    from dovetail.train.ranks import GroupError, from_environment
+    from dovetail.distributed.environment import GroupError, from_environment
 
     bad_input = isinstance(outcome.error, ConfigError)
     lines = [str(outcome.error) if bad_input else f"dovetail: the run failed: {outcome.reason}"]

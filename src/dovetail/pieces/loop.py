@@ -24,9 +24,9 @@ from dovetail.train.errors import NonFiniteLossError, TrainingError
 from dovetail.train.evaluate import evaluating
 from dovetail.train.forward import Forward
 from dovetail.train.gradients import Gradients
+from dovetail.train.loss_log import LossTape
 from dovetail.train.precision import Precision, autocasting, make_scaler
 from dovetail.train.schedule import Schedule
-from dovetail.train.tape import LossTape
 
 if TYPE_CHECKING:
     from dovetail.losses.result import LossResult

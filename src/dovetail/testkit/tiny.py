@@ -28,8 +28,8 @@ def tiny_run(subject: Subject) -> Outcome:
         CheckFailed: the run failed; says why.
     """
     from dovetail.main import run
+    from dovetail.train.checkpoints.unsaved import UNSAVED
     from dovetail.train.tracking import FAILED
-    from dovetail.train.unsaved import UNSAVED
 
     rows = "".join(f"{row % 5},{(row * 7) % 11},{row % 2}\n" for row in range(_ROWS))
     Path("tiny.csv").write_text(f"first,second,label\n{rows}", encoding="utf-8")

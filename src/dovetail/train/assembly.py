@@ -18,6 +18,8 @@ from dovetail.checkpoint.manager import CheckpointManager
 from dovetail.config.diagnostics import ConfigError, Problem
 from dovetail.config.freeze import parts_of
 from dovetail.config.structure import origin_of
+from dovetail.distributed.environment import own_gpu, size_of_group
+from dovetail.distributed.group import ALONE, Group
 from dovetail.kernel.build import BuildError, build
 from dovetail.losses.adapt import as_loss
 from dovetail.train.clock import Stopwatch
@@ -26,12 +28,10 @@ from dovetail.train.data import Data, explained
 from dovetail.train.device import DeviceError, resolve_device
 from dovetail.train.figures import direction
 from dovetail.train.forward import Forward
-from dovetail.train.group import ALONE, Group
 from dovetail.train.hooks import Hooks
 from dovetail.train.phases import Phase, build_phases, set_up
 from dovetail.train.plain_hooks import plain_hooks
 from dovetail.train.precision import make_scaler
-from dovetail.train.ranks import own_gpu, size_of_group
 from dovetail.train.tracking import tracker_guards
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def assemble(
     criterion = explained("loss", lambda: as_loss(loss))
     training = config.training
     if training.gradient_checkpointing:
-        from dovetail.train.recompute import recompute_activations
+        from dovetail.models.recompute import recompute_activations
 
         explained("training.gradient_checkpointing", lambda: recompute_activations(model))
     _look_at_coupling(config, group)
@@ -121,7 +121,7 @@ def assemble(
     scaler = make_scaler(training.precision, device)
     modules = {"model": model} | ({"loss": loss} if isinstance(loss, nn.Module) else {})
     if group.mesh is not None:
-        from dovetail.train.shards import shard
+        from dovetail.distributed.sharding import shard
 
         explained("hardware.strategy", partial(shard, modules, group.mesh))
     phases = build_phases(config, list(modules.values()), plan, provided, scaler)
@@ -148,7 +148,7 @@ def assemble(
     if group.size > 1:
         _refuse_apart(parts, phases, group)
     if config.checkpoint.copy_to is not None and group.leads:
-        from dovetail.train.copying import CheckpointCopier
+        from dovetail.train.checkpoints.copy import CheckpointCopier
 
         copier = CheckpointCopier(build(config.checkpoint.copy_to, {}), config.checkpoint.copy_patience)
         listeners = [*listeners, ("checkpoint.copy_to", copier)]

@@ -11,11 +11,11 @@ import torch
 from attrs import define, evolve, field, frozen
 from torch import nn
 
+from dovetail.distributed.group import Group
 from dovetail.monitor.alerts import Alert, AlertManager, Severity
 from dovetail.train.clock import Stopwatch
-from dovetail.train.group import Group
 from dovetail.train.hooks import Hooks
-from dovetail.train.journal import Figures, Journal
+from dovetail.train.metrics_log import Figures, Journal
 from dovetail.train.state import Status, Stop, TrainState
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from dovetail.train.context import Loaders
 
 if TYPE_CHECKING:
     from dovetail.config.schema import RunConfig
-    from dovetail.train.group import Group
+    from dovetail.distributed.group import Group
 
 _Made = TypeVar("_Made")
 

@@ -16,7 +16,7 @@ from dovetail.kernel.build import Part
 from dovetail.losses.distillation import TEACHER_LOGITS, DistillationLoss
 from dovetail.spec.protocols import Model
 from dovetail.train.forward import Forward
-from dovetail.train.standard import StandardTrainer
+from dovetail.train.trainer import StandardTrainer
 
 if TYPE_CHECKING:
     from dovetail.data.batch import Batch

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from dovetail.train.ranks import GroupError
+from dovetail.distributed.environment import GroupError
 
 if TYPE_CHECKING:
     from dovetail.config.schema import RunConfig

@@ -12,16 +12,16 @@ from torch import nn
 from torch.utils._pytree import tree_map
 
 from dovetail.data.batch import batch_size
-from dovetail.train.group import ALONE, Group
+from dovetail.distributed.group import ALONE, Group
+from dovetail.train.loss_log import LossTape, add_up
 from dovetail.train.precision import autocasting
 from dovetail.train.seeds import kept_rng
-from dovetail.train.tape import LossTape, add_up
 
 if TYPE_CHECKING:
     from dovetail.data.batch import Batch
     from dovetail.spec.protocols import Metric
     from dovetail.train.context import Run
-    from dovetail.train.standard import StandardTrainer
+    from dovetail.train.trainer import StandardTrainer
 
 
 def evaluate(

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from dovetail.checkpoint.shares import is_sharded, local
+from dovetail.distributed.group import ALONE, Group
 from dovetail.losses.result import LossResult
 from dovetail.ops._loader import native
 from dovetail.optimizers.fused import begin_momentum
-from dovetail.train.group import ALONE, Group
 from dovetail.train.stepping import plain_step
 
 if TYPE_CHECKING:
@@ -221,7 +221,7 @@ class Gradients:
         limit = self._max_norm or math.inf
         found = self._plan(grads, limit)
         if self._sharded:
-            from dovetail.train.shards import norms_over_ranks
+            from dovetail.distributed.sharding import norms_over_ranks
 
             found = norms_over_ranks(found, limit)
         self._norms = found

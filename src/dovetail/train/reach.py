@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dovetail.checkpoint.shares import local
 from dovetail.train.errors import MisfitError
-from dovetail.train.standard import StandardTrainer
+from dovetail.train.trainer import StandardTrainer
 
 if TYPE_CHECKING:
     from torch import Tensor

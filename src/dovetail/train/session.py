@@ -11,22 +11,22 @@ from dovetail.train import phases
 from dovetail.train.best import Best
 from dovetail.train.budget import Budget
 from dovetail.train.cadence import Cadence
+from dovetail.train.checkpoints.save import RunSaver
+from dovetail.train.checkpoints.state import collect_state, restore_best
 from dovetail.train.clock import Stopwatch, per_second
 from dovetail.train.errors import NoBatchesError
 from dovetail.train.evaluate import evaluate
 from dovetail.train.figures import learning_rates, scalars
-from dovetail.train.interrupt import stopping_on_signals
-from dovetail.train.loop import RunLoop
-from dovetail.train.run_saver import RunSaver
-from dovetail.train.saving import collect_state, restore_best
+from dovetail.train.first_batch import try_evaluation
+from dovetail.train.loss_log import add_up
 from dovetail.train.seeds import set_rng_state
+from dovetail.train.signals import stopping_on_signals
 from dovetail.train.state import Outcome
-from dovetail.train.tape import add_up
-from dovetail.train.trial import try_evaluation
+from dovetail.train.step import RunLoop
 
 if TYPE_CHECKING:
     from dovetail.train.context import Run
-    from dovetail.train.standard import StandardTrainer
+    from dovetail.train.trainer import StandardTrainer
 
 _logger: Final = logging.getLogger("dovetail.train")
 

@@ -13,20 +13,20 @@ from dovetail.data.batch import batch_size
 from dovetail.record.words import plural
 from dovetail.train import phases
 from dovetail.train.clock import Pace
-from dovetail.train.nonfinite import Recovery
+from dovetail.train.first_batch import trying
+from dovetail.train.loss_log import LossTape
+from dovetail.train.nan_policy import Recovery
 from dovetail.train.precision import autocasting
 from dovetail.train.reach import Reaching
-from dovetail.train.running import RunningMetrics
-from dovetail.train.tape import LossTape
-from dovetail.train.trial import trying
+from dovetail.train.train_metrics import RunningMetrics
 
 if TYPE_CHECKING:
     from dovetail.data.batch import Batch
+    from dovetail.distributed.parallel import Replica, Shares
     from dovetail.losses.result import LossResult
     from dovetail.train.context import Run
     from dovetail.train.gradients import Gradients
-    from dovetail.train.replicas import Replica, Shares
-    from dovetail.train.standard import StandardTrainer
+    from dovetail.train.trainer import StandardTrainer
 
 
 class RunLoop:
@@ -58,7 +58,7 @@ class RunLoop:
         # None where one process trains alone.
         self._replica: Replica | Shares | None = None
         if run.group.size > 1:
-            from dovetail.train.replicas import Replica, Shares
+            from dovetail.distributed.parallel import Replica, Shares
 
             together = Shares if run.group.mesh is not None else Replica
             self._replica = together(run.parts.modules().values(), trainer.compute_loss)

@@ -15,7 +15,7 @@ from dovetail.kernel.build import build
 from dovetail.kernel.plugins import Plugins
 from dovetail.record.files import RESOLVED
 from dovetail.record.runs import RunLookupError, load_run, table
-from dovetail.train.saved import find_saved
+from dovetail.train.checkpoints.find import find_saved
 
 
 def load_model(

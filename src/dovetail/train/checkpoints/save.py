@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 from dovetail.checkpoint.format import encode
 from dovetail.checkpoint.saver import Saver, Write
 from dovetail.train.cadence import Cadence
-from dovetail.train.together import ShareWriter
-from dovetail.train.unsaved import Unsaved
+from dovetail.train.checkpoints.sharded import ShareWriter
+from dovetail.train.checkpoints.unsaved import Unsaved
 
 if TYPE_CHECKING:
     from dovetail.train.budget import Budget

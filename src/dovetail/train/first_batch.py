@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from dovetail.losses.result import LossResult
     from dovetail.models.output import ModelOutput
     from dovetail.train.context import Run
-    from dovetail.train.standard import StandardTrainer
+    from dovetail.train.trainer import StandardTrainer
 
 #: Torch and we refuse tensors with these. An out-of-memory error is none of them, though a kind of one.
 _ABOUT_TENSORS: Final = (RuntimeError, NotImplementedError, IndexError)

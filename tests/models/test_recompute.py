@@ -11,8 +11,8 @@ from torch import nn
 
 from dovetail.config.diagnostics import ConfigError
 from dovetail.main import run
+from dovetail.models.recompute import recompute_activations
 from dovetail.models.transformer import CausalTransformer
-from dovetail.train.recompute import recompute_activations
 from small_runs import small
 
 

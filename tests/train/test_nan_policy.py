@@ -17,7 +17,7 @@ from dovetail.data.split import Splits
 from dovetail.losses.result import LossResult
 from dovetail.main import run
 from dovetail.train.errors import NonFiniteLossError
-from dovetail.train.standard import StandardTrainer
+from dovetail.train.trainer import StandardTrainer
 from small_runs import blobs, small
 
 #: Of the 16 samples to a batch, it is in none of the first and none of the last in three epochs.

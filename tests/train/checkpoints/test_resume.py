@@ -26,7 +26,7 @@ from dovetail.data.split import Splits
 from dovetail.main import resume, run
 from dovetail.record.earlier import ResumeError
 from dovetail.record.experiments import ExperimentDB
-from dovetail.train.saving import _restore
+from dovetail.train.checkpoints.state import _restore
 from small_runs import blobs, only_run, small
 
 #: Figures that come from the clock.

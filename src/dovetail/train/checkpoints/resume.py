@@ -14,10 +14,10 @@ from dovetail.config.freeze import LENGTH_KEYS, freeze
 from dovetail.record.earlier import Change, ResumeError, as_record, changes, finished, refuse_changes
 from dovetail.record.runs import RunRecord, flat, load_run, number, table
 from dovetail.record.words import plural
+from dovetail.train.checkpoints.sharded import Verifier, read_shares_of
+from dovetail.train.checkpoints.state import restore_state
 from dovetail.train.errors import TrainingError
-from dovetail.train.saving import restore_state
 from dovetail.train.state import Outcome
-from dovetail.train.together import Verifier, read_shares_of
 
 if TYPE_CHECKING:
     from dovetail.checkpoint.manager import ResumePoint

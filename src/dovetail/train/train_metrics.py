@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import Tensor
 
+from dovetail.distributed.group import ALONE, Group
 from dovetail.models.output import ModelOutput
 from dovetail.train.errors import TrainingError
 from dovetail.train.evaluate import add_figures
 from dovetail.train.figures import scalars
-from dovetail.train.group import ALONE, Group
 
 if TYPE_CHECKING:
     from dovetail.data.batch import Batch

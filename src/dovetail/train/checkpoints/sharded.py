@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from dovetail.checkpoint.listing import Checkpoint
     from dovetail.checkpoint.pieces import Piece
     from dovetail.checkpoint.saver import Write
+    from dovetail.distributed.group import Group
     from dovetail.train.context import Run
     from dovetail.train.ema import WeightAverage
-    from dovetail.train.group import Group
 
 _logger: Final = logging.getLogger("dovetail.train")
 _Read = Callable[..., Any]
@@ -221,7 +221,7 @@ def _of_optimizer(optimizer: torch.optim.Optimizer, state: Any) -> Any:
 def _fitted(value: Any, own: Any) -> Any:
     tensors = isinstance(value, torch.Tensor) and isinstance(own, torch.Tensor)
     if tensors and is_sharded(own) and not is_sharded(value) and value.shape == own.shape:
-        from dovetail.train.shards import like
+        from dovetail.distributed.sharding import like
 
         return like(value, own)
     return value

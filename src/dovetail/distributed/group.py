@@ -12,8 +12,8 @@ import torch
 from attrs import evolve, frozen
 from torch import Tensor
 
+from dovetail.distributed.environment import GroupError, from_environment, meeting_place
 from dovetail.train.errors import process_lost
-from dovetail.train.ranks import GroupError, from_environment, meeting_place
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 from attrs import frozen
 
 from dovetail.train.errors import NoBatchesError
+from dovetail.train.first_batch import try_evaluation
 from dovetail.train.hooks import Hooks
-from dovetail.train.loop import RunLoop
-from dovetail.train.standard import StandardTrainer
-from dovetail.train.trial import try_evaluation
+from dovetail.train.step import RunLoop
+from dovetail.train.trainer import StandardTrainer
 
 if TYPE_CHECKING:
     from dovetail.train.context import Run

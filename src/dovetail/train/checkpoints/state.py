@@ -14,10 +14,10 @@ from torch import nn
 from dovetail.checkpoint.format import read_checkpoint, read_model
 from dovetail.record.words import plural
 from dovetail.train import phases
+from dovetail.train.checkpoints.sharded import read_first, shared_out
 from dovetail.train.errors import PartError, TrainingError
 from dovetail.train.seeds import rng_state
 from dovetail.train.state import Stop
-from dovetail.train.together import read_first, shared_out
 
 if TYPE_CHECKING:
     from dovetail.checkpoint.shares import Place

@@ -11,13 +11,13 @@ from torch import Tensor
 from dovetail.checkpoint.finite import listed, unsound
 from dovetail.checkpoint.shares import local
 from dovetail.data.loader import Loader
+from dovetail.train.checkpoints.sharded import read_first, shared_out
 from dovetail.train.errors import NonFiniteLossError
-from dovetail.train.standard import StandardTrainer
-from dovetail.train.together import read_first, shared_out
+from dovetail.train.trainer import StandardTrainer
 
 if TYPE_CHECKING:
     from dovetail.train.context import Run
-    from dovetail.train.tape import Faults
+    from dovetail.train.loss_log import Faults
 
 
 def _gives_its_batches(trainer: object) -> bool:

@@ -19,9 +19,9 @@ from dovetail.losses.result import LossResult
 from dovetail.main import run
 from dovetail.metrics.accuracy import Accuracy
 from dovetail.models.output import ModelOutput
-from dovetail.train.journal import LINES
-from dovetail.train.standard import StandardTrainer
-from dovetail.train.tape import LossTape
+from dovetail.train.loss_log import LossTape
+from dovetail.train.metrics_log import LINES
+from dovetail.train.trainer import StandardTrainer
 from places import TESTS
 from small_runs import only_run, small
 
@@ -200,7 +200,7 @@ def test_a_loss_that_is_no_number_is_not_logged(tmp_path):
 def test_an_interval_that_was_cut_off_has_the_sums_of_one_that_was_read(losses, cuts, reads, hosts):
     """Whenever the tape is read in between, full or not, and whether or not losses have to arrive from a device."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dovetail.train.tape.HOSTS", hosts)
+        patch.setattr("dovetail.train.loss_log.HOSTS", hosts)
         late = LossTape(torch.device("cpu"), length=7)
     at_once = LossTape(torch.device("cpu"))
     expected, wanted = [], 0

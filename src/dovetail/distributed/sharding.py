@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from dovetail.checkpoint.shares import local
+from dovetail.models.recompute import blocks
 from dovetail.ops import GradNorms
 from dovetail.ops._grad_norms import summed_up
-from dovetail.train.recompute import blocks
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def shard(modules: Mapping[str, nn.Module], mesh: DeviceMesh) -> None:
     """Share out the parameters of ``modules``, in place, beginning with those that the first process has.
 
-    What is gathered at a time is a block, as :func:`~dovetail.train.recompute.blocks` finds them (elements of several
+    What is gathered at a time is a block, as :func:`~dovetail.models.recompute.blocks` finds them (elements of several
     layers in an ``nn.ModuleList`` or ``nn.Sequential``, the outermost), and what is outside of blocks, together. A
     block that has a parameter in common with what is outside of it is gathered with that, so that they stay one.
 

@@ -19,8 +19,8 @@ from attrs import define, field, frozen
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from dovetail.distributed.group import Group
     from dovetail.losses.result import LossResult
-    from dovetail.train.group import Group
 
 _NONE: Final[Mapping[str, float]] = {}
 
