@@ -28,7 +28,7 @@ MADE = "<!-- Made by docs/generate.py from the code: edit that, not this. -->\n\
 def type_in_words(annotation: Any) -> str:
     """Return how a run file's author would name a type."""
     from dovetail.config.settings import OfKind
-    from dovetail.spec.kinds import component_kind
+    from dovetail.spec.kinds import KINDS
 
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
@@ -44,7 +44,7 @@ def type_in_words(annotation: Any) -> str:
         return f"array of {type_in_words(arguments[0])}" if arguments else "array"
     if origin and _is_mapping(origin):
         return f"table of {type_in_words(arguments[1])}"
-    if kind := component_kind(annotation):
+    if kind := KINDS.of(annotation):
         return f"a {kind} table"
     return {
         str: "string", int: "integer", float: "number", bool: "`true` or `false`", Path: "path", list: "array",
@@ -199,9 +199,9 @@ def _methods(protocol: type) -> Iterator[tuple[str, str]]:
 def parts_page(title: str = "Parts that come with Dovetail", *modules: str) -> str:
     """Return the page of the parts that the modules of a distribution offer, and their options."""
     from dovetail.cli.meanings import meanings
-    from dovetail.kernel.plugins import Plugins
     from dovetail.kernel.signature import MISSING, read_signature
     from dovetail.spec.kinds import KINDS
+    from dovetail.spec.plugins import Plugins
 
     plugins = Plugins()
     for module in modules or ("dovetail.builtin",):

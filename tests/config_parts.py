@@ -15,9 +15,9 @@ import attrs
 from attrs import field, frozen, validators
 
 from dovetail.kernel.component import Component
-from dovetail.kernel.plugins import Plugins
-from dovetail.spec.kinds import Provided
+from dovetail.kernel.kind import Provided
 from dovetail.spec.limits import AtLeast, Between, MoreThan
+from dovetail.spec.plugins import Plugins
 from dovetail.spec.protocols import Loss, Metric, Model, Storage
 
 if TYPE_CHECKING:

@@ -16,11 +16,11 @@ from dovetail.config.parts import reserved_type
 from dovetail.config.schema import sections
 from dovetail.config.words import ARRAYS, MAPPINGS, accepts, field_types, is_enum, is_union, part_kind
 from dovetail.kernel.component import PluginError
-from dovetail.kernel.plugins import Plugins
 from dovetail.kernel.secret import Env
 from dovetail.kernel.signature import read_signature
 from dovetail.spec.kinds import KINDS
 from dovetail.spec.limits import AtLeast, Between, MoreThan
+from dovetail.spec.plugins import Plugins
 
 Draw = Callable[[st.SearchStrategy], Any]
 Limits = tuple[Any, ...]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dovetail.data.batch import Batch as Batch
     from dovetail.data.split import Splits as Splits
     from dovetail.kernel.component import Component as Component
+    from dovetail.kernel.kind import Provided as Provided
     from dovetail.losses.adapt import as_loss as as_loss
     from dovetail.losses.result import LossResult as LossResult
     from dovetail.models.output import ModelOutput as ModelOutput
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from dovetail.pieces.seed_manager import SeedManager as SeedManager
     from dovetail.record.experiments import ExperimentDB as ExperimentDB
     from dovetail.spec.hooks import hookimpl as hookimpl
-    from dovetail.spec.kinds import Provided as Provided
     from dovetail.spec.limits import AtLeast as AtLeast
     from dovetail.spec.limits import Between as Between
     from dovetail.spec.limits import MoreThan as MoreThan
@@ -80,7 +80,7 @@ _HOMES = {
     "MoreThan": "dovetail.spec.limits",
     "Optimizer": "dovetail.spec.protocols",
     "Outcome": "dovetail.train.state",
-    "Provided": "dovetail.spec.kinds",
+    "Provided": "dovetail.kernel.kind",
     "Run": "dovetail.train.context",
     "Scheduler": "dovetail.spec.protocols",
     "SeedManager": "dovetail.pieces.seed_manager",

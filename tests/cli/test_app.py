@@ -19,9 +19,9 @@ from dovetail.cli.app import COMMANDS, app
 from dovetail.cli.doctor import sqlite
 from dovetail.cli.meanings import meanings
 from dovetail.cli.text import columns
-from dovetail.kernel.plugins import Plugins
 from dovetail.kernel.signature import read_signature
 from dovetail.spec.kinds import KINDS
+from dovetail.spec.plugins import Plugins
 from installed import COMMAND, PLUGIN, dovetail, install
 from places import EXAMPLES
 from run_folders import write_run

@@ -26,9 +26,9 @@ from dovetail.config.diagnostics import ConfigError
 from dovetail.config.freeze import config_hash, origins
 from dovetail.config.hints import unknown_key
 from dovetail.config.schema import Every, sections
-from dovetail.kernel.plugins import Plugins
 from dovetail.kernel.secret import Env
 from dovetail.spec.limits import AtLeast, Between, MoreThan
+from dovetail.spec.plugins import Plugins
 
 PLUGINS = make_plugins()
 

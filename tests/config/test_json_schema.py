@@ -22,7 +22,7 @@ from dovetail.config.json_schema import json_schema
 from dovetail.config.presets import preset, preset_names
 from dovetail.config.structure import structure
 from dovetail.config.tree import Node
-from dovetail.kernel.plugins import Plugins
+from dovetail.spec.plugins import Plugins
 from places import ROOT
 
 PLUGINS = make_plugins()

@@ -12,7 +12,7 @@ import tomli
 from dovetail.cli import main
 from dovetail.config.api import Config
 from dovetail.config.diagnostics import ConfigError
-from dovetail.kernel.plugins import Plugins
+from dovetail.spec.plugins import Plugins
 
 TABLE: dict[str, Any] = tomli.loads((Path(__file__).parent / "malformed" / "cases.toml").read_text())
 CASES: list[dict[str, Any]] = TABLE["case"]

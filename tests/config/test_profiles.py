@@ -13,7 +13,7 @@ from dovetail.config.compose import compose
 from dovetail.config.freeze import origins
 from dovetail.config.presets import preset, preset_names
 from dovetail.config.profiles import installed_profiles
-from dovetail.kernel.plugins import Plugins
+from dovetail.spec.plugins import Plugins
 from places import EXAMPLES
 
 #: Sections that say what is trained; a profile only says how.

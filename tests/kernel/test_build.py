@@ -11,13 +11,14 @@ from dovetail.kernel.build import BuildError, Part, build
 from dovetail.kernel.component import Component, PluginError
 from dovetail.kernel.plugins import Registered
 from dovetail.kernel.secret import Env
+from dovetail.spec.kinds import KINDS
 from dovetail.spec.protocols import Loss
 
 
 def part(name, kind="loss", path="loss", options=None, stand_in=None):
     """Return the checked table of something in this module."""
     component = Component(name.rpartition(":")[2], name if ":" in name else f"{__name__}:{name}", options=stand_in)
-    return Part(Registered(component, kind, "dist", "1", "e"), kind, path, options or {})
+    return Part(Registered(component, kind, "dist", "1", "e", KINDS), kind, path, options or {})
 
 
 @attrs.define

@@ -11,13 +11,14 @@ import pytest
 
 from dovetail.kernel import plugins as plugins_module
 from dovetail.kernel.component import Component, PluginError
-from dovetail.kernel.manager import HookManager, lifecycle_manager
+from dovetail.kernel.manager import HookManager, manager_of
 from dovetail.kernel.plugins import (
     AmbiguousComponentError,
-    Plugins,
     UnknownComponentError,
 )
+from dovetail.spec.hooks import LifecycleHooks
 from dovetail.spec.kinds import KINDS
+from dovetail.spec.plugins import Plugins
 
 
 def module(**hooks):
@@ -264,7 +265,7 @@ class Equal:
 def test_lifecycle_order_is_the_order_given_and_equal_parts_are_two():
     """Hooks of parts run in the order of the run file, also for parts that compare equal; no decorator is needed."""
     log = []
-    manager = lifecycle_manager([("callbacks.a", Equal(log, "a")), ("callbacks.b", Equal(log, "b"))])
+    manager = manager_of(LifecycleHooks, [("callbacks.a", Equal(log, "a")), ("callbacks.b", Equal(log, "b"))])
     manager.hook.dovetail_epoch_end(run=None, epoch=3, metrics={})
 
     assert log == [("a", 3), ("b", 3)]
@@ -282,13 +283,13 @@ def test_lifecycle_misspelling_names_the_part():
         PluginError,
         match=r"callbacks\.wrong: unknown hook 'dovetail_epoch_ends'; did you mean 'dovetail_epoch_end'",
     ):
-        lifecycle_manager([("callbacks.wrong", Wrong())])
+        manager_of(LifecycleHooks, [("callbacks.wrong", Wrong())])
 
 
 def test_hook_far_from_any_name_lists_them():
     """Where nothing is near, the hooks there are get listed."""
     with pytest.raises(PluginError, match="there is dovetail_alert"):
-        lifecycle_manager([("x", types.SimpleNamespace(dovetail_zzz=lambda: None))])
+        manager_of(LifecycleHooks, [("x", types.SimpleNamespace(dovetail_zzz=lambda: None))])
 
 
 def test_same_name_twice_is_refused():
@@ -303,7 +304,7 @@ def test_same_name_twice_is_refused():
 
 def test_attributes_that_are_no_hooks_are_left_alone():
     """Only callables named ``dovetail_…`` are hooks."""
-    manager = HookManager("dovetail")
+    manager = HookManager(LifecycleHooks)
     manager.add(types.SimpleNamespace(dovetail_version="1", other=print), "x")
 
     assert (manager.get_hookcallers(manager.get_plugin("x")) or []) == []

@@ -12,9 +12,10 @@ import attrs
 import pytest
 
 from dovetail.kernel.component import Component, PluginError
+from dovetail.kernel.kind import Provided
 from dovetail.kernel.plugins import Registered
 from dovetail.kernel.signature import MISSING, Parameter, read_signature
-from dovetail.spec.kinds import KINDS, Provided
+from dovetail.spec.kinds import KINDS
 from dovetail.spec.limits import AtLeast, Between
 from dovetail.spec.protocols import Loss
 
@@ -45,7 +46,7 @@ class Band:
 def read(name, kind="loss", **fields):
     """Read the signature of something in this module."""
     target = name if ":" in name else f"{__name__}:{name}"
-    return read_signature(Registered(Component("x", target, **fields), kind, "dist", "1", "entry"))
+    return read_signature(Registered(Component("x", target, **fields), kind, "dist", "1", "entry", KINDS))
 
 
 def annotations(name, kind="loss"):

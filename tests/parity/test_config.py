@@ -15,8 +15,8 @@ from dovetail.config.api import Config
 from dovetail.config.diagnostics import ConfigError
 from dovetail.config.schema import sections
 from dovetail.kernel.build import build
-from dovetail.kernel.plugins import Plugins
 from dovetail.kernel.signature import MISSING, read_signature
+from dovetail.spec.plugins import Plugins
 
 TABLE: dict[str, Any] = tomli.loads((Path(__file__).parent / "config.toml").read_text())
 SETTINGS = [one for one in TABLE["setting"] if "ours" in one]

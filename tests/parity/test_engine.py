@@ -13,8 +13,8 @@ import pytest
 import tomli
 
 from dovetail.config.schema import RunConfig
-from dovetail.kernel.plugins import Plugins
 from dovetail.kernel.signature import read_signature
+from dovetail.spec.plugins import Plugins
 from dovetail.train.hooks import Hooks
 from dovetail.train.plain_hooks import plain_hooks
 

@@ -10,7 +10,7 @@ import pytest
 import tomli
 
 from dovetail.kernel.component import load_target
-from dovetail.kernel.plugins import Plugins
+from dovetail.spec.plugins import Plugins
 
 TABLE: dict[str, Any] = tomli.loads((Path(__file__).parent / "parts.toml").read_text())
 PARTS = TABLE["part"]

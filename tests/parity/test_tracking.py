@@ -12,9 +12,10 @@ import tomli
 
 import dovetail
 from dovetail.config.schema import RunConfig
-from dovetail.kernel.plugins import Plugins, UnknownComponentError
+from dovetail.kernel.plugins import UnknownComponentError
 from dovetail.kernel.signature import read_signature
 from dovetail.spec.kinds import KINDS
+from dovetail.spec.plugins import Plugins
 
 TABLE: dict[str, Any] = tomli.loads((Path(__file__).parent / "tracking.toml").read_text())
 

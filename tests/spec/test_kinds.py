@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dovetail.spec.kinds import KINDS, component_kind
+from dovetail.spec.kinds import KINDS
 from dovetail.spec.limits import AtLeast, Between, MoreThan
 from dovetail.spec.protocols import Loss, Storage
 
@@ -25,8 +25,8 @@ def test_limits(limit, good, bad, message):
 
 def test_protocols_mark_components():
     """A parameter annotated with a protocol is a component of that kind; other types are not."""
-    assert (component_kind(Loss), component_kind(Storage)) == ("loss", "storage")
-    assert [component_kind(other) for other in (int, list[Loss], None, "Loss")] == [None] * 4
+    assert (KINDS.of(Loss), KINDS.of(Storage)) == ("loss", "storage")
+    assert [KINDS.of(other) for other in (int, list[Loss], None, "Loss")] == [None] * 4
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)

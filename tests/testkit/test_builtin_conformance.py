@@ -8,8 +8,8 @@ import json
 import numpy as np
 import pytest
 
-from dovetail.kernel.plugins import Plugins
 from dovetail.spec.kinds import KINDS
+from dovetail.spec.plugins import Plugins
 from dovetail.testkit import NotApplicable
 from dovetail.testkit.runner import select_checks
 from dovetail.testkit.subject import Subject

@@ -12,8 +12,8 @@ import torch
 from hypothesis import strategies as st
 
 from dovetail.kernel.component import PluginError
-from dovetail.kernel.plugins import Plugins
 from dovetail.models.output import ModelOutput
+from dovetail.spec.plugins import Plugins
 from dovetail.testkit import Case, run_checks
 from dovetail.testkit.cases import classification
 from dovetail.testkit.registry import checks_for
@@ -21,7 +21,7 @@ from places import TESTS
 from planted import plugin
 
 HEADER = """
-from dovetail.kernel.plugins import Plugins
+from dovetail.spec.plugins import Plugins
 from dovetail.testkit import conformance
 from planted import plugin
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dovetail.kernel.component import Component
-from dovetail.kernel.plugins import Plugins
+from dovetail.spec.plugins import Plugins
 from dovetail.testkit import run_checks
 
 LOSSES = {

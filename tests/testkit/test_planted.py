@@ -7,7 +7,7 @@ import importlib
 import pytest
 
 from dovetail.kernel.component import PluginError
-from dovetail.kernel.plugins import Plugins
+from dovetail.spec.plugins import Plugins
 from dovetail.testkit import CheckFailed, run_checks
 from dovetail.testkit.runner import select_checks
 from dovetail.testkit.subject import Subject

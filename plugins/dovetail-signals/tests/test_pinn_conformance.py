@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import dovetail
 import dovetail_signals.pinn
-from dovetail.kernel.plugins import Plugins
 from dovetail.spec.kinds import KINDS
+from dovetail.spec.plugins import Plugins
 from dovetail.testkit import conformance
 
 NEEDS_POINTS = "it moves the points of signals.pde, and refuses the kit's table"

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 import dovetail
 import dovetail_signals
-from dovetail.kernel.plugins import Plugins
 from dovetail.spec.kinds import KINDS
+from dovetail.spec.plugins import Plugins
 from dovetail.testkit import NotApplicable
 from dovetail.testkit.runner import select_checks
 from dovetail.testkit.subject import Subject

@@ -9,7 +9,7 @@ import pytest
 import tomli
 
 from dovetail.kernel.component import load_target
-from dovetail.kernel.plugins import Plugins
+from dovetail.spec.plugins import Plugins
 from dovetail_signals.trainers.progressive import SCHEDULE, ProgressiveResizingTrainer
 
 TABLES = tomli.loads((Path(__file__).parents[3] / "tests" / "parity" / "signals.toml").read_text())

@@ -51,7 +51,7 @@ def run_files(_ctx: click.Context, _parameter: click.Parameter, incomplete: str)
 @_quietly
 def profiles(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete the profiles of the run file that is already there, and the installed ones."""
-    from dovetail.kernel.plugins import Plugins
+    from dovetail.spec.plugins import Plugins
 
     found: dict[str, str] = {}
     # Click has not parsed the arguments while an option still lacks its value: the shell's own words are there.
@@ -67,8 +67,8 @@ def profiles(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) 
 @_quietly
 def components(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete the name of a part or of a plugin's distribution."""
-    from dovetail.kernel.plugins import Plugins
     from dovetail.spec.kinds import KINDS
+    from dovetail.spec.plugins import Plugins
 
     plugins = Plugins.discover()
     named = {one.name: one.component.summary for kind in KINDS for one in plugins.components(kind)}
@@ -143,7 +143,7 @@ def _values(key: str) -> Iterable[tuple[str, str]]:
     import attrs
 
     from dovetail.config.schema import sections
-    from dovetail.kernel.plugins import Plugins
+    from dovetail.spec.plugins import Plugins
 
     name, _, rest = key.partition(".")
     section = next(one for one in sections() if one.name == name)

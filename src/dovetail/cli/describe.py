@@ -8,10 +8,11 @@ from dovetail.cli.meanings import meanings
 from dovetail.cli.text import columns
 from dovetail.config.notation import inline
 from dovetail.config.words import describe
-from dovetail.kernel.plugins import Plugin, Plugins, Registered
+from dovetail.kernel.plugins import Plugin, Registered
 from dovetail.kernel.signature import MISSING, Parameter, read_signature
-from dovetail.spec.kinds import KINDS, component_kind
+from dovetail.spec.kinds import KINDS
 from dovetail.spec.limits import AtLeast, Between, MoreThan
+from dovetail.spec.plugins import Plugins
 
 
 def describe_part(registered: Registered) -> str:
@@ -122,5 +123,5 @@ def _reserved_type(annotation: Any) -> str:
 
 def type_in_words(annotation: Any) -> str:
     """Return a type as a reader of run files thinks of it: ``integer``, ``'mean' or 'sum'``, ``loss``."""
-    kind = component_kind(annotation)
+    kind = KINDS.of(annotation)
     return kind or describe(annotation).removeprefix("an ").removeprefix("a ")

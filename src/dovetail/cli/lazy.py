@@ -88,7 +88,7 @@ def plugin_commands() -> dict[str, str]:
     _, all_left_out = left_out()
     if all_left_out or all(entry.distribution == "dovetail" for entry in installed_entry_points()):
         return {}
-    from dovetail.kernel.plugins import Plugins
+    from dovetail.spec.plugins import Plugins
 
     return {one.name: one.component.summary for one in Plugins.discover().components("command")}
 
@@ -100,7 +100,7 @@ def command_of_plugin(name: str) -> click.Command:
         PluginError: it cannot be imported, is no command, or several plugins offer one of this name.
     """
     from dovetail.kernel.component import PluginError
-    from dovetail.kernel.plugins import Plugins
+    from dovetail.spec.plugins import Plugins
 
     found = Plugins.discover().find("command", name)
     who = f"command '{name}' of {found.distribution} ({found.component.target})"

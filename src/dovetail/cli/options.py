@@ -12,7 +12,7 @@ from dovetail.cli import complete
 
 if TYPE_CHECKING:
     from dovetail.config.tree import Node
-    from dovetail.kernel.plugins import Plugins
+    from dovetail.spec.plugins import Plugins
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -41,7 +41,7 @@ def plugin_options(command: _Command) -> _Command:
 
 def discover(no_plugins: str, *, strict_plugins: bool) -> Plugins:
     """Return what is installed, less what ``--no-plugins`` names."""
-    from dovetail.kernel.plugins import Plugins
+    from dovetail.spec.plugins import Plugins
 
     names = [name.strip() for name in no_plugins.split(",") if name.strip()]
     return Plugins.discover(True if "all" in names else names, strict=strict_plugins)

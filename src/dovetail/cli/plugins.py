@@ -14,7 +14,8 @@ from dovetail.cli.options import CommandWithPlugins, discover, json_option, plug
 from dovetail.cli.text import columns, examples
 
 if TYPE_CHECKING:
-    from dovetail.kernel.plugins import Plugin, Plugins, Registered
+    from dovetail.kernel.plugins import Plugin, Registered
+    from dovetail.spec.plugins import Plugins
 
 
 @click.group(

@@ -13,7 +13,8 @@ from dovetail.cli.options import CommandWithPlugins, discover, json_option, plug
 from dovetail.cli.text import examples
 
 if TYPE_CHECKING:
-    from dovetail.kernel.plugins import Plugins, Registered
+    from dovetail.kernel.plugins import Registered
+    from dovetail.spec.plugins import Plugins
     from dovetail.testkit.runner import CheckResult
 
 

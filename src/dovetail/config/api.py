@@ -16,7 +16,7 @@ from dovetail.config.schema import RunConfig, sections
 from dovetail.config.structure import structure
 from dovetail.config.table import Live
 from dovetail.config.tree import Node
-from dovetail.kernel.plugins import Plugins
+from dovetail.spec.plugins import Plugins
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

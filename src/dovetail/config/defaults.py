@@ -16,8 +16,9 @@ from dovetail.config.plain import plain
 from dovetail.config.schema import sections
 from dovetail.config.settings import OfKind
 from dovetail.config.words import describe, is_union, part_kind
+from dovetail.kernel.kind import Limit
 from dovetail.spec.kinds import KINDS
-from dovetail.spec.limits import AtLeast, Between, Limit
+from dovetail.spec.limits import AtLeast, Between, MoreThan
 from dovetail.storage.atomic import make_folder, write_atomic
 
 _INTRODUCTION: Final = """\
@@ -131,7 +132,9 @@ def _limit(limit: Limit) -> str:
             return f"{limit.low:g} to {limit.high:g}"
         case AtLeast():
             return f"at least {limit.low:g}"
-    return f"more than {limit.low:g}"
+        case MoreThan():
+            return f"more than {limit.low:g}"
+    raise AssertionError(limit)
 
 
 def _wanted(annotation: Any) -> OfKind | None:

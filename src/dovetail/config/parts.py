@@ -20,9 +20,11 @@ from dovetail.config.validators import construct, default_value, message_of
 from dovetail.config.words import part_kind
 from dovetail.kernel.build import Part
 from dovetail.kernel.component import PluginError, load_target
-from dovetail.kernel.plugins import Plugins, Registered
+from dovetail.kernel.kind import Reserved
+from dovetail.kernel.plugins import Registered
 from dovetail.kernel.signature import MISSING, Parameter, Signature, read_signature
-from dovetail.spec.kinds import KINDS, Reserved
+from dovetail.spec.kinds import KINDS
+from dovetail.spec.plugins import Plugins
 
 
 class Parts:

@@ -11,7 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dovetail.kernel.plugins import Plugins, Registered
+    from dovetail.kernel.plugins import Registered
+    from dovetail.spec.plugins import Plugins
 
 Layer = dict[str, Any]
 

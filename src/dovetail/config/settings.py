@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import attrs
 from attrs import field, frozen
 
-from dovetail.spec.limits import Limit
+from dovetail.kernel.kind import Limit
 
 T = TypeVar("T")
 

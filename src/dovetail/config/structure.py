@@ -18,7 +18,7 @@ from dovetail.config.table import Table, tables
 from dovetail.config.tree import Node
 from dovetail.config.words import part_kind
 from dovetail.kernel.build import Part
-from dovetail.kernel.plugins import Plugins
+from dovetail.spec.plugins import Plugins
 
 
 def structure(tree: Node, plugins: Plugins) -> RunConfig:

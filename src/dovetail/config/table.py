@@ -16,7 +16,7 @@ from dovetail.config.notation import KeyPath
 from dovetail.config.settings import limit_problem
 from dovetail.config.tree import Node
 from dovetail.config.words import PLAIN, describe
-from dovetail.spec.limits import Limit
+from dovetail.kernel.kind import Limit
 
 
 class Table(dict[str, Any]):

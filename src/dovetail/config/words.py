@@ -15,7 +15,7 @@ import attrs
 from dovetail.config.diagnostics import toml_type
 from dovetail.config.settings import OfKind
 from dovetail.kernel.build import Part
-from dovetail.spec.kinds import component_kind
+from dovetail.spec.kinds import KINDS
 
 ARRAYS: Final = (list, tuple, set, frozenset, Sequence, Collection, Iterable)
 MAPPINGS: Final = (dict, Mapping)
@@ -68,7 +68,7 @@ def part_kind(annotation: Any) -> OfKind | None:
     """Return which parts an annotation stands for: a protocol of a kind, or ``Annotated[Part, OfKind(…)]``."""
     if get_origin(annotation) is Annotated and get_args(annotation)[0] is Part:
         return next(mark for mark in get_args(annotation)[1:] if isinstance(mark, OfKind))
-    kind = component_kind(annotation)
+    kind = KINDS.of(annotation)
     return OfKind(kind) if kind else None
 
 
@@ -155,7 +155,7 @@ def _several(annotation: Any) -> str:
         annotation = get_args(annotation)[0]
     if is_scalar(annotation):
         return _SCALARS[annotation][2]
-    kind = component_kind(annotation)
+    kind = KINDS.of(annotation)
     if kind:
         return f"{kind} tables"
     return "arrays" if accepts(annotation) == {"array"} else "values"

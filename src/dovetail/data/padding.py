@@ -11,7 +11,7 @@ from attrs import frozen
 from dovetail.data.batch import Batch
 from dovetail.data.collators import as_tensor, by_field, gather, stack
 from dovetail.data.errors import DataError
-from dovetail.spec.kinds import Provided
+from dovetail.kernel.kind import Provided
 
 
 @final

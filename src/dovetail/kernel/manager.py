@@ -8,11 +8,15 @@ from typing import Any
 import pluggy
 
 from dovetail.kernel.component import PluginError
-from dovetail.spec.hooks import LifecycleHooks
 
 
 class HookManager(pluggy.PluginManager):
     """A pluggy manager that takes every attribute named ``dovetail_…`` for a hook: no decorator can be forgotten."""
+
+    def __init__(self, hooks: type) -> None:
+        """Manage implementations of the hooks that the class ``hooks`` specifies."""
+        super().__init__("dovetail")
+        self.add_hookspecs(hooks)
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> Any:
         """Recognise hook implementations by name; a decorator may still say ``tryfirst`` or ``trylast``."""
@@ -68,8 +72,8 @@ class HookManager(pluggy.PluginManager):
             self.unregister(plugin)
 
 
-def lifecycle_manager(parts: Iterable[tuple[str, object]]) -> HookManager:
-    """Return a manager that calls the lifecycle hooks of ``parts``, given as (config path, object), in their order.
+def manager_of(hooks: type, parts: Iterable[tuple[str, object]]) -> HookManager:
+    """Return a manager that calls the ``hooks`` of ``parts``, given as (config path, object), in their order.
 
     Parts are registered by identity, so two equal callbacks are two; pluggy calls the last registered first,
     hence the reversal.
@@ -77,8 +81,7 @@ def lifecycle_manager(parts: Iterable[tuple[str, object]]) -> HookManager:
     Raises:
         PluginError: a part has a misspelt hook, or a hook with an unknown argument.
     """
-    manager = HookManager("dovetail")
-    manager.add_hookspecs(LifecycleHooks)
+    manager = HookManager(hooks)
     for path, part in reversed(list(parts)):
         manager.add(_ByIdentity(part), path)
     return manager

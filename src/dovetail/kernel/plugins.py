@@ -13,15 +13,14 @@ import io
 import sys
 import threading
 from collections.abc import Collection, Iterator
-from typing import Final, Literal, Self
+from typing import ClassVar, Final, Literal, Self
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from dovetail.kernel.component import Broken, Component, PluginError
 from dovetail.kernel.discovery import EntryPoint, installed_entry_points, left_out, normalize
+from dovetail.kernel.kind import Kinds
 from dovetail.kernel.manager import HookManager
-from dovetail.spec.hooks import RegistrationHooks
-from dovetail.spec.kinds import KINDS
 
 #: Seconds after which the user is told which plugin is still being imported.
 SLOW_IMPORT: Final = 5.0
@@ -61,6 +60,8 @@ class Registered:
     distribution: str
     version: str
     entry_point: str
+    #: The table that ``kind`` is in.
+    kinds: Kinds = field(repr=False, eq=False)
 
     @property
     def name(self) -> str:
@@ -87,24 +88,27 @@ class Plugin:
     remarks: tuple[str, ...] = ()
 
 
-class Plugins:
+class PluginRegistry:
     """What is installed: plugins, the components they offer, and those that are broken.
 
     Components of a kind are asked for when that kind is first needed, one plugin at a time.
     """
+
+    #: The kinds that plugins may offer, and the class that declares their registration hooks.
+    kinds: ClassVar[Kinds]
+    hooks: ClassVar[type]
 
     def __init__(self, *, strict: bool = False) -> None:
         """Start empty. With ``strict``, a broken plugin raises :class:`PluginError` instead of being set aside."""
         self.strict = strict
         self.plugins: list[Plugin] = []
         self.broken: list[Broken] = []
-        self._manager = HookManager("dovetail")
-        self._manager.add_hookspecs(RegistrationHooks)
+        self._manager = HookManager(self.hooks)
         self._origin: dict[str, Plugin] = {}
         self._components: dict[str, list[Registered]] = {}
 
     @classmethod
-    def discover(cls, blocked: Collection[str] | Literal[True] = (), *, strict: bool = False) -> Plugins:
+    def discover(cls, blocked: Collection[str] | Literal[True] = (), *, strict: bool = False) -> Self:
         """Import the descriptor modules of all installed plugins, in the order of (distribution, entry point).
 
         Args:
@@ -210,13 +214,13 @@ class Plugins:
         self._components.clear()
 
     def _collect(self, kind: str) -> Iterator[Registered]:
-        for impl in list(getattr(self._manager.hook, KINDS[kind].hook).get_hookimpls()):
+        for impl in list(getattr(self._manager.hook, self.kinds[kind].hook).get_hookimpls()):
             plugin = self._origin[impl.plugin_name]
             try:
                 offered = list(impl.function())
                 wrong = next((one for one in offered if not isinstance(one, Component)), None)
                 if wrong is not None:
-                    msg = f"{KINDS[kind].hook} must yield Component, got {type(wrong).__name__}"
+                    msg = f"{self.kinds[kind].hook} must yield Component, got {type(wrong).__name__}"
                     raise TypeError(msg)  # noqa: TRY301 (contained like any other failure of the plugin)
             except (Exception, SystemExit) as error:  # noqa: BLE001 (as above)
                 self.plugins.remove(plugin)
@@ -226,7 +230,7 @@ class Plugins:
                 self._set_aside(entry, error)
                 continue
             for component in offered:
-                yield Registered(component, kind, plugin.distribution, plugin.version, plugin.entry_point)
+                yield Registered(component, kind, plugin.distribution, plugin.version, plugin.entry_point, self.kinds)
 
     def _set_aside(self, entry: EntryPoint, error: BaseException) -> None:
         broken = Broken(entry.distribution, entry.name, error)
@@ -237,7 +241,7 @@ class Plugins:
 
     def _hint(self, kind: str, name: str) -> str:
         """Say where a component that nobody offers may come from."""
-        for other in KINDS:
+        for other in self.kinds:
             if other != kind and any(one.name == name for one in self.components(other)):
                 return f"'{name}' is a {other}, not a {kind}"
         prefix = name.partition(".")[0]

@@ -21,9 +21,8 @@ import attrs
 from attrs import frozen
 
 from dovetail.kernel.component import PluginError
+from dovetail.kernel.kind import Kind, Kinds, Limit, Provided
 from dovetail.kernel.plugins import Registered
-from dovetail.spec.kinds import KINDS, Kind, Provided, component_kind
-from dovetail.spec.limits import AtLeast, Between, Limit, MoreThan
 
 
 class _Missing(enum.Enum):
@@ -94,44 +93,40 @@ def read_signature(registered: Registered) -> Signature:
     try:
         factory, options = component.load(), component.load_options()
     except (Exception, SystemExit) as error:
-        msg = f"{who} cannot be imported: {type(error).__name__}: {error}"
-        raise PluginError(msg) from error
-    kind = KINDS[registered.kind]
+        raise PluginError(f"{who} cannot be imported: {type(error).__name__}: {error}") from error
+    kinds = registered.kinds
+    kind = kinds[registered.kind]
     try:
-        read = _read_options(factory, options, kind) if options else _read_factory(factory, kind)
+        read = _read_options(factory, options, kind, kinds) if options else _read_factory(factory, kind, kinds)
     except (TypeError, ValueError) as error:
-        msg = f"{who}: {error}"
-        raise PluginError(msg) from error
+        raise PluginError(f"{who}: {error}") from error
     taken = sorted(set(read.parameters) & {"type", *kind.reserved})
     if taken:
-        msg = f"{who} has a parameter '{taken[0]}', which every {kind.name} keeps for the run; rename it"
-        raise PluginError(msg)
+        raise PluginError(f"{who} has a parameter '{taken[0]}', which every {kind.name} keeps for the run; rename it")
     return read
 
 
-def _read_factory(factory: Callable[..., Any], kind: Kind) -> Signature:
+def _read_factory(factory: Callable[..., Any], kind: Kind, kinds: Kinds) -> Signature:
     parameters: dict[str, Parameter] = {}
     for name, parameter, annotation in _annotated_parameters(factory):
         if parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY}:
             shown = str(parameter.replace(annotation=parameter.empty))
-            msg = f"its signature has '{shown}', which names no TOML key; give the component options="
-            raise TypeError(msg)
+            raise TypeError(f"its signature has '{shown}', which names no TOML key; give the component options=")
         default = MISSING if parameter.default is parameter.empty else parameter.default
-        parameters[name] = _parameter(name, annotation, default, kind)
+        parameters[name] = _parameter(name, annotation, default, kind, kinds)
     return Signature(factory, parameters)
 
 
-def _read_options(factory: Callable[..., Any], options: type, kind: Kind) -> Signature:
+def _read_options(factory: Callable[..., Any], options: type, kind: Kind, kinds: Kinds) -> Signature:
     if not attrs.has(options):
-        msg = f"options {options!r} is not an attrs class"
-        raise TypeError(msg)
+        raise TypeError(f"options {options!r} is not an attrs class")
     namespace = vars(sys.modules.get(options.__module__, types.ModuleType("")))
     parameters: dict[str, Parameter] = {}
     for one in attrs.fields(options):
         if one.init:
             annotation = _resolve(one.type, namespace) if one.type is not None else Any
             default = MISSING if one.default is attrs.NOTHING else one.default
-            parameters[one.alias] = _parameter(one.alias, annotation, default, kind)
+            parameters[one.alias] = _parameter(one.alias, annotation, default, kind, kinds)
     taker = None
     for name, parameter, annotation in _annotated_parameters(factory):
         if annotation is options:
@@ -171,12 +166,12 @@ def _resolve(annotation: Any, namespace: dict[str, Any]) -> Any:
         return Any
 
 
-def _parameter(name: str, annotation: Any, default: Any, kind: Kind) -> Parameter:
+def _parameter(name: str, annotation: Any, default: Any, kind: Kind, kinds: Kinds) -> Parameter:
     marks: list[Any] = []
     while get_origin(annotation) is Annotated:
         annotation, *more = get_args(annotation)
         marks += more
-    sayable = _sayable(annotation)
+    sayable = _sayable(annotation, kinds)
     nothing = sayable is _UNSAYABLE or (sayable is type(None) and annotation not in {None, type(None)})
     provided = name in kind.provides and (default is MISSING or Provided in marks)
     return Parameter(
@@ -184,13 +179,13 @@ def _parameter(name: str, annotation: Any, default: Any, kind: Kind) -> Paramete
         Any if nothing else sayable,
         default,
         provided,
-        limits=tuple(mark for mark in marks if isinstance(mark, Between | AtLeast | MoreThan)),
+        limits=tuple(mark for mark in marks if isinstance(mark, Limit)),
         checked=not nothing and sayable is not Any,
         settable=not nothing and name not in kind.objects,
     )
 
 
-def _sayable(annotation: Any) -> Any:  # noqa: PLR0911 (one return per form of annotation)
+def _sayable(annotation: Any, kinds: Kinds) -> Any:  # noqa: PLR0911 (one return per form of annotation)
     """Return ``annotation`` without what TOML cannot say, ``Any`` for what says nothing, or ``_UNSAYABLE``."""
     origin = get_origin(annotation)
     if annotation is None:
@@ -199,22 +194,22 @@ def _sayable(annotation: Any) -> Any:  # noqa: PLR0911 (one return per form of a
         return Any
     if origin is Annotated:
         inner, *marks = get_args(annotation)
-        said = _sayable(inner)
+        said = _sayable(inner, kinds)
         return said if said in {Any, _UNSAYABLE} else Annotated[(said, *marks)]
     if origin in {Union, types.UnionType}:
-        members = [said for member in get_args(annotation) if (said := _sayable(member)) is not _UNSAYABLE]
+        members = [said for member in get_args(annotation) if (said := _sayable(member, kinds)) is not _UNSAYABLE]
         return Union[tuple(members)] if members else _UNSAYABLE  # noqa: UP007 (built from a list)
     if origin is Literal:
         return annotation
     if origin is tuple or origin in _COLLECTIONS or origin in _MAPPINGS:
-        items = [one if one is ... else _sayable(one) for one in get_args(annotation)]
+        items = [one if one is ... else _sayable(one, kinds) for one in get_args(annotation)]
         return _UNSAYABLE if _UNSAYABLE in items else origin[tuple(items)]
     if annotation is tuple:
         return annotation
     if annotation in _COLLECTIONS or annotation in _MAPPINGS:
         return annotation
     if isinstance(annotation, type) and (
-        annotation in _PLAIN or issubclass(annotation, enum.Enum) or attrs.has(annotation) or component_kind(annotation)
+        annotation in _PLAIN or issubclass(annotation, enum.Enum) or attrs.has(annotation) or kinds.of(annotation)
     ):
         return annotation
     return _UNSAYABLE

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 import torch.nn.functional as F
 from torch import Tensor
 
+from dovetail.kernel.kind import Provided
 from dovetail.losses.class_weights import ClassWeights, read_class_weights
 from dovetail.losses.result import LossResult, mean_of
 from dovetail.losses.strategy import LossInputs, StrategyLoss
 from dovetail.losses.targets import LabelGuard, read_targets, target_mask
-from dovetail.spec.kinds import Provided
 from dovetail.spec.limits import Between
 
 if TYPE_CHECKING:

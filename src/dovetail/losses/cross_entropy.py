@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from torch import nn
 
+from dovetail.kernel.kind import Provided
 from dovetail.losses.class_weights import ClassWeights, read_class_weights
-from dovetail.spec.kinds import Provided
 from dovetail.spec.limits import Between
 
 

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dovetail.kernel.kind import Provided
 from dovetail.losses.class_weights import read_class_weights
 from dovetail.losses.targets import wide
-from dovetail.spec.kinds import Provided
 from dovetail.spec.limits import AtLeast
 
 

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from torch import Tensor
 
+from dovetail.kernel.kind import Provided
 from dovetail.losses.class_weights import ClassWeights
 from dovetail.losses.classification import ClassificationLoss
 from dovetail.losses.detection import DetectionLoss
 from dovetail.losses.result import LossResult
 from dovetail.losses.segmentation import SegmentationLoss
 from dovetail.losses.strategy import LossInputs, StrategyLoss
-from dovetail.spec.kinds import Provided
 from dovetail.spec.limits import AtLeast
 
 if TYPE_CHECKING:

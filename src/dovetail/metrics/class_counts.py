@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from dovetail.kernel.kind import Provided
 from dovetail.metrics.counting import CountingMetric
 from dovetail.metrics.reading import ScoreReader, Scores, count_labels
-from dovetail.spec.kinds import Provided
 from dovetail.spec.limits import AtLeast
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import torch
 from torch import Tensor
 
+from dovetail.kernel.kind import Provided
 from dovetail.metrics.class_counts import ClassCountingMetric, refuse_outside
 from dovetail.metrics.reading import count_labels
-from dovetail.spec.kinds import Provided
 from dovetail.spec.limits import AtLeast
 
 if TYPE_CHECKING:

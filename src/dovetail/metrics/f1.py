@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any, get_args
 
+from dovetail.kernel.kind import Provided
 from dovetail.metrics.class_counts import Average, ClassCountingMetric
-from dovetail.spec.kinds import Provided
 from dovetail.spec.limits import AtLeast
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from torch import Tensor, nn
 
+from dovetail.kernel.kind import Provided
 from dovetail.models.layers import (
     Activation,
     Head,
@@ -17,7 +18,6 @@ from dovetail.models.layers import (
     check_sizes,
     linear_stack,
 )
-from dovetail.spec.kinds import Provided
 from dovetail.spec.limits import Between
 
 

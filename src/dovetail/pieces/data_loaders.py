@@ -11,8 +11,8 @@ from attrs.validators import ge
 
 from dovetail.data.batch import Batch
 from dovetail.data.loader import Loader, make_loader
-from dovetail.kernel.plugins import Plugins
 from dovetail.pieces.registry import ObjectRegistry
+from dovetail.spec.plugins import Plugins
 
 #: Makes a batch of a list of samples. One of the user's own may return what its loop takes.
 Collate = Callable[[list[Any]], Any]

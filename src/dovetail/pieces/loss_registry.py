@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import cast
 
-from dovetail.kernel.plugins import Plugins
 from dovetail.losses.strategy import AnyLoss, LossStrategy, StrategyInRun, StrategyLoss
 from dovetail.pieces.registry import ObjectRegistry
+from dovetail.spec.plugins import Plugins
 from dovetail.spec.protocols import Loss
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dovetail.kernel.build import BuildError, Part, build
-from dovetail.kernel.plugins import Plugins
+from dovetail.spec.plugins import Plugins
 
 
 class ObjectRegistry:

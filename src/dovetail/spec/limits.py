@@ -37,6 +37,3 @@ class MoreThan:
     def problem(self, value: float) -> str | None:
         """Say what is wrong with ``value``, or None."""
         return None if value > self.low else f"must be more than {self.low:g}"
-
-
-Limit = Between | AtLeast | MoreThan

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 from dovetail.kernel.component import PluginError
-from dovetail.kernel.plugins import Plugins
+from dovetail.spec.plugins import Plugins
 from dovetail.testkit.registry import Check, CheckFailed, NotApplicable
 from dovetail.testkit.runner import select_checks
 from dovetail.testkit.subject import Subject

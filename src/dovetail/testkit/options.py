@@ -14,10 +14,10 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 import attrs
 from hypothesis import strategies as st
 
-from dovetail.kernel.plugins import Plugins
 from dovetail.kernel.signature import Parameter, Signature
-from dovetail.spec.kinds import component_kind
+from dovetail.spec.kinds import KINDS
 from dovetail.spec.limits import AtLeast, Between, MoreThan
+from dovetail.spec.plugins import Plugins
 
 _INTEGERS: Final = st.integers(-(2**63), 2**63 - 1)  # what TOML holds
 _FLOATS: Final = st.floats(allow_nan=False)  # nan is not equal to itself, so nothing could be compared
@@ -92,7 +92,7 @@ def _collection(origin: Any, arguments: tuple[Any, ...], plugins: Plugins) -> st
 
 def _class(annotation: Any, plugins: Plugins) -> st.SearchStrategy[Any] | None:
     """Return tables of an attrs class, tables that name a component, or the values of an enumeration."""
-    kind = component_kind(annotation)
+    kind = KINDS.of(annotation)
     if kind:
         ready = [
             one.qualified

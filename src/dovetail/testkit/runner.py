@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from attrs import frozen
 
 from dovetail.kernel.component import PluginError
-from dovetail.kernel.plugins import Plugins
+from dovetail.spec.plugins import Plugins
 from dovetail.testkit.registry import Check, CheckFailed, NotApplicable, checks_for
 from dovetail.testkit.subject import Subject
 

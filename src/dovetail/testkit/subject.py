@@ -15,9 +15,10 @@ from attrs import field, frozen
 from dovetail.config.diagnostics import ConfigError
 from dovetail.kernel.build import BuildError, Part, build
 from dovetail.kernel.component import PluginError
-from dovetail.kernel.plugins import Plugins, Registered, UnknownComponentError
+from dovetail.kernel.plugins import Registered, UnknownComponentError
 from dovetail.kernel.signature import Signature, read_signature
 from dovetail.spec.kinds import KINDS
+from dovetail.spec.plugins import Plugins
 from dovetail.testkit.provide import provisions
 from dovetail.testkit.registry import NotApplicable
 from dovetail.testkit.tables import structure_part

@@ -11,7 +11,7 @@ from dovetail.config.structure import structure
 if TYPE_CHECKING:
     from dovetail.config.schema import RunConfig
     from dovetail.kernel.build import Part
-    from dovetail.kernel.plugins import Plugins
+    from dovetail.spec.plugins import Plugins
 
 #: Where a run file has a component of each kind. Profiles and commands have no table.
 PLACES: Final[Mapping[str, tuple[str, ...]]] = {

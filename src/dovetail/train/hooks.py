@@ -8,7 +8,8 @@ from typing import Any
 
 import pluggy
 
-from dovetail.kernel.manager import lifecycle_manager
+from dovetail.kernel.manager import manager_of
+from dovetail.spec.hooks import LifecycleHooks
 from dovetail.train.errors import PartError
 
 #: Stands between a hook and a part: called with the hook's name, its arguments, and what calls the part.
@@ -74,7 +75,7 @@ class Hooks:
         Raises:
             PluginError: a part has a misspelt hook, or a hook with an unknown argument.
         """
-        relay = lifecycle_manager(parts).hook
+        relay = manager_of(LifecycleHooks, parts).hook
         self._hooks: dict[str, Hook] = {}
         for name in vars(relay):
             if name.startswith("dovetail_"):

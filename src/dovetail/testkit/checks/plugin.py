@@ -17,8 +17,9 @@ from attrs import frozen
 from dovetail.config.diagnostics import ConfigError
 from dovetail.kernel.build import BuildError
 from dovetail.kernel.component import PluginError
-from dovetail.kernel.manager import lifecycle_manager
+from dovetail.kernel.manager import manager_of
 from dovetail.kernel.signature import read_signature
+from dovetail.spec.hooks import LifecycleHooks
 from dovetail.spec.kinds import KINDS
 from dovetail.testkit.registry import NotApplicable, check, expect, fail
 from dovetail.testkit.subject import Subject
@@ -189,6 +190,6 @@ def lifecycle_hooks_exist(subject: Subject) -> None:
     if subject.kind in {"profile", "command"}:
         raise NotApplicable(f"a {subject.kind} takes no part in a run")
     try:
-        lifecycle_manager([(subject.name, subject.build())])
+        manager_of(LifecycleHooks, [(subject.name, subject.build())])
     except PluginError as error:
         fail(str(error))

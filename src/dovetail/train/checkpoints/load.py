@@ -12,9 +12,9 @@ from dovetail.config.compose import compose
 from dovetail.config.structure import structure_part
 from dovetail.data.seeding import KeptGlobals
 from dovetail.kernel.build import build
-from dovetail.kernel.plugins import Plugins
 from dovetail.record.files import RESOLVED
 from dovetail.record.runs import RunLookupError, load_run, table
+from dovetail.spec.plugins import Plugins
 from dovetail.train.checkpoints.find import find_saved
 
 
