@@ -1,192 +1,152 @@
-"""The main path, readable top to bottom: config → folder → parts → training → outcome."""
+"""The main path, top to bottom: open a workspace → assemble the parts → train → record the outcome."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
-import tempfile
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from attrs import evolve
 
-from dovetail.config.freeze import freeze, parts_of
-from dovetail.distributed.group import joined
+from dovetail.config.api import Config
+from dovetail.config.schema import RunConfig
 from dovetail.kernel.build import BuildError
-from dovetail.record.files import LAUNCH
+from dovetail.record.live_report import LiveReport
 from dovetail.record.recorder import Recorder
-from dovetail.record.run_directory import RunDirectory, RunDirectoryError, apart
-from dovetail.train.assembly import assemble, choose_device, refusal
+from dovetail.train.assembly import assemble
 from dovetail.train.clock import Stopwatch
-from dovetail.train.device import torch_settings
-from dovetail.train.errors import MisfitError, explained
+from dovetail.train.errors import config_error, describe_error
+from dovetail.train.hardware import settings_of
 from dovetail.train.seeds import SEED_LIMIT, set_random_seed
 from dovetail.train.signals import stopping_on_signals
 from dovetail.train.state import Outcome
+from dovetail.train.workspace import open_workspace, temporary_workspace
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
-    import torch
-
-    from dovetail.config.schema import RunConfig
-    from dovetail.distributed.group import Group
-    from dovetail.train.checkpoints.resume import Earlier
     from dovetail.train.context import Run
-    from dovetail.train.dry_run import Rehearsal
-    from dovetail.train.state import Status
+    from dovetail.train.dry_run import DryRun
 
 _logger: Final = logging.getLogger("dovetail.run")
 
 
-def run(config: RunConfig, *, argv: Sequence[str] | None = None, listeners: Iterable[object] = ()) -> Outcome:
+def run(
+    config: RunConfig | Config | str | PathLike[str],
+    *,
+    folder: Path | None = None,
+    argv: Sequence[str] = (),
+    listeners: Iterable[object] = (),
+) -> Outcome:
     """Train, validate, test and record what ``config`` describes.
 
     Args:
-        config: the resolved config.
-        argv: the command line that asked for the run, for its record.
+        config: a run file, or a config from Python, built or not.
+        folder: the folder of a run to resume, as :func:`resume` passes it.
+        argv: the command line, for the record.
         listeners: further objects with lifecycle hooks, such as the console.
 
     Returns:
-        How it ended. A run that fails while training has the status ``"failed"`` and its error, which
-        ``outcome.check()`` raises: a ``ConfigError`` where the parts and the first batch do not fit each other.
+        The outcome. A run that fails while training has the status ``"failed"`` and its error, which
+        ``outcome.check()`` raises: a ``ConfigError`` if the parts and the first batch do not fit each other.
 
     Raises:
-        ConfigError: a setting cannot be met here: the device is not there, the output folder cannot be written, a part
-            cannot be built from its options.
+        ConfigError: the config has mistakes, or its settings cannot be met on this machine.
         PluginError: a part's plugin cannot be used.
     """
-    device = choose_device(config)
-    with _joined(config, device) as group:
-        warnings: list[str] = []
-        if config.checkpoint.resume != "never" or os.environ.get(LAUNCH):
-            from dovetail.record.earlier import find_earlier
-
-            found = group.share(find_earlier(config) if group.leads else None)
-            if found.run is not None:
-                return _go_on(found.run.folder, config, device, group, argv=argv, listeners=listeners)
-            warnings += [found.passed_over] if found.passed_over else []
-        with _open(config) if group.leads else _elsewhere() as store:
-            return _carry_out(config, device, store, group, argv=argv, listeners=listeners, warnings=warnings)
+    watch = Stopwatch()
+    with open_workspace(_resolved(config), folder) as space:
+        config, group, store, earlier = space.config, space.group, space.store, space.earlier
+        if earlier is not None and earlier.finished:
+            return earlier.outcome()
+        report = LiveReport(config, store.path)
+        with store.logging(), settings_of(config):
+            recorder = Recorder(store, config, space.device, argv, earlier=earlier, listed=group.leads)
+            watching = [*listeners, report] if group.leads else []
+            try:
+                ready = assemble(config, space.device, store, group, watch=watch, recorder=recorder, listeners=watching)
+                recorder.built(ready)
+                warnings = space.warnings if earlier is None else earlier.restore(ready, recorder)
+                if group.rank:  # all ranks start from the same weights, but draw different numbers from now on
+                    set_random_seed((config.run.seed + group.rank) % SEED_LIMIT, config.run.deterministic)
+                outcome = _train(ready, warnings)
+            except BaseException as error:
+                recorder.finish(Outcome.of_error(error, watch.seconds()))
+                if isinstance(error, BuildError):
+                    raise config_error(config, error.path, error.message) from error
+                raise
+            outcome = recorder.finish(outcome)
+        if group.leads:
+            report.write()
+        return outcome
 
 
 def resume(
-    folder: Path, config: RunConfig, *, argv: Sequence[str] | None = None, listeners: Iterable[object] = ()
+    folder: str | PathLike[str],
+    config: RunConfig | Config | str | PathLike[str] | None = None,
+    *,
+    argv: Sequence[str] = (),
+    listeners: Iterable[object] = (),
 ) -> Outcome:
-    """Go on with a run from its newest checkpoint that is whole; without one it begins again, in the same folder.
+    """Resume a run from its newest intact checkpoint; without one it starts again in the same folder.
 
-    What a checkpoint was not saved of is trained and logged again, so that weights and figures are those of a run that
-    was never stopped, to the last bit on a CPU.
+    Updates after that checkpoint are trained and logged again, so weights and figures are those of a run that was never
+    stopped; on a CPU they are bit-identical.
 
     Args:
         folder: the run's folder.
-        config: its settings. Only those of :data:`~dovetail.config.freeze.NON_NUMERIC_KEYS`, and how long it is to be,
-            may differ from what they were.
-        argv: the command line that asked for it, for the record.
+        config: its settings; by default those that it was started with. Only the keys of
+            :data:`~dovetail.config.freeze.NON_NUMERIC_KEYS` and the length of the run may differ.
+        argv: the command line, for the record.
         listeners: further objects with lifecycle hooks, such as the console.
 
     Returns:
-        How it ended; of a run that has nothing left to do, how it ended before.
+        The outcome; for a run that has nothing left to do, its earlier outcome.
 
     Raises:
-        ConfigError, PluginError: as :func:`run`; and a setting may not change.
-        ResumeError: it cannot go on: another process is at it, none of its checkpoints is whole, or its data changed.
+        ConfigError, PluginError: as for :func:`run`; also if a setting may not change.
+        ResumeError: another process trains it, no checkpoint is intact, or its data changed.
         RunLookupError: there is no such run.
     """
-    device = choose_device(config)
-    with _joined(config, device) as group:
-        return _go_on(folder, config, device, group, argv=argv, listeners=listeners)
+    folder = Path(folder)
+    return run(_resolved(config or folder / "resolved.toml"), folder=folder, argv=argv, listeners=listeners)
 
 
-def _go_on(
-    folder: Path,
-    config: RunConfig,
-    device: torch.device,
-    group: Group,
-    *,
-    argv: Sequence[str] | None,
-    listeners: Iterable[object],
-) -> Outcome:
-    from dovetail.train.checkpoints.resume import Earlier
+def check(config: RunConfig | Config | str | PathLike[str]) -> DryRun:
+    """Build everything that ``config`` describes and train one batch; nothing is recorded.
 
-    with _take(folder, config) if group.leads else _elsewhere() as store:
-        # Read when nobody else can write it any more.
-        earlier: Earlier = group.share(Earlier.read(folder, config) if group.leads else None)
-        if earlier.finished:
-            return earlier.outcome()
-        output = folder.absolute().parents[1]
-        if config.paths.output.absolute() != output:
-            config = evolve(config, paths=evolve(config.paths, output=output))
-        return _carry_out(config, device, store, group, argv=argv, listeners=listeners, earlier=earlier)
+    Raises:
+        ConfigError, PluginError: as for :func:`run`; also if the parts and the batch do not fit each other, or a
+            monitored metric does not exist.
+        PartError: a part raised in ``dovetail_run_start``.
+        TrainingError: the batch cannot be trained on.
+    """
+    from dovetail.train.dry_run import dry_run
 
-
-def _joined(config: RunConfig, device: torch.device) -> AbstractContextManager[Group]:
-    return joined(device, sharded=config.hardware.strategy == "fsdp")
-
-
-def _carry_out(
-    config: RunConfig,
-    device: torch.device,
-    store: RunDirectory,
-    group: Group,
-    *,
-    argv: Sequence[str] | None,
-    listeners: Iterable[object],
-    earlier: Earlier | None = None,
-    warnings: Sequence[str] = (),
-) -> Outcome:
-    watch = Stopwatch()
-    with store.logging(), _settings(config):
-        if earlier is None:
-            store.freeze(freeze(config))
-        recorder = Recorder(
-            store,
-            config,
-            device=str(device),
-            plugins=_distributions(config),
-            command=list(argv or ()),
-            earlier=earlier.record.data if earlier else None,
-            listed=group.leads,
-        )
+    config = _resolved(config)
+    with temporary_workspace(config) as space, settings_of(config):
         try:
-            named: list[tuple[str, object]] = [("record", recorder)]
-            if group.leads:
-                named += [(type(one).__name__.lower(), one) for one in listeners]
-                named.append(("report", LiveReport(config, store.path)))
-            ready = assemble(config, device, store, named, group, watch=watch)
-            recorder.built(ready, parameters=_trainable(ready))
-            if earlier is not None:
-                warnings = earlier.take_up(ready, recorder)
-            if group.rank:  # the weights are the same in all; what is drawn from now on is not
-                set_random_seed((config.run.seed + group.rank) % SEED_LIMIT, config.run.deterministic)
-            outcome = _train(ready, warnings)
-        except BaseException as error:
-            _recorded(_failed(error, watch), recorder)
-            if isinstance(error, BuildError):
-                raise refusal(config, error.path, error.message) from error
-            raise
-        outcome = _recorded(outcome, recorder)
-    if group.leads:
-        _report(config, store.path)
-    return outcome
+            return dry_run(assemble(config, space.device, space.store, group=space.group, dry=True))
+        except Exception as error:
+            described = describe_error(error, config)
+            if described is error:
+                raise
+            raise described from error
 
 
 def _train(run: Run, warnings: Iterable[str]) -> Outcome:
-    """Fit, and let every part know how it ended."""
+    """Fit, and tell every part how the run ended."""
     try:
         run.hooks.dovetail_run_start(run=run)
         for warning in warnings:
             run.alert("resume", warning)
         outcome: Outcome = run.parts.trainer.fit(run)
     except Exception as error:
-        told = _told(error, run.config)
-        outcome = evolve(_failed(told, run.watch), best_epoch=run.state.best_epoch, best_metric=run.state.best_metric)
+        failed = Outcome.of_error(describe_error(error, run.config), run.watch.seconds())
+        outcome = evolve(failed, best_epoch=run.state.best_epoch, best_metric=run.state.best_metric)
         _logger.exception("the run failed", exc_info=error)
     except BaseException as error:
-        run.hooks.dovetail_run_end.call_all(run=run, outcome=_failed(error, run.watch))
+        run.hooks.dovetail_run_end.call_all(run=run, outcome=Outcome.of_error(error, run.watch.seconds()))
         raise
     outcome = evolve(outcome, total_time=run.elapsed(), folder=run.store.path if run.group.leads else None)
     with stopping_on_signals(run, "the run is ending"):
@@ -198,136 +158,7 @@ def _train(run: Run, warnings: Iterable[str]) -> Outcome:
     return outcome
 
 
-def _recorded(outcome: Outcome, recorder: Recorder) -> Outcome:
-    """Record how a run ended. What cannot be recorded has failed, though not for that where it failed before."""
-    try:
-        recorder.finish(outcome)
-    except OSError as error:
-        _logger.exception("the end of the run was not recorded", exc_info=error)
-        if outcome.error is None:
-            return evolve(outcome, status="failed", reason=str(error), error=error)
-    return outcome
-
-
-def _told(error: Exception, config: RunConfig) -> Exception:
-    """Return what the user is told: bad input at its place, or what helps."""
-    if isinstance(error, MisfitError):
-        return refusal(config, error.path, error.message)
-    return explained(error, config)
-
-
-def _failed(error: BaseException, watch: Stopwatch) -> Outcome:
-    reason = " ".join(str(error).split()) or type(error).__name__
-    status: Status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-    return Outcome(status, reason, getattr(error, "path", None), total_time=watch.seconds(), error=error)
-
-
-def _open(config: RunConfig) -> RunDirectory:
-    paths = config.paths
-    try:
-        return RunDirectory.create(paths.output, config.run.name, models=paths.models, logs=paths.logs)
-    except RunDirectoryError as error:
-        raise refusal(config, "paths.output", str(error)) from error
-
-
-@contextlib.contextmanager
-def _elsewhere() -> Iterator[RunDirectory]:
-    """Give a process other than the leader a folder for what nobody needs."""
-    with tempfile.TemporaryDirectory() as folder, RunDirectory(Path(folder)) as store:
-        yield store
-
-
-def _take(folder: Path, config: RunConfig) -> RunDirectory:
-    """Take the folder of a run that is resumed into use."""
-    from dovetail.record.earlier import ResumeError
-
-    roots = config.paths.models, config.paths.logs
-    elsewhere = [apart(one, config.run.name, folder.absolute().name) for one in roots]
-    try:
-        return RunDirectory(folder, checkpoints=elsewhere[0], logs=elsewhere[1])
-    except RunDirectoryError as error:
-        raise ResumeError(str(error)) from error
-
-
-def _settings(config: RunConfig) -> AbstractContextManager[None]:
-    """Set what holds for the whole process while the run goes on, and seed it."""
-    settings = torch_settings(threads=config.hardware.threads, tf32=config.training.precision == "tf32")
-    set_random_seed(config.run.seed, config.run.deterministic)
-    return settings
-
-
-def _distributions(config: RunConfig) -> dict[str, str]:
-    """Return the version of each distribution that a part of the run comes from."""
-    return {
-        part.registered.distribution: part.registered.version
-        for part in parts_of(config)
-        if part.registered is not None
-    }
-
-
-def _trainable(run: Run) -> int:
-    return sum(one.numel() for group in run.parts.optimizer.param_groups for one in group["params"])
-
-
-# --- the report ------------------------------------------------------------------------------------------------------
-
-
-class LiveReport:
-    """Renews ``report.html`` while the run goes on, unless that would take more than a twentieth of its time."""
-
-    def __init__(self, config: RunConfig, folder: Path) -> None:
-        """Follow ``report.every``."""
-        self._config, self._folder = config, folder
-        self._next = 0.0
-
-    def dovetail_epoch_end(self, epoch: int) -> None:
-        """Write the report, if it is time."""
-        if epoch % self._config.report.every == 0 and time.monotonic() >= self._next:
-            began = time.monotonic()
-            _report(self._config, self._folder)
-            self._next = time.monotonic() + 20 * (time.monotonic() - began)
-
-
-def _report(config: RunConfig, folder: Path) -> None:
-    """Write the report. Its failure is said and does not spoil the run."""
-    if not config.report.enabled:
-        return
-    try:
-        from dovetail.record.report import write_report
-
-        write_report(folder, plots=config.report.plots)
-    except Exception as error:
-        _logger.warning("the report could not be written: %s: %s", type(error).__name__, error, exc_info=error)
-
-
-# --- the dry run -----------------------------------------------------------------------------------------------------
-
-
-def prepare(config: RunConfig) -> Rehearsal:
-    """Build everything that ``config`` describes and try one batch; nothing is written but to a temporary folder.
-
-    Raises:
-        ConfigError, PluginError: as :func:`run`; also where the parts and the batch do not fit each other, or a metric
-            that is monitored is not there.
-        PartError: a part that computes raised when it was told that the run starts.
-        TrainingError: the batch cannot be trained on.
-    """
-    from dovetail.train.dry_run import rehearse
-
-    device = choose_device(config)
-    with (
-        _joined(config, device) as group,
-        tempfile.TemporaryDirectory() as folder,
-        RunDirectory(Path(folder)) as store,
-        _settings(config),
-    ):
-        try:
-            ready = assemble(config, device, store, group=group)
-            return rehearse(ready, parameters=_trainable(ready))
-        except BuildError as error:
-            raise refusal(config, error.path, error.message) from error
-        except Exception as error:
-            told = _told(error, config)
-            if told is error:
-                raise
-            raise told from error
+def _resolved(config: RunConfig | Config | str | PathLike[str]) -> RunConfig:
+    if isinstance(config, RunConfig):
+        return config
+    return (config if isinstance(config, Config) else Config.load(config)).build()

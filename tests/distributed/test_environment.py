@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dovetail.distributed.environment import GroupError, first_host, from_environment, meeting_place, own_gpu
+from dovetail.distributed.environment import first_host, meeting_point, own_gpu, rank_and_size
+from dovetail.distributed.errors import GroupError
 from process_runs import RUN
 
 #: What `srun` tells a task of eight on two nodes.
@@ -72,13 +73,13 @@ def environment(monkeypatch: pytest.MonkeyPatch, **variables: str | None) -> Non
 def test_the_tasks_of_a_step_meet_at_its_first_node(monkeypatch):
     """At a port of the job and the step, which is the same in every task and another in the next step."""
     environment(monkeypatch, **STEP)
-    place = meeting_place()
+    place = meeting_point()
     environment(monkeypatch, **{**STEP, "SLURM_PROCID": "7"})
-    same = meeting_place()
+    same = meeting_point()
     environment(monkeypatch, **{**STEP, "SLURM_STEP_ID": "3"})
-    other = meeting_place()
+    other = meeting_point()
 
-    assert from_environment() == (3, 8)
+    assert rank_and_size() == (3, 8)
     assert place == same
     assert place["MASTER_ADDR"] == "gpu02"
     assert 15_000 <= int(place["MASTER_PORT"]) < 30_000
@@ -97,7 +98,7 @@ def test_what_is_set_wins_and_what_is_missing_has_a_substitute(monkeypatch, chan
     """An address of one's own; else the step's nodes, the job's, and where the step was launched."""
     environment(monkeypatch, **{**STEP, **changed, "MASTER_PORT": "1234"})
 
-    assert meeting_place() == {"MASTER_ADDR": address, "MASTER_PORT": "1234"}
+    assert meeting_point() == {"MASTER_ADDR": address, "MASTER_PORT": "1234"}
 
 
 @pytest.mark.parametrize(
@@ -116,7 +117,7 @@ def test_a_script_or_a_shell_is_one_process(monkeypatch, changed):
     """However many tasks the job counts, they are not there."""
     environment(monkeypatch, **{**STEP, "SLURM_PROCID": "0", **changed})
 
-    assert from_environment() == (0, 1)
+    assert rank_and_size() == (0, 1)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +134,7 @@ def test_whoever_started_a_process_is_believed(monkeypatch, variables, expected)
     """Torchrun inside of a step counts its own; an address that is set is enough for Slurm's tasks."""
     environment(monkeypatch, **variables)
 
-    assert from_environment() == expected
+    assert rank_and_size() == expected
 
 
 @pytest.mark.parametrize(

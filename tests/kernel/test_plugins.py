@@ -321,7 +321,7 @@ def test_our_own_parts_come_the_same_way(kind):
 def test_discovery_never_imports_torch():
     """Finding and listing every component of every kind leaves torch alone."""
     code = (
-        "import sys; from dovetail.kernel.plugins import Plugins; from dovetail.spec.kinds import KINDS;"
+        "import sys; from dovetail.spec.plugins import Plugins; from dovetail.spec.kinds import KINDS;"
         "p = Plugins.discover(); [p.components(k) for k in KINDS]; print('torch' in sys.modules, len(p.broken))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -21,8 +21,8 @@ from dovetail.monitor.gradients import GradientMonitor
 from dovetail.pieces.accumulator import GradientAccumulator
 from dovetail.pieces.loop import EpochResult, TrainingLoop, ValidationLoop
 from dovetail.pieces.seed_manager import SeedManager
-from dovetail.train.device import DeviceError
 from dovetail.train.errors import NonFiniteLossError, TrainingError
+from dovetail.train.hardware import DeviceError
 from dovetail.train.seeds import set_random_seed
 
 

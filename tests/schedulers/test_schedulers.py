@@ -41,7 +41,7 @@ from dovetail.schedulers.warmup import Epochs, Warmup, warmup_steps
 from dovetail.schedulers.warmup_cosine import warmup_cosine
 from dovetail.schedulers.warmup_linear import warmup_linear
 from dovetail.schedulers.with_warmup import WarmupPlateau, WarmupScheduler, with_warmup
-from dovetail.train.schedule import Schedule
+from dovetail.train.phases import Schedule
 from small_runs import only_run, small
 
 RATES = (0.1, 0.4)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dovetail.config.schema import Every
-from dovetail.train.cadence import Cadence
+from dovetail.train.clock import Cadence
 
 counts = st.integers(1, 5)
 

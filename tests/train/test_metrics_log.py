@@ -19,7 +19,7 @@ from dovetail.losses.result import LossResult
 from dovetail.main import run
 from dovetail.metrics.accuracy import Accuracy
 from dovetail.models.output import ModelOutput
-from dovetail.train.loss_log import LossTape
+from dovetail.train.loss_log import LossLog
 from dovetail.train.metrics_log import LINES
 from dovetail.train.trainer import StandardTrainer
 from places import TESTS
@@ -201,8 +201,8 @@ def test_an_interval_that_was_cut_off_has_the_sums_of_one_that_was_read(losses, 
     """Whenever the tape is read in between, full or not, and whether or not losses have to arrive from a device."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("dovetail.train.loss_log.HOSTS", hosts)
-        late = LossTape(torch.device("cpu"), length=7)
-    at_once = LossTape(torch.device("cpu"))
+        late = LossLog(torch.device("cpu"), length=7)
+    at_once = LossLog(torch.device("cpu"))
     expected, wanted = [], 0
     for place, (loss, weight) in enumerate(losses):
         for tape in (late, at_once):
@@ -223,7 +223,7 @@ def test_an_interval_that_was_cut_off_has_the_sums_of_one_that_was_read(losses, 
 
 def test_a_loss_in_double_precision_is_kept_in_it():
     """On the CPU its sums are those of the very numbers."""
-    tape = LossTape(torch.device("cpu"))
+    tape = LossLog(torch.device("cpu"))
     tape.add(LossResult(torch.tensor(1e-300, dtype=torch.float64), {}, 1.0), 1)
 
     assert tape.start_epoch().total == 1e-300
@@ -231,7 +231,7 @@ def test_a_loss_in_double_precision_is_kept_in_it():
 
 def test_a_norm_that_is_no_number_is_noticed_before_anything_is_read():
     """The loss may be finite all the same."""
-    tape = LossTape(torch.device("cpu"))
+    tape = LossLog(torch.device("cpu"))
     tape.add(LossResult(torch.tensor(1.0), {}, 1.0), 1)
     tape.add_norm(float("inf"))
 

@@ -17,7 +17,7 @@ from dovetail.losses.result import LossResult
 from dovetail.main import prepare, resume, run
 from dovetail.train.checkpoints.unsaved import UNSAVED
 from dovetail.train.errors import NoBatchesError, PartError, TrainingError, explained
-from dovetail.train.reach import ZERO_GRADIENT
+from dovetail.train.first_batch import ZERO_GRADIENT
 from dovetail.train.trainer import StandardTrainer
 from small_runs import only_run, small
 

@@ -30,7 +30,7 @@ from dovetail.models.output import ModelOutput
 from dovetail.train.context import Plan
 from dovetail.train.errors import NonFiniteLossError, OutOfMemoryError, PartError, TrainingError
 from dovetail.train.gradients import Gradients
-from dovetail.train.loss_log import LossTape
+from dovetail.train.loss_log import LossLog
 from dovetail.train.trainer import StandardTrainer
 from small_runs import only_run, small, three_blobs
 
@@ -906,7 +906,7 @@ def test_two_metrics_of_one_kind_are_told_apart(tmp_path):
 )
 def test_a_tape_gives_the_same_sums_whenever_it_is_read(losses, read_after):
     """Reading early, late or by itself when it is full makes no bit of difference."""
-    one, other = LossTape(torch.device("cpu"), length=7), LossTape(torch.device("cpu"))
+    one, other = LossLog(torch.device("cpu"), length=7), LossLog(torch.device("cpu"))
     for place, (loss, weight) in enumerate(losses):
         result = LossResult(torch.tensor(loss), {"part": torch.tensor(loss * 2)}, torch.tensor(float(weight)))
         one.add(result, weight)
@@ -923,7 +923,7 @@ def test_a_tape_gives_the_same_sums_whenever_it_is_read(losses, read_after):
 
 def test_a_tape_goes_on_from_its_state():
     """The epoch's sums are part of a checkpoint in the middle of an epoch."""
-    tape, fresh = LossTape(torch.device("cpu")), LossTape(torch.device("cpu"))
+    tape, fresh = LossLog(torch.device("cpu")), LossLog(torch.device("cpu"))
     tape.add(LossResult(torch.tensor(2.0), {"p": torch.tensor(1.0)}, 3.0), 3)
     tape.add_norm(torch.tensor(5.0))
     fresh.load_state_dict(tape.state_dict())

@@ -106,8 +106,8 @@ def run_app(argv: list[str]) -> int:
         result: Any = app.main(argv, prog_name="dovetail", standalone_mode=False, obj=argv)
     except Exception as error:  # noqa: BLE001 (the last handler: nothing may reach the user as a bare traceback)
         from dovetail.cli.failure import answer
-        from dovetail.distributed.environment import from_environment
+        from dovetail.distributed.environment import rank_and_size
 
         # Of several processes the first has standard output; what the others say is shown by whoever started them.
-        return answer(error, as_json="--json" in options and from_environment()[0] == 0)
+        return answer(error, as_json="--json" in options and rank_and_size()[0] == 0)
     return result if isinstance(result, int) else 0

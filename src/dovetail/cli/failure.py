@@ -76,7 +76,7 @@ def understand(error: Exception) -> Failure:
         return Failure(BAD_INPUT, [f"dovetail: {error.format_message()}"])
     if isinstance(error, RunFailedError):
         from dovetail.config.diagnostics import ConfigError
-        from dovetail.distributed.environment import GroupError
+        from dovetail.distributed.errors import GroupError
 
         cause = _ours(error.__cause__) if isinstance(error.__cause__, ConfigError) else None
         code, problems = (cause.code, cause.problems) if cause else (FAILED, [])
@@ -108,7 +108,7 @@ def _ours(error: Exception) -> Failure | None:
     """Return what one of Dovetail's own errors means, or None for any other error."""
     from dovetail.checkpoint.errors import CheckpointError
     from dovetail.config.diagnostics import ConfigError
-    from dovetail.distributed.environment import GroupError
+    from dovetail.distributed.errors import GroupError
     from dovetail.kernel.build import BuildError
     from dovetail.kernel.component import PluginError
     from dovetail.record.earlier import ResumeError

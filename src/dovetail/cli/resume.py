@@ -66,14 +66,14 @@ def resume(
     """
     from dovetail.cli.processes import supervise, to_be_watched
     from dovetail.config.structure import structure
-    from dovetail.distributed.environment import from_environment
+    from dovetail.distributed.environment import rank_and_size
     from dovetail.record.files import RESOLVED
     from dovetail.record.runs import find_run
 
     folder = find_run(run, Path(output)).folder
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         plugins = discover(no_plugins, strict_plugins=strict_plugins)
-        rank, started = from_environment()
+        rank, started = rank_and_size()
         make = partial(compose_file, str(folder / RESOLVED), profile=None, plugins=plugins)
         config = structure(compose(make, overrides, nproc, started), plugins)
         if started == 1 and to_be_watched(config.hardware.devices, max_restarts):

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from dovetail.config.schema import RunConfig
     from dovetail.config.tree import Node
     from dovetail.record.console import Console
-    from dovetail.train.dry_run import Rehearsal
+    from dovetail.train.dry_run import DryRun
     from dovetail.train.state import Outcome
 
 _CODES = {"failed": FAILED, "out_of_budget": OUT_OF_BUDGET, "interrupted": INTERRUPTED}
@@ -77,12 +77,12 @@ def run(
     """
     from dovetail.cli.processes import supervise, to_be_watched
     from dovetail.config.structure import structure
-    from dovetail.distributed.environment import from_environment
+    from dovetail.distributed.environment import rank_and_size
 
     # With --json, standard output is for the one document: what parts and console print goes to standard error.
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         plugins = discover(no_plugins, strict_plugins=strict_plugins)
-        rank, started = from_environment()
+        rank, started = rank_and_size()
         config = structure(
             compose(partial(compose_file, file, profile=profile, plugins=plugins), overrides, nproc, started), plugins
         )
@@ -135,7 +135,7 @@ def train(
     Raises:
         RunFailedError: the run failed.
     """
-    from dovetail.distributed.environment import from_environment
+    from dovetail.distributed.environment import rank_and_size
     from dovetail.record.console import Console, resume_command
     from dovetail.record.files import LOG
     from dovetail.record.run_directory import apart
@@ -162,7 +162,7 @@ def train(
     if as_json:
         click.echo(json.dumps(_document(console), ensure_ascii=False, indent=2))
     # The first of several processes says how it ended: who started them ends the others where one has not ended well.
-    return 0 if from_environment()[0] else _CODES.get(outcome.status, 0)
+    return 0 if rank_and_size()[0] else _CODES.get(outcome.status, 0)
 
 
 def _fail(outcome: Outcome, console: Console, *, as_json: bool) -> NoReturn:
@@ -174,11 +174,12 @@ def _fail(outcome: Outcome, console: Console, *, as_json: bool) -> NoReturn:
     import traceback
 
     from dovetail.config.diagnostics import ConfigError
-    from dovetail.distributed.environment import GroupError, from_environment
+    from dovetail.distributed.environment import rank_and_size
+    from dovetail.distributed.errors import GroupError
 
     bad_input = isinstance(outcome.error, ConfigError)
     lines = [str(outcome.error) if bad_input else f"dovetail: the run failed: {outcome.reason}"]
-    if from_environment()[0]:
+    if rank_and_size()[0]:
         if not isinstance(outcome.error, ConfigError | GroupError):  # it has no log of its own
             lines = [*"".join(traceback.format_exception(outcome.error)).splitlines(), *lines]
     elif console.log is not None:
@@ -201,23 +202,23 @@ def _document(console: Console) -> dict[str, Any]:
     }
 
 
-def _rehearse(config: RunConfig) -> Rehearsal:
+def _rehearse(config: RunConfig) -> DryRun:
     """Build everything and try one batch.
 
     Raises:
         RunFailedError: the batch cannot be trained on.
     """
-    from dovetail.main import prepare
+    from dovetail.main import check
     from dovetail.train.errors import TrainingError
 
     try:
-        return prepare(config)
+        return check(config)
     except TrainingError as error:
         msg = f"dovetail: this would not run: {error}\nA run keeps the traceback in its log.txt"
         raise RunFailedError(msg, {}) from error
 
 
-def _show(file: str, found: Rehearsal, *, as_json: bool, quiet: bool) -> None:
+def _show(file: str, found: DryRun, *, as_json: bool, quiet: bool) -> None:
     """Say what the run would be."""
     from attrs import asdict
 

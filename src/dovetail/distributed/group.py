@@ -1,4 +1,4 @@
-"""The processes that train one run together: which one this is, and what all of them tell one another."""
+"""The processes of a run: rank, world size, and the collectives between them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import torch
 from attrs import evolve, frozen
 from torch import Tensor
 
-from dovetail.distributed.environment import GroupError, from_environment, meeting_place
-from dovetail.train.errors import process_lost
+from dovetail.distributed.environment import meeting_point, rank_and_size
+from dovetail.distributed.errors import GroupError, process_lost
+from dovetail.kernel.renamed import renamed
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -21,50 +22,50 @@ if TYPE_CHECKING:
 
     from dovetail.train.state import Stop
 
-#: How long one process waits for another that is there but says nothing.
-_PATIENCE: Final = timedelta(minutes=10)
+#: How long a process waits in a collective for one that does not respond.
+_TIMEOUT: Final = timedelta(minutes=10)
 
 
 @frozen
 class Group:
-    """The processes of a run. Alone, nothing here waits or costs anything.
+    """The processes of a run. In a run of one process every method returns at once.
 
-    What all must do together, they call in the same order and as often; only then does any of them go on.
+    Collectives: every rank must make the same calls in the same order; a call returns when all ranks have made it.
     """
 
-    #: Which one this is, from 0. The first leads: it alone writes to the run's folder and to the console.
     rank: int = 0
+    #: The world size.
     size: int = 1
-    #: What the state of the run is shared out over; None where each process has the whole of it.
+    #: The device mesh of sharded weights; None where each process holds the whole model.
     mesh: DeviceMesh | None = None
-    #: By which they talk; None for that of training.
+    #: The process group to communicate through; None for the default one.
     channel: ProcessGroup | None = None
 
-    def apart(self) -> Group:
-        """Return the same processes for what another thread does beside training; all call this together."""
-        return evolve(self, channel=torch.distributed.new_group(backend="gloo", timeout=_PATIENCE))
+    def new_group(self) -> Group:
+        """Return the same processes with a gloo channel of their own, for a thread beside training. A collective."""
+        return evolve(self, channel=torch.distributed.new_group(backend="gloo", timeout=_TIMEOUT))
 
     @property
     def leads(self) -> bool:
-        """Whether this is the one that writes."""
+        """Whether this is rank 0, the only one that writes to the run's folder and to the console."""
         return self.rank == 0
 
-    def add_up(self, values: Tensor) -> Tensor:
-        """Return the sums of ``values`` over all processes, in place."""
+    def all_reduce(self, values: Tensor) -> Tensor:
+        """Return the sums of ``values`` over all processes, in-place."""
         if self.size > 1:
             torch.distributed.all_reduce(values, group=self.channel)
         return values
 
-    def share(self, value: Any) -> Any:
-        """Return what the leader gave for ``value``."""
+    def broadcast(self, value: Any) -> Any:
+        """Return rank 0's ``value``, which must be picklable."""
         if self.size == 1:
             return value
-        shared = [value]
-        torch.distributed.broadcast_object_list(shared, group=self.channel)
-        return shared[0]
+        values = [value]
+        torch.distributed.broadcast_object_list(values, group=self.channel)
+        return values[0]
 
-    def gather(self, value: Any) -> list[Any]:
-        """Return what each process gave for ``value``, by rank."""
+    def all_gather(self, value: Any) -> list[Any]:
+        """Return the ``value`` of every process, by rank; it must be picklable."""
         if self.size == 1:
             return [value]
         values = [None] * self.size
@@ -72,55 +73,55 @@ class Group:
         return values
 
     def agree(self, stop: Stop | None, due: bool, broken: bool, samples: int) -> tuple[Stop | None, bool, bool, int]:  # noqa: FBT001 (two of four values that travel together)
-        """Settle what all do next.
+        """Exchange what each process alone knows, so that all do the same next.
 
         Args:
-            stop: that this process has been asked to stop.
-            due: whether something is due here by the clock.
-            broken: whether a loss was no number here.
-            samples: how many this process has trained on since the last time.
+            stop: a request to stop that this process received.
+            due: whether something is due by this process's clock.
+            broken: whether this process saw a non-finite loss.
+            samples: how many samples this process trained on since the last exchange.
 
         Returns:
-            The stop that the first process to have one was asked for; whether something is due anywhere, and
-            whether a loss was no number; and the samples of all.
+            The request of the lowest rank that has one; whether anything is due, and whether any loss was non-finite,
+            in any process; and the samples of all processes.
         """
-        told = torch.tensor([stop is not None, due, broken, samples], dtype=torch.int64)
-        stops, dues, faults, total = self.add_up(told).tolist()
+        counts = torch.tensor([stop is not None, due, broken, samples], dtype=torch.int64)
+        stops, dues, faults, total = self.all_reduce(counts).tolist()
         if stops:
-            stop = next(one for one in self.gather(stop) if one is not None)
+            stop = next(request for request in self.all_gather(stop) if request is not None)
         return stop, dues > 0, faults > 0, total
 
+    __getattr__ = renamed({"share": "broadcast", "add_up": "all_reduce", "gather": "all_gather", "apart": "new_group"})
 
-#: One process.
+
+#: A run of one process.
 ALONE: Final = Group()
 
 
 @contextlib.contextmanager
 def joined(device: torch.device, *, sharded: bool = False) -> Iterator[Group]:
-    """Join the processes that were started with this one, for as long as the context lasts.
+    """Connect to the processes that were started with this one, until the context ends.
 
     Args:
-        device: where to train. Tensors on a GPU travel by NCCL, all else by gloo.
-        sharded: share the state of the run out over the processes.
+        device: where to train. Tensors on a GPU travel by NCCL, everything else by gloo.
+        sharded: make a device mesh to shard the model over.
 
     Raises:
-        GroupError: they do not find one another, or one of them is gone.
+        GroupError: the processes cannot connect, or one of them exits.
     """
-    rank, size = from_environment()
+    rank, size = rank_and_size()
     if size == 1:
         yield ALONE
         return
-    os.environ.update(meeting_place())
+    os.environ.update(meeting_point())
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     try:
-        torch.distributed.init_process_group(backend, rank=rank, world_size=size, timeout=_PATIENCE)
+        torch.distributed.init_process_group(backend, rank=rank, world_size=size, timeout=_TIMEOUT)
     except (ValueError, RuntimeError) as error:
         where = ":".join(os.environ.get(name, "?") for name in ("MASTER_ADDR", "MASTER_PORT"))
-        message = (
-            f"{size} processes are to train together, and do not find one another at {where}, as MASTER_ADDR and "
-            f"MASTER_PORT have it: {str(error).splitlines()[0]}"
-        )
-        raise GroupError(message) from error
+        raise GroupError(
+            f"{size} processes could not connect at {where} (MASTER_ADDR:MASTER_PORT): {str(error).splitlines()[0]}"
+        ) from error
     try:
         yield Group(rank, size, _mesh(device, size) if sharded else None)
     except Exception as error:

@@ -1,54 +1,77 @@
-"""What several processes train: copies of a model, whose gradients meet on the way back, or shares of one."""
+"""How the processes of a run train one model: alone, as replicas (DDP), or with sharded weights (FSDP2)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import nn
 
 if TYPE_CHECKING:
     from dovetail.data.batch import Batch
+    from dovetail.distributed.group import Group
     from dovetail.losses.result import LossResult
     from dovetail.train.context import Run
 
-
-class _Together:
-    def __init__(self, modules: Sequence[nn.Module]) -> None:
-        self._buffers = [one for module in modules for one in module.buffers()]
-
-    def align(self) -> None:
-        """Give every process the leader's buffers, such as the running statistics of batch norms."""
-        for one in self._buffers:
-            torch.distributed.broadcast(one, 0)
+    ComputeLoss = Callable[[Run, Batch], LossResult]
 
 
-class Replica(_Together):
-    """Computes losses as a trainer does, with torch's ``DistributedDataParallel`` around the whole of it.
+class Parallel(Protocol):
+    """What differs in a training step between one process and several."""
 
-    So the parameters of a loss are trained together like the model's, and neither module changes: their ``state_dict``
-    has the names it always had.
+    @property
+    def compute_loss(self) -> ComputeLoss:
+        """Computes the loss of a batch. In its backward pass the processes average their gradients."""
+
+    @property
+    def after_update(self) -> Sequence[Callable[[], None]]:
+        """Called after each update."""
+
+    def begin_update(self, batches: int) -> None:
+        """Prepare for an update from ``batches`` micro-batches."""
+
+
+class Alone:
+    """One process: the trainer's own ``compute_loss``, and nothing around it."""
+
+    after_update: Sequence[Callable[[], None]] = ()
+
+    def __init__(self, compute_loss: ComputeLoss) -> None:
+        """Compute with the trainer's ``compute_loss``."""
+        self.compute_loss = compute_loss
+
+    def begin_update(self, batches: int) -> None:
+        """Do nothing."""
+
+
+class Replica:
+    """Each process trains a replica, and torch's ``DistributedDataParallel`` averages the gradients.
+
+    DDP wraps the whole of ``compute_loss``, so the parameters of a loss are trained like the model's, and neither
+    module changes: their ``state_dict`` keys stay the same.
     """
 
-    def __init__(self, modules: Iterable[nn.Module], compute: Callable[[Run, Batch], LossResult]) -> None:
-        """Give every process the leader's weights.
+    def __init__(self, compute_loss: ComputeLoss, modules: Iterable[nn.Module]) -> None:
+        """Broadcast rank 0's weights.
 
         Args:
+            compute_loss: the trainer's.
             modules: what is trained, on its device.
-            compute: the trainer's ``compute_loss``.
         """
         modules = list(modules)
-        super().__init__(modules)
-        self._ddp = nn.parallel.DistributedDataParallel(_Step(modules, compute))
-        self._ddp.broadcast_buffers = False  # which align() does, after the update: an evaluation sees them too
+        self._buffers = Buffers(modules)
+        self.after_update = (self._buffers.broadcast,)
+        self._ddp = nn.parallel.DistributedDataParallel(_LossModule(modules, compute_loss))
+        # Buffers are broadcast after the update, so that an evaluation sees the same ones on every rank.
+        self._ddp.broadcast_buffers = False
         self._left = 0
 
-    def expect(self, batches: int) -> None:
-        """Begin an update of so many batches; with the last one, the gradients are averaged over the processes."""
+    def begin_update(self, batches: int) -> None:
+        """Average the gradients in the backward pass of the last of ``batches``."""
         self._left = batches
 
-    def __call__(self, run: Run, batch: Batch) -> LossResult:
+    def compute_loss(self, run: Run, batch: Batch) -> LossResult:
         """Compute the loss of a batch."""
         self._left -= 1
         self._ddp.require_backward_grad_sync = self._left == 0
@@ -56,27 +79,43 @@ class Replica(_Together):
         return result
 
 
-class Shares(_Together):
-    """Computes losses of modules that are shared out: every batch's gradients are averaged, and shared out too."""
+class Sharded:
+    """Each process holds a shard of the weights; FSDP2 averages and shards the gradients of every batch."""
 
-    def __init__(self, modules: Iterable[nn.Module], compute: Callable[[Run, Batch], LossResult]) -> None:
-        """Compute with ``compute``, the trainer's ``compute_loss``."""
-        super().__init__(list(modules))
-        self._compute = compute
+    def __init__(self, compute_loss: ComputeLoss, modules: Iterable[nn.Module]) -> None:
+        """Compute with the trainer's ``compute_loss`` on ``modules`` that are already sharded."""
+        self.compute_loss = compute_loss
+        self.after_update = (Buffers(modules).broadcast,)
 
-    def expect(self, batches: int) -> None:
-        """Begin an update of so many batches."""
-
-    def __call__(self, run: Run, batch: Batch) -> LossResult:
-        """Compute the loss of a batch."""
-        return self._compute(run, batch)
+    def begin_update(self, batches: int) -> None:
+        """Do nothing."""
 
 
-class _Step(nn.Module):
-    def __init__(self, modules: Iterable[nn.Module], compute: Callable[[Run, Batch], Any]) -> None:
+class Buffers:
+    """The buffers of modules, such as the running statistics of batch norms, which rank 0 broadcasts."""
+
+    def __init__(self, modules: Iterable[nn.Module]) -> None:
+        """Collect the buffers of ``modules``."""
+        self._buffers = [buffer for module in modules for buffer in module.buffers()]
+
+    def broadcast(self) -> None:
+        """Give every process rank 0's buffers."""
+        for buffer in self._buffers:
+            torch.distributed.broadcast(buffer, 0)
+
+
+class _LossModule(nn.Module):
+    def __init__(self, modules: Iterable[nn.Module], compute_loss: ComputeLoss) -> None:
         super().__init__()
-        self.modules_together = nn.ModuleList(modules)
-        self._compute = compute
+        self.trained = nn.ModuleList(modules)
+        self._compute_loss = compute_loss
 
     def forward(self, run: Run, batch: Batch) -> Any:
-        return self._compute(run, batch)
+        return self._compute_loss(run, batch)
+
+
+def parallelize(group: Group, compute_loss: ComputeLoss, modules: Iterable[nn.Module]) -> Parallel:
+    """Return how ``group`` trains ``modules`` with a trainer's ``compute_loss``."""
+    if group.size == 1:
+        return Alone(compute_loss)
+    return (Replica if group.mesh is None else Sharded)(compute_loss, modules)

@@ -1,7 +1,7 @@
-"""A model of which each process holds a share: torch's FSDP2 (``fully_shard``).
+"""Sharding a model over processes with torch's FSDP2 (``fully_shard``).
 
-Every parameter is a ``DTensor``: each process has some of its rows, and of its gradient and the optimizer's state. For
-the forward and the backward pass of a block they are gathered, and dropped again.
+Every parameter becomes a ``DTensor``: each process holds some of its rows, of its gradient and of the optimizer's
+state. FSDP2 all-gathers the rows of a block for its forward and backward pass, and frees them afterwards.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 
 
 def shard(modules: Mapping[str, nn.Module], mesh: DeviceMesh) -> None:
-    """Share out the parameters of ``modules``, in place, beginning with those that the first process has.
+    """Shard the parameters of ``modules`` in-place, starting from rank 0's values.
 
-    What is gathered at a time is a block, as :func:`~dovetail.models.recompute.blocks` finds them (elements of several
-    layers in an ``nn.ModuleList`` or ``nn.Sequential``, the outermost), and what is outside of blocks, together. A
-    block that has a parameter in common with what is outside of it is gathered with that, so that they stay one.
+    Parameters are gathered block by block (elements of several layers in an ``nn.ModuleList`` or ``nn.Sequential``, the
+    outermost ones, as :func:`~dovetail.models.recompute.blocks` finds them), and those outside of blocks together. A
+    block that shares a parameter with the rest of the model is gathered with the rest, so that the parameter stays one.
 
     Args:
-        modules: by their config path, on their device.
+        modules: the modules by config path, on their device.
         mesh: the processes.
 
     Raises:
-        ValueError: a parameter has no rows to share out, or two modules have it in common; the message names it.
+        ValueError: a parameter has no dimension to shard, or belongs to two modules; the message names it.
     """
     from torch.distributed.fsdp import fully_shard
 
@@ -42,58 +42,56 @@ def shard(modules: Mapping[str, nn.Module], mesh: DeviceMesh) -> None:
     for path, module in modules.items():
         for name, parameter in module.named_parameters():
             if parameter.ndim == 0:
-                msg = (
-                    f"the parameter {path}.{name} is a single number without dimensions, which cannot be shared out: "
-                    'give it the shape [1], or take strategy = "ddp"'
+                raise ValueError(
+                    f"the parameter {path}.{name} has no dimension to shard: give it the shape [1], or set "
+                    'strategy = "ddp"'
                 )
-                raise ValueError(msg)
             if owners.setdefault(id(parameter), path) != path:
-                msg = (
-                    f"the parameter {path}.{name} is one of {owners[id(parameter)]} too, and each would get shares of "
-                    'its own: take strategy = "ddp"'
+                raise ValueError(
+                    f"the parameter {path}.{name} also belongs to {owners[id(parameter)]}, and FSDP would shard each "
+                    'on its own: set strategy = "ddp"'
                 )
-                raise ValueError(msg)
         with torch.no_grad():
             for tensor in (*module.parameters(), *module.buffers()):
                 torch.distributed.broadcast(tensor, 0)
         if next(module.parameters(), None) is None:
             continue
-        # Gathered anew for the backward pass, also the root: what an evaluation gathered would else serve the next
-        # update too, whatever has become of the weights since.
-        for block in (*_blocks_apart(module), module):
+        # Reshard the root too: otherwise the next update would reuse the weights that an evaluation gathered, whatever
+        # has changed since.
+        for block in (*_separate_blocks(module), module):
             if next(block.parameters(), None) is not None:
                 fully_shard(block, mesh=mesh, reshard_after_forward=True)
 
 
-def _blocks_apart(module: nn.Module) -> Iterator[nn.Module]:
-    """Yield the blocks that have no parameter in common with what is outside: FSDP2 would make two of it."""
-    everywhere = Counter(_each(module))
+def _separate_blocks(module: nn.Module) -> Iterator[nn.Module]:
+    """Yield the blocks that share no parameter with the rest: FSDP2 would make two of a shared one."""
+    everywhere = Counter(_occurrences(module))
     for block in blocks(module):
-        inside = Counter(_each(block))
-        if all(everywhere[one] == count for one, count in inside.items()):
+        inside = Counter(_occurrences(block))
+        if all(everywhere[parameter] == count for parameter, count in inside.items()):
             yield block
 
 
-def _each(module: nn.Module) -> list[nn.Parameter]:
-    """Return the parameters, one that is in several places as often."""
-    return [one for _, one in module.named_parameters(remove_duplicate=False)]
+def _occurrences(module: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters, each as often as it occurs."""
+    return [parameter for _, parameter in module.named_parameters(remove_duplicate=False)]
 
 
-def like(value: Tensor, model: Tensor) -> Tensor:
-    """Return a whole ``value`` shared out as ``model`` is, of the same shape; nothing is sent."""
+def shard_like(value: Tensor, sharded: Any) -> Tensor:
+    """Return a full ``value`` sharded like the DTensor ``sharded`` of the same shape, without communication."""
     from torch.distributed.tensor import distribute_tensor
 
-    shared: Any = model
-    # Every process has the whole, so each takes its own part.
-    return distribute_tensor(value.to(local(model).device), shared.device_mesh, shared.placements, src_data_rank=None)
+    # Every process has the full value, so each takes its own shard.
+    own = value.to(local(sharded).device)
+    return distribute_tensor(own, sharded.device_mesh, sharded.placements, src_data_rank=None)
 
 
 def norms_over_ranks(own: GradNorms, max_norm: float) -> GradNorms:
-    """Return the statistics of whole gradients from those of each process's part, the same bits in all.
+    """Return the statistics of full gradients from those of each process's shards, bit-identical on all ranks.
 
     Args:
-        own: of the parts that this process has.
-        max_norm: what they are clipped to.
+        own: the statistics of this process's shards.
+        max_norm: the norm to clip to.
     """
     count = len(own)
     # Counts stay exact as float64 up to 2⁵³.

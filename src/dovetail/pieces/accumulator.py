@@ -11,7 +11,8 @@ from attrs import frozen
 from torch import nn
 from torch.nn.utils import clip_grad_norm_, get_total_norm
 
-from dovetail.train.gradients import ClipBy, Gradients
+from dovetail.train.clipping import ClipBy
+from dovetail.train.gradients import Gradients
 
 
 @frozen

@@ -13,9 +13,9 @@ from torch import nn
 from dovetail.data.batch import Batch, as_batch
 from dovetail.data.transfer import to_device
 from dovetail.metrics.accuracy import Accuracy
-from dovetail.train.device import resolve_device
 from dovetail.train.evaluate import evaluating
 from dovetail.train.forward import Forward
+from dovetail.train.hardware import resolve_device
 
 if TYPE_CHECKING:
     from dovetail.models.output import ModelOutput

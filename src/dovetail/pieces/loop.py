@@ -19,14 +19,13 @@ from dovetail.losses.peft import PEFTAwareLoss
 from dovetail.losses.strategy import StrategyInRun
 from dovetail.models.output import ModelOutput
 from dovetail.pieces.accumulator import GradientAccumulator
-from dovetail.train.device import resolve_device
 from dovetail.train.errors import NonFiniteLossError, TrainingError
 from dovetail.train.evaluate import evaluating
 from dovetail.train.forward import Forward
 from dovetail.train.gradients import Gradients
-from dovetail.train.loss_log import LossTape
-from dovetail.train.precision import Precision, autocasting, make_scaler
-from dovetail.train.schedule import Schedule
+from dovetail.train.hardware import Precision, autocasting, make_scaler, resolve_device
+from dovetail.train.loss_log import LossLog
+from dovetail.train.phases import Schedule
 
 if TYPE_CHECKING:
     from dovetail.losses.result import LossResult
@@ -76,7 +75,7 @@ class _Epoch:
         self._precision = precision
         self._metrics = dict(metrics or {})
 
-    def _begin(self, model: nn.Module, device: torch.device) -> LossTape:
+    def _begin(self, model: nn.Module, device: torch.device) -> LossLog:
         model.to(device)
         if isinstance(self._loss, nn.Module):
             self._loss.to(device)
@@ -84,7 +83,7 @@ class _Epoch:
             metric.reset()
         self._forward = Forward(model)
         self._step = autocasting(self._compute, self._precision, device)
-        return LossTape(device)
+        return LossLog(device)
 
     def _compute(self, batch: Batch) -> tuple[ModelOutput, LossResult]:
         outputs = self._forward(batch)
@@ -94,8 +93,8 @@ class _Epoch:
         for metric in self._metrics.values():
             metric.update(outputs, batch)
 
-    def _result(self, epoch: int, tape: LossTape, began: float, batches: int, rate: float = math.nan) -> EpochResult:
-        sums = tape.start_epoch()
+    def _result(self, epoch: int, tape: LossLog, began: float, batches: int, rate: float = math.nan) -> EpochResult:
+        sums = tape.end_epoch()
         if sums.samples == 0:
             raise TrainingError(f"epoch {epoch} had no batches")
         means = sums.means("train")
@@ -219,7 +218,7 @@ class TrainingLoop(_Epoch):
         gradients = Gradients(
             optimizer, max_norm=self._limit, clip_by=self.gradient_accumulator.clip_by, scaler=self._scaler
         )
-        if gradients.asks_again and self._scaler is not None:
+        if gradients.needs_closure_reevaluation and self._scaler is not None:
             name = type(optimizer).__name__
             raise TrainingError(f"{name} asks for the loss several times, which fp16 cannot give it")
         if self.gradient_monitor is not None:

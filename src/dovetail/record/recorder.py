@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import logging
 import os
 import platform
 import subprocess
@@ -11,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
+from attrs import evolve
 
-from dovetail.config.freeze import config_hash, leaves, numeric_hash, origins
+from dovetail.config.freeze import config_hash, freeze, leaves, numeric_hash, origins, parts_of
 from dovetail.config.notation import inline
 from dovetail.monitor.memory import memory_peaks
 from dovetail.record.files import LAUNCH
@@ -22,8 +24,11 @@ if TYPE_CHECKING:
     from dovetail.checkpoint.listing import Checkpoint
     from dovetail.config.schema import RunConfig
     from dovetail.record.run_directory import RunDirectory
+    from dovetail.train.checkpoints.resume import Earlier
     from dovetail.train.context import Run
     from dovetail.train.state import Outcome
+
+_logger: Final = logging.getLogger("dovetail.run")
 
 _GIT_SECONDS: Final = 5.0
 _LOG_OF_RUNS: Final = "runs.md"
@@ -40,26 +45,24 @@ class Recorder:
         self,
         store: RunDirectory,
         config: RunConfig,
+        device: torch.device,
+        command: Sequence[str] = (),
         *,
-        device: str,
-        plugins: Mapping[str, str],
-        command: Sequence[str],
-        earlier: Mapping[str, Any] | None = None,
+        earlier: Earlier | None = None,
         listed: bool = True,
     ) -> None:
-        """Write the record of a run that starts now.
+        """Write the settings and the record of a run that starts now.
 
         Args:
             store: the run's folder.
             config: the resolved config.
-            device: what the run computes on.
-            plugins: the version of each distribution that a part comes from.
+            device: the device of the run.
             command: the command line that started it; empty from Python.
-            earlier: the record of a run that is resumed, which stays as it is until :meth:`resumed`.
-            listed: whether its end is written into the log of all runs.
+            earlier: the run to resume, whose record stays unchanged until :meth:`resumed`.
+            listed: whether its end is added to the log of all runs.
         """
         self._store, self._config, self._listed = store, config, listed
-        self._device = torch.device(device)
+        self._device = device
         written = [(path, value, str(origin)) for path, value, origin in leaves(config)]
         arguments = [f"{path}={inline(value)}" for path, value, origin in written if origin.startswith("command line")]
         self.record: dict[str, Any] = {
@@ -77,10 +80,10 @@ class Recorder:
             "config_hash": config_hash(config),
             "numeric_hash": numeric_hash(config),
             "seed": config.run.seed,
-            "device": device,
+            "device": str(device),
             "precision": config.training.precision,
             "parameters": None,
-            "versions": versions(plugins),
+            "versions": versions(_distributions(config)),
             "git": git_state(Path.cwd()),
             "data": {},
             "command": list(command),
@@ -102,19 +105,15 @@ class Recorder:
             "launch": os.environ.get(LAUNCH),
         }
         #: The earlier record while it is not yet known whether the run can be resumed.
-        self._earlier = earlier
+        self._earlier = None if earlier is None else earlier.record.data
         if earlier is None:
+            store.freeze(freeze(config))
             store.write_record(self.record)
 
-    def built(self, run: Run, *, parameters: int) -> None:
-        """Add what is known once the parts are built.
-
-        Args:
-            run: the run, of whose data it notes the fingerprint, sizes of the splits, ``num_classes``, ``class_names``.
-            parameters: trainable parameters of model and loss.
-        """
+    def built(self, run: Run) -> None:
+        """Add what is known once the parts are built: the data, the number of parameters, the precision."""
         computing = precision(self._config.training.precision, run.parts.model)
-        self.record |= {"parameters": parameters, "precision": computing, "data": dict(run.data)}
+        self.record |= {"parameters": run.parts.num_trainable(), "precision": computing, "data": dict(run.data)}
         self._write(run.elapsed())
 
     def resumed(self, run: Run, checkpoint: Checkpoint | None, changed: Mapping[str, Any]) -> None:
@@ -174,13 +173,22 @@ class Recorder:
         self.record |= {"epochs": state.epoch, "steps": state.step, "checkpoint": newest}
         self._write(run.elapsed())
 
-    def finish(self, outcome: Outcome) -> None:
-        """Write the end, and a line in the log of all runs beside the runs' folders.
+    def finish(self, outcome: Outcome) -> Outcome:
+        """Record the outcome, and add a line to the log of all runs; return the outcome.
 
-        Where a run could not be resumed, its record stays as it is.
+        The record of a run that could not be resumed stays unchanged. A run whose end cannot be recorded has failed.
         """
         if self._earlier is not None:
-            return
+            return outcome
+        try:
+            self._finish(outcome)
+        except OSError as error:
+            _logger.exception("the end of the run was not recorded", exc_info=error)
+            if outcome.error is None:
+                return evolve(outcome, status="failed", reason=str(error), error=error)
+        return outcome
+
+    def _finish(self, outcome: Outcome) -> None:
         self.record |= {
             "status": outcome.status,
             "reason": outcome.reason,
@@ -200,6 +208,12 @@ class Recorder:
         self.record["duration_s"] = round(seconds, 3)
         self.record["memory_peaks"] = memory_peaks(self._device)
         self._store.write_record(self.record)
+
+
+def _distributions(config: RunConfig) -> dict[str, str]:
+    """Return the version of each distribution that a part of the run comes from."""
+    registered = [part.registered for part in parts_of(config) if part.registered is not None]
+    return {each.distribution: each.version for each in registered}
 
 
 def _now() -> str:

@@ -29,7 +29,7 @@ def tiny_run(subject: Subject) -> Outcome:
     """
     from dovetail.main import run
     from dovetail.train.checkpoints.unsaved import UNSAVED
-    from dovetail.train.tracking import FAILED
+    from dovetail.train.hooks import TRACKER_FAILED
 
     rows = "".join(f"{row % 5},{(row * 7) % 11},{row % 2}\n" for row in range(_ROWS))
     Path("tiny.csv").write_text(f"first,second,label\n{rows}", encoding="utf-8")
@@ -60,7 +60,7 @@ def tiny_run(subject: Subject) -> Outcome:
         advice = "" if subject.run else ". Where it needs another model or other data, give conformance() run="
         fail(f"a tiny run with it failed: {type(outcome.error).__name__}: {outcome.error}{advice}")
     for alert in alerts.seen:
-        if alert.type == FAILED:
+        if alert.type == TRACKER_FAILED:
             fail(f"in a tiny run it failed: {alert.details['error']}: {alert.message}")
         if alert.type == UNSAVED:
             fail(f"in a tiny run, {alert.message}.")

@@ -1,11 +1,10 @@
-"""From a config to the parts of a run, built in order: each may ask for what those before it made known."""
+"""From a config to the parts of a run, built in order: each part may ask for what earlier ones made known."""
 
 from __future__ import annotations
 
 import copy
 import logging
-import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,70 +14,70 @@ from torch import nn
 from dovetail.checkpoint.errors import CheckpointError
 from dovetail.checkpoint.listing import folders
 from dovetail.checkpoint.manager import CheckpointManager
-from dovetail.config.diagnostics import ConfigError, Problem
 from dovetail.config.freeze import parts_of
-from dovetail.config.structure import origin_of
-from dovetail.distributed.environment import own_gpu, size_of_group
+from dovetail.distributed.environment import own_gpu, world_size
 from dovetail.distributed.group import ALONE, Group
 from dovetail.kernel.build import BuildError, build
 from dovetail.losses.adapt import as_loss
 from dovetail.train.clock import Stopwatch
-from dovetail.train.context import Parts, Plan, Run
-from dovetail.train.data import Data, explained
-from dovetail.train.device import DeviceError, resolve_device
+from dovetail.train.context import Parts, Run
+from dovetail.train.data import Data
+from dovetail.train.errors import build_at, config_error
 from dovetail.train.figures import direction
 from dovetail.train.forward import Forward
-from dovetail.train.hooks import Hooks
-from dovetail.train.phases import Phase, build_phases, set_up
+from dovetail.train.hardware import DeviceError, make_scaler, resolve_device
+from dovetail.train.hooks import Hooks, tracker_guards
+from dovetail.train.phases import Phase, apply_phase, build_phases
 from dovetail.train.plain_hooks import plain_hooks
-from dovetail.train.precision import make_scaler
-from dovetail.train.tracking import tracker_guards
+from dovetail.train.plan import Plan
+from dovetail.train.state import TrainState
 
 if TYPE_CHECKING:
     from dovetail.config.schema import RunConfig, TrainingSection
     from dovetail.data.loader import Loader
+    from dovetail.kernel.build import Part
     from dovetail.record.run_directory import RunDirectory
     from dovetail.train.ema import WeightAverage
 
 _logger: Final = logging.getLogger("dovetail.train")
+
+#: Parts with effects on the outside world, whose hooks a dry run does not call.
+_OUTWARD: Final = ("callbacks", "trackers")
 
 
 def choose_device(config: RunConfig) -> torch.device:
     """Return the device that the config asks for.
 
     Raises:
-        ConfigError: it is not there, or there are not as many processes as the config wants.
+        ConfigError: the device is not available, or the number of processes is not the one that the config asks for.
     """
-    hardware, started = config.hardware, size_of_group()
+    hardware, started = config.hardware, world_size()
     if hardware.devices != started:
-        message = (
-            f"{hardware.devices} devices need as many processes, and {started} were started"
-            f": 'dovetail run --nproc {hardware.devices}', torchrun or srun start them"
+        raise config_error(
+            config,
+            "hardware.devices",
+            f"{hardware.devices} devices need as many processes, but {started} were started; start them with "
+            f"'dovetail run --nproc {hardware.devices}', torchrun or srun",
         )
-        raise refusal(config, "hardware.devices", message)
     try:
         device = resolve_device(hardware.device)
         if device == torch.device("cuda") and started > 1:
             return resolve_device(f"cuda:{own_gpu(torch.cuda.device_count())}")
     except DeviceError as error:
-        raise refusal(config, "hardware.device", str(error)) from None
+        raise config_error(config, "hardware.device", str(error)) from None
     return device
-
-
-def refusal(config: RunConfig, path: str, message: str) -> ConfigError:
-    """Return the error that refuses a setting, at the place where it is written."""
-    steps = (int(index) if index else name for index, name in re.findall(r"\[(\d+)\]|([^.\[]+)", path))
-    return ConfigError([Problem(origin_of(config.tree, tuple(steps)), path, message)])
 
 
 def assemble(
     config: RunConfig,
     device: torch.device,
     store: RunDirectory,
-    listeners: Sequence[tuple[str, object]] = (),
     group: Group = ALONE,
     *,
     watch: Stopwatch | None = None,
+    recorder: object = None,
+    listeners: Iterable[object] = (),
+    dry: bool = False,
 ) -> Run:
     """Build every part of a run, and the run.
 
@@ -86,31 +85,25 @@ def assemble(
         config: the resolved config.
         device: where to train.
         store: the run's folder.
-        listeners: further objects with lifecycle hooks, as (name, object). One named ``"record"`` is called before the
-            config's parts, all others after them.
-        group: the processes that train together; trackers and copies of checkpoints are the leader's alone.
-        watch: started with the run; one is started now unless given.
+        group: the processes that train together; only rank 0 has trackers and copies checkpoints.
+        watch: the stopwatch of the run; by default a new one.
+        recorder: an object whose lifecycle hooks are called before those of the config's parts.
+        listeners: objects whose lifecycle hooks are called after them.
+        dry: call no hooks of callbacks and trackers.
 
     Raises:
         BuildError: a part cannot be built; the error names its place in the config.
         PluginError: a part's target cannot be imported, or a part has a misspelt hook.
     """
-    watch = watch or Stopwatch()
+    watch, training = watch or Stopwatch(), config.training
     data = Data.build(config, device, group)
     provided = dict(data.provided)
-    model = _module(build(config.model, provided))
-    _init_weights(config, model, store)
-    model = model.to(device)
+    model = _build_model(config, provided, store, device)
     loss = build(config.loss, provided)
     if isinstance(loss, nn.Module):
         loss = loss.to(device)
-    criterion = explained("loss", lambda: as_loss(loss))
-    training = config.training
-    if training.gradient_checkpointing:
-        from dovetail.models.recompute import recompute_activations
-
-        explained("training.gradient_checkpointing", lambda: recompute_activations(model))
-    _look_at_coupling(config, group)
+    criterion = build_at("loss", lambda: as_loss(loss))
+    _check_additive(config, group)
     trainer = build(config.trainer, provided)
     plan = Plan.make(
         _num_batches(trainer, data.loaders.train),
@@ -123,36 +116,25 @@ def assemble(
     if group.mesh is not None:
         from dovetail.distributed.sharding import shard
 
-        explained("hardware.strategy", partial(shard, modules, group.mesh))
-    phases = build_phases(config, list(modules.values()), plan, provided, scaler)
+        build_at("hardware.strategy", partial(shard, modules, group.mesh))
     parts = Parts(
         model=model,
         loss=loss,
-        optimizer=phases[0].optimizer,
+        phases=build_phases(config, list(modules.values()), plan, provided, scaler),
+        state=TrainState(),
         loaders=data.loaders,
-        scheduler=phases[0].scheduler,
         transforms=data.transforms,
-        metrics={name: build(part, provided) for name, part in config.metrics.items()},
-        train_metrics={
-            # An object from Python is copied: each of the two counts its own batches.
-            name: copy.deepcopy(build(part, provided))
-            for name, part in config.metrics.items()
-            if training.train_metrics
-        },
-        callbacks={name: build(part, provided) for name, part in config.callbacks.items()},
-        trackers={name: build(part, provided) for name, part in config.trackers.items() if group.leads},
+        metrics=_build_table(config.metrics, provided),
+        # Deep copies: a live object from Python would otherwise count the batches of both splits.
+        train_metrics=copy.deepcopy(_build_table(config.metrics, provided)) if training.train_metrics else {},
+        callbacks=_build_table(config.callbacks, provided),
+        trackers=_build_table(config.trackers, provided) if group.leads else {},
         trainer=trainer,
         scaler=scaler,
         ema=_average(model, training),
     )
     if group.size > 1:
-        _refuse_apart(parts, phases, group)
-    if config.checkpoint.copy_to is not None and group.leads:
-        from dovetail.train.checkpoints.copy import CheckpointCopier
-
-        copier = CheckpointCopier(build(config.checkpoint.copy_to, {}), config.checkpoint.copy_patience)
-        listeners = [*listeners, ("checkpoint.copy_to", copier)]
-    first = [one for one in listeners if one[0] == "record"]
+        _check_distributed(parts, parts.phases, group)
     run = Run(
         config=config,
         parts=parts,
@@ -161,53 +143,79 @@ def assemble(
         device=device,
         forward=Forward(model, compiled=config.hardware.compile),
         criterion=criterion,
-        phases=phases,
-        gradients=phases[0].gradients,
         store=store,
         checkpoints=_checkpoints(config, store),
-        schedule=phases[0].schedule,
         group=group,
         watch=watch,
-        hooks=Hooks(
-            [
-                *first,
-                *((path, plain_hooks(part) if path.startswith("callbacks.") else part) for path, part in parts.named()),
-                *((path, plain_hooks(one)) for path, one in listeners if (path, one) not in first),
-            ],
-            tracker_guards(config),
-        ),
+        hooks=_hooks(config, parts, recorder, listeners, group, dry=dry),
     )
-    set_up(run)
+    apply_phase(run)
     return run
 
 
-def _look_at_coupling(config: RunConfig, group: Group) -> None:
-    """Refuse to accumulate a loss whose batches may not add up; warn of it in several processes.
+def _build_model(
+    config: RunConfig, provided: Mapping[str, Any], store: RunDirectory, device: torch.device
+) -> nn.Module:
+    model = build(config.model, provided)
+    if not isinstance(model, nn.Module):
+        raise BuildError("model", f"a model must be a torch.nn.Module, got {type(model).__name__}")
+    _init_weights(config, model, store)
+    model = model.to(device)
+    if config.training.gradient_checkpointing:
+        from dovetail.models.recompute import recompute_activations
+
+        build_at("training.gradient_checkpointing", lambda: recompute_activations(model))
+    return model
+
+
+def _build_table(table: Mapping[str, Part], provided: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: build(part, provided) for name, part in table.items()}
+
+
+def _hooks(
+    config: RunConfig, parts: Parts, recorder: object, listeners: Iterable[object], group: Group, *, dry: bool
+) -> Hooks:
+    named = [] if recorder is None else [("record", recorder)]
+    for path, part in parts.named():
+        if not (dry and path.partition(".")[0] in _OUTWARD):
+            named.append((path, plain_hooks(part) if path.startswith("callbacks.") else part))
+    named += [(type(listener).__name__.lower(), plain_hooks(listener)) for listener in listeners]
+    if config.checkpoint.copy_to is not None and group.leads and not dry:
+        from dovetail.train.checkpoints.copy import CheckpointCopier
+
+        copier = CheckpointCopier(build(config.checkpoint.copy_to, {}), config.checkpoint.copy_patience)
+        named.append(("checkpoint.copy_to", copier))
+    return Hooks(named, tracker_guards(config))
+
+
+def _check_additive(config: RunConfig, group: Group) -> None:
+    """Refuse to accumulate a loss that may not be additive; warn about it with several processes.
 
     Raises:
-        BuildError: it does not claim to be additive, and ``training.accumulate_any_loss`` is not set.
+        BuildError: the loss does not claim to be additive, and ``training.accumulate_any_loss`` is not set.
     """
-    training, losses = config.training, [one for one in parts_of(config.loss) if one.kind == "loss"]
-    coupling = [one.name for one in losses if one.registered and "additive" not in one.registered.component.traits]
+    training = config.training
+    losses = [part for part in parts_of(config.loss) if part.kind == "loss"]
+    coupling = [part.name for part in losses if part.registered and "additive" not in part.registered.component.traits]
     if not coupling:
         return
     if training.accumulate > 1 and not training.accumulate_any_loss:
         raise BuildError(
             "training.accumulate",
-            f"loss '{coupling[0]}' does not claim to be additive, so {training.accumulate} batches need not add up to "
-            "a large one, as where it compares samples with one another: a larger loader.batch_size is one, and "
-            "training.accumulate_any_loss = true accumulates them all the same",
+            f"loss '{coupling[0]}' does not claim to be additive, so {training.accumulate} batches may not add up to a "
+            "large one, for instance because it compares samples with one another: use a larger loader.batch_size, or "
+            "set training.accumulate_any_loss = true to accumulate anyway",
         )
     if group.size > 1:
         _logger.warning(
-            "loss '%s' does not claim to be additive: in %d processes it may differ from that of one large batch",
+            "loss '%s' does not claim to be additive: with %d processes it may differ from the loss of one large batch",
             coupling[0],
             group.size,
         )
 
 
 def _init_weights(config: RunConfig, model: nn.Module, store: RunDirectory) -> None:
-    """Give the model the weights that ``training.init_from`` names; a run that has checkpoints goes on from them."""
+    """Load the weights of ``training.init_from``, unless the run has checkpoints to continue from."""
     training = config.training
     if training.init_from is None or (store.checkpoints.is_dir() and folders(store.checkpoints)):
         return
@@ -227,45 +235,39 @@ def _average(model: nn.Module, training: TrainingSection) -> WeightAverage | Non
     return WeightAverage(model, training.ema_decay, validated=training.ema_validate)
 
 
-def _refuse_apart(parts: Parts, phases: Sequence[Phase], group: Group) -> None:
-    """Refuse what several processes cannot do together.
+def _check_distributed(parts: Parts, phases: Sequence[Phase], group: Group) -> None:
+    """Refuse parts that several processes cannot use.
 
     Raises:
-        BuildError: a metric cannot be added up, or an optimizer cannot work on shares of a model.
+        BuildError: a metric cannot be merged, or an optimizer cannot work on a sharded model.
     """
     for name, metric in parts.metrics.items():
-        if not all(hasattr(metric, one) for one in ("state_dict", "load_state_dict", "merge")):
-            message = (
-                "it lacks state_dict(), load_state_dict(state) or merge(states), so what several processes measured "
-                "cannot be put together"
+        if not all(hasattr(metric, method) for method in ("state_dict", "load_state_dict", "merge")):
+            raise BuildError(
+                f"metrics.{name}",
+                "it lacks state_dict(), load_state_dict(state) or merge(states), so the results of several processes "
+                "cannot be merged",
             )
-            raise BuildError(f"metrics.{name}", message)
-    if group.mesh is not None and any(one.gradients.asks_again for one in phases):
-        message = (
-            "an optimizer that asks for the loss several times, such as L-BFGS, works on all weights together, and "
-            'cannot on shares of them; strategy = "ddp" gives each process the whole model'
+    if group.mesh is not None and any(phase.gradients.needs_closure_reevaluation for phase in phases):
+        raise BuildError(
+            "hardware.strategy",
+            "an optimizer that evaluates the loss several times per update, such as L-BFGS, needs all weights in one "
+            'process and cannot use shards; set strategy = "ddp"',
         )
-        raise BuildError("hardware.strategy", message)
 
 
 def _num_batches(trainer: Any, loader: Loader) -> int:
-    """Return how many batches an epoch has: as the trainer says, if it is one that can.
+    """Return the number of batches per epoch: the trainer's answer if it has one, else the loader's.
 
     Raises:
-        BuildError: it says that there are none.
+        BuildError: the trainer's answer is below 1.
     """
     if not hasattr(trainer, "num_batches"):
         return len(loader)
-    batches: int = explained("trainer", lambda: trainer.num_batches(loader))
+    batches: int = build_at("trainer", lambda: trainer.num_batches(loader))
     if batches < 1:
-        raise BuildError("trainer", f"num_batches() says that an epoch has {batches} batches; it has at least one")
+        raise BuildError("trainer", f"num_batches() returned {batches}; an epoch has at least one batch")
     return batches
-
-
-def _module(model: Any) -> nn.Module:
-    if not isinstance(model, nn.Module):
-        raise BuildError("model", f"a model is a torch.nn.Module, got {type(model).__name__}")
-    return model
 
 
 def _checkpoints(config: RunConfig, store: RunDirectory) -> CheckpointManager:

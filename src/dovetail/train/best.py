@@ -1,4 +1,4 @@
-"""The best of a run so far, by the metric that its checkpoints are chosen by."""
+"""The best value of a run so far, by the metric that ranks its checkpoints."""
 
 from __future__ import annotations
 
@@ -13,60 +13,52 @@ if TYPE_CHECKING:
 
 
 class Best:
-    """Follows ``checkpoint.monitor``, and keeps its best value in the run's state."""
+    """Tracks the best value of ``checkpoint.monitor`` in the run's state."""
 
     def __init__(self, run: Run) -> None:
-        """Follow it in ``run``."""
+        """Track it in ``run``."""
         section = run.config.checkpoint
         self._run, self._monitor = run, section.monitor
         self._direction = direction(section.monitor, section.mode)
-        #: Whether it is one of the figures of validation.
+        #: Whether the metric is a figure of validation.
         self.of_validation = section.monitor.startswith("val_")
 
-    def note(self, metrics: Mapping[str, float]) -> bool:
-        """Take in figures of the weights as they are, and say whether they are the best so far.
+    def update(self, metrics: Mapping[str, float]) -> bool:
+        """Record the figures of the current weights, and return whether they are the best so far.
 
         Raises:
             TrainingError: the metric is not among them.
         """
         state = self._run.state
         if self._monitor not in metrics:
-            raise self._missing(metrics)
+            raise TrainingError(f"checkpoint.monitor: {missing_metric(self._monitor, metrics)}")
         improved = better(metrics[self._monitor], state.best_metric, self._direction)
         if improved:
             state.best_metric, state.best_epoch, state.best_step = metrics[self._monitor], state.epoch, state.step
         return improved
 
     def validation_loss(self) -> float | None:
-        """Return the validation loss of the best weights; None where there is none, or not in this process."""
+        """Return the validation loss of the best weights; None if there is none, or not in this process."""
         state = self._run.state
         if self._monitor == "val_loss":
             return state.best_metric
-        saved = self._run.checkpoints.saved_at(state.best_step)
-        return None if saved is None else saved.metrics.get("val_loss")
-
-    def _missing(self, metrics: Mapping[str, float]) -> TrainingError:
-        return TrainingError(f"checkpoint.monitor: {missing_metric(self._monitor, metrics)}")
+        checkpoint = self._run.checkpoints.saved_at(state.best_step)
+        return None if checkpoint is None else checkpoint.metrics.get("val_loss")
 
 
 def check_monitored(run: Run, figures: Mapping[str, Any]) -> None:
-    """Look among the figures of a validation for what the run goes by.
+    """Check that the figures of a validation include every metric that the run monitors.
 
     Raises:
-        MisfitError: one is not there; at the setting that names it.
+        MisfitError: one is missing; the error is at the setting that names it.
     """
     known = scalars(figures)
-    for setting, metric in _monitored(run).items():
-        if metric not in known:
-            raise MisfitError(setting, missing_metric(metric, known))
-
-
-def _monitored(run: Run) -> dict[str, str]:
-    """Return the metrics of validation that the run goes by, by the setting that names them."""
     schedules = [phase.schedule for phase in run.phases if phase.schedule is not None]
-    asked: list[tuple[str, Any]] = [
+    monitored: list[tuple[str, Any]] = [
         ("checkpoint.monitor", run.config.checkpoint.monitor),
-        *(("scheduler.monitor", one.monitor) for one in schedules if one.reads_metrics),
+        *(("scheduler.monitor", schedule.monitor) for schedule in schedules if schedule.reads_metrics),
         *((f"{path}.monitor", getattr(part, "monitor", None)) for path, part in run.parts.named()),
     ]
-    return {setting: metric for setting, metric in asked if isinstance(metric, str) and metric.startswith("val_")}
+    for setting, metric in monitored:
+        if isinstance(metric, str) and metric.startswith("val_") and metric not in known:
+            raise MisfitError(setting, missing_metric(metric, known))

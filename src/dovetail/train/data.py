@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,24 +15,11 @@ from dovetail.data.seeding import KeptGlobals, seed_globals
 from dovetail.data.split import NAMES, SplitName, Splits, split
 from dovetail.kernel.build import BuildError, Part, build
 from dovetail.train.context import Loaders
+from dovetail.train.errors import build_at
 
 if TYPE_CHECKING:
     from dovetail.config.schema import RunConfig
     from dovetail.distributed.group import Group
-
-_Made = TypeVar("_Made")
-
-
-def explained(path: str, make: Callable[[], _Made]) -> _Made:
-    """Return what ``make`` does; what it says against its input becomes an error at ``path``.
-
-    Raises:
-        BuildError: it raised ValueError, TypeError, LookupError or OSError.
-    """
-    try:
-        return make()
-    except (ValueError, TypeError, LookupError, OSError) as error:
-        raise BuildError(path, str(error) or type(error).__name__) from error
 
 
 @frozen(eq=False)
@@ -60,7 +47,7 @@ class Data:
         """
         seed = config.run.seed
         dataset = build(config.data, {"seed": seed})
-        splits = explained("data.split", lambda: split(dataset, config.data.reserved.get("split"), seed))
+        splits = build_at("data.split", lambda: split(dataset, config.data.reserved.get("split"), seed))
         empty = next((name for name, part in splits if not len(part)), None)
         if empty is not None:
             raise BuildError("data", f"the {empty} split has no samples; where there is no such split, it is None")
@@ -76,11 +63,11 @@ class Data:
 
             with KeptGlobals():
                 seed_globals(seed)
-                explained("transforms", lambda: fit_transforms(used["train"], splits.train))
+                build_at("transforms", lambda: fit_transforms(used["train"], splits.train))
         collator = build(config.collator, given)
         pinned = device.type == "cuda" and config.loader.pin_memory is not False
         loaders = {
-            name: explained(
+            name: build_at(
                 "loader",
                 partial(
                     _loader,
@@ -102,7 +89,7 @@ class Data:
         said = {
             "num_classes": num_classes,
             "num_outputs": getattr(train, "num_outputs", None),
-            "class_counts": explained("data", lambda: _class_counts(train, num_classes)),
+            "class_counts": build_at("data", lambda: _class_counts(train, num_classes)),
             "input_shape": shape,
             "vocab_size": getattr(train, "vocab_size", None),
         }
@@ -184,11 +171,11 @@ def _as_seen(train: Any, collator: Any, transforms: Mapping[str, Any], seed: int
     """
     applied = list(transforms.values())
     try:
-        return explained("data", lambda: _input_shape(train, collator, applied, seed))
+        return build_at("data", lambda: _input_shape(train, collator, applied, seed))
     except BuildError:
         for count, name in enumerate(["", *transforms]):
             path = f"transforms.{name}" if name else "data"
-            explained(path, partial(_input_shape, train, collator, applied[:count], seed))
+            build_at(path, partial(_input_shape, train, collator, applied[:count], seed))
         raise
 
 

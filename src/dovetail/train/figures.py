@@ -1,4 +1,4 @@
-"""Named figures: which way is better, which are numbers, and what to say of one that is not there."""
+"""Named figures: which direction is better, and which are numbers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 if TYPE_CHECKING:
     import torch
 
-#: Words in the names of metrics of which more is better.
-_MORE_IS_BETTER: Final = (
+#: Words in the names of metrics for which higher is better.
+_HIGHER_IS_BETTER: Final = (
     "acc",
     "auc",
     "auroc",
@@ -28,22 +28,25 @@ _MORE_IS_BETTER: Final = (
     "specificity",
 )
 
-#: What is a number. Making ``int | float`` anew takes longer than asking it.
+#: A tuple, because building ``int | float`` takes longer than the check itself.
 _NUMBERS: Final = (int, float)
 
 
 def direction(metric: str, mode: Literal["auto", "min", "max"] = "auto") -> Literal["min", "max"]:
-    """Return whether less or more of ``metric`` is better.
+    """Return whether lower (``"min"``) or higher (``"max"``) values of ``metric`` are better.
 
-    ``"auto"`` goes by its name, and takes less where that does not tell.
+    ``"auto"`` decides by the name, and takes ``"min"`` for unknown names and for every loss.
     """
     if mode != "auto":
         return mode
-    return "max" if any(word in metric for word in _MORE_IS_BETTER) and "loss" not in metric else "min"
+    return "max" if "loss" not in metric and any(word in metric for word in _HIGHER_IS_BETTER) else "min"
 
 
 def better(value: float, than: float | None, mode: Literal["min", "max"], margin: float = 0.0) -> bool:
-    """Say whether ``value`` beats ``than`` by more than ``margin``; NaN and infinity never do. None always loses."""
+    """Return whether ``value`` beats ``than`` by more than ``margin``.
+
+    A non-finite ``value`` never does; a ``than`` of None always loses.
+    """
     if not math.isfinite(value):
         return False
     if than is None:
@@ -56,15 +59,20 @@ def scalars(figures: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in figures.items() if isinstance(value, _NUMBERS)}
 
 
+def format_figures(figures: Mapping[str, float]) -> str:
+    """Return figures in one line of text."""
+    return ", ".join(f"{name} {value:.6g}" for name, value in figures.items())
+
+
 def missing_metric(metric: str, known: Iterable[str]) -> str:
     """Return a message for a metric that is not among ``known``."""
     names = sorted(known)
     near = difflib.get_close_matches(metric, names, 1)
-    meant = f"did you mean '{near[0]}'?" if near else f"there is {', '.join(names) or 'none'}"
-    return f"there is no metric '{metric}'; {meant}"
+    hint = f"did you mean '{near[0]}'?" if near else f"there is {', '.join(names) or 'none'}"
+    return f"there is no metric '{metric}'; {hint}"
 
 
 def learning_rates(optimizer: torch.optim.Optimizer) -> dict[str, float]:
-    """Return the learning rate as ``lr``, and those of further parameter groups as ``lr_group1``, and so on."""
+    """Return the learning rate as ``lr``, and those of further parameter groups as ``lr_group1`` and so on."""
     groups = enumerate(optimizer.param_groups)
     return {f"lr_group{number}" if number else "lr": float(group["lr"]) for number, group in groups}

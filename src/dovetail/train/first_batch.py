@@ -1,27 +1,32 @@
-"""The first batch of a run: what does not fit there is bad input, and said so; what is broken stays a failure.
+"""Checks of the first batch: parts that do not fit are bad input, reported with their place; bugs stay failures.
 
-Part by part, so that the message names it. Afterwards nothing stands between a step and its parts.
+Each part is watched on its own, so that the message names it. Later steps run without these checks.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
+from attrs import evolve
 
+from dovetail.checkpoint.shares import local
 from dovetail.train.best import check_monitored
-from dovetail.train.errors import MisfitError, explained
+from dovetail.train.errors import MisfitError, known_error
 from dovetail.train.evaluate import evaluate
 from dovetail.train.forward import Forward
 
 if TYPE_CHECKING:
     from types import FrameType
+
+    from torch import Tensor
 
     from dovetail.data.batch import Batch
     from dovetail.losses.result import LossResult
@@ -29,7 +34,9 @@ if TYPE_CHECKING:
     from dovetail.train.context import Run
     from dovetail.train.trainer import StandardTrainer
 
-#: Torch and we refuse tensors with these. An out-of-memory error is none of them, though a kind of one.
+#: The type of the alert for a first update whose gradients are all 0.
+ZERO_GRADIENT: Final = "zero_gradient"
+#: Torch and Dovetail refuse tensors with these. An out-of-memory error is a subclass, and is not a refusal.
 _ABOUT_TENSORS: Final = (RuntimeError, NotImplementedError, IndexError)
 _ADVICE: Final = {
     "model": "its options, or [transforms], make inputs and model fit each other",
@@ -41,76 +48,129 @@ _OF_THE_DEVICE: Final = ("CUDA", "cuDNN", "CUBLAS", "HIP")
 
 
 @contextlib.contextmanager
-def trying(run: Run) -> Iterator[None]:
-    """While this lasts, say what the model, the loss or a metric does not take, with its shapes.
+def watch_parts(run: Run) -> Iterator[Run]:
+    """Return a view of ``run`` whose model, loss and metrics report what they do not accept, with its shapes.
 
     Raises:
-        MisfitError: one refused what it was given. Whatever else goes wrong is raised as it is: an error in the code
-            of a part is no bad input.
+        MisfitError: a part refused its input. Other errors are raised unchanged: a bug in a part is not bad input.
     """
-    forward, criterion, parts = run.forward, run.criterion, run.parts
-    metrics, of_training = parts.metrics, parts.train_metrics
-    run.forward, run.criterion = partial(_forward, run, forward), partial(_loss, run, criterion)
-    parts.metrics = {name: _Tried(run, name, one) for name, one in metrics.items()}
-    parts.train_metrics = {name: _Tried(run, name, one) for name, one in of_training.items()}
-    try:
-        yield
-    finally:
-        run.forward, run.criterion = forward, criterion
-        parts.metrics, parts.train_metrics = metrics, of_training
+    parts = evolve(
+        run.parts,
+        metrics={name: _WatchedMetric(run, name, metric) for name, metric in run.parts.metrics.items()},
+        train_metrics={name: _WatchedMetric(run, name, metric) for name, metric in run.parts.train_metrics.items()},
+    )
+    yield evolve(
+        run, parts=parts, forward=partial(_forward, run, run.forward), criterion=partial(_loss, run, run.criterion)
+    )
 
 
 def try_evaluation(trainer: StandardTrainer, run: Run) -> dict[str, Any]:
-    """Evaluate one batch of validation, else of the test, so that what does not fit does not cost an epoch.
+    """Evaluate one batch of the validation split, else of the test split, before an epoch is spent on training.
 
-    Training does not notice: no generator moves, no metric keeps what it saw, no part is told.
+    Training is unaffected: generators and metrics keep their state, and no part is called.
 
     Returns:
-        The figures; empty where there is no such split, or the run was told to end at once.
+        The figures; empty if there is no such split, or the run was asked to end at once.
 
     Raises:
-        MisfitError: something does not fit, or what the run goes by is not among the figures.
+        MisfitError: a part does not accept the batch, or a monitored metric is not among the figures.
     """
     loaders = run.parts.loaders
     loader = loaders.validation or loaders.test
     if loader is None:
         return {}
-    with trying(run):
-        metrics = run.parts.metrics
-        figures = evaluate(trainer, run, islice(loader, 1), "val", told=False)
-        silent = any(one.silent for one in metrics.values())
+    with watch_parts(run) as watched:
+        figures = evaluate(trainer, watched, islice(loader, 1), "val", silent=True)
+        incomplete = any(metric.incomplete for metric in watched.parts.metrics.values())
     if figures is None:
         return {}
-    if loaders.validation is not None and not silent:
+    if loaders.validation is not None and not incomplete:
         check_monitored(run, figures)
     return figures
 
 
-class _Tried:
-    """A metric that says what it does not take."""
+class GradientCheck:
+    """Stands in for the gradients in the first update: they must reach the model, and should not all be 0."""
+
+    def __init__(self, trainer: StandardTrainer, run: Run) -> None:
+        """Check the gradients of ``run``."""
+        self._trainer, self._run, self._gradients = trainer, run, run.gradients
+
+    @property
+    def norm(self) -> Tensor | float | None:
+        """The norm of the gradients of the update, if it was computed."""
+        return self._gradients.norm
+
+    def compute(self, *arguments: Any) -> tuple[Tensor, list[LossResult]]:
+        """Compute the gradients of an update.
+
+        Raises:
+            MisfitError: no parameter of the model has a gradient.
+        """
+        try:
+            loss, results = self._gradients.compute(*arguments)
+        except RuntimeError as error:
+            if "does not require grad" not in str(error):
+                raise
+            raise self._misfit() from error
+        trained = [parameter for parameter in self._run.parts.model.parameters() if parameter.requires_grad]
+        gradients = [local(parameter.grad) for parameter in trained if parameter.grad is not None]
+        if trained and not gradients:
+            raise self._misfit()
+        if trained and not any(self._run.group.all_gather(any(bool(gradient.any()) for gradient in gradients))):
+            self._warn()
+        return loss, list(results)
+
+    def _culprit(self) -> tuple[str, str]:
+        """Return the config path and name of the part that computes the loss."""
+        config = self._run.config
+        return (
+            ("trainer", config.trainer.name) if self._trainer.overrides("compute_loss") else ("loss", config.loss.name)
+        )
+
+    def _warn(self) -> None:
+        path, name = self._culprit()
+        self._run.alert(
+            ZERO_GRADIENT,
+            f"the gradient of {path} '{name}' is 0 for every weight of the model in the first update. Unless that is "
+            "intended, something multiplies it by 0 or is saturated, and nothing is trained",
+            cooldown=math.inf,
+        )
+
+    def _misfit(self) -> MisfitError:
+        path, name = self._culprit()
+        return MisfitError(
+            path,
+            f"no gradient of '{name}' reaches the model, so nothing would be trained: compute its total from the "
+            "model's outputs with torch operations alone, without detach(), item(), numpy() or argmax()",
+        )
+
+
+class _WatchedMetric:
+    """A metric that reports what it does not accept."""
 
     def __init__(self, run: Run, name: str, metric: Any) -> None:
         self._run, self._path, self._metric = run, f"metrics.{name}", metric
-        #: Whether one batch was not enough for a figure, as where it takes samples of two classes.
-        self.silent = False
+        #: Whether one batch is too little for a figure, for instance because a metric needs samples of two classes.
+        self.incomplete = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._metric, name)
 
     def update(self, outputs: ModelOutput, batch: Batch) -> None:
-        """Take a batch in."""
+        """Add a batch."""
         try:
             self._metric.update(outputs, batch)
         except Exception as error:
-            _refuse(self._run, self._path, error, outputs=outputs.logits, targets=batch.get("targets"))
+            _raise_misfit(self._run, self._path, error, outputs=outputs.logits, targets=batch.get("targets"))
             raise
 
     def compute(self) -> Mapping[str, Any]:
         """Return the figures, if one batch is enough for them."""
         try:
             figures: Mapping[str, Any] = self._metric.compute()
-        except Exception:  # noqa: BLE001 (the whole of the split may be enough: then it is no mistake)
-            self.silent = True
+        except Exception:  # noqa: BLE001 (the whole split may be enough, so this is no mistake)
+            self.incomplete = True
             return {}
         return figures
 
@@ -119,16 +179,16 @@ def _forward(run: Run, forward: Callable[[Batch], ModelOutput], batch: Batch) ->
     try:
         return forward(batch)
     except Exception as error:
-        _refuse(run, "model", _uncompiled(run, batch) or error, inputs=batch.get("inputs"))
+        _raise_misfit(run, "model", _eager_error(run, batch) or error, inputs=batch.get("inputs"))
         raise
 
 
-def _uncompiled(run: Run, batch: Batch) -> Exception | None:
-    """Return what a model says itself where it is compiled: a compiler's error is one of the compiler's."""
+def _eager_error(run: Run, batch: Batch) -> Exception | None:
+    """Return the error of a compiled model in eager mode: the compiler's own error says little about the input."""
     if run.config.hardware.compile:
         try:
             Forward(run.parts.model)(batch)
-        except Exception as error:  # noqa: BLE001 (whatever it is: it is looked at as any other)
+        except Exception as error:  # noqa: BLE001 (any error is examined like an eager model's)
             return error
     return None
 
@@ -137,33 +197,33 @@ def _loss(run: Run, criterion: Callable[..., LossResult], outputs: ModelOutput, 
     try:
         return criterion(outputs, batch)
     except Exception as error:
-        _refuse(run, "loss", error, outputs=outputs.logits, targets=batch.get("targets"))
+        _raise_misfit(run, "loss", error, outputs=outputs.logits, targets=batch.get("targets"))
         raise
 
 
-def _refuse(run: Run, path: str, error: Exception, **given: Any) -> None:
-    """Say that a part does not take what it was given, if that is what an error says.
+def _raise_misfit(run: Run, path: str, error: Exception, **given: Any) -> None:
+    """Raise a misfit if ``error`` says that a part refused its input; otherwise return.
 
     Raises:
-        MisfitError: it does.
+        MisfitError: the part at ``path`` does not accept ``given``.
     """
     walked = list(traceback.walk_tb(error.__traceback__))
     frames = [frame for frame, _ in walked]
-    # What is neither torch's nor ours is a part's own code, or what that builds on.
+    # Frames outside of torch and Dovetail are the part's own code, or a library that it uses.
     foreign = [(frame, line) for frame, line in walked if not _is_known(frame)]
     if type(error) is TypeError:
         refused = not foreign
-    else:  # a ValueError is the way for a part to refuse
+    else:  # a ValueError is how a part refuses its input
         refused = isinstance(error, ValueError) or (type(error) in _ABOUT_TENSORS and _is_known(frames[-1]))
     text = " ".join(str(error).split()) or type(error).__name__
-    if not refused or text.startswith(_OF_THE_DEVICE) or explained(error, run.config) is not error:
+    if not refused or text.startswith(_OF_THE_DEVICE) or known_error(error, run.config) is not None:
         return
     kind, _, name = path.partition(".")
     part = run.config.metrics[name] if name else getattr(run.config, kind)
     shapes = ", ".join(_shapes(given))
-    at = _layer(run, frames) if kind == "model" else ""
-    under = "".join(f" (called in {frame.f_code.co_filename}:{line})" for frame, line in foreign[-1:])
-    message = f"'{part.name}' does not take {shapes}{at}: {text}{under}; {_ADVICE[kind]}"
+    layer = _layer(run, frames) if kind == "model" else ""
+    caller = "".join(f" (called in {frame.f_code.co_filename}:{line})" for frame, line in foreign[-1:])
+    message = f"'{part.name}' does not accept {shapes}{layer}: {text}{caller}; {_ADVICE[kind]}"
     raise MisfitError(path, message) from error
 
 
@@ -171,10 +231,10 @@ def _is_known(frame: FrameType) -> bool:
     return str(frame.f_globals.get("__name__")).partition(".")[0] in _KNOWN
 
 
-def _layer(run: Run, frames: list[FrameType]) -> str:
-    """Return which layer of the model refused, and what it is."""
-    names = {id(one): name for name, one in run.parts.model.named_modules() if name}
-    called = [one for frame in frames if id(one := frame.f_locals.get("self")) in names]
+def _layer(run: Run, frames: Sequence[FrameType]) -> str:
+    """Return the layer of the model that refused its input, in words."""
+    names = {id(module): name for name, module in run.parts.model.named_modules() if name}
+    called = [caller for frame in frames if id(caller := frame.f_locals.get("self")) in names]
     if not called:
         return ""
     layer: Any = called[-1]
@@ -186,6 +246,6 @@ def _shapes(given: Mapping[str, Any]) -> Iterator[str]:
         if isinstance(value, torch.Tensor):
             yield f"{name} of {str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
         elif isinstance(value, Mapping):
-            yield from _shapes({f"{name}.{key}": one for key, one in value.items()})
+            yield from _shapes({f"{name}.{key}": inner for key, inner in value.items()})
         elif value is not None:
             yield f"{name} of type {type(value).__name__}"

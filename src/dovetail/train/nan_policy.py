@@ -1,4 +1,4 @@
-"""What to do when a loss or a gradient is NaN or infinite: end the run, leave out the update, or go back."""
+"""``training.nan_policy``: what happens after a non-finite loss or gradient: stop, skip the update, or roll back."""
 
 from __future__ import annotations
 
@@ -11,176 +11,178 @@ from torch import Tensor
 from dovetail.checkpoint.finite import listed, unsound
 from dovetail.checkpoint.shares import local
 from dovetail.data.loader import Loader
-from dovetail.train.checkpoints.sharded import read_first, shared_out
+from dovetail.train.checkpoints.sharded import read_first, sharded_like
 from dovetail.train.errors import NonFiniteLossError
-from dovetail.train.trainer import StandardTrainer
 
 if TYPE_CHECKING:
     from dovetail.train.context import Run
     from dovetail.train.loss_log import Faults
+    from dovetail.train.trainer import StandardTrainer
 
 
-def _gives_its_batches(trainer: object) -> bool:
-    """Say whether a trainer trains on the loader's batches, so that their numbers tell which samples those were."""
-    return getattr(type(trainer), "batches", None) is StandardTrainer.batches
+class NanPolicy:
+    """Applies ``training.nan_policy`` to non-finite losses, gradients and weights.
 
-
-class Recovery:
-    """Does what ``training.nan_policy`` says about losses and gradients that are no numbers.
-
-    It hears of them an update late, since nothing waits for the device. By then ``"skip"`` has left out the update, on
-    the device; ``"stop"`` and ``"roll_back"`` leave it to the last checkpoint.
+    It acts one update late, since nothing waits for the device. By then ``"skip"`` has already skipped the update, on
+    the device; ``"stop"`` and ``"roll_back"`` rely on the last checkpoint.
     """
 
-    def __init__(self, run: Run) -> None:
-        """Act for ``run``."""
-        self._run = run
+    def __init__(self, trainer: StandardTrainer, run: Run) -> None:
+        """Apply the policy of ``run``."""
+        self._trainer, self._run = trainer, run
 
     def __call__(self, faults: Faults) -> None:
-        """Act on ``faults``. Several processes call this together, each with its own.
+        """Act on ``faults``. A collective: every process passes its own.
 
         Raises:
-            NonFiniteLossError: the policy is to stop, or nothing else helps.
+            NonFiniteLossError: the policy is to stop, or cannot be applied.
         """
         run = self._run
-        several = run.group.gather(faults)
-        faults = several[0].and_those(several[1:])
+        several = run.group.all_gather(faults)
+        faults = several[0].merged(several[1:])
         if run.parts.scaler is not None and not faults.batches:
-            return  # half precision recovers from gradients that are too large by a smaller scale
+            return  # fp16 recovers from gradients that overflow with a smaller loss scale
         if not faults:
             return
         policy = run.config.training.nan_policy
         own = several[run.group.rank]
-        # All do the same about it. Who says what it was is one whose own loss it is: gradients are those of all.
-        said = run.group.gather((bool(own.batches), self._found(own) if own else ""))
-        what = next((one for mine, one in said if mine), said[0][1])
+        # A process whose own loss was non-finite describes it best: gradients are those of all.
+        descriptions = run.group.all_gather((bool(own.batches), self._describe(own) if own else ""))
+        what = next((text for is_own, text in descriptions if is_own), descriptions[0][1])
         if policy == "stop":
-            raise self._refusal(f"{what}, so these weights are not saved{self._last_sound()}")
+            raise self._error(f"{what}, so these weights are not saved{self._last_sound()}")
         if policy == "skip":
             self._skip(what, faults)
         else:
             self._roll_back(what)
 
-    def look_at_weights(self) -> None:
-        """Act on weights that are NaN or infinite although no loss was, since nothing measured the gradients.
+    def check_weights(self) -> None:
+        """Act on weights that are non-finite although no loss was, because nothing measured the gradients.
 
-        All processes call it together. It costs a twentieth of saving the weights.
+        A collective. It costs a twentieth of saving the weights.
 
         Raises:
-            NonFiniteLossError: the policy is not to roll back, or nothing else helps.
+            NonFiniteLossError: the policy is not to roll back, or rolling back does not help.
         """
         run = self._run
-        spoiled = self._unsound()
-        if not spoiled:
+        names = self._unsound()
+        if not names:
             return
-        what = f"{listed(spoiled)} became NaN or infinite by update {run.state.step} ({self._place()})"
+        what = f"{listed(names)} became NaN or infinite by update {run.state.step} ({self._place()})"
         if run.config.training.nan_policy == "roll_back":
             self._roll_back(what)
         else:
-            raise self._refusal(f"{what}, so these weights are not saved{self._last_sound()}")
+            raise self._error(f"{what}, so these weights are not saved{self._last_sound()}")
 
     # --- the policies -----------------------------------------------------------------------------------------------
 
     def _skip(self, what: str, faults: Faults) -> None:
         run = self._run
-        spoiled = self._unsound()
-        if spoiled:
-            # Skipping cannot heal them: a batch norm, say, has taken the batch in while it ran forward.
-            raise self._refusal(
-                f"{what}, and {listed(spoiled)} in the model now hold NaN or infinite values, which skipping the "
-                'update cannot undo. training.nan_policy = "roll_back" can'
+        names = self._unsound()
+        if names:
+            # Skipping does not repair them: a batch norm, for instance, updates its statistics in the forward pass.
+            raise self._error(
+                f"{what}, and {listed(names)} in the model now hold NaN or infinite values, which skipping the update "
+                'cannot undo; training.nan_policy = "roll_back" can'
             )
         if run.gradients.norm is None:
-            raise self._refusal(f"{what}, and an update whose gradients nothing measures cannot be left out")
-        done = "the update was left out" if faults.updates else "its gradients are finite, so the update was made"
+            raise self._error(f"{what}, and this update cannot be skipped because no gradient norm was computed")
+        done = "the update was skipped" if faults.updates else "its gradients are finite, so the update was made"
         run.alert("nan_skipped", f"{what}; {done}")
 
     def _roll_back(self, what: str) -> None:
         run, limit = self._run, self._run.config.training.max_roll_backs
         if run.state.roll_backs >= limit:
-            raise self._refusal(f"{what}. The run has gone back {limit} times, which is training.max_roll_backs")
-        found = read_first(run, [one.path for one in reversed(run.checkpoints.list())])
+            raise self._error(f"{what}. The run has rolled back {limit} times, the limit of training.max_roll_backs")
+        found = read_first(run, [checkpoint.path for checkpoint in reversed(run.checkpoints.list())])
         if found is None:
-            raise self._refusal(f"{what}, and there is no sound checkpoint yet to go back to")
+            raise self._error(f"{what}, and there is no sound checkpoint yet to roll back to")
         path, saved = found
         self._restore(saved)
         run.state.roll_backs += 1
         step = saved["training"]["state"]["step"]
         run.alert(
             "rolled_back",
-            f"{what}; back to the weights of update {step}, time {run.state.roll_backs} of {limit}, and on "
-            "with the batches that follow",
+            f"{what}; rolled back to the weights of update {step} (roll-back {run.state.roll_backs} of {limit}), "
+            "continuing with the next batches",
             checkpoint=path.name,
             roll_backs=run.state.roll_backs,
         )
 
     def _restore(self, saved: Mapping[str, Any]) -> None:
-        """Take the weights, and what the optimizer knows, from a checkpoint.
+        """Restore the weights and the optimizer's state from a checkpoint.
 
-        Where training is, and so the data to come and the learning rate, stays: the same batches once more would give
-        the same end.
+        The position in the data and the learning rate stay: repeating the same batches would end the same way.
         """
         run, parts = self._run, self._run.parts
         run.gradients.clear()
         for name, part in (("model", parts.model), ("loss", parts.loss), ("scaler", parts.scaler), ("ema", parts.ema)):
             if name in saved and part is not None:
-                part.load_state_dict(shared_out(run, part, saved[name]))
+                part.load_state_dict(sharded_like(run, part, saved[name]))
         if saved["training"]["state"]["phase"] == run.state.phase:
-            _load_optimizer(parts.optimizer, shared_out(run, parts.optimizer, saved["optimizer"]))
+            _load_optimizer(parts.optimizer, sharded_like(run, parts.optimizer, saved["optimizer"]))
         else:
-            parts.optimizer.state.clear()  # what is saved is another one's
+            parts.optimizer.state.clear()  # the saved state belongs to another phase's optimizer
 
     # --- what happened ------------------------------------------------------------------------------------------------
 
-    def _found(self, faults: Faults) -> str:
-        """Say what is no number, where, and whose fault it may be."""
+    def _describe(self, faults: Faults) -> str:
+        """Return what is non-finite, where, and the likely cause."""
         run, state = self._run, self._run.state
         known = [state.batch - 1 - ago for ago in faults.batches] or self._batches_of(faults.updates)
-        numbers = sorted({one for one in known if one >= 0})
-        said = [f"the loss or its gradient became NaN or infinite by update {state.step} ({self._place(numbers)})"]
+        numbers = sorted({number for number in known if number >= 0})
+        found = [f"the loss or its gradient became NaN or infinite by update {state.step} ({self._place(numbers)})"]
         loader = run.parts.loaders.train
-        if numbers and _gives_its_batches(run.parts.trainer) and isinstance(loader, Loader):
-            said += _in_data(loader, state.epoch, numbers)
-        if 0 in faults.updates or 0 in faults.batches:  # those of the last update are still there
-            said += self._in_gradients()
-        return "; ".join(said)
+        # Only the loader's own batches tell which samples they hold.
+        if numbers and not self._trainer.overrides("batches") and isinstance(loader, Loader):
+            found += _in_data(loader, state.epoch, numbers)
+        if 0 in faults.updates or 0 in faults.batches:  # the gradients of the last update still exist
+            found += self._in_gradients()
+        return "; ".join(found)
 
     def _place(self, numbers: Sequence[int] = ()) -> str:
-        """Say which epoch it is, and which of its batches, from 0, are meant."""
-        batches = f", batch{'es' if len(numbers) > 1 else ''} {listed(one + 1 for one in numbers)}" if numbers else ""
+        """Return the epoch, and the batches with these indices in it, in words."""
+        plural = "es" if len(numbers) > 1 else ""
+        batches = f", batch{plural} {listed(number + 1 for number in numbers)}" if numbers else ""
         return f"epoch {self._run.state.epoch}{batches}"
 
     def _unsound(self) -> list[str]:
-        modules = self._run.parts.modules()
-        own = [name if path == "model" else f"{path}.{name}" for path, one in modules.items() for name in unsound(one)]
-        return [*dict.fromkeys(name for names in self._run.group.gather(own) for name in names)]
+        own = [
+            name if path == "model" else f"{path}.{name}"
+            for path, module in self._run.parts.modules().items()
+            for name in unsound(module)
+        ]
+        return [*dict.fromkeys(name for names in self._run.group.all_gather(own) for name in names)]
 
     def _last_sound(self) -> str:
-        """Say where the run can be resumed."""
+        """Return where the run can be resumed, in words."""
         newest = next(reversed(self._run.checkpoints.list()), None)
         return f"; the checkpoint of update {newest.step} is the last sound one" if newest else ""
 
     def _batches_of(self, updates: Sequence[int]) -> list[int]:
-        """Return the batches of updates so many ago, among those of the epoch."""
+        """Return the indices in the epoch of the batches of updates that are so many ago."""
         batches, each = self._run.state.batch, self._run.config.training.accumulate
         last = batches % each or each
         ends = [batches if ago == 0 else batches - last - (ago - 1) * each for ago in updates]
         return [
-            one for ago, end in zip(updates, ends, strict=True) for one in range(end - (each if ago else last), end)
+            number
+            for ago, end in zip(updates, ends, strict=True)
+            for number in range(end - (each if ago else last), end)
         ]
 
     def _in_gradients(self) -> Iterable[str]:
         gradients, names = self._run.gradients, self._run.parts.parameter_names()
         parameters = gradients.measured()
         norms = gradients.norms
-        if norms is None or len(norms) != len(parameters):  # nothing clips, so they lie as they were computed
-            grads = [local(one.grad) for one in parameters if one.grad is not None]
-            norms = torch.stack([one.norm() for one in grads] or [torch.zeros(0)])
-        broken = [names[id(one)] for one, fine in zip(parameters, norms.isfinite().tolist(), strict=True) if not fine]
+        if norms is None or len(norms) != len(parameters):  # nothing clips, so the gradients are unchanged
+            grads = [local(parameter.grad) for parameter in parameters if parameter.grad is not None]
+            norms = torch.stack([grad.norm() for grad in grads] or [torch.zeros(0)])
+        finite = norms.isfinite().tolist()
+        broken = [names[id(parameter)] for parameter, fine in zip(parameters, finite, strict=True) if not fine]
         if broken:
             yield f"the gradients of {listed(broken)} are not finite"
 
-    def _refusal(self, what: str) -> NonFiniteLossError:
+    def _error(self, what: str) -> NonFiniteLossError:
         training = self._run.config.training
         advice = ["a lower optimizer.lr"]
         if training.max_grad_norm is None:
@@ -193,16 +195,16 @@ class Recovery:
 
 
 def _in_data(loader: Loader, epoch: int, numbers: Sequence[int]) -> Iterable[str]:
-    """Say which samples the batches were made of, and which of those hold what is no number."""
+    """Yield the samples of the batches, and those with NaN or infinite values, in words."""
     indices = [int(index) for number in numbers for index in loader.indices(epoch, number)]
     yield f"training samples {listed(indices)}"
-    broken = [index for number in numbers for index in _spoiled(loader, epoch, number)]
+    broken = [index for number in numbers for index in _broken_samples(loader, epoch, number)]
     if broken:
         many = len(broken) > 1
         yield f"sample{'s' * many} {listed(broken)} hold{'s' * (not many)} NaN or infinite values"
 
 
-def _spoiled(loader: Loader, epoch: int, number: int) -> list[int]:
+def _broken_samples(loader: Loader, epoch: int, number: int) -> list[int]:
     indices = loader.indices(epoch, number)
     rows = torch.zeros(len(indices), dtype=torch.bool)
     batch: Mapping[str, Any] = loader.reread(epoch, indices, whole=False)
@@ -211,11 +213,11 @@ def _spoiled(loader: Loader, epoch: int, number: int) -> list[int]:
         for value in values.values() if isinstance(values, Mapping) else [values]:
             if isinstance(value, Tensor) and value.is_floating_point() and len(value) == len(rows):
                 rows |= ~value.isfinite().flatten(1).all(1) if value.ndim > 1 else ~value.isfinite()
-    return [int(index) for index, spoiled in zip(indices, rows.tolist(), strict=True) if spoiled]
+    return [int(index) for index, broken in zip(indices, rows.tolist(), strict=True) if broken]
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
-    """Give ``optimizer`` the saved moments, but leave it the learning rate, and whatever else a schedule moves."""
+    """Load the saved moments, but keep the current learning rate and whatever else a schedule sets."""
     now = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
     optimizer.load_state_dict(saved)
     for group, own in zip(optimizer.param_groups, now, strict=True):

@@ -1,9 +1,10 @@
-"""The phases of a training: each with an optimizer, a schedule and a length of its own."""
+"""The phases of training, each with an optimizer, a schedule and a length of its own."""
 
 from __future__ import annotations
 
+import inspect
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,9 +15,10 @@ from dovetail.config.diagnostics import suggest
 from dovetail.config.schema import PhaseSection
 from dovetail.kernel.build import BuildError, Part, build
 from dovetail.optimizers.groups import trainable_groups
-from dovetail.train.context import Plan
+from dovetail.train.errors import TrainingError
+from dovetail.train.figures import missing_metric
 from dovetail.train.gradients import Gradients
-from dovetail.train.schedule import Schedule
+from dovetail.train.plan import Plan
 
 if TYPE_CHECKING:
     import torch
@@ -27,22 +29,60 @@ if TYPE_CHECKING:
 _logger: Final = logging.getLogger("dovetail.train")
 
 
+class Schedule:
+    """Steps a learning-rate scheduler, once per optimizer update or once per epoch."""
+
+    def __init__(self, scheduler: Any, *, per_epoch: bool = False, monitor: str = "val_loss") -> None:
+        """Wrap a scheduler.
+
+        Args:
+            scheduler: a torch ``LRScheduler``, or any object with ``step()``.
+            per_epoch: step at the end of each epoch rather than after each update.
+            monitor: the metric for a scheduler whose ``step`` takes ``metrics``; such a scheduler steps per epoch.
+        """
+        self._scheduler = scheduler
+        #: Whether it steps on a metric, as a plateau scheduler does.
+        self.reads_metrics = "metrics" in inspect.signature(scheduler.step).parameters
+        #: The name of that metric.
+        self.monitor = monitor
+        self.per_epoch = per_epoch or self.reads_metrics
+
+    def after_update(self) -> None:
+        """Step; only for a schedule that steps per update."""
+        self._scheduler.step()
+
+    def after_epoch(self, metrics: Mapping[str, float]) -> None:
+        """Step, if this schedule steps per epoch.
+
+        Raises:
+            TrainingError: ``metrics`` lacks the metric that a plateau scheduler monitors.
+        """
+        if not self.per_epoch:
+            return
+        if not self.reads_metrics:
+            self._scheduler.step()
+        elif self.monitor in metrics:
+            self._scheduler.step(metrics[self.monitor])
+        else:
+            raise TrainingError(f"scheduler.monitor: {missing_metric(self.monitor, metrics)}")
+
+
 @frozen(eq=False)
 class Phase:
-    """One stretch of a training. A run without ``[[phases]]`` has one, as long as itself."""
+    """One phase of training. A run without ``[[phases]]`` has a single one."""
 
     optimizer: torch.optim.Optimizer
     #: Clears, clips and applies the gradients of an update.
     gradients: Gradients
-    #: How long it is meant to be.
+    #: The planned length.
     plan: Plan
     scheduler: Any = None
     schedule: Schedule | None = None
     name: str = ""
-    #: After how many epochs or updates of its own it ends; None for one that lasts as long as the run.
+    #: The epochs or updates after which the phase ends; None for one that lasts until the run ends.
     max_epochs: int | None = None
     max_steps: int | None = None
-    #: Parameters that stay as they are meanwhile, and those that do not.
+    #: The parameters that are frozen in this phase, and those that are trained.
     frozen: Sequence[nn.Parameter] = ()
     trained: Sequence[nn.Parameter] = ()
 
@@ -54,84 +94,90 @@ def build_phases(
     provided: Mapping[str, Any],
     scaler: torch.amp.GradScaler | None,
 ) -> list[Phase]:
-    """Build every phase, so that what is wrong with the last one is known before the first update.
+    """Build every phase before the first update, so that a mistake in the last one costs no training.
 
     Args:
-        config: the run's.
-        modules: what is trained: the model, and a loss with parameters of its own.
-        plan: of the whole run.
-        provided: what the run gives to optimizers and schedulers.
-        scaler: of half precision.
+        config: the run's config.
+        modules: the modules to train: the model, and a loss with parameters.
+        plan: the plan of the whole run.
+        provided: the values that the run provides to optimizers and schedulers.
+        scaler: the loss scaler of fp16 training, or None.
 
     Raises:
-        BuildError: one cannot be built; the error names its place in the config.
+        BuildError: a phase cannot be built; the error names its place in the config.
     """
     sections = config.phases or [PhaseSection()]
-    plans = Plan.parts_of(plan, [(one.max_epochs, one.max_steps) for one in sections])
-    trainable = [one for module in modules for one in module.parameters() if one.requires_grad]
+    plans = Plan.of_phases(plan, [(section.max_epochs, section.max_steps) for section in sections])
     phases: list[Phase] = []
     for number, (section, length) in enumerate(zip(sections, plans, strict=True)):
         path = f"phases[{number}]" if config.phases else "model"
-        frozen = frozen_parameters(modules[0], section.freeze, f"{path}.freeze")
-        for one in frozen:
-            one.requires_grad_(False)
-        part = section.optimizer or config.optimizer
-        groups = trainable_groups(modules, part.reserved.get("no_decay") or ())
-        for one in trainable:
-            one.requires_grad_(True)
-        if not groups:
-            raise BuildError(path, "there are no parameters to train")
-        optimizer = build(part, {**provided, "params": groups})
-        if part.registered is None:
-            _check_own(optimizer, trainable, part.path)
-        training = config.training
-        skips = training.nan_policy == "skip"
-        gradients = Gradients(
-            optimizer,
-            max_norm=training.max_grad_norm,
-            clip_by=training.clip_by,
-            scaler=scaler,
-            skip_nonfinite=skips,
-        )
-        if gradients.asks_again and scaler is not None:
-            raise BuildError(part.path, f"{part.name} asks for the loss several times, which fp16 cannot give it")
-        if gradients.asks_again and skips:
-            message = f"{part.name} asks for the loss several times, so no update of it can be left out"
-            raise BuildError("training.nan_policy", message)
-        scheduler, schedule = _schedule(config, section.scheduler or config.scheduler, optimizer, length, provided)
-        name = section.name or f"{number + 1}, {part.name}"
-        apart = set(frozen)
-        if phases:
-            phases[0].gradients.hand_on(gradients)
-        phases.append(
-            Phase(
-                optimizer=optimizer,
-                gradients=gradients,
-                plan=length,
-                scheduler=scheduler,
-                schedule=schedule,
-                name=name,
-                max_epochs=section.max_epochs,
-                max_steps=section.max_steps,
-                frozen=frozen,
-                trained=[one for one in trainable if one not in apart],
-            )
-        )
+        phases.append(_build_phase(config, section, f"{number + 1}", path, modules, length, provided, scaler))
+        phases[0].gradients.share_observers(phases[-1].gradients)
     return phases
 
 
-def _check_own(optimizer: torch.optim.Optimizer, trainable: Sequence[nn.Parameter], path: str) -> None:
-    """Refuse an optimizer, made in Python, of the parameters of something else.
+def _build_phase(  # noqa: PLR0917 (a step of build_phases, whose names these are)
+    config: RunConfig,
+    section: PhaseSection,
+    number: str,
+    path: str,
+    modules: Sequence[nn.Module],
+    plan: Plan,
+    provided: Mapping[str, Any],
+    scaler: torch.amp.GradScaler | None,
+) -> Phase:
+    trainable = [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
+    frozen = frozen_parameters(modules[0], section.freeze, f"{path}.freeze")
+    part, training = section.optimizer or config.optimizer, config.training
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    groups = trainable_groups(modules, part.reserved.get("no_decay") or ())
+    for parameter in trainable:
+        parameter.requires_grad_(True)
+    if not groups:
+        raise BuildError(path, "there are no parameters to train")
+    optimizer = build(part, {**provided, "params": groups})
+    if part.registered is None:
+        _check_parameters(optimizer, trainable, part.path)
+    skips = training.nan_policy == "skip"
+    gradients = Gradients(
+        optimizer, max_norm=training.max_grad_norm, clip_by=training.clip_by, scaler=scaler, skip_nonfinite=skips
+    )
+    if gradients.needs_closure_reevaluation and scaler is not None:
+        raise BuildError(
+            part.path, f"{part.name} evaluates the loss several times per update, which fp16 does not allow"
+        )
+    if gradients.needs_closure_reevaluation and skips:
+        raise BuildError(
+            "training.nan_policy", f"{part.name} evaluates the loss several times per update, so none can be skipped"
+        )
+    scheduler, schedule = _schedule(config, section.scheduler or config.scheduler, optimizer, plan, provided)
+    excluded = set(frozen)
+    return Phase(
+        optimizer=optimizer,
+        gradients=gradients,
+        plan=plan,
+        scheduler=scheduler,
+        schedule=schedule,
+        name=section.name or f"{number}, {part.name}",
+        max_epochs=section.max_epochs,
+        max_steps=section.max_steps,
+        frozen=frozen,
+        trained=[parameter for parameter in trainable if parameter not in excluded],
+    )
+
+
+def _check_parameters(optimizer: torch.optim.Optimizer, trainable: Sequence[nn.Parameter], path: str) -> None:
+    """Refuse an optimizer from Python that holds the parameters of something else.
 
     Raises:
         BuildError: it updates nothing of the run.
     """
     known = set(map(id, trainable))
-    if not any(id(one) in known for group in optimizer.param_groups for one in group["params"]):
-        message = (
-            "none of its parameters is one of the model or the loss that trains here; make it of model.parameters()"
+    if not any(id(parameter) in known for group in optimizer.param_groups for parameter in group["params"]):
+        raise BuildError(
+            path, "none of its parameters belongs to the model or the loss of this run; pass it model.parameters()"
         )
-        raise BuildError(path, message)
 
 
 def _schedule(
@@ -142,72 +188,76 @@ def _schedule(
     every = part.reserved.get("every")
     traits = part.registered.component.traits if part.registered else frozenset()
     per_epoch = every == "epoch" or (every is None and "per_epoch" in traits)
-    # In the scheduler's own unit, so that it comes to its end at the end of its phase whichever way it steps.
-    given = {
+    # In the scheduler's own unit, so that it finishes with its phase whether it steps per update or per epoch.
+    lengths = {
         "optimizer": optimizer,
         "total_steps": plan.max_epochs if per_epoch else plan.total_steps,
         "steps_per_epoch": 1 if per_epoch else plan.steps_per_epoch,
         "max_epochs": plan.max_epochs,
     }
-    scheduler = build(part, {**provided, **given})
+    scheduler = build(part, {**provided, **lengths})
     monitor = part.reserved.get("monitor") or config.checkpoint.monitor
     return scheduler, Schedule(scheduler, per_epoch=per_epoch, monitor=monitor)
 
 
 def frozen_parameters(model: nn.Module, patterns: Sequence[str], path: str) -> list[nn.Parameter]:
-    """Return the parameters of ``model`` whose names fit one of ``patterns``, in which ``*`` stands for anything.
+    """Return the parameters of ``model`` whose names match one of ``patterns`` (``*`` matches anything).
 
     Raises:
-        BuildError: a pattern fits no name; the error is at ``path``.
+        BuildError: a pattern matches no name; the error is at ``path``.
     """
     named = dict(model.named_parameters())
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in named):
             raise BuildError(path, f"the model has no parameter '{pattern}'{suggest(pattern, named)}")
-    return [one for name, one in named.items() if any(fnmatchcase(name, pattern) for pattern in patterns)]
+    return [parameter for name, parameter in named.items() if any(fnmatchcase(name, each) for each in patterns)]
 
 
-def enter(run: Run, number: int) -> None:
-    """Let the phase at ``number`` (from 0) train from now on; whoever looks at ``run.parts.optimizer`` sees its own.
+def enter_phase(run: Run, number: int) -> None:
+    """Make the phase at ``number``, counted from 0, the current one.
 
-    What the phase before left behind is dropped: its gradients, and the state of its optimizer.
+    Drops the gradients of the phase before, and its optimizer's state.
     """
-    state, phase = run.state, run.phases[number]
-    if phase.optimizer is not run.parts.optimizer:
-        run.gradients.clear()
-        run.parts.optimizer.state.clear()
+    state, before = run.state, run.phase
+    if run.phases[number].optimizer is not before.optimizer:
+        before.gradients.clear()
+        before.optimizer.state.clear()
     state.phase, state.phase_epoch, state.phase_step = number, state.epoch, state.step
-    set_up(run)
+    apply_phase(run)
 
 
-def set_up(run: Run) -> None:
-    """Give the run the optimizer and the schedule of the phase in its state, as after loading a checkpoint."""
-    phase = run.phases[run.state.phase]
-    run.parts.optimizer, run.parts.scheduler = phase.optimizer, phase.scheduler
-    run.gradients, run.schedule = phase.gradients, phase.schedule
-    for one in phase.trained:
-        one.requires_grad_(True)
-    for one in phase.frozen:
-        one.requires_grad_(False)
+def apply_phase(run: Run) -> None:
+    """Freeze and unfreeze parameters as the current phase says."""
+    phase = run.phase
+    for parameter in phase.trained:
+        parameter.requires_grad_(True)
+    for parameter in phase.frozen:
+        parameter.requires_grad_(False)
     if len(run.phases) > 1:
         _logger.info("phase %d of %d: %s", run.state.phase + 1, len(run.phases), phase.name)
 
 
-def over(run: Run) -> bool:
-    """Say whether the phase under way has come to its end."""
-    state, phase = run.state, run.phases[run.state.phase]
+def phase_over(run: Run) -> bool:
+    """Return whether the current phase has reached its end."""
+    state, phase = run.state, run.phase
     return (phase.max_epochs is not None and state.epoch - state.phase_epoch >= phase.max_epochs) or (
         phase.max_steps is not None and state.step - state.phase_step >= phase.max_steps
     )
 
 
-def last_over(run: Run) -> bool:
-    """Say whether the last phase has come to its end."""
-    return run.state.phase == len(run.phases) - 1 and over(run)
+def training_over(run: Run) -> bool:
+    """Return whether training ends here: a stop was requested, or the last phase or a limit of the run is reached."""
+    state, training = run.state, run.config.training
+    return (
+        state.stop is not None
+        or (state.phase == len(run.phases) - 1 and phase_over(run))
+        or (training.max_epochs is not None and state.epoch >= training.max_epochs)
+        or (training.max_steps is not None and state.step >= training.max_steps)
+    )
 
 
 def last_step(run: Run) -> float:
-    """Return the update after which the phase under way ends at the latest; infinite where updates do not count."""
-    limit, own = run.config.training.max_steps, run.phases[run.state.phase].max_steps
-    limits: Iterator[int] = (one for one in (limit, None if own is None else run.state.phase_step + own) if one)
-    return min(limits, default=float("inf"))
+    """Return the update after which the current phase ends at the latest; infinity if updates are not limited."""
+    own = run.phase.max_steps
+    limits = (run.config.training.max_steps, None if own is None else run.state.phase_step + own)
+    return min((limit for limit in limits if limit), default=float("inf"))

@@ -77,7 +77,7 @@ def set_rng_state(state: Mapping[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def kept_rng() -> Iterator[None]:
+def preserve_rng() -> Iterator[None]:
     """Leave the global generators as they were found."""
     state = rng_state()
     try:

@@ -1,10 +1,10 @@
-"""What changes while a run trains, and what it came to."""
+"""What changes while a run trains, and how a run ends."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import attrs
 from attrs import define, field, frozen
@@ -12,69 +12,84 @@ from attrs import define, field, frozen
 #: How a run ended. ``run.json`` also knows ``"running"``.
 Status = Literal["completed", "stopped_early", "out_of_budget", "interrupted", "failed"]
 
+#: Marks a field that no checkpoint holds.
+_TRANSIENT: Final = {"transient": True}
+
+
+@frozen
+class Stop:
+    """A request to end training."""
+
+    reason: str
+    by: str
+    status: Status = "stopped_early"
+    #: The request that this one overrode; a resumed run still obeys it.
+    earlier: Stop | None = None
+
+    @property
+    def kept(self) -> Stop | None:
+        """The request that a resumed run obeys: a signal or the budget ends only the process, not the run."""
+        return self.earlier if self.at_once else self
+
+    def overrides(self, standing: Stop | None) -> bool:
+        """Return whether this request replaces ``standing``: only a signal replaces one, if that one can wait."""
+        return standing is None or (self.status == "interrupted" and not standing.at_once)
+
+    @property
+    def at_once(self) -> bool:
+        """Whether the run saves a checkpoint and ends, without validation or test."""
+        return self.status in {"interrupted", "out_of_budget"}
+
 
 @define
 class TrainState:
-    """Where training is. It changes while the run goes on, and every checkpoint has it."""
+    """The position of training: the only part of a run that changes. Checkpoints hold it."""
 
-    #: The epoch under way, counted from 1; 0 before the first.
+    #: The current epoch, counted from 1; 0 before the first.
     epoch: int = 0
-    #: Batches of that epoch that have been trained on, not merely fetched.
+    #: Batches of the epoch that have been trained on, not merely fetched.
     batch: int = 0
     #: Optimizer updates so far.
     step: int = 0
-    #: Samples trained on so far, repeats counted.
+    #: Samples trained on so far, repeats included.
     samples_seen: int = 0
-    #: The phase under way, counted from 0, and the epochs and updates that were done when it began.
+    #: The current phase, counted from 0, and the epochs and updates that were done when it began.
     phase: int = 0
     phase_epoch: int = 0
     phase_step: int = 0
-    #: How often it went back to the weights of a checkpoint, after a loss or a gradient that was no number.
+    #: How often ``nan_policy = "roll_back"`` restored a checkpoint.
     roll_backs: int = 0
     #: The best value of the monitored metric; None until there is one.
     best_metric: float | None = None
     best_epoch: int | None = None
     best_step: int | None = None
-    #: Seconds that the run has been going, over all its resumes.
+    #: Seconds that the run has taken, over all its resumes.
     elapsed: float = 0.0
 
+    #: The request to stop that all processes obey.
+    stop: Stop | None = field(default=None, metadata=_TRANSIENT)
+    #: A request that only this process has received.
+    requested: Stop | None = field(default=None, metadata=_TRANSIENT)
+    #: ``samples_seen`` at the last exchange between processes; None before the first.
+    synced_samples: int | None = field(default=None, metadata=_TRANSIENT)
+    #: What the checkpoint holds of the training under way, in a resumed run; None in a new one.
+    resumed: Mapping[str, Any] | None = field(default=None, metadata=_TRANSIENT)
+
     def state_dict(self) -> dict[str, Any]:
-        """Return the fields by name."""
-        return attrs.asdict(self)
+        """Return the position by field name."""
+        return {name: getattr(self, name) for name in _SAVED}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take the fields from ``state``.
+        """Restore the position.
 
         Raises:
-            KeyError: one is missing.
+            KeyError: ``state`` lacks a field.
         """
-        for one in attrs.fields(TrainState):
-            setattr(self, one.name, state[one.name])
+        for name in _SAVED:
+            setattr(self, name, state[name])
 
 
-@frozen
-class Stop:
-    """That training shall end, why, and who said so."""
-
-    reason: str
-    by: str
-    status: Status = "stopped_early"
-    #: The request that this one overtook: a resumed run still has it.
-    earlier: Stop | None = None
-
-    @property
-    def kept(self) -> Stop | None:
-        """What a resumed run shall still do of it: a signal, or the budget, ended only the process."""
-        return self.earlier if self.at_once else self
-
-    def overtakes(self, standing: Stop | None) -> bool:
-        """Say whether it counts although ``standing`` was there first: only a signal does, over one that can wait."""
-        return standing is None or (self.status == "interrupted" and not standing.at_once)
-
-    @property
-    def at_once(self) -> bool:
-        """Whether only a checkpoint is still to be written: no validation, no test."""
-        return self.status in {"interrupted", "out_of_budget"}
+_SAVED: Final = [each.name for each in attrs.fields(TrainState) if not each.metadata.get("transient")]
 
 
 @frozen
@@ -82,31 +97,38 @@ class Outcome:
     """How a run ended."""
 
     status: Status
-    #: Why, in one sentence; empty for a run that simply got to its end.
+    #: Why, in one sentence; empty for a run that reached its end.
     reason: str = ""
-    #: Who stopped it: a part's config path, a signal, the budget. None where nobody did.
+    #: What stopped it: a part's config path, a signal, the budget. None if nothing did.
     stopped_by: str | None = None
     #: The epoch of the best monitored metric, counted from 1, and its value.
     best_epoch: int | None = None
     best_metric: float | None = None
-    #: The validation loss that these weights had: the same, unless another metric is monitored.
+    #: The validation loss of the same weights.
     best_val_loss: float | None = None
     #: The last epoch's figures: ``train_loss``, ``val_loss``, ``val_accuracy`` …
     metrics: Mapping[str, Any] = field(factory=dict)
-    #: The test's figures, of the best checkpoint: ``test_loss`` … Empty where there was no test.
+    #: The test figures of the best checkpoint: ``test_loss`` … Empty without a test.
     test_metrics: Mapping[str, Any] = field(factory=dict)
-    #: Seconds from the run's start, before its parts were built, to the end of training and test, over all its resumes.
+    #: Seconds from the start of the run, setup included, to the end of training and test, over all its resumes.
     total_time: float = 0.0
     #: The run's folder; None in processes that write none.
     folder: Path | None = None
-    #: What went wrong in a failed run.
+    #: The error that a failed run ended with.
     error: BaseException | None = field(default=None, eq=False)
 
+    @classmethod
+    def of_error(cls, error: BaseException, seconds: float) -> Outcome:
+        """Return the outcome of a run that ``error`` ended after ``seconds``."""
+        reason = " ".join(str(error).split()) or type(error).__name__
+        status: Status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        return cls(status, reason, getattr(error, "path", None), total_time=seconds, error=error)
+
     def results(self) -> dict[str, Any]:
-        """Return what training came to, by the names that many scripts expect.
+        """Return the results under the names that many scripts expect.
 
         Returns:
-            ``best_epoch``, by the monitored metric; ``best_val_loss``, the validation loss of that epoch;
+            ``best_epoch`` by the monitored metric; ``best_val_loss``, the validation loss of that epoch;
             ``final_metrics``; ``total_time`` in seconds.
         """
         return {
@@ -117,7 +139,7 @@ class Outcome:
         }
 
     def check(self) -> Outcome:
-        """Return the outcome itself, or raise the error of a run that failed."""
+        """Return the outcome itself, or raise the error of a failed run."""
         if self.error is not None:
             raise self.error
         return self

@@ -1,85 +1,78 @@
-"""Optimizer updates, one after another: the innermost loop, with nothing in it that nobody asked for."""
+"""The innermost loop: one optimizer update after another, with no work that no part asked for."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from dovetail.data.batch import batch_size
+from dovetail.distributed.parallel import parallelize
 from dovetail.record.words import plural
-from dovetail.train import phases
 from dovetail.train.clock import Pace
-from dovetail.train.first_batch import trying
-from dovetail.train.loss_log import LossTape
-from dovetail.train.nan_policy import Recovery
-from dovetail.train.precision import autocasting
-from dovetail.train.reach import Reaching
-from dovetail.train.train_metrics import RunningMetrics
+from dovetail.train.first_batch import GradientCheck, watch_parts
+from dovetail.train.hardware import autocasting
+from dovetail.train.loss_log import LossLog
+from dovetail.train.nan_policy import NanPolicy
+from dovetail.train.phases import last_step
+from dovetail.train.train_metrics import TrainMetrics
 
 if TYPE_CHECKING:
     from dovetail.data.batch import Batch
-    from dovetail.distributed.parallel import Replica, Shares
     from dovetail.losses.result import LossResult
     from dovetail.train.context import Run
-    from dovetail.train.gradients import Gradients
     from dovetail.train.trainer import StandardTrainer
 
 
-class RunLoop:
-    """Trains on the batches of an epoch, ``training.accumulate`` of them to an update."""
+class UpdateLoop:
+    """Trains on the batches of an epoch, ``training.accumulate`` of them per update."""
 
     def __init__(self, trainer: StandardTrainer, run: Run) -> None:
-        """Look everything up that a step need not look up."""
+        """Cache what does not change between updates."""
         self._trainer, self._run = trainer, run
-        self.running = RunningMetrics(run)
         self._accumulate = run.config.training.accumulate
-        # None where nobody listens, so that a step asks nobody.
-        self._batch_start, self._batch_end = (
-            run.hooks.dovetail_batch_start or None,
-            run.hooks.dovetail_batch_end or None,
-        )
-        self.tape = LossTape(run.device, leave_out_faults=True)
-        self._recover = Recovery(run)
-        # Only the first update of all is watched: what does not fit is found there.
+        # None if no part implements the hook.
+        self._batch_start = run.hooks.dovetail_batch_start or None
+        self._batch_end = run.hooks.dovetail_batch_end or None
+        self.losses = LossLog(run.device, leave_out_faults=True)
+        self.metrics = TrainMetrics(run)
+        self.nan_policy = NanPolicy(trainer, run)
+        # Only the very first update is checked for parts that do not fit.
         self._update = self.step if run.state.step else self.first_step
-        #: The update, and the ``time.monotonic()``, from which on ``when_due`` is to be called.
+        #: The update, and the ``time.monotonic()``, from which on ``when_due`` is called.
         self.due_step, self.due_at = math.inf, math.inf
-        #: Of updates.
+        #: The pace of the updates.
         self.pace = Pace()
-        self.look_up()
+        self.bind_phase()
 
-    def look_up(self) -> None:
-        """Look up what belongs to the phase under way."""
-        run, trainer = self._run, self._trainer
-        # None where one process trains alone.
-        self._replica: Replica | Shares | None = None
-        if run.group.size > 1:
-            from dovetail.distributed.parallel import Replica, Shares
-
-            together = Shares if run.group.mesh is not None else Replica
-            self._replica = together(run.parts.modules().values(), trainer.compute_loss)
-        compute = self._replica or trainer.compute_loss
-        self._compute_loss = partial(autocasting(compute, run.config.training.precision, run.device), run)
-        self._measuring = self.running.measuring(self._compute_loss) if run.parts.train_metrics else self._compute_loss
-        self._gradients: Gradients | Reaching = run.gradients
-        #: What follows each update.
-        self._following: list[Callable[[], None]] = [] if self._replica is None else [self._replica.align]
+    def bind_phase(self) -> None:
+        """Cache what does not change while a phase lasts."""
+        run = self._run
+        self._parallel = parallelize(run.group, self._trainer.compute_loss, run.parts.modules().values())
+        self._gradients: Any = run.gradients
+        self._after_update = [*self._parallel.after_update]
         if run.parts.ema is not None:
-            self._following.append(run.parts.ema.update)
+            self._after_update.append(run.parts.ema.update)
         if run.schedule is not None and not run.schedule.per_epoch:
-            self._following.append(run.schedule.after_update)
-        self._last_step = phases.last_step(run)
+            self._after_update.append(run.schedule.after_update)
+        self._last_step = last_step(run)
+        self._bind(run)
+
+    def _bind(self, run: Run) -> None:
+        """Compute losses with the model, loss and metrics of ``run``, which may be a watched view of the run."""
+        compute = autocasting(self._parallel.compute_loss, run.config.training.precision, run.device)
+        self._compute_loss = partial(compute, run)
+        self._measured_loss = self.metrics.measuring(compute, run)
 
     def run_epoch(self, when_due: Callable[[], None]) -> None:
-        """Train on the epoch's batches, until they end, the run shall stop, or its phase has no more updates.
+        """Train on the rest of the epoch's batches, until they end, the run shall stop, or its phase ends.
 
         Args:
-            when_due: called between two updates of the epoch, never after its last one, once ``due_step`` or
-                ``due_at`` has come, or would before another update is done.
+            when_due: called between two updates, never after the last one, once ``due_step`` or ``due_at`` is reached
+                or would be before the next update is done.
         """
         run, state = self._run, self._run.state
         group: list[Batch] = []
@@ -87,14 +80,13 @@ class RunLoop:
         for batch in self._trainer.batches(run):
             if not group:
                 due = self.pace.lap() >= self.due_at or state.step >= self.due_step
-                if self._replica is not None:
-                    due, broken = run.agree(due=due, broken=self.tape.broken())
-                    if broken:  # anywhere: what is done about it, all do together
-                        self.check()
+                due, broken = run.agree(due=due, broken=self.losses.broken())
+                if broken:
+                    self.nan_policy(self.losses.take_faults())
                 if due and not run.stop:
                     when_due()
                     run.agree()
-                    self.pace.go_on()
+                    self.pace.restart()
                 if run.stop:
                     return
             group.append(self._trainer.prepare_batch(run, batch))
@@ -107,82 +99,78 @@ class RunLoop:
             self._update(group)
         self._check_length()
 
+    def first_step(self, batches: list[Batch]) -> None:
+        """Make the very first update, and refuse parts that do not fit or a loss that trains nothing.
+
+        Raises:
+            MisfitError: the model, the loss or a metric does not accept the batch, or no gradient reaches the model.
+        """
+        with watch_parts(self._run) as watched:
+            self._bind(watched)
+            self._gradients = GradientCheck(self._trainer, self._run)
+            self.step(batches)
+        self._update, self._gradients = self.step, self._run.gradients
+        self._bind(self._run)
+
+    def step(self, batches: list[Batch]) -> None:
+        """Make one optimizer update from ``batches``, exactly averaged: the whole training step."""
+        run, state, losses, gradients = self._run, self._run.state, self.losses, self._gradients
+        if self._batch_start is not None:
+            self._batch_start(run=run, step=state.step)
+        first: list[LossResult] = []
+
+        def closure() -> torch.Tensor:
+            self._parallel.begin_update(len(batches))
+            # An optimizer such as L-BFGS evaluates again, with other weights: the first evaluation is the one to log.
+            compute_loss = self._compute_loss if first else self._measured_loss
+            loss: torch.Tensor
+            loss, results = gradients.compute(compute_loss, batches, run.group)
+            if not first:
+                first.extend(results)
+            return loss
+
+        loss = self._trainer.update(run, closure)
+        for call in self._after_update:
+            call()
+        for batch, result in zip(batches, first, strict=True):
+            samples = batch_size(batch)
+            losses.add(result, samples)
+            state.samples_seen += samples
+        if gradients.norm is not None:
+            losses.add_norm(gradients.norm)
+        state.batch += len(batches)
+        state.step += 1
+        if self._batch_end is not None:
+            self._batch_end(run=run, step=state.step, loss=loss)
+
     def _check_length(self) -> None:
-        """Tell once of a trainer whose epochs are not as long as schedules believe."""
+        """Alert once if an epoch has another number of updates than schedules expect."""
         run = self._run
         updates, planned = math.ceil(run.state.batch / self._accumulate), run.plan.steps_per_epoch
         if updates not in {0, planned}:
             run.alert(
                 "epoch_length",
                 f"epoch {run.state.epoch} had {plural(updates, 'update')}, not {planned}, so schedules as long as the "
-                f"run end after {run.plan.total_steps} updates; a trainer whose batches() gives others than the loader "
-                "says how many with num_batches(loader)",
+                f"run end after {run.plan.total_steps} updates; override num_batches(loader) if batches() yields a "
+                "different number",
                 cooldown=math.inf,
                 updates=updates,
                 planned=planned,
             )
 
-    def first_step(self, batches: list[Batch]) -> None:
-        """Make the first update of all, and refuse what does not fit or would train nothing.
-
-        Raises:
-            MisfitError: the model, the loss or a metric does not take the batch, or no gradient reaches the model.
-        """
-        self._gradients = Reaching(self._trainer, self._run)
-        with trying(self._run):
-            self.step(batches)
-        self._update, self._gradients = self.step, self._run.gradients
-
-    def step(self, batches: list[Batch]) -> None:
-        """Make one optimizer update from ``batches``, exactly averaged: the whole training step.
-
-        Raises:
-            NonFiniteLossError: an earlier update's loss was NaN or infinite, and ``training.nan_policy`` says to stop.
-        """
-        run, state, tape, gradients = self._run, self._run.state, self.tape, self._gradients
-        replica = self._replica
-        if replica is None and tape.broken():
-            self._recover(tape.take_faults())
-        if self._batch_start is not None:
-            self._batch_start(run=run, step=state.step)
-        first: list[LossResult] = []
-
-        def closure() -> torch.Tensor:
-            if replica is not None:
-                replica.expect(len(batches))
-            # An optimizer such as L-BFGS asks again, with other weights: what counts is the first answer.
-            loss, results = gradients.compute(self._compute_loss if first else self._measuring, batches, run.group)
-            if not first:
-                first.extend(results)
-            return loss
-
-        loss = self._trainer.update(run, closure)
-        for follow in self._following:
-            follow()
-        for batch, result in zip(batches, first, strict=True):
-            samples = batch_size(batch)
-            tape.add(result, samples)
-            state.samples_seen += samples
-        if gradients.norm is not None:
-            tape.add_norm(gradients.norm)
-        state.batch += len(batches)
-        state.step += 1
-        if self._batch_end is not None:
-            self._batch_end(run=run, step=state.step, loss=loss)
-
     def check(self) -> None:
-        """Wait for the device, and do what ``training.nan_policy`` says about a loss or a gradient that is no number.
+        """Wait for the device, and apply ``training.nan_policy`` to non-finite losses and gradients.
 
         Raises:
-            NonFiniteLossError: it says to stop, or there is no going on.
+            NonFiniteLossError: the policy is to stop, or cannot be applied.
         """
-        self._recover(self.tape.take_faults())
+        self.nan_policy(self.losses.take_faults())
 
     def check_weights(self) -> None:
-        """Do as :meth:`check`, and the same about weights that have become NaN or infinite without either.
+        """Do as :meth:`check`, and apply the policy to weights that are non-finite although no loss was.
 
         Raises:
-            NonFiniteLossError: the policy says to stop, or there is no going on.
+            NonFiniteLossError: the policy is to stop, or cannot be applied.
         """
         self.check()
-        self._recover.look_at_weights()
+        self.nan_policy.check_weights()

@@ -1,4 +1,4 @@
-"""Metrics of the training batches, on the outputs that training computes anyway."""
+"""Metrics of training batches, computed on the outputs that training computes anyway."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
+from attrs import evolve
 from torch import Tensor
 
 from dovetail.distributed.group import ALONE, Group
@@ -19,39 +20,41 @@ if TYPE_CHECKING:
     from dovetail.losses.result import LossResult
     from dovetail.train.context import Run
 
-#: So many bytes of batches and outputs at most wait to be measured, which is to be little beside a model.
+    ComputeLoss = Callable[[Run, Batch], LossResult]
+
+#: At most so many bytes of batches and outputs are kept to be measured later: little beside a model.
 _MOST_BYTES: Final = 1 << 19
 
 
-class _Seen:
-    """A batch to be measured, and what the model made of it."""
+class _Kept:
+    """A batch to be measured, with the model's outputs for it."""
 
     __slots__ = ("_tensors", "_versions", "batch", "logits", "size")
 
     def __init__(self, logits: Tensor, batch: Batch) -> None:
         self.logits, self.batch = logits, batch
         values = (logits, *batch.values())
-        self._tensors = [one for one in values if isinstance(one, Tensor)]
-        self._versions = [one._version for one in self._tensors]  # noqa: SLF001 (no public name)
-        # What is no tensor, such as a table of inputs, may be of any size: it does not wait.
-        whole = len(self._tensors) == len(values)
-        self.size = sum([one.nbytes for one in self._tensors]) if whole else _MOST_BYTES + 1
+        self._tensors = [value for value in values if isinstance(value, Tensor)]
+        self._versions = [tensor._version for tensor in self._tensors]  # noqa: SLF001 (no public name)
+        # A value that is no tensor, such as a dict of inputs, may have any size: the batch is measured at once.
+        only_tensors = len(self._tensors) == len(values)
+        self.size = sum([tensor.nbytes for tensor in self._tensors]) if only_tensors else _MOST_BYTES + 1
 
     def check(self) -> None:
-        """Make sure that nothing has been changed since.
+        """Check that no tensor was changed in-place since.
 
         Raises:
-            TrainingError: something has.
+            TrainingError: one was.
         """
-        if [one._version for one in self._tensors] != self._versions:  # noqa: SLF001 (no public name)
+        if [tensor._version for tensor in self._tensors] != self._versions:  # noqa: SLF001 (no public name)
             raise TrainingError(
-                "a batch, or the model's outputs for it, was changed in place before training.train_metrics had "
-                "measured it: give each batch tensors of its own, or set training.train_metrics = false"
+                "a batch, or the model's outputs for it, was changed in-place before training.train_metrics measured "
+                "it: give each batch new tensors, or set training.train_metrics = false"
             )
 
 
-class _Mark:
-    """Where somebody asked for the metrics as they are."""
+class _Snapshot:
+    """A point between two kept batches at which the metrics are copied."""
 
     __slots__ = ("metrics",)
 
@@ -59,99 +62,105 @@ class _Mark:
         self.metrics: Mapping[str, Any] | None = None
 
 
-class RunningMetrics:
-    """Measures each training batch once, and reads nothing back until somebody asks.
+class TrainMetrics:
+    """Measures each training batch once, and reads nothing from the device until figures are asked for.
 
-    It listens to ``run.forward``, so that a trainer's ``compute_loss`` stays as it is; what that computes without
-    ``run.forward`` is not seen.
+    It listens to ``run.forward``, so a trainer's ``compute_loss`` stays unchanged; outputs that ``compute_loss``
+    obtains in another way are not measured.
 
-    On the CPU small batches are kept and measured many in a row, at a fifth of what it costs to measure each amid its
-    step, when caches hold everything but the metric. It needs metrics with ``as_it_is()``, and batches that nobody
-    changes meanwhile.
+    On the CPU, small batches are kept and measured many at a time, at a fifth of the cost of measuring each within its
+    step, when the caches hold everything but the metric. That needs metrics with ``as_it_is()``, and batches that are
+    not changed meanwhile.
     """
 
     def __init__(self, run: Run) -> None:
-        """Listen to ``run.forward`` from now on, if there is anything to measure."""
-        self._parts, self._forward, self._group = run.parts, run.forward, run.group
+        """Decide whether batches can be kept."""
+        self._metrics, self._group = run.parts.train_metrics, run.group
         self._outputs: ModelOutput | None = None
-        metrics = run.parts.train_metrics
-        tell = all(hasattr(one, "as_it_is") for one in metrics.values())
-        self._patient = tell and run.device.type == "cpu"
-        # Whether the figures of now can be told later.
-        self._marks = tell and run.group.size == 1
-        # Batches to be measured, and in between what asks for the metrics as they are there.
-        self._waiting: list[_Seen | _Mark] = []
-        self._held = 0
-        # Not before one was measured, so that a metric that cannot take the batches says so at the first update.
+        copyable = all(hasattr(metric, "as_it_is") for metric in self._metrics.values())
+        self._keeps = copyable and run.device.type == "cpu"
+        # Whether today's figures can be computed later.
+        self._snapshots = copyable and run.group.size == 1
+        self._queue: list[_Kept | _Snapshot] = []
+        self._bytes = 0
+        # The first batch is measured at once, so that a metric that does not accept it fails at the first update.
         self._limit = 0
-        if metrics:
-            run.forward = self._remember
 
-    def _remember(self, batch: Batch) -> ModelOutput:
-        self._outputs = outputs = self._forward(batch)
-        return outputs
+    def measuring(self, compute_loss: ComputeLoss, run: Run) -> Callable[[Batch], LossResult]:
+        """Return a function of a batch that computes the loss and measures the outputs.
 
-    def measuring(self, compute_loss: Any) -> Any:
-        """Return ``compute_loss``, a function of a batch, that measures what it is given."""
+        Args:
+            compute_loss: a function of a run and a batch.
+            run: the run, or a view of it; ``compute_loss`` receives a view whose ``forward`` is listened to.
+        """
+        self._metrics, forward = run.parts.train_metrics, run.forward
+        if not self._metrics:
+            return lambda batch: compute_loss(run, batch)
+
+        def listened(batch: Batch) -> ModelOutput:
+            self._outputs = outputs = forward(batch)
+            return outputs
+
+        view = evolve(run, forward=listened)
 
         def measured(batch: Batch) -> LossResult:
             self._outputs = None
-            result: LossResult = compute_loss(batch)
-            outputs: Any = self._outputs  # which run.forward may have set meanwhile
+            result = compute_loss(view, batch)
+            outputs: Any = self._outputs  # which listened() may have set
             if outputs is not None:
-                seen, self._outputs = _Seen(outputs.logits.detach(), batch), None
-                self._waiting.append(seen)
-                self._held += seen.size
-                if self._held > self._limit:
-                    self.settle()
-                    self._limit = _MOST_BYTES if self._patient else 0
+                kept, self._outputs = _Kept(outputs.logits.detach(), batch), None
+                self._queue.append(kept)
+                self._bytes += kept.size
+                if self._bytes > self._limit:
+                    self.measure()
+                    self._limit = _MOST_BYTES if self._keeps else 0
             return result
 
         return measured
 
-    def settle(self) -> None:
-        """Measure the batches that wait.
+    def measure(self) -> None:
+        """Measure the kept batches.
 
         Raises:
-            TrainingError: one has been changed in place.
+            TrainingError: one was changed in-place.
         """
-        waiting, self._waiting, self._held = self._waiting, [], 0
+        queue, self._queue, self._bytes = self._queue, [], 0
         with torch.no_grad():
-            for one in waiting:
-                if isinstance(one, _Mark):
-                    one.metrics = {name: metric.as_it_is() for name, metric in self._parts.train_metrics.items()}
+            for item in queue:
+                if isinstance(item, _Snapshot):
+                    item.metrics = {name: metric.as_it_is() for name, metric in self._metrics.items()}
                     continue
-                one.check()
-                outputs = ModelOutput(one.logits)
-                for metric in self._parts.train_metrics.values():
-                    metric.update(outputs, one.batch)
+                item.check()
+                outputs = ModelOutput(item.logits)
+                for metric in self._metrics.values():
+                    metric.update(outputs, item.batch)
 
     def figures(self) -> dict[str, float]:
-        """Return what was measured since the epoch began, as ``train_accuracy`` and the like. Waits for the device."""
-        self.settle()
-        return _figures(self._parts.train_metrics, self._group)
+        """Return the figures since the epoch began, such as ``train_accuracy``. Waits for the device."""
+        self.measure()
+        return _figures(self._metrics, self._group)
 
-    def figures_as_they_are(self) -> Callable[[], dict[str, float]]:
-        """Return what gives the figures of now, to be called once it no longer matters to wait for the device."""
-        if not self._marks:
+    def figures_later(self) -> Callable[[], dict[str, float]]:
+        """Return a function that returns today's figures, to be called once waiting for the device does no harm."""
+        if not self._snapshots:
             figures = self.figures()
             return lambda: figures
-        mark = _Mark()
-        self._waiting.append(mark)
+        snapshot = _Snapshot()
+        self._queue.append(snapshot)
 
         def read() -> dict[str, float]:
-            if mark.metrics is None:
-                self.settle()
-            return _figures(mark.metrics or {})
+            if snapshot.metrics is None:
+                self.measure()
+            return _figures(snapshot.metrics or {})
 
         return read
 
-    def start_epoch(self) -> dict[str, float]:
-        """Return what was measured in the epoch, and begin anew."""
-        done = self.figures()
-        for metric in self._parts.train_metrics.values():
+    def end_epoch(self) -> dict[str, float]:
+        """Return the figures of the epoch, and reset the metrics."""
+        figures = self.figures()
+        for metric in self._metrics.values():
             metric.reset()
-        return done
+        return figures
 
 
 def _figures(metrics: Mapping[str, Any], group: Group = ALONE) -> dict[str, float]:

@@ -71,7 +71,7 @@ class Earlier:
             folder=record.folder,
         )
 
-    def take_up(self, run: Run, recorder: Recorder) -> list[str]:
+    def restore(self, run: Run, recorder: Recorder) -> list[str]:
         """Put ``run``, which has just been built, where its newest whole checkpoint was saved; return warnings.
 
         Raises:
@@ -101,7 +101,7 @@ class Earlier:
                 )
         changed = [one for one in self.changed if one.of_length()]
         if changed or self._made_longer_since(run, point):
-            run.stop = None  # asked for when it was to end earlier
+            run.state.stop = None  # asked for when it was to end earlier
         if changed and any(phase.scheduler is not None for phase in run.phases):
             lengths = "; ".join(map(str, changed))
             warnings.append(f"the learning rate now follows a schedule of the new length ({lengths})")
@@ -141,7 +141,7 @@ class Earlier:
                     verifier.end()
         elif verifier is not None:
             verifier.help()
-        shared: ResumePoint | None = run.group.share(point)
+        shared: ResumePoint | None = run.group.broadcast(point)
         return shared
 
     def _newest(self, run: Run, verifier: Verifier | None) -> ResumePoint | None:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dovetail.checkpoint.format import encode
 from dovetail.checkpoint.saver import Saver, Write
-from dovetail.train.cadence import Cadence
 from dovetail.train.checkpoints.sharded import ShareWriter
 from dovetail.train.checkpoints.unsaved import Unsaved
+from dovetail.train.clock import Cadence
 
 if TYPE_CHECKING:
-    from dovetail.train.budget import Budget
+    from dovetail.train.clock import Budget
     from dovetail.train.context import Run
 
 _logger: Final = logging.getLogger("dovetail.train")
@@ -36,7 +36,7 @@ class RunSaver:
         self.cadence = Cadence(run.config.checkpoint.every)
         self._saver = Saver(run.checkpoints, background=run.config.checkpoint.background)
         # Talking apart from training, which may go on meanwhile.
-        self._shares = None if run.group.mesh is None else ShareWriter(run.group.apart())
+        self._shares = None if run.group.mesh is None else ShareWriter(run.group.new_group())
         #: After how many updates was last saved; None where there is something new since.
         self.saved: int | None = 0
         #: Whether the best so far is still to be saved.
@@ -46,7 +46,7 @@ class RunSaver:
         self._unsaved: Unsaved | None = None
 
     @contextlib.contextmanager
-    def to_the_end(self) -> Iterator[None]:
+    def finishing(self) -> Iterator[None]:
         """Wait for what is being saved, and tell of it, also where training fails meanwhile."""
         try:
             with self._saver:
@@ -63,7 +63,7 @@ class RunSaver:
         """Whether nothing is being written, and it was tried that the state can be."""
         return self._tried and not self._saver.writing
 
-    def try_once(self) -> None:
+    def try_encoding(self) -> None:
         """Refuse what cannot be saved now, and not after hours of training.
 
         Raises:
@@ -76,7 +76,7 @@ class RunSaver:
     def due(self, *, epoch: int | None = None) -> bool:
         """Say whether to save now, by the leader's clock; ``epoch`` is the one that has just ended."""
         due = self.cadence.due(self._run.state.step) or (epoch is not None and self.cadence.due_after_epoch(epoch))
-        return self.improved or bool(self._run.group.share(due))
+        return self.improved or bool(self._run.group.broadcast(due))
 
     @property
     def needed(self) -> bool:
@@ -102,13 +102,13 @@ class RunSaver:
     def wait(self) -> None:
         """Wait until everything is on the disk, and tell the parts."""
         self._saver.wait()
-        self.tell()
+        self.notify()
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         """Tell the parts of checkpoints that are on the disk by now."""
         if self._shares is not None:
             # The others are done, or fail, when the leader does: all go on alike.
-            if not self._run.group.share(self._saver.done):
+            if not self._run.group.broadcast(self._saver.done):
                 return
             self._saver.wait()
         for saved in self._saver.saved():

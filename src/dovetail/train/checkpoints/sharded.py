@@ -58,12 +58,12 @@ class ShareWriter:
             except Exception as raised:  # noqa: BLE001 (raised again, once the others know)
                 error = raised
             if not self._begun:
-                self._group.share(None)
+                self._group.broadcast(None)
         else:
-            folder = self._group.share(None)
+            folder = self._group.broadcast(None)
             if folder is not None:
                 self._write(folder, encoded.shared)
-        told = self._group.share(None if error is None else f"{error}")
+        told = self._group.broadcast(None if error is None else f"{error}")
         if error is not None:
             raise error
         if told is not None:
@@ -73,7 +73,7 @@ class ShareWriter:
     def __call__(self, directory: Path, shared: Shared) -> Mapping[str, list[Piece]]:
         """Write the shares, in the leader; the others do so in :meth:`save`."""
         self._begun = True
-        self._group.share(directory)
+        self._group.broadcast(directory)
         written, problems = self._write(directory, shared)
         if problems:
             raise StorageError(directory.parent, f"the shares of a checkpoint cannot be written: {problems[0]}")
@@ -90,7 +90,7 @@ class ShareWriter:
             pieces = write_shares(directory, shared, self._group.rank, self._group.channel)
         except Exception as error:  # noqa: BLE001 (told to the others, who would wait for this one)
             problem = f"process {self._group.rank}: {' '.join(str(error).split())}"
-        found = self._group.gather((pieces, problem))
+        found = self._group.all_gather((pieces, problem))
         return {name: one for some, _ in found for name, one in some.items()}, [one for _, one in found if one]
 
 
@@ -103,7 +103,7 @@ def read_first(run: Run, candidates: Iterable[Path], read: _Read = read_checkpoi
         read: :func:`~dovetail.checkpoint.format.read_checkpoint` or ``read_model``.
     """
     group = run.group
-    for path in group.share([*candidates] if group.leads else None):
+    for path in group.broadcast([*candidates] if group.leads else None):
         state = read_in_step(run, path, read)
         if state is not None:
             return path, state
@@ -126,7 +126,7 @@ class Verifier:
                 verify(path, names)
         except CheckpointError as error:
             problem = error
-        return next((one for one in self._group.gather(problem) if one is not None), None)
+        return next((one for one in self._group.all_gather(problem) if one is not None), None)
 
     def __call__(self, path: Path) -> dict[str, Any]:
         """Check, in the leader, what the others have not asked for: they help.
@@ -134,7 +134,7 @@ class Verifier:
         Raises:
             CheckpointError: it is damaged.
         """
-        self._group.share(path)
+        self._group.broadcast(path)
         problem = self.check(path)
         if problem is not None:
             raise problem
@@ -142,12 +142,12 @@ class Verifier:
 
     def help(self) -> None:
         """Check what the leader checks, until it says that it has done."""
-        while (path := self._group.share(None)) is not None:
+        while (path := self._group.broadcast(None)) is not None:
             self.check(path)
 
     def end(self) -> None:
         """Say, in the leader, that it has done."""
-        self._group.share(None)
+        self._group.broadcast(None)
 
 
 def read_in_step(run: Run, path: Path, read: _Read = read_checkpoint) -> Any:
@@ -161,11 +161,11 @@ def read_in_step(run: Run, path: Path, read: _Read = read_checkpoint) -> Any:
             state = read(path)
         except CheckpointError as error:
             problem = error
-    problem = group.share(problem)
+    problem = group.broadcast(problem)
     if problem is not None:
         _logger.warning("passing over a damaged checkpoint: %s", problem)
         return None
-    return group.share(state) if group.mesh is None else read_shares_of(run, path, read)
+    return group.broadcast(state) if group.mesh is None else read_shares_of(run, path, read)
 
 
 def read_shares_of(run: Run, path: Path, read: _Read = read_checkpoint) -> Any:
@@ -185,7 +185,7 @@ def read_shares_of(run: Run, path: Path, read: _Read = read_checkpoint) -> Any:
     return read(path, place)
 
 
-def shared_out(run: Run, part: Any, state: Any) -> Any:
+def sharded_like(run: Run, part: Any, state: Any) -> Any:
     """Return the state of a part with whole tensors shared out as the part's own are, where the run has shares."""
     if run.group.mesh is None:
         return state
@@ -221,7 +221,7 @@ def _of_optimizer(optimizer: torch.optim.Optimizer, state: Any) -> Any:
 def _fitted(value: Any, own: Any) -> Any:
     tensors = isinstance(value, torch.Tensor) and isinstance(own, torch.Tensor)
     if tensors and is_sharded(own) and not is_sharded(value) and value.shape == own.shape:
-        from dovetail.distributed.sharding import like
+        from dovetail.distributed.sharding import shard_like
 
-        return like(value, own)
+        return shard_like(value, own)
     return value

@@ -13,9 +13,9 @@ from torch import nn
 
 from dovetail.checkpoint.format import read_checkpoint, read_model
 from dovetail.record.words import plural
-from dovetail.train import phases
-from dovetail.train.checkpoints.sharded import read_first, shared_out
+from dovetail.train.checkpoints.sharded import read_first, sharded_like
 from dovetail.train.errors import PartError, TrainingError
+from dovetail.train.phases import apply_phase
 from dovetail.train.seeds import rng_state
 from dovetail.train.state import Stop
 
@@ -47,7 +47,7 @@ def collect_state(run: Run, training: Mapping[str, Any]) -> dict[str, Any]:
             "layout": _layout(run),
             "modes": {path: _modes(module) for path, module in run.parts.modules().items()},
         },
-        "rng": run.group.gather(rng_state()),
+        "rng": run.group.all_gather(rng_state()),
     }
     for path, part in run.parts.named():
         if callable(getattr(part, "state_dict", None)):
@@ -57,7 +57,7 @@ def collect_state(run: Run, training: Mapping[str, Any]) -> dict[str, Any]:
             except Exception as error:
                 raise PartError(path, "state_dict", error) from error
             if _differs(path, part):
-                state = run.group.gather(state)
+                state = run.group.all_gather(state)
             (tree.setdefault(table, {}) if table else tree)[name] = state
     return tree
 
@@ -84,26 +84,26 @@ def restore_state(run: Run, tree: Mapping[str, Any]) -> None:
     training = tree["training"]
     run.state.load_state_dict(training["state"])
     _move(run, training["layout"])
-    phases.set_up(run)
+    apply_phase(run)
     for path, part in run.parts.named():
         if callable(getattr(part, "state_dict", None)):
             table, _, name = path.rpartition(".")
             kept = tree.get(table, {}) if table else tree
             if name in kept:
                 load = partial(_take_up_each, run, part) if _differs(path, part) else None
-                _restore(path, part, shared_out(run, part, kept[name]), load)
+                _restore(path, part, sharded_like(run, part, kept[name]), load)
             elif table != "trackers":  # a tracker may be new
                 raise TrainingError(f"the checkpoint has no state of {path}")
     if run.state.step:  # or a scheduler that steps before the next update warns that there has been none
         run.parts.optimizer._opt_called = True  # type: ignore[attr-defined]  # noqa: SLF001 (where torch notes it)
     run.watch.add(run.state.elapsed)
-    run.stop = None if training["stop"] is None else Stop(**training["stop"])
+    run.state.stop = None if training["stop"] is None else Stop(**training["stop"])
     for path, module in run.parts.modules().items():
         _set_modes(module, training["modes"][path])
     if run.group.leads:
         run.store.rewind(**training["logged"])
     run.alerts.load_state_dict(training["alerts"])
-    run.resumed = {**training, "rng": tree["rng"]}
+    run.state.resumed = {**training, "rng": tree["rng"]}
 
 
 def _modes(module: nn.Module) -> dict[str, Any]:
@@ -189,7 +189,7 @@ def restore_best(run: Run) -> None:
     found = read_first(run, [one.path for one in run.checkpoints.ranked()], read)
     for name, state in (found[1] if found else {}).items():
         part = evaluated[name]
-        part.load_state_dict(shared_out(run, part, state))
+        part.load_state_dict(sharded_like(run, part, state))
 
 
 def _evaluated_besides(run: Run) -> dict[str, Any]:

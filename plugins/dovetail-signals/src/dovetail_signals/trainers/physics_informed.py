@@ -152,7 +152,7 @@ class PhysicsInformedTrainer(StandardTrainer):
     def _begin(self, run: Run) -> None:
         """Set the epoch's factors, by the share of the run that will be over at its end."""
         if run.group.size > 1:  # gradients were those of other batches in each; all must weigh alike
-            found = run.group.gather(self._balance)
+            found = run.group.all_gather(self._balance)
             self._balance = {name: sum(one[name] for one in found) / len(found) for name in TERMS}
         share = ramp(min(1.0, run.state.epoch / max(1, run.plan.max_epochs)), self._schedule)
         factors = {name: share * self._final[name] * self._balance[name] for name in TERMS}
@@ -174,7 +174,7 @@ class PhysicsInformedTrainer(StandardTrainer):
 
     def _balance_losses(self, run: Run) -> None:
         """Compare the terms by what all processes have found of them in their batches of the last epoch."""
-        sums = _added(run.group.gather(self._numbers()))
+        sums = _added(run.group.all_gather(self._numbers()))
         for name, part in TERMS.items():
             if sums.get(part, 0.0) > 0:
                 self._move(name, sums["classification"] / sums[part])
