@@ -171,8 +171,8 @@ def test_a_dry_run_tries_one_batch_and_writes_nothing(small, capsys):
     [
         (["loss.type=mse"], "command line, argument 1: loss: ", "MSELoss: outputs have shape"),
         (["model.num_classes=1"], "small.toml:14:1: loss: ", "label 1 is out of range for 1 classes"),
-        (["model.input_shape=[3]"], "small.toml:10:1: model: ", "does not take inputs of float32 ["),
-        (["metrics.far.type=mae"], "command line, argument 1: metrics.far: ", "does not take outputs of float32 ["),
+        (["model.input_shape=[3]"], "small.toml:10:1: model: ", "does not accept inputs of float32 ["),
+        (["metrics.far.type=mae"], "command line, argument 1: metrics.far: ", "does not accept outputs of float32 ["),
         (
             ["checkpoint.monitor=val_acuracy"],
             "command line, argument 1: checkpoint.monitor: ",

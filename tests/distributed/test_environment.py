@@ -56,7 +56,7 @@ def test_the_first_host_of_a_list_is_read(case):
 @pytest.mark.parametrize("nodes", ["", "a[", "a[1-", "a[x]", "a[]", ",a", "a b"])
 def test_what_is_no_list_of_hosts_is_refused(nodes):
     """By what it is, and what to do."""
-    with pytest.raises(GroupError, match=r"cannot be read; set MASTER_ADDR to the host of task 0"):
+    with pytest.raises(GroupError, match=r"cannot parse Slurm's node list '.*'; set MASTER_ADDR to the host of task 0"):
         first_host(nodes)
 
 

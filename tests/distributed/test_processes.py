@@ -552,7 +552,7 @@ def test_as_many_processes_are_started_as_there_are_devices(tmp_path, run_file):
     )
 
     assert done.returncode == 2
-    assert "hardware.devices: 3 devices need as many processes, and 2 were started" in done.stderr
+    assert "hardware.devices: 3 devices need as many processes, but 2 were started" in done.stderr
     assert not (tmp_path / "runs").exists()
 
 

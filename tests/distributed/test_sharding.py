@@ -23,7 +23,7 @@ from dovetail.checkpoint.shares import is_sharded, local, write_shares
 from dovetail.checkpoint.verify import problems, verify
 from dovetail.data.sampler import AddressedSampler
 from dovetail.distributed.group import Group
-from dovetail.distributed.sharding import like, norms_over_ranks, shard
+from dovetail.distributed.sharding import norms_over_ranks, shard, shard_like
 from dovetail.kernel.build import BuildError
 from dovetail.ops import grad_norms
 from dovetail.optimizers import factories, presets
@@ -420,7 +420,7 @@ def test_a_whole_tensor_is_shared_out_like_another(mesh):
     """It gets the placement of the model for it, and keeps its values."""
     model = distributed.tensor.distribute_tensor(torch.zeros(3, 4), mesh, [distributed.tensor.Shard(1)])
 
-    found = like(torch.arange(12.0).view(3, 4), model)
+    found = shard_like(torch.arange(12.0).view(3, 4), model)
 
     assert found.placements == model.placements
     assert torch.equal(found.full_tensor(), torch.arange(12.0).view(3, 4))
@@ -467,7 +467,7 @@ def test_a_loss_and_a_model_with_one_parameter_are_refused(mesh):
     model, loss = nn.Linear(4, 4), nn.Linear(4, 4)
     loss.bias = model.bias
 
-    with pytest.raises(ValueError, match=r"the parameter loss\.bias is one of model too"):
+    with pytest.raises(ValueError, match=r"the parameter loss\.bias also belongs to model"):
         shard({"model": model, "loss": loss}, mesh)
 
 
@@ -496,7 +496,7 @@ def test_an_optimizer_of_all_weights_together_is_refused(tmp_path, mesh):
     """L-BFGS would have to look at all shares at once."""
     config = small(tmp_path, optimizer={"type": "lbfgs"})
 
-    with RunDirectory(tmp_path) as store, pytest.raises(BuildError, match="cannot on shares") as refused:
+    with RunDirectory(tmp_path) as store, pytest.raises(BuildError, match="cannot use shards") as refused:
         assemble(config, torch.device("cpu"), store, group=Group(0, 2, mesh))
     assert refused.value.path == "hardware.strategy"
 

@@ -387,7 +387,7 @@ def test_seeds_repeat_order_and_draws_of_workers(workers):
 
 
 @pytest.mark.parametrize(
-    "device, message", [("gpu", "'gpu' is no device; there is 'auto', 'cpu'"), ("cuda:99", "'cuda:99' is not there")]
+    "device, message", [("gpu", "'gpu' is no device; choose 'auto', 'cpu'"), ("cuda:99", "'cuda:99' is not available")]
 )
 def test_a_device_that_is_not_there_is_named(device, message):
     """As a run names it, and before anything is moved."""

@@ -178,7 +178,7 @@ def test_each_tracker_gets_figures_at_its_own_cadence(tmp_path, every, logged):
 @pytest.mark.parametrize(
     "every, said",
     [
-        ({"steps": 3}, r"trackers\.notes\.every: training figures are made every 2 updates .* not every 3"),
+        ({"steps": 3}, r"trackers\.notes\.every: training figures are computed every 2 updates .* not every 3"),
         ({"minutes": 1.0}, r"trackers\.notes\.every: a tracker counts epochs or steps, not minutes"),
     ],
     ids=str,
@@ -203,7 +203,7 @@ def test_a_failing_tracker_is_reported_once_and_does_not_spoil_the_run(tmp_path,
     assert outcome.status == "completed"
     assert outcome.metrics["val_loss"] == plain.metrics["val_loss"]
     assert [one.type for one in alerts.seen] == ["tracker_failed"]
-    assert "trackers.board failed and records no more of this run" in alerts.seen[0].message
+    assert "trackers.board failed and records nothing more of this run" in alerts.seen[0].message
     assert "no route to the host" in alerts.seen[0].message
     assert failing.calls.count(hook) == 1
     assert failing.calls[-1] == "dovetail_run_end"

@@ -14,7 +14,7 @@ from dovetail.config.diagnostics import ConfigError
 from dovetail.data.samples import TensorSamples
 from dovetail.data.split import Splits
 from dovetail.losses.result import LossResult
-from dovetail.main import prepare, run
+from dovetail.main import check, run
 from dovetail.train.errors import TrainingError
 from small_runs import blobs, only_run, small
 
@@ -109,27 +109,27 @@ def labels_up_to(highest: int, samples: int = 30) -> TensorSamples:
         (
             {"model": Narrow()},
             "model",
-            r"'Narrow' does not take inputs of float32 \[16, 4\], in its layer body.0 = Linear\(.*test_trial.py:\d+\)",
+            r"'Narrow' does not accept inputs of float32 \[16, 4\], in its layer body.0 = Linear\(.*test_first_batch.py:\d+\)",
         ),
         (
             {"data": Splits(labels_up_to(7), blobs(30))},
             "loss",
-            r"'cross_entropy' does not take outputs of float32 \[16, 3\], targets of int64 \[16\]: .*label 7 is out of",
+            r"'cross_entropy' does not accept outputs of float32 \[16, 3\], targets of int64 \[16\]: .*label 7 is out of",
         ),
         (
             {"data": Splits(blobs(100)), "loss": {"type": "mse"}},
             "loss",
-            r"'mse' does not take outputs of float32 \[16, 3\], targets of int64 \[16\]: ",
+            r"'mse' does not accept outputs of float32 \[16, 3\], targets of int64 \[16\]: ",
         ),
         (
             {"metrics": {"far": {"type": "mae"}}},
             "metrics.far",
-            r"'mae' does not take outputs of float32 \[16, 3\], targets of int64 \[16\]: ",
+            r"'mae' does not accept outputs of float32 \[16, 3\], targets of int64 \[16\]: ",
         ),
         (
             {"data": Splits(blobs(100), test=blobs(30)), "metrics": {"far": TwoClasses(5)}},
             "metrics.far",
-            r"'TwoClasses' does not take outputs of float32 \[16, 3\], .*: takes 5 scores \(called in .*test_trial.py",
+            r"'TwoClasses' does not accept outputs of float32 \[16, 3\], .*: takes 5 scores \(called in .*test_first_batch.py",
         ),
         (
             {
@@ -138,7 +138,7 @@ def labels_up_to(highest: int, samples: int = 30) -> TensorSamples:
                 "training": {"max_epochs": 1, "train_metrics": True},
             },
             "metrics.far",
-            r"'mae' does not take outputs of float32 \[16, 3\], ",
+            r"'mae' does not accept outputs of float32 \[16, 3\], ",
         ),
     ],
 )
@@ -146,7 +146,7 @@ def test_what_does_not_fit_is_bad_input(tmp_path, sections, place, expected):
     """A run and a dry run name the part, its place, shapes and dtypes; nothing was trained, and the log has more."""
     outcome, log, figures = outcome_and_log(tmp_path / "run", **sections)
     with pytest.raises(ConfigError) as rehearsed:
-        prepare(small(tmp_path / "dry", **sections))
+        check(small(tmp_path / "dry", **sections))
 
     assert outcome.status == "failed"
     assert isinstance(outcome.error, ConfigError)
@@ -165,7 +165,7 @@ def test_a_compiled_model_says_what_does_not_fit_too(tmp_path):
     outcome, _, _ = outcome_and_log(tmp_path, model=Narrow(), hardware=hardware)
 
     assert isinstance(outcome.error, ConfigError)
-    assert "'Narrow' does not take inputs of float32 [16, 4], in its layer body.0 = Linear(" in outcome.reason
+    assert "'Narrow' does not accept inputs of float32 [16, 4], in its layer body.0 = Linear(" in outcome.reason
     assert "mat1 and mat2 shapes cannot be multiplied" in outcome.reason
 
 
@@ -174,11 +174,11 @@ def test_a_mistake_in_the_code_of_a_part_is_no_bad_input(tmp_path, mistake):
     """It fails as it is, with the line of the part's own code in the log; so it does in a dry run."""
     outcome, log, _ = outcome_and_log(tmp_path / "run", model=Broken(mistake))
     with pytest.raises(type(outcome.error)) as rehearsed:
-        prepare(small(tmp_path / "dry", model=Broken(mistake)))
+        check(small(tmp_path / "dry", model=Broken(mistake)))
 
     assert not isinstance(outcome.error, ConfigError | TrainingError)
-    assert "test_trial.py" in log
-    assert any(entry.path.name == "test_trial.py" and "return" in str(entry.statement) for entry in rehearsed.traceback)
+    assert "test_first_batch.py" in log
+    assert any(entry.path.name == "test_first_batch.py" and "return" in str(entry.statement) for entry in rehearsed.traceback)
 
 
 def test_what_breaks_in_a_later_step_is_a_failure(tmp_path):
@@ -277,5 +277,5 @@ def test_a_batch_norm_that_gets_one_sample_says_what_helps(tmp_path):
     outcome = run(small(tmp_path, data=Splits(blobs(33), None, None), model=model))
 
     assert outcome.status == "failed"
-    assert "loader.drop_last = true leaves that out" in outcome.reason
+    assert "set loader.drop_last = true" in outcome.reason
     assert "Torch says: Expected more than 1 value per channel" in outcome.reason

@@ -43,7 +43,7 @@ class Listener:
 
     def dovetail_run_start(self, run):
         """Keep whether the run's log waits."""
-        self.patient = run.journal.patient
+        self.patient = run.metrics_log.buffers
 
     def dovetail_log(self, run, step):
         """Count."""
@@ -211,14 +211,14 @@ def test_an_interval_that_was_cut_off_has_the_sums_of_one_that_was_read(losses, 
         if place in reads:
             late.read()
         if place in cuts:
-            late.cut()
+            late.end_interval()
             expected.append(at_once.start_interval())
             wanted += 1
     found = [late.take_interval() for _ in range(wanted)]
 
     assert found == expected
     assert late.start_interval() == at_once.start_interval()
-    assert late.start_epoch() == at_once.start_epoch()
+    assert late.end_epoch() == at_once.end_epoch()
 
 
 def test_a_loss_in_double_precision_is_kept_in_it():
@@ -226,7 +226,7 @@ def test_a_loss_in_double_precision_is_kept_in_it():
     tape = LossLog(torch.device("cpu"))
     tape.add(LossResult(torch.tensor(1e-300, dtype=torch.float64), {}, 1.0), 1)
 
-    assert tape.start_epoch().total == 1e-300
+    assert tape.end_epoch().total == 1e-300
 
 
 def test_a_norm_that_is_no_number_is_noticed_before_anything_is_read():
@@ -273,7 +273,7 @@ def test_a_batch_that_changes_before_it_is_measured_is_refused(tmp_path):
     outcome = run(small(tmp_path, trainer={"type": Reusing()}, **WATCHED))
 
     assert outcome.status == "failed"
-    assert "was changed in place" in outcome.reason
+    assert "was changed in-place" in outcome.reason
 
 
 def test_training_metrics_are_those_of_every_batch(tmp_path):

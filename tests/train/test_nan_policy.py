@@ -96,7 +96,7 @@ def test_skipping_leaves_the_update_out_and_goes_on(tmp_path, optimizer, accumul
     for one in watch.alerts:
         assert f"batch {batch_of(watch, one.epoch)})" in one.message
         assert f"sample {SPOILED} holds NaN" in one.message
-        assert one.message.endswith("the update was left out")
+        assert one.message.endswith("the update was skipped")
 
 
 def test_a_run_that_skips_is_the_run_that_never_met_the_batch(tmp_path):
@@ -145,7 +145,7 @@ def test_rolling_back_takes_the_weights_of_the_last_checkpoint_and_goes_on(tmp_p
     assert watch.run.state.roll_backs == 3
     assert [one.type for one in watch.alerts] == ["rolled_back"] * 3
     for one, step in zip(watch.alerts, bad, strict=True):
-        assert f"back to the weights of update {step - 1}, time" in one.message
+        assert f"rolled back to the weights of update {step - 1} (roll-back" in one.message
     # The schedule was not set back: its last rate is that of a run without a fault.
     assert watch.run.parts.optimizer.param_groups[0]["lr"] == pytest.approx(1e-6)  # its eta_min
 
@@ -155,7 +155,7 @@ def test_without_a_checkpoint_there_is_nothing_to_go_back_to(tmp_path):
     outcome, _ = go(tmp_path, training={"max_epochs": 1, "nan_policy": "roll_back"})
 
     assert isinstance(outcome.error, NonFiniteLossError)
-    assert "no sound checkpoint yet to go back to" in outcome.reason
+    assert "no sound checkpoint yet to roll back to" in outcome.reason
 
 
 def test_a_run_that_diverges_goes_back_a_bounded_number_of_times(tmp_path):
@@ -169,7 +169,7 @@ def test_a_run_that_diverges_goes_back_a_bounded_number_of_times(tmp_path):
     )
 
     assert isinstance(outcome.error, NonFiniteLossError)
-    assert "gone back 2 times, which is training.max_roll_backs" in outcome.reason
+    assert "rolled back 2 times, the limit of training.max_roll_backs" in outcome.reason
     assert [one.type for one in watch.alerts] == ["rolled_back"] * 2
 
 
@@ -311,7 +311,7 @@ def test_a_loss_that_is_no_number_but_has_a_gradient_is_left_out_of_the_figures(
 
 def test_an_optimizer_that_asks_again_cannot_skip(tmp_path):
     """L-BFGS compares losses of several evaluations; the config is refused before anything is trained."""
-    with pytest.raises(ConfigError, match="lbfgs asks for the loss several times, so no update of it can be left out"):
+    with pytest.raises(ConfigError, match="lbfgs evaluates the loss several times per update, so none can be skipped"):
         go(tmp_path, optimizer={"type": "lbfgs"}, training={"max_epochs": 1, "nan_policy": "skip"})
 
 
@@ -340,7 +340,7 @@ def test_a_split_whose_loss_is_no_number_is_told_once(tmp_path):
     assert outcome.best_epoch is None
     assert [one.type for one in watch.alerts] == ["nonfinite_evaluation"] * 2
     validation, test = (one.message for one in watch.alerts)
-    assert "val_loss is nan, and no checkpoint is the best by it: a sample of the validation split" in validation
+    assert "val_loss is nan, so no checkpoint can be the best by it: a sample of the validation split" in validation
     assert "test_loss is nan: a sample of the test split" in test
 
 

@@ -14,9 +14,9 @@ from torch import nn
 from dovetail.checkpoint.format import read_checkpoint
 from dovetail.config.diagnostics import ConfigError
 from dovetail.losses.result import LossResult
-from dovetail.main import prepare, resume, run
+from dovetail.main import check, resume, run
 from dovetail.train.checkpoints.unsaved import UNSAVED
-from dovetail.train.errors import NoBatchesError, PartError, TrainingError, explained
+from dovetail.train.errors import NoBatchesError, PartError, TrainingError, known_error
 from dovetail.train.first_batch import ZERO_GRADIENT
 from dovetail.train.trainer import StandardTrainer
 from small_runs import only_run, small
@@ -111,7 +111,7 @@ def test_a_trainer_that_counts_no_batches_is_refused(tmp_path):
     """An epoch without batches is bad input, at the trainer."""
     trainer = Counted()
     trainer.num_batches = lambda loader: 0
-    with pytest.raises(ConfigError, match=r"trainer: num_batches\(\) says that an epoch has 0 batches"):
+    with pytest.raises(ConfigError, match=r"trainer: num_batches\(\) returned 0; an epoch has at least one batch"):
         run(small(tmp_path, trainer=trainer))
 
 
@@ -241,7 +241,7 @@ def test_a_gradient_of_zero_is_told(tmp_path, weight, optimizer):
     assert len(told) == (weight == 0)
     for one in told:
         assert one.startswith(
-            "the gradient of loss 'Weighted' in the first update is 0 for every weight of the model: "
+            "the gradient of loss 'Weighted' is 0 for every weight of the model in the first update. "
         )
 
 
@@ -286,9 +286,9 @@ def test_a_dry_run_finds_what_trains_nothing_and_what_has_no_batches(tmp_path):
             return []
 
     with pytest.raises(ConfigError, match="loss: no gradient of 'Detached' reaches the model"):
-        prepare(small(tmp_path, loss=Detached()))
-    with pytest.raises(NoBatchesError, match=r"epoch 1 had no batches: the trainer's batches\(\) gave none"):
-        prepare(small(tmp_path, trainer=Empty()))
+        check(small(tmp_path, loss=Detached()))
+    with pytest.raises(NoBatchesError, match=r"epoch 1 had no batches: the trainer's batches\(\) yielded none"):
+        check(small(tmp_path, trainer=Empty()))
 
 
 def test_a_dry_run_tells_the_parts_that_compute_that_the_run_starts(tmp_path):
@@ -310,14 +310,14 @@ def test_a_dry_run_tells_the_parts_that_compute_that_the_run_starts(tmp_path):
         def dovetail_batch_end(self, run, step):
             told.append(step)
 
-    found = prepare(small(tmp_path, trainer=GetsReady(), callbacks={"tells": Tells()}))
+    found = check(small(tmp_path, trainer=GetsReady(), callbacks={"tells": Tells()}))
 
     assert found.loss > 0
     assert told == []
 
 
 @pytest.mark.parametrize(
-    "twice,expected", [(False, r"those at 2 3 did not, from 0"), (True, r"mark a variable ready only once")]
+    "twice,expected", [(False, r"parameters 2 3 did not, counted from 0"), (True, r"mark a variable ready only once")]
 )
 def test_what_torch_says_of_parameters_left_out_of_a_loss_is_explained(tmp_path, twice, expected):
     """It speaks of an argument of a class that nobody here calls: a layer of no loss, and one of two."""
@@ -347,7 +347,7 @@ def test_what_torch_says_of_parameters_left_out_of_a_loss_is_explained(tmp_path,
     finally:
         torch.distributed.destroy_process_group()
 
-    error = explained(said.value, small(tmp_path))
+    error = known_error(said.value, small(tmp_path))
     assert isinstance(error, TrainingError)
-    assert "gets requires_grad_(False)" in str(error)
+    assert "Call requires_grad_(False)" in str(error)
     assert re.search(expected, str(error)), str(error)

@@ -19,8 +19,8 @@ from dovetail.config.freeze import config_hash, freeze
 from dovetail.data.samples import TensorSamples
 from dovetail.data.split import Splits
 from dovetail.main import run
-from dovetail.train.context import Plan
-from dovetail.train.gradients import asks_again
+from dovetail.train.gradients import needs_closure_reevaluation
+from dovetail.train.plan import Plan
 from small_runs import only_run, small, three_blobs
 
 
@@ -114,7 +114,7 @@ def test_what_is_wrong_with_phases_is_said_at_its_place(phases, training, messag
 def test_plans_of_phases_stay_within_the_whole(lengths, per_epoch, limit) -> None:
     """No schedule is stretched beyond its phase or the run, and all together fill no more than the run."""
     whole = Plan.make(per_epoch, accumulate=1, max_epochs=None, max_steps=limit)
-    plans = Plan.parts_of(whole, lengths)
+    plans = Plan.of_phases(whole, lengths)
 
     for plan, (epochs, steps) in zip(plans, lengths, strict=True):
         assert 1 <= plan.total_steps <= min(limit, (epochs or limit) * per_epoch, steps or limit)
@@ -231,11 +231,11 @@ def test_a_phase_counted_in_updates_ends_its_epoch(tmp_path: Path) -> None:
 
 def test_half_precision_and_lbfgs_exclude_each_other(tmp_path: Path) -> None:
     """The scaler would have to skip an evaluation in the middle of an update."""
-    with pytest.raises(ConfigError, match=r"phases\[0\]\.optimizer: lbfgs asks for the loss several times"):
+    with pytest.raises(ConfigError, match=r"phases\[0\]\.optimizer: lbfgs evaluates the loss several times per update"):
         run(small(tmp_path, phases=[{"optimizer": {"type": "lbfgs"}}], training={"precision": "fp16"}))
 
 
-def test_who_asks_again() -> None:
+def test_who_needs_closure_reevaluation() -> None:
     """It goes by the signature of ``step``, whatever the class is called and whether or not it has a scheduler."""
     weight = [nn.Parameter(torch.zeros(1))]
     scheduled = [torch.optim.LBFGS(weight), torch.optim.AdamW(weight)]
@@ -246,7 +246,7 @@ def test_who_asks_again() -> None:
         def step(self, closure: Any) -> Any:
             return super().step(closure)
 
-    assert asks_again(torch.optim.LBFGS(weight))
-    assert asks_again(Own(weight))
-    assert not asks_again(torch.optim.AdamW(weight))
-    assert [asks_again(one) for one in scheduled] == [True, False]
+    assert needs_closure_reevaluation(torch.optim.LBFGS(weight))
+    assert needs_closure_reevaluation(Own(weight))
+    assert not needs_closure_reevaluation(torch.optim.AdamW(weight))
+    assert [needs_closure_reevaluation(one) for one in scheduled] == [True, False]

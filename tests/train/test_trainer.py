@@ -27,10 +27,10 @@ from dovetail.losses.result import LossResult
 from dovetail.losses.supcon import SupConLoss
 from dovetail.main import run
 from dovetail.models.output import ModelOutput
-from dovetail.train.context import Plan
 from dovetail.train.errors import NonFiniteLossError, OutOfMemoryError, PartError, TrainingError
 from dovetail.train.gradients import Gradients
 from dovetail.train.loss_log import LossLog
+from dovetail.train.plan import Plan
 from dovetail.train.trainer import StandardTrainer
 from small_runs import only_run, small, three_blobs
 
@@ -916,7 +916,7 @@ def test_a_tape_gives_the_same_sums_whenever_it_is_read(losses, read_after):
     total = sum(weight for _, weight in losses)
     expected = sum(loss * weight for loss, weight in losses) / total if total else math.nan
 
-    assert one.start_epoch() == other.start_epoch()
+    assert one.end_epoch() == other.end_epoch()
     assert one.start_interval().means("x")["x_loss"] == pytest.approx(expected, nan_ok=True)
     assert one.epoch.means("x")["x_loss"] != one.epoch.means("x")["x_loss"]  # nothing since: NaN
 
@@ -930,7 +930,7 @@ def test_a_tape_goes_on_from_its_state():
     for one in (tape, fresh):
         one.add(LossResult(torch.tensor(4.0), {}, 1.0), 1)
 
-    assert fresh.start_epoch() == tape.start_epoch()
+    assert fresh.end_epoch() == tape.end_epoch()
     assert fresh.start_interval().means("train") == {"train_loss": 2.5, "train_p": 1.0}
 
 
@@ -962,6 +962,6 @@ def test_an_optimizer_made_for_another_model_is_refused(tmp_path):
     """An object from Python that updates nothing of the run would train nothing."""
     model, other = nn.Linear(4, 3), nn.Linear(4, 3)
 
-    with pytest.raises(ConfigError, match="optimizer: none of its parameters is one of the model or the loss"):
+    with pytest.raises(ConfigError, match="optimizer: none of its parameters belongs to the model or the loss"):
         run(small(tmp_path, model=model, optimizer=torch.optim.SGD(other.parameters(), lr=0.1)))
     assert run(small(tmp_path, model=model, optimizer=torch.optim.SGD([model.bias], lr=0.1))).check()
