@@ -29,7 +29,7 @@ from dovetail.ops import grad_norms
 from dovetail.optimizers import factories, presets
 from dovetail.record.run_directory import RunDirectory
 from dovetail.train.assembly import assemble
-from dovetail.train.checkpoints.state import moved
+from dovetail.train.checkpoints.state import converted_position
 from dovetail.train.gradients import Gradients
 from process_runs import RUN, amid, dovetail, killed_beside_whole, last_weights, newest, start_long
 from small_disks import small_disk
@@ -239,7 +239,7 @@ def test_the_position_is_counted_in_samples(data, length, size, drop):
 
     for done in range(updates[0] + 1):
         batch = min(done * layouts[0][2], len(shares[0][0]))
-        there = moved(batch, before, now, len(shares[1][0]))
+        there = converted_position(batch, before, now, len(shares[1][0]))
 
         assert there == min(done * layouts[1][2], len(shares[1][0]))
         left = [

@@ -109,12 +109,12 @@ def labels_up_to(highest: int, samples: int = 30) -> TensorSamples:
         (
             {"model": Narrow()},
             "model",
-            r"'Narrow' does not accept inputs of float32 \[16, 4\], in its layer body.0 = Linear\(.*test_first_batch.py:\d+\)",
+            r"'Narrow' does not accept inputs of float32 \[16, 4\], in its layer body.0 = Linear\(.*first_batch.py:\d+\)",
         ),
         (
             {"data": Splits(labels_up_to(7), blobs(30))},
             "loss",
-            r"'cross_entropy' does not accept outputs of float32 \[16, 3\], targets of int64 \[16\]: .*label 7 is out of",
+            r"'cross_entropy' does not accept outputs of float32 \[16, 3\], targets of int64 \[16\]: .*label 7 is out",
         ),
         (
             {"data": Splits(blobs(100)), "loss": {"type": "mse"}},
@@ -129,7 +129,7 @@ def labels_up_to(highest: int, samples: int = 30) -> TensorSamples:
         (
             {"data": Splits(blobs(100), test=blobs(30)), "metrics": {"far": TwoClasses(5)}},
             "metrics.far",
-            r"'TwoClasses' does not accept outputs of float32 \[16, 3\], .*: takes 5 scores \(called in .*test_first_batch.py",
+            r"'TwoClasses' does not accept outputs of float32 \[16, 3\], .*: takes 5 scores \(called in .*first_batch.py",
         ),
         (
             {
@@ -145,12 +145,12 @@ def labels_up_to(highest: int, samples: int = 30) -> TensorSamples:
 def test_what_does_not_fit_is_bad_input(tmp_path, sections, place, expected):
     """A run and a dry run name the part, its place, shapes and dtypes; nothing was trained, and the log has more."""
     outcome, log, figures = outcome_and_log(tmp_path / "run", **sections)
-    with pytest.raises(ConfigError) as rehearsed:
+    with pytest.raises(ConfigError) as tried:
         check(small(tmp_path / "dry", **sections))
 
     assert outcome.status == "failed"
     assert isinstance(outcome.error, ConfigError)
-    for error in (outcome.error, rehearsed.value):
+    for error in (outcome.error, tried.value):
         (problem,) = error.problems
         assert problem.path == place
         assert re.search(expected, problem.message), problem.message
@@ -173,12 +173,14 @@ def test_a_compiled_model_says_what_does_not_fit_too(tmp_path):
 def test_a_mistake_in_the_code_of_a_part_is_no_bad_input(tmp_path, mistake):
     """It fails as it is, with the line of the part's own code in the log; so it does in a dry run."""
     outcome, log, _ = outcome_and_log(tmp_path / "run", model=Broken(mistake))
-    with pytest.raises(type(outcome.error)) as rehearsed:
+    with pytest.raises(type(outcome.error)) as tried:
         check(small(tmp_path / "dry", model=Broken(mistake)))
 
     assert not isinstance(outcome.error, ConfigError | TrainingError)
     assert "test_first_batch.py" in log
-    assert any(entry.path.name == "test_first_batch.py" and "return" in str(entry.statement) for entry in rehearsed.traceback)
+    assert any(
+        entry.path.name == "test_first_batch.py" and "return" in str(entry.statement) for entry in tried.traceback
+    )
 
 
 def test_what_breaks_in_a_later_step_is_a_failure(tmp_path):

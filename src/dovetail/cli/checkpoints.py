@@ -21,7 +21,7 @@ from dovetail.cli.text import columns, examples
 if TYPE_CHECKING:
     from dovetail.checkpoint.errors import CheckpointError
     from dovetail.checkpoint.listing import Checkpoint, Retention
-    from dovetail.train.checkpoints.find import Saved
+    from dovetail.train.checkpoints.lookup import SavedRun
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -67,7 +67,7 @@ def list_(run: str, *, output: str, as_json: bool) -> None:
     """List the checkpoints of a run, oldest first."""
     from dovetail.record.words import share
     from dovetail.storage.errors import size
-    from dovetail.train.checkpoints.find import find_saved
+    from dovetail.train.checkpoints.lookup import find_saved
 
     saved = find_saved(run, Path(output))
     refused: list[CheckpointError] = []
@@ -117,7 +117,7 @@ def _as_json(one: Checkpoint) -> dict[str, Any]:
 def verify(ctx: click.Context, run: str, *, output: str, as_json: bool) -> None:
     """Read every byte of the checkpoints of a run."""
     from dovetail.checkpoint.verify import problems
-    from dovetail.train.checkpoints.find import find_saved
+    from dovetail.train.checkpoints.lookup import find_saved
 
     paths = find_saved(run, Path(output)).folders()
     total = sum(map(_size, paths))
@@ -168,7 +168,7 @@ def _verdict(path: Path, found: list[CheckpointError]) -> dict[str, Any]:
 @json_option
 def prune(run: str, *, output: str, keep_best: int | None, keep_last: int | None, dry_run: bool, as_json: bool) -> None:
     """Remove all checkpoints of a run but the best and the last ones."""
-    from dovetail.train.checkpoints.find import find_saved
+    from dovetail.train.checkpoints.lookup import find_saved
 
     saved = find_saved(run, Path(output))
     if saved.only is not None:
@@ -192,7 +192,7 @@ def prune(run: str, *, output: str, keep_best: int | None, keep_last: int | None
     click.echo(f"{len(kept)} {'would be kept' if dry_run else 'kept'}: {', '.join(one.path.name for one in kept)}")
 
 
-def _prune(saved: Saved, retention: Retention) -> list[Checkpoint]:
+def _prune(saved: SavedRun, retention: Retention) -> list[Checkpoint]:
     from contextlib import nullcontext
 
     from dovetail.checkpoint.manager import CheckpointManager
@@ -248,7 +248,7 @@ def export(run: str, *, output: str, which: str, to: Path, ema: bool | None, for
     """Write the model's weights of one checkpoint of a run."""
     from dovetail.checkpoint.manifest import PICKLED
     from dovetail.storage.errors import size
-    from dovetail.train.checkpoints.find import find_saved
+    from dovetail.train.checkpoints.lookup import find_saved
 
     if Path(output).suffix == ".safetensors":
         raise click.UsageError(f"--output is the folder of all runs; the file to write is said with --to {output}")

@@ -1,4 +1,4 @@
-"""The second copy of a run's checkpoints: queued when they are saved, waited for at the end."""
+"""The second copy of a run's checkpoints: queued when one is committed, completed at the end of the run."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ _logger: Final = logging.getLogger("dovetail.train")
 
 
 class CheckpointCopier:
-    """Copies each checkpoint when it is committed, to ``<run name>/<run id>/<checkpoint>/`` of a store.
+    """Copies each committed checkpoint to ``<run name>/<run id>/<checkpoint>/`` of a store.
 
-    Training never waits for it. A store that fails costs the copy and not the run: it is an alert.
+    Training never waits for it. If the store fails, the copy is lost and the run continues with an alert.
     """
 
     def __init__(self, storage: Storage, patience: float) -> None:
-        """Copy to ``storage``; the end of the run waits ``patience`` seconds for what is not done."""
+        """Copy to ``storage``; at its end the run waits at most ``patience`` seconds for pending copies."""
         self._storage, self._patience = storage, patience
         self._copier: Copier | None = None
 
     def dovetail_run_start(self, run: Run) -> None:
-        """Queue what the process before was not done with, where a run goes on."""
+        """In a resumed run, queue the copies that the process before did not complete."""
         if run.resumed is not None:
-            for one in run.checkpoints.list():
-                self._add(run, one)
+            for checkpoint in run.checkpoints.list():
+                self._add(run, checkpoint)
 
     def dovetail_checkpoint_saved(self, run: Run, checkpoint: Checkpoint) -> None:
         """Queue a checkpoint."""
-        self._tell(run, self._add(run, checkpoint).failed())
+        self._alert(run, self._add(run, checkpoint).failed())
 
     def _add(self, run: Run, checkpoint: Checkpoint) -> Copier:
         if self._copier is None:
@@ -47,20 +47,20 @@ class CheckpointCopier:
         return self._copier
 
     def dovetail_epoch_end(self, run: Run) -> None:
-        """Tell of copies that have failed since."""
+        """Report copies that failed meanwhile."""
         if self._copier is not None:
-            self._tell(run, self._copier.failed())
+            self._alert(run, self._copier.failed())
 
     def dovetail_run_end(self, run: Run, outcome: Outcome) -> None:
-        """Wait for the copies that are not done; not for long where somebody has interrupted the run, or now does."""
+        """Wait for pending copies, but only briefly if the run was interrupted, before or meanwhile."""
         if self._copier is not None:
             patience, limit = self._patience, run.config.budget.wall_clock_seconds
             if limit is not None:
                 patience = min(patience, max(run.watch.started + limit - time.monotonic(), 0.0))
-            self._tell(run, self._copier.close(patience, lambda: outcome.status == "interrupted" or run.interrupted))
+            self._alert(run, self._copier.close(patience, lambda: outcome.status == "interrupted" or run.interrupted))
 
-    def _tell(self, run: Run, failed: Iterable[NotCopied]) -> None:
-        for one in failed:
-            message = f"checkpoint.copy_to: {one.name} was not copied: {one.reason}"
+    def _alert(self, run: Run, failures: Iterable[NotCopied]) -> None:
+        for failure in failures:
+            message = f"checkpoint.copy_to: {failure.name} was not copied: {failure.reason}"
             _logger.warning(message)
             run.alert("checkpoint_copy", message)

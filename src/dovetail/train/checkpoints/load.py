@@ -1,4 +1,4 @@
-"""The model of a run, to be used: built as the run built it, with the weights of a checkpoint."""
+"""Loading the trained model of a run: built as the run built it, with the weights of a checkpoint."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dovetail.kernel.build import build
 from dovetail.record.files import RESOLVED
 from dovetail.record.runs import RunLookupError, load_run, table
 from dovetail.spec.plugins import Plugins
-from dovetail.train.checkpoints.find import find_saved
+from dovetail.train.checkpoints.lookup import find_saved
 
 
 def load_model(
@@ -27,10 +27,10 @@ def load_model(
     output: str | PathLike[str] = "runs",
     plugins: Plugins | None = None,
 ) -> nn.Module:
-    """Return the trained model of a run, on the CPU and ready to predict: ``eval()`` has been called.
+    """Return the trained model of a run, on the CPU and in evaluation mode.
 
-    Neither the run's data nor any part but its model need be there. Every byte that is read is verified, and no code is
-    run but that of the model.
+    It needs neither the run's data nor any other part. Every byte that is read is verified, and only the model's own
+    code runs.
 
     Example::
 
@@ -38,39 +38,38 @@ def load_model(
         classes = model(inputs).argmax(dim=1)
 
     Args:
-        run: the run's folder, such as ``outcome.folder``; or as for ``dovetail runs show``: ``latest``, its name, its
-            id or the beginning of that; or the path of one of its checkpoints.
-        checkpoint: ``best``, and the last where there is no best one; ``last``; or the name of one, such as
-            ``step-00001200``.
-        ema: True for the moving average of the weights (``training.ema_decay``), False for those that were trained.
-            None for those that were validated, by which the checkpoint is the best.
-        model: given the weights, where the run's model was an object of Python.
+        run: the run's folder, such as ``outcome.folder``; ``latest``, the run's name, its id or the beginning of it, as
+            for ``dovetail runs show``; or the path of one of its checkpoints.
+        checkpoint: ``best``, or the last if there is no best one; ``last``; or a name such as ``step-00001200``.
+        ema: True for the moving average of the weights (``training.ema_decay``), False for the trained weights, None
+            for those that were validated.
+        model: the model to load the weights into, if the run's model was a Python object.
         output: the folder of all runs, unless ``run`` is a path.
-        plugins: where the model is looked up; what is installed unless given.
+        plugins: the plugins to look the model up in; by default the installed ones.
 
     Raises:
-        RunLookupError: there is no such run or checkpoint; or it is no run's, and ``model`` is not given.
-        ConfigError: the run's model is not installed here, or was an object of Python and is not given.
+        RunLookupError: there is no such run or checkpoint; or the checkpoint belongs to no run, and ``model`` is None.
+        ConfigError: the run's model is not installed here, or was a Python object, and ``model`` is None.
         BuildError: the model cannot be built.
-        CheckpointError: the checkpoint is damaged, or its weights are not those of this model.
+        CheckpointError: the checkpoint is damaged, or its weights do not fit the model.
     """
     saved = find_saved(str(run), Path(output))
     chosen = saved.choose(checkpoint)
     if model is None:
         if saved.run is None:
-            raise RunLookupError(f"{chosen} is not of a run, which would say what model it is of: give model=")
+            raise RunLookupError(f"{chosen} belongs to no run, so its model is unknown: pass model=")
         model = _built(saved.run, Plugins.discover() if plugins is None else plugins)
     fit(model, read_weights(chosen, ema=ema), chosen)
     return model.eval()
 
 
 def _built(run: Path, plugins: Plugins) -> nn.Module:
-    """Build a run's model from what its folder says of it, and of its data."""
+    """Build a run's model from the settings and the facts about its data in its folder."""
     tree = compose(run / RESOLVED)
-    said = dict(table(load_run(run).data.get("data")))
-    if isinstance(said.get("input_shape"), list):
-        said["input_shape"] = tuple(said["input_shape"])
+    facts = dict(table(load_run(run).data.get("data")))
+    if isinstance(facts.get("input_shape"), list):
+        facts["input_shape"] = tuple(facts["input_shape"])
     seed = tree.table["run"].table["seed"].value
     with KeptGlobals():
-        model: nn.Module = build(structure_part(tree, "model", plugins), {"seed": seed, **said})
+        model: nn.Module = build(structure_part(tree, "model", plugins), {"seed": seed, **facts})
     return model

@@ -1,4 +1,4 @@
-"""Going on with an earlier run: from which checkpoint, and whether what it depends on is still the same."""
+"""Resuming an earlier run: from which checkpoint, and whether everything it depends on is unchanged."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dovetail.config.freeze import LENGTH_KEYS, freeze
 from dovetail.record.earlier import Change, ResumeError, as_record, changes, finished, refuse_changes
 from dovetail.record.runs import RunRecord, flat, load_run, number, table
 from dovetail.record.words import plural
-from dovetail.train.checkpoints.sharded import Verifier, read_shares_of
+from dovetail.train.checkpoints.sharded import Verifier, read_shards
 from dovetail.train.checkpoints.state import restore_state
 from dovetail.train.errors import TrainingError
 from dovetail.train.state import Outcome
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
     from dovetail.train.context import Run
     from dovetail.train.state import Status
 
-#: What of the data must be the same.
-_OF_THE_DATA: Final = ("fingerprint", "sizes", "num_classes", "class_names")
+#: Facts about the data that must not change.
+_DATA_FACTS: Final = ("fingerprint", "sizes", "num_classes", "class_names")
 
 
 @frozen
 class Earlier:
-    """A run that is to go on, as it was recorded, and the settings that have changed since."""
+    """The run to resume, as it was recorded, and the settings that have changed since."""
 
     record: RunRecord
     changed: list[Change]
 
     @classmethod
     def read(cls, folder: Path, config: RunConfig) -> Self:
-        """Return the run in ``folder``, to go on as ``config`` says.
+        """Return the run in ``folder``, to be resumed with ``config``.
 
         Raises:
             ConfigError: a setting may not change.
@@ -53,10 +53,10 @@ class Earlier:
     @property
     def finished(self) -> bool:
         """Whether it has nothing left to do."""
-        return finished(self.record) and not any(one.of_length() for one in self.changed)
+        return finished(self.record) and not any(change.of_length() for change in self.changed)
 
     def outcome(self) -> Outcome:
-        """Return how it ended, as its record tells."""
+        """Return the outcome that its record holds."""
         record, best = self.record, table(self.record.data.get("best"))
         return Outcome(
             cast("Status", record.status),
@@ -72,66 +72,66 @@ class Earlier:
         )
 
     def restore(self, run: Run, recorder: Recorder) -> list[str]:
-        """Put ``run``, which has just been built, where its newest whole checkpoint was saved; return warnings.
+        """Restore ``run``, which was just built, to its newest intact checkpoint; return warnings for the user.
 
         Raises:
-            ResumeError: the data are not what they were, no checkpoint is whole, or a part does not take its state
-                back. The record and the log are then as they were.
+            ResumeError: the data have changed, no checkpoint is intact, or a part does not accept its saved state. The
+                record and the log stay unchanged.
         """
         self._check_data(run)
         point = self._point(run)
         warnings = [
-            f"passing over a damaged checkpoint, the run goes on from the one before: {one}"
-            for one in (point.damaged if point else ())
+            f"skipping a damaged checkpoint, the run resumes from the one before: {damage}"
+            for damage in (point.damaged if point else ())
         ]
         if point is None:
             run.store.rewind()
-            warnings.append("there is no checkpoint yet, so the run begins again")
+            warnings.append("there is no checkpoint yet, so the run starts again")
         else:
             try:
-                state = point.state if run.group.mesh is None else read_shares_of(run, point.checkpoint.path)
+                state = point.state if run.group.mesh is None else read_shards(run, point.checkpoint.path)
                 restore_state(run, state)
             except TrainingError as error:
                 raise ResumeError(f"{point.checkpoint.path}: {error}") from error
             before, now = run.resumed["layout"]["processes"] if run.resumed else 1, run.group.size
             if before != now:
                 warnings.append(
-                    f"in {plural(now, 'process')} instead of {before}: sums are rounded in another order, and what is "
-                    "drawn at random, as for dropout, is another"
+                    f"with {plural(now, 'process')} instead of {before}, sums are rounded in another order, and random "
+                    "numbers such as those of dropout differ"
                 )
-        changed = [one for one in self.changed if one.of_length()]
+        changed = [change for change in self.changed if change.of_length()]
         if changed or self._made_longer_since(run, point):
-            run.state.stop = None  # asked for when it was to end earlier
+            run.state.stop = None  # requested when the run was planned to end earlier
         if changed and any(phase.scheduler is not None for phase in run.phases):
             lengths = "; ".join(map(str, changed))
             warnings.append(f"the learning rate now follows a schedule of the new length ({lengths})")
         versions = dict(self._other_versions(recorder.record))
         if versions:
             shown = ", ".join(f"{name} {before} → {now}" for name, (before, now) in versions.items())
-            warnings.append(f"other versions than the run began with, so its numbers may differ: {shown}")
+            warnings.append(f"versions differ from those the run started with, so its numbers may differ: {shown}")
         run.store.freeze(freeze(run.config))
         recorder.resumed(run, point.checkpoint if point else None, {**as_record(self.changed), **versions})
         return warnings
 
     def _made_longer_since(self, run: Run, point: ResumePoint | None) -> bool:
-        """Say whether the run was made longer at this very checkpoint, and ended before it saved another."""
+        """Return whether the run was extended at this very checkpoint, and ended before it saved another."""
         folder = None if point is None else os.path.relpath(point.checkpoint.path, run.store.path)
         return any(
-            one.get("checkpoint") == folder and any(key in LENGTH_KEYS for key in table(one.get("changed")))
-            for one in self.record.data.get("resumes") or ()
+            entry.get("checkpoint") == folder and any(key in LENGTH_KEYS for key in table(entry.get("changed")))
+            for entry in self.record.data.get("resumes") or ()
         )
 
     def _check_data(self, run: Run) -> None:
         before = table(self.record.data.get("data"))
-        for name in _OF_THE_DATA:
+        for name in _DATA_FACTS:
             if name in before and before[name] != run.data.get(name):
                 raise ResumeError(
-                    f"{self.record.folder}: the data have changed since this run began ({name} was "
-                    f"{before[name]!r}, and is {run.data.get(name)!r}); a new run can be begun on them"
+                    f"{self.record.folder}: the data have changed since this run started ({name} was "
+                    f"{before[name]!r}, and is {run.data.get(name)!r}); start a new run"
                 )
 
     def _point(self, run: Run) -> ResumePoint | None:
-        """Return where to go on, in all processes; where state is shared out, each then reads its own."""
+        """Return the checkpoint to resume from, in all processes; a sharded model is read later, each process its shards."""
         verifier, point = None if run.group.mesh is None else Verifier(run.group), None
         if run.group.leads:
             try:
@@ -141,19 +141,19 @@ class Earlier:
                     verifier.end()
         elif verifier is not None:
             verifier.help()
-        shared: ResumePoint | None = run.group.broadcast(point)
-        return shared
+        agreed: ResumePoint | None = run.group.broadcast(point)
+        return agreed
 
     def _newest(self, run: Run, verifier: Verifier | None) -> ResumePoint | None:
         try:
             point = run.checkpoints.resume(verifier)
         except CheckpointError as error:
-            raise ResumeError(f"{error}. dovetail run {self.record.folder}/resolved.toml begins it anew") from error
+            raise ResumeError(f"{error}. dovetail run {self.record.folder}/resolved.toml starts it again") from error
         saved = self.record.data.get("checkpoint")
         if point is None and saved:
             raise ResumeError(
-                f"{self.record.folder}: its checkpoints are gone: {saved} was the newest, and there is none in "
-                f"{run.checkpoints.directory} (paths.models says where they are)"
+                f"{self.record.folder}: its checkpoints are missing: {saved} was the newest, but there is none in "
+                f"{run.checkpoints.directory} (paths.models sets where they are)"
             )
         return point
 

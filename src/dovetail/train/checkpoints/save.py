@@ -1,4 +1,4 @@
-"""The checkpoints of a run: when they are due, their saving, and who hears of those that are on the disk."""
+"""Saving the checkpoints of a run: when they are due, in the background, and notifying the parts once committed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dovetail.checkpoint.format import encode
 from dovetail.checkpoint.saver import Saver, Write
-from dovetail.train.checkpoints.sharded import ShareWriter
-from dovetail.train.checkpoints.unsaved import Unsaved
+from dovetail.train.checkpoints.sharded import ShardedWriter
+from dovetail.train.checkpoints.unsaved import UnsavedState
 from dovetail.train.clock import Cadence
 
 if TYPE_CHECKING:
@@ -22,32 +22,32 @@ _logger: Final = logging.getLogger("dovetail.train")
 
 
 class RunSaver:
-    """Saves the checkpoints of a run; where its state is shared out, all processes do each of this together."""
+    """Saves the checkpoints of a run. With a sharded model, every method is a collective."""
 
     def __init__(self, run: Run, budget: Budget, collect: Callable[[], Mapping[str, Any]]) -> None:
-        """Save nothing yet.
+        """Start without a checkpoint.
 
         Args:
             run: the run.
-            budget: is told how long writing takes.
+            budget: records how long writing takes.
             collect: returns the whole state of the run.
         """
         self._run, self._budget, self._collect = run, budget, collect
         self.cadence = Cadence(run.config.checkpoint.every)
         self._saver = Saver(run.checkpoints, background=run.config.checkpoint.background)
-        # Talking apart from training, which may go on meanwhile.
-        self._shares = None if run.group.mesh is None else ShareWriter(run.group.new_group())
-        #: After how many updates was last saved; None where there is something new since.
+        # A process group of its own, since training continues meanwhile.
+        self._sharded = None if run.group.mesh is None else ShardedWriter(run.group.new_group())
+        #: The update of the last checkpoint; None if there is something new since.
         self.saved: int | None = 0
-        #: Whether the best so far is still to be saved.
+        #: Whether the weights are the best so far, and not saved yet.
         self.improved = False
-        self._tried = run.resumed is not None
-        #: What looks for state that no checkpoint has; None before the first update and after the first checkpoint.
-        self._unsaved: Unsaved | None = None
+        self._encoding_tried = run.resumed is not None
+        #: Finds state that no checkpoint holds; only between the first update and the first checkpoint.
+        self._unsaved: UnsavedState | None = None
 
     @contextlib.contextmanager
     def finishing(self) -> Iterator[None]:
-        """Wait for what is being saved, and tell of it, also where training fails meanwhile."""
+        """Finish what is being saved when the context ends, also after a failure, and notify the parts."""
         try:
             with self._saver:
                 yield
@@ -60,54 +60,54 @@ class RunSaver:
 
     @property
     def settled(self) -> bool:
-        """Whether nothing is being written, and it was tried that the state can be."""
-        return self._tried and not self._saver.writing
+        """Whether nothing is being written, and the state is known to be encodable."""
+        return self._encoding_tried and not self._saver.writing
 
     def try_encoding(self) -> None:
-        """Refuse what cannot be saved now, and not after hours of training.
+        """Refuse state that cannot be saved, after the first update rather than after hours of training.
 
         Raises:
             TypeError: the message names the path to it.
         """
-        if not self._tried:
-            self._tried = bool(encode(self._collect()))
-            self._unsaved = Unsaved(self._run)
+        if not self._encoding_tried:
+            self._encoding_tried = bool(encode(self._collect()))
+            self._unsaved = UnsavedState(self._run)
 
     def due(self, *, epoch: int | None = None) -> bool:
-        """Say whether to save now, by the leader's clock; ``epoch`` is the one that has just ended."""
+        """Return whether to save now, by rank 0's clock; ``epoch`` is the one that just ended."""
         due = self.cadence.due(self._run.state.step) or (epoch is not None and self.cadence.due_after_epoch(epoch))
         return self.improved or bool(self._run.group.broadcast(due))
 
     @property
     def needed(self) -> bool:
-        """Whether a checkpoint would hold what none has."""
+        """Whether a checkpoint would hold anything new."""
         return self.improved or self.saved != self._run.state.step
 
     def save(self, measured: Mapping[str, float]) -> None:
-        """Save a checkpoint together with the figures ``measured`` of these very weights."""
+        """Save a checkpoint with the figures ``measured`` of these very weights."""
         run, step = self._run, self._run.state.step
         run.state.elapsed = run.elapsed()
         if self._unsaved is not None:
-            self._unsaved.tell()
+            self._unsaved.alert()
             self._unsaved = None
         state = self._collect()
-        write: Write = partial(run.checkpoints.save, step, run.state.epoch, measured, share_writer=self._shares)
-        if self._shares is not None:
-            write = partial(self._shares.save, write)
-        if self._shares is not None or run.group.leads:
+        write: Write = partial(run.checkpoints.save, step, run.state.epoch, measured, share_writer=self._sharded)
+        if self._sharded is not None:
+            write = partial(self._sharded.save, write)
+        if self._sharded is not None or run.group.leads:
             self._saver.save(state, write)
         self.saved, self.improved = step, False
         self.cadence.done()
 
     def wait(self) -> None:
-        """Wait until everything is on the disk, and tell the parts."""
+        """Wait until every checkpoint is committed, and notify the parts."""
         self._saver.wait()
         self.notify()
 
     def notify(self) -> None:
-        """Tell the parts of checkpoints that are on the disk by now."""
-        if self._shares is not None:
-            # The others are done, or fail, when the leader does: all go on alike.
+        """Notify the parts of checkpoints that were committed since the last call."""
+        if self._sharded is not None:
+            # All ranks finish, or fail, together with rank 0.
             if not self._run.group.broadcast(self._saver.done):
                 return
             self._saver.wait()

@@ -1,4 +1,4 @@
-"""Checkpoints that several processes write, and read, together."""
+"""Checkpoints that several processes write and read together."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ _logger: Final = logging.getLogger("dovetail.train")
 _Read = Callable[..., Any]
 
 
-class ShareWriter:
-    """Writes the shares of all processes into a checkpoint that the leader makes."""
+class ShardedWriter:
+    """Writes the shards of all processes into a checkpoint that rank 0 commits."""
 
     def __init__(self, group: Group) -> None:
-        """Write with ``group``, by which nothing else goes at the time."""
+        """Communicate through ``group``, which nothing else uses meanwhile."""
         self._group = group
         self._begun = False
 
     def save(self, save: Write, encoded: Encoded) -> Checkpoint | None:
-        """Save a checkpoint; all processes call this together, and either all succeed or all raise.
+        """Save a checkpoint. A collective: either all processes succeed or all raise.
 
         Args:
-            save: what the leader does to save it, which comes to call this object.
-            encoded: the process's own state.
+            save: what rank 0 calls to save it, which in turn calls this object.
+            encoded: the state of this process.
 
         Returns:
-            The checkpoint, in the leader.
+            The checkpoint, on rank 0.
 
         Raises:
             StorageError: it cannot be written.
@@ -63,62 +63,50 @@ class ShareWriter:
             folder = self._group.broadcast(None)
             if folder is not None:
                 self._write(folder, encoded.shared)
-        told = self._group.broadcast(None if error is None else f"{error}")
+        problem = self._group.broadcast(None if error is None else f"{error}")
         if error is not None:
             raise error
-        if told is not None:
-            raise StorageError(".", told)
+        if problem is not None:
+            raise StorageError(".", problem)
         return saved
 
     def __call__(self, directory: Path, shared: Shared) -> Mapping[str, list[Piece]]:
-        """Write the shares, in the leader; the others do so in :meth:`save`."""
+        """Write the shards, on rank 0; the other ranks write theirs in :meth:`save`."""
         self._begun = True
         self._group.broadcast(directory)
         written, problems = self._write(directory, shared)
         if problems:
-            raise StorageError(directory.parent, f"the shares of a checkpoint cannot be written: {problems[0]}")
-        absent = [name for name in written if not (directory / name).is_file()]
-        if absent:
-            message = f"{absent[0]}, of another process, is not there: all of them must have this folder on one disk"
-            raise StorageError(directory.parent, message)
+            raise StorageError(directory.parent, f"cannot write the shards of a checkpoint: {problems[0]}")
+        missing = [name for name in written if not (directory / name).is_file()]
+        if missing:
+            raise StorageError(
+                directory.parent,
+                f"{missing[0]}, written by another process, is missing here: all processes must see this folder on one "
+                "file system",
+            )
         return written
 
     def _write(self, directory: Path, shared: Shared) -> tuple[dict[str, list[Piece]], list[str]]:
-        """Write this process's shares, and return the pieces of all files, and what went wrong anywhere."""
+        """Write this process's shards, and return the pieces of all files, and what went wrong in any process."""
         pieces, problem = {}, None
         try:
             pieces = write_shares(directory, shared, self._group.rank, self._group.channel)
-        except Exception as error:  # noqa: BLE001 (told to the others, who would wait for this one)
+        except Exception as error:  # noqa: BLE001 (the other processes wait to hear of it)
             problem = f"process {self._group.rank}: {' '.join(str(error).split())}"
         found = self._group.all_gather((pieces, problem))
-        return {name: one for some, _ in found for name, one in some.items()}, [one for _, one in found if one]
-
-
-def read_first(run: Run, candidates: Iterable[Path], read: _Read = read_checkpoint) -> tuple[Path, Any] | None:
-    """Return the first checkpoint that is whole, and what ``read`` makes of it, in every process of a run.
-
-    Args:
-        run: the run.
-        candidates: the leader's; the others may be on machines that have no such folder, unless state is shared out.
-        read: :func:`~dovetail.checkpoint.format.read_checkpoint` or ``read_model``.
-    """
-    group = run.group
-    for path in group.broadcast([*candidates] if group.leads else None):
-        state = read_in_step(run, path, read)
-        if state is not None:
-            return path, state
-    return None
+        merged = {name: piece for some, _ in found for name, piece in some.items()}
+        return merged, [text for _, text in found if text]
 
 
 class Verifier:
-    """Checks every byte of checkpoints that all processes see, each process some of the files."""
+    """Verifies every byte of checkpoints that all processes see, each process some of the files."""
 
     def __init__(self, group: Group) -> None:
-        """Check with ``group``."""
+        """Verify with ``group``."""
         self._group = group
 
     def check(self, path: Path) -> CheckpointError | None:
-        """Return what is wrong with a checkpoint; all processes call this together, and get the same answer."""
+        """Return what is wrong with a checkpoint, the same on all ranks. A collective."""
         problem = None
         try:
             names = sorted(read_manifest(path).files)[self._group.rank :: self._group.size]
@@ -126,10 +114,10 @@ class Verifier:
                 verify(path, names)
         except CheckpointError as error:
             problem = error
-        return next((one for one in self._group.all_gather(problem) if one is not None), None)
+        return next((error for error in self._group.all_gather(problem) if error is not None), None)
 
     def __call__(self, path: Path) -> dict[str, Any]:
-        """Check, in the leader, what the others have not asked for: they help.
+        """Verify a checkpoint on rank 0 while the other ranks are in :meth:`help`.
 
         Raises:
             CheckpointError: it is damaged.
@@ -141,17 +129,33 @@ class Verifier:
         return {}
 
     def help(self) -> None:
-        """Check what the leader checks, until it says that it has done."""
+        """Verify with rank 0 until it calls :meth:`end`."""
         while (path := self._group.broadcast(None)) is not None:
             self.check(path)
 
     def end(self) -> None:
-        """Say, in the leader, that it has done."""
+        """Release the other ranks, on rank 0."""
         self._group.broadcast(None)
 
 
-def read_in_step(run: Run, path: Path, read: _Read = read_checkpoint) -> Any:
-    """Return what ``read`` makes of a checkpoint, in every process; None, and a warning, where it is damaged."""
+def read_first(run: Run, candidates: Iterable[Path], read: _Read = read_checkpoint) -> tuple[Path, Any] | None:
+    """Return the first intact checkpoint, and what ``read`` returns for it, in every process.
+
+    Args:
+        run: the run.
+        candidates: rank 0's; unless the model is sharded, the other ranks need not see these folders.
+        read: :func:`~dovetail.checkpoint.format.read_checkpoint` or ``read_model``.
+    """
+    group = run.group
+    for path in group.broadcast([*candidates] if group.leads else None):
+        state = _read_intact(run, path, read)
+        if state is not None:
+            return path, state
+    return None
+
+
+def _read_intact(run: Run, path: Path, read: _Read) -> Any:
+    """Return what ``read`` returns for a checkpoint, in every process; None, with a warning, if it is damaged."""
     group = run.group
     state, problem = None, None
     if group.mesh is not None:
@@ -163,13 +167,13 @@ def read_in_step(run: Run, path: Path, read: _Read = read_checkpoint) -> Any:
             problem = error
     problem = group.broadcast(problem)
     if problem is not None:
-        _logger.warning("passing over a damaged checkpoint: %s", problem)
+        _logger.warning("skipping a damaged checkpoint: %s", problem)
         return None
-    return group.broadcast(state) if group.mesh is None else read_shares_of(run, path, read)
+    return group.broadcast(state) if group.mesh is None else read_shards(run, path, read)
 
 
-def read_shares_of(run: Run, path: Path, read: _Read = read_checkpoint) -> Any:
-    """Return what ``read`` makes of a checkpoint that has been verified, each process its own shares.
+def read_shards(run: Run, path: Path, read: _Read = read_checkpoint) -> Any:
+    """Return what ``read`` returns for a verified checkpoint, each process its own shards.
 
     Raises:
         CheckpointError: this process cannot read it.
@@ -179,46 +183,45 @@ def read_shares_of(run: Run, path: Path, read: _Read = read_checkpoint) -> Any:
         from torch.distributed.tensor import Replicate, Shard, empty
 
         placement = Replicate() if share.dim is None else Shard(share.dim)
-        mesh = run.group.mesh
-        return empty(share.shape, dtype=share.dtype, device_mesh=mesh, placements=[placement])
+        return empty(share.shape, dtype=share.dtype, device_mesh=run.group.mesh, placements=[placement])
 
     return read(path, place)
 
 
 def sharded_like(run: Run, part: Any, state: Any) -> Any:
-    """Return the state of a part with whole tensors shared out as the part's own are, where the run has shares."""
+    """Return the state of a part with full tensors sharded like the part's own; unchanged if the run has no shards."""
     if run.group.mesh is None:
         return state
     if isinstance(part, torch.optim.Optimizer):
-        return _of_optimizer(part, state)
+        return _shard_optimizer(part, state)
     if isinstance(part, nn.Module):
-        return _of_named(part.state_dict(), state)
+        return _shard_named(part.state_dict(), state)
     if run.parts.ema is not None and part is run.parts.ema:
-        return _of_average(run.parts.ema, state)
+        return _shard_average(run.parts.ema, state)
     return state
 
 
-def _of_named(own: Mapping[str, Any], state: Any) -> Any:
+def _shard_named(own: Mapping[str, Any], state: Any) -> Any:
     for name, value in state.items():
-        state[name] = _fitted(value, own.get(name))
+        state[name] = _shard(value, own.get(name))
     return state
 
 
-def _of_average(part: WeightAverage, state: Any) -> Any:
-    return {**state, "weights": _of_named(part.state_dict()["weights"], state["weights"])}
+def _shard_average(average: WeightAverage, state: Any) -> Any:
+    return {**state, "weights": _shard_named(average.state_dict()["weights"], state["weights"])}
 
 
-def _of_optimizer(optimizer: torch.optim.Optimizer, state: Any) -> Any:
-    """Share out what is of a parameter's shape, as it is itself."""
+def _shard_optimizer(optimizer: torch.optim.Optimizer, state: Any) -> Any:
+    """Shard values of a parameter's shape like the parameter."""
     for group, saved in zip(optimizer.param_groups, state["param_groups"], strict=True):
         for parameter, number in zip(group["params"], saved["params"], strict=True):
             values = state["state"].get(number, {})
             for name, value in values.items():
-                values[name] = _fitted(value, parameter)
+                values[name] = _shard(value, parameter)
     return state
 
 
-def _fitted(value: Any, own: Any) -> Any:
+def _shard(value: Any, own: Any) -> Any:
     tensors = isinstance(value, torch.Tensor) and isinstance(own, torch.Tensor)
     if tensors and is_sharded(own) and not is_sharded(value) and value.shape == own.shape:
         from dovetail.distributed.sharding import shard_like

@@ -1,4 +1,4 @@
-"""What a checkpoint holds, going on from one, and taking the best weights back."""
+"""The content of a checkpoint: collecting the state of a run, restoring it, and restoring the best weights."""
 
 from __future__ import annotations
 
@@ -24,17 +24,12 @@ if TYPE_CHECKING:
     from dovetail.train.context import Run
 
 
-def _differs(path: str, part: Any) -> bool:
-    """Say whether a part's state is another one in each process, as it has gone through other batches."""
-    return path.startswith("train_metrics.") or bool(getattr(part, "state_per_process", False))
-
-
 def collect_state(run: Run, training: Mapping[str, Any]) -> dict[str, Any]:
     """Return everything that a resumed run needs: each part's state under its config path, and where training is.
 
     Args:
         run: the run.
-        training: what whoever drives the run needs besides; it comes back as ``run.resumed``.
+        training: what the session needs besides; a resumed run finds it in ``run.resumed``.
     """
     stop = run.stop.kept if run.stop else None
     tree: dict[str, Any] = {
@@ -56,14 +51,19 @@ def collect_state(run: Run, training: Mapping[str, Any]) -> dict[str, Any]:
                 state = part.state_dict()
             except Exception as error:
                 raise PartError(path, "state_dict", error) from error
-            if _differs(path, part):
+            if _is_per_process(path, part):
                 state = run.group.all_gather(state)
             (tree.setdefault(table, {}) if table else tree)[name] = state
     return tree
 
 
+def _is_per_process(path: str, part: Any) -> bool:
+    """Return whether each process has another state of the part, since it has seen other batches."""
+    return path.startswith("train_metrics.") or bool(getattr(part, "state_per_process", False))
+
+
 def _layout(run: Run) -> dict[str, int]:
-    """Return what the position in an epoch is counted in."""
+    """Return the units in which the position in an epoch is counted."""
     loader, size = run.parts.loaders.train, run.group.size
     return {
         "processes": size,
@@ -74,27 +74,28 @@ def _layout(run: Run) -> dict[str, int]:
 
 
 def restore_state(run: Run, tree: Mapping[str, Any]) -> None:
-    """Put a run that has just been built where it was when ``tree`` was collected; what it logged later is dropped.
+    """Restore a run that was just built to the state that ``tree`` holds; drop what it logged later.
 
-    The random generators follow when training goes on (``run.resumed["rng"]``), so that nothing in between moves them.
+    The random generators are restored when training continues (``run.resumed["rng"]``), so that nothing in between
+    advances them.
 
     Raises:
-        TrainingError: a part does not take its state back; the message names it.
+        TrainingError: a part does not accept its state; the message names the part.
     """
     training = tree["training"]
     run.state.load_state_dict(training["state"])
-    _move(run, training["layout"])
+    _convert_position(run, training["layout"])
     apply_phase(run)
     for path, part in run.parts.named():
         if callable(getattr(part, "state_dict", None)):
             table, _, name = path.rpartition(".")
-            kept = tree.get(table, {}) if table else tree
-            if name in kept:
-                load = partial(_take_up_each, run, part) if _differs(path, part) else None
-                _restore(path, part, sharded_like(run, part, kept[name]), load)
+            saved = tree.get(table, {}) if table else tree
+            if name in saved:
+                load = partial(_load_own, run, part) if _is_per_process(path, part) else None
+                _load(path, part, sharded_like(run, part, saved[name]), load)
             elif table != "trackers":  # a tracker may be new
                 raise TrainingError(f"the checkpoint has no state of {path}")
-    if run.state.step:  # or a scheduler that steps before the next update warns that there has been none
+    if run.state.step:  # otherwise a scheduler that steps before the next update warns that there was none
         run.parts.optimizer._opt_called = True  # type: ignore[attr-defined]  # noqa: SLF001 (where torch notes it)
     run.watch.add(run.state.elapsed)
     run.state.stop = None if training["stop"] is None else Stop(**training["stop"])
@@ -107,10 +108,10 @@ def restore_state(run: Run, tree: Mapping[str, Any]) -> None:
 
 
 def _modes(module: nn.Module) -> dict[str, Any]:
-    """Return what ``state_dict`` leaves out, and a callback may have changed: what is frozen or in evaluation mode."""
+    """Return what ``state_dict`` omits, and a callback may change: frozen parameters, layers in evaluation mode."""
     return {
-        "frozen": [name for name, one in module.named_parameters() if not one.requires_grad],
-        "evaluating": [name for name, one in module.named_modules() if not one.training],
+        "frozen": [name for name, parameter in module.named_parameters() if not parameter.requires_grad],
+        "evaluating": [name for name, layer in module.named_modules() if not layer.training],
     }
 
 
@@ -121,42 +122,42 @@ def _set_modes(module: nn.Module, modes: Mapping[str, Any]) -> None:
         layer.training = name not in modes["evaluating"]
 
 
-def _move(run: Run, before: Mapping[str, int]) -> None:
-    """Put the position in the epoch where as many samples of it have been trained on, in batches of another size.
+def _convert_position(run: Run, before: Mapping[str, int]) -> None:
+    """Convert the position in the epoch to the present batch size, so that as many samples have been trained on.
 
     Raises:
-        TrainingError: epochs would have other samples or updates.
+        TrainingError: epochs would have another number of samples or updates.
     """
     now = _layout(run)
     for name in ("samples_per_epoch", "updates_per_epoch"):
         if before[name] != now[name]:
             what = name.replace("_", " ")
             raise TrainingError(
-                f"in {plural(before['processes'], 'process')} there were {before[name]} {what}, and in "
+                f"with {plural(before['processes'], 'process')} there were {before[name]} {what}, but with "
                 f"{plural(now['processes'], 'process')} there are {now[name]}"
             )
     if before["samples_per_batch"] == now["samples_per_batch"]:
         return  # also where a trainer's own batches are not the loader's
-    run.state.batch = moved(run.state.batch, before, now, len(run.parts.loaders.train))
+    run.state.batch = converted_position(run.state.batch, before, now, len(run.parts.loaders.train))
 
 
-def moved(batch: int, before: Mapping[str, int], now: Mapping[str, int], batches: int) -> int:
-    """Return how many batches make up as many samples as ``batch`` did, of ``batches`` in an epoch."""
-    # At the end of an epoch the last one may be short.
+def converted_position(batch: int, before: Mapping[str, int], now: Mapping[str, int], batches: int) -> int:
+    """Return how many batches hold as many samples as ``batch`` did, of ``batches`` in an epoch."""
+    # The last batch of an epoch may be smaller.
     return min(math.ceil(batch * before["samples_per_batch"] / now["samples_per_batch"]), batches)
 
 
-def _restore(path: str, part: Any, state: Any, load: Callable[[Any], object] | None = None) -> None:
+def _load(path: str, part: Any, state: Any, load: Callable[[Any], object] | None = None) -> None:
     try:
         (load or part.load_state_dict)(state)
         if isinstance(part, torch.optim.Optimizer):
             _keep_dtypes(part, state)
     except Exception as error:
-        raise TrainingError(f"{path} does not take its state back: {type(error).__name__}: {error}") from error
+        raise TrainingError(f"{path} does not accept its saved state: {type(error).__name__}: {error}") from error
 
 
-def _take_up_each(run: Run, part: Any, states: Sequence[Any]) -> None:
-    """Give a part the state of its process; where there were more or fewer, the leader goes on with all of them."""
+def _load_own(run: Run, part: Any, states: Sequence[Any]) -> None:
+    """Load the state of this process; after a change of world size, rank 0 merges the states of all."""
     if len(states) == run.group.size:
         part.load_state_dict(states[run.group.rank])
         return
@@ -166,7 +167,7 @@ def _take_up_each(run: Run, part: Any, states: Sequence[Any]) -> None:
 
 
 def _keep_dtypes(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
-    """Give the optimizer's tensors the dtype they were saved in; torch has cast them to that of their parameter."""
+    """Give the optimizer's tensors their saved dtype; torch casts them to the dtype of the parameter."""
     for group, kept in zip(optimizer.param_groups, saved["param_groups"], strict=True):
         for parameter, number in zip(group["params"], kept["params"], strict=True):
             for name, value in saved["state"].get(number, {}).items():
@@ -176,17 +177,17 @@ def _keep_dtypes(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> 
 
 
 def restore_best(run: Run) -> None:
-    """Give model, average and loss the weights of the best checkpoint that is whole; without one they keep theirs."""
+    """Load the weights of the best intact checkpoint into model, moving average and loss, if there is one."""
     evaluated = {"model": run.parts.model} | _evaluated_besides(run)
 
     def read(path: Path, *place: Place) -> dict[str, Any]:
-        # The optimizer's state beside the model may be large: it is read only where something is besides.
+        # The optimizer's state may be large: the whole checkpoint is read only if more than the model is needed.
         if [*evaluated] == ["model"]:
             return {"model": read_model(path, *place)}
         saved = read_checkpoint(path, *place)
         return {name: saved[name] for name in evaluated}
 
-    found = read_first(run, [one.path for one in run.checkpoints.ranked()], read)
+    found = read_first(run, [checkpoint.path for checkpoint in run.checkpoints.ranked()], read)
     for name, state in (found[1] if found else {}).items():
         part = evaluated[name]
         part.load_state_dict(sharded_like(run, part, state))

@@ -1,4 +1,4 @@
-"""What parts keep that no checkpoint has: a resumed run would go on without it, and not to the same numbers."""
+"""State that parts keep and no checkpoint holds: a resumed run would reset it and diverge."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from torch.optim.lr_scheduler import LRScheduler
 if TYPE_CHECKING:
     from dovetail.train.context import Run
 
-#: The type of alerts about it.
+#: The type of the alerts.
 UNSAVED: Final = "unsaved_state"
-#: What always moves while a run trains.
-_MOVES: Final = (
+#: Objects whose state changes during training.
+_CHANGING: Final = (
     torch.optim.Optimizer,
     LRScheduler,
     torch.Generator,
@@ -28,60 +28,60 @@ _MOVES: Final = (
 )
 
 
-class Unsaved:
-    """Looks for optimizers, schedules, generators, networks and tensors in parts that have no ``state_dict``.
+class UnsavedState:
+    """Finds optimizers, schedulers, generators, modules and tensors in parts that have no ``state_dict``.
 
-    A network or a tensor counts where its numbers have moved since the first look: a teacher that stays as it is was
-    read from a file, and will be read again.
+    A module or tensor counts if its values changed since the first look: a frozen teacher was read from a file, and a
+    resumed run reads it again.
     """
 
     def __init__(self, run: Run) -> None:
-        """Look for the first time."""
+        """Take the first look."""
         self._run = run
-        self._seen = {place: _numbers(value) for place, value in _kept(run) if not isinstance(value, _MOVES)}
+        self._sums = {place: _sums(value) for place, value in _found(run) if not isinstance(value, _CHANGING)}
 
-    def tell(self) -> None:
-        """Alert of what is not saved, once of each."""
-        for (path, owner, name), value in _kept(self._run):
-            if not isinstance(value, _MOVES):
-                before, now = self._seen.get((path, owner, name)), _numbers(value)
-                # What was not there at the first look may be what this part looked up meanwhile.
+    def alert(self) -> None:
+        """Raise an alert for each object that is not saved, once."""
+        for (path, owner, name), value in _found(self._run):
+            if not isinstance(value, _CHANGING):
+                before, now = self._sums.get((path, owner, name)), _sums(value)
+                # An object that was absent at the first look may be a cache that the part filled meanwhile.
                 if before is None or before == now:
                     continue
             self._run.alert(
                 UNSAVED,
-                f"{path} keeps {type(value).__name__} '{name}', which no checkpoint has: a resumed run would begin it "
-                f"anew and go on to other numbers. Give {owner} state_dict() and load_state_dict(state)",
+                f"{path} keeps {type(value).__name__} '{name}', which no checkpoint holds: a resumed run would reset "
+                f"it and diverge. Give {owner} state_dict() and load_state_dict(state)",
                 about=f"{path}.{name}",
                 cooldown=math.inf,
             )
 
 
-def _kept(run: Run) -> Iterator[tuple[tuple[str, str, str], Any]]:
-    """Yield ((config path of a part, its class, the attribute), value) of what parts without a state of theirs keep."""
+def _found(run: Run) -> Iterator[tuple[tuple[str, str, str], Any]]:
+    """Yield ((config path of a part, its class, the attribute), value) of what parts without ``state_dict`` keep."""
     parts = run.parts
-    saved = {id(module) for one in parts.modules().values() for module in one.modules()}
-    saved |= {id(one) for module in parts.modules().values() for one in (*module.parameters(), *module.buffers())}
+    saved = {id(layer) for module in parts.modules().values() for layer in module.modules()}
+    saved |= {id(tensor) for module in parts.modules().values() for tensor in (*module.parameters(), *module.buffers())}
     saved |= {id(part) for _, part in parts.named()}
     for path, part in parts.named():
         if callable(getattr(part, "state_dict", None)) or path.startswith("trackers."):
             continue
         for name, value in getattr(part, "__dict__", {}).items():
-            for inner, one in _inside(name, value):
-                if isinstance(one, (*_MOVES, nn.Module, torch.Tensor)) and id(one) not in saved:
-                    yield (path, type(part).__name__, inner), one
+            for inner, item in _items(name, value):
+                if isinstance(item, (*_CHANGING, nn.Module, torch.Tensor)) and id(item) not in saved:
+                    yield (path, type(part).__name__, inner), item
 
 
-def _inside(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+def _items(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, Mapping):
-        yield from ((f"{name}[{key!r}]", one) for key, one in value.items())
+        yield from ((f"{name}[{key!r}]", item) for key, item in value.items())
     elif isinstance(value, list | tuple):
-        yield from ((f"{name}[{number}]", one) for number, one in enumerate(value))
+        yield from ((f"{name}[{index}]", item) for index, item in enumerate(value))
     else:
         yield name, value
 
 
-def _numbers(value: nn.Module | torch.Tensor) -> list[float]:
-    """Return what tells other numbers from these, for less memory than a copy."""
+def _sums(value: nn.Module | torch.Tensor) -> list[float]:
+    """Return sums that tell other values from these, for less memory than a copy."""
     tensors = [value] if isinstance(value, torch.Tensor) else [*value.parameters(), *value.buffers()]
-    return [float(one.detach().double().sum()) for one in tensors if not one.is_complex()]
+    return [float(tensor.detach().double().sum()) for tensor in tensors if not tensor.is_complex()]

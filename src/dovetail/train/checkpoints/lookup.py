@@ -1,4 +1,4 @@
-"""The checkpoints that a run has left, found without torch: where they are, which is the best, which is meant."""
+"""Finding the checkpoints of a run, without torch: where they are, which is the best, which one a name refers to."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 
 @frozen
-class Saved:
-    """What a reference to a run, to a folder of checkpoints or to a single one means."""
+class SavedRun:
+    """The checkpoints that a reference to a run, to a folder of checkpoints or to a single one stands for."""
 
     #: The folder of all its checkpoints, and the run's own.
     directory: Path
     run: Path | None
     name: str
-    #: By what the run tells the best.
+    #: How the run ranks checkpoints.
     retention: Retention
-    #: The one checkpoint that was asked for.
+    #: The single checkpoint that was asked for, or None.
     only: Path | None = None
 
     def folders(self) -> list[Path]:
@@ -40,40 +40,40 @@ class Saved:
         return folders(self.directory) if self.directory.is_dir() else []
 
     def list(self, refused: Callable[[CheckpointError], object]) -> list[Checkpoint]:
-        """Return the checkpoints, the best one marked, telling of those that are none."""
+        """Return the checkpoints, the best one marked; call ``refused`` for folders that hold none."""
         if not self.directory.is_dir():
             return []
         saved = in_saving_order(list_checkpoints(self.directory, refused), read_history(self.directory))
         found = self.retention.marked(saved)
-        return [one for one in found if self.only in {None, one.path}]
+        return [checkpoint for checkpoint in found if self.only in {None, checkpoint.path}]
 
     def choose(self, which: str) -> Path:
-        """Return the checkpoint that ``which`` means: ``best``, or else the last; ``last``; or its name.
+        """Return the checkpoint that ``which`` names: ``best``, else the last; ``last``; or its own name.
 
         Raises:
-            RunLookupError: there is none.
+            RunLookupError: there is no such checkpoint.
         """
         if self.only is not None:
             return self.only
         if which not in {"best", "last"}:
             names = [path.name for path in self.folders()]
             if which not in names:
-                there = ", ".join(names) or "none"
-                raise RunLookupError(f"there is no checkpoint '{which}' in {self.directory}; there is {there}")
+                known = ", ".join(names) or "none"
+                raise RunLookupError(f"there is no checkpoint '{which}' in {self.directory}; there is {known}")
             return self.directory / which
         found = self.list(lambda _: None)
         if not found:
             raise RunLookupError(f"there are no checkpoints in {self.directory}")
-        best = next((one for one in found if one.is_best), None) if which == "best" else None
+        best = next((checkpoint for checkpoint in found if checkpoint.is_best), None) if which == "best" else None
         return (best or found[-1]).path
 
 
-def find_saved(reference: str, output: Path) -> Saved:
-    """Return what is meant.
+def find_saved(reference: str, output: Path) -> SavedRun:
+    """Return the checkpoints that a reference stands for.
 
     Args:
-        reference: a run, as for :func:`~dovetail.record.runs.find_run`; the path of a folder of checkpoints that no run
-            has made, or of one checkpoint.
+        reference: a run, as for :func:`~dovetail.record.runs.find_run`; or the path of a folder of checkpoints that no
+            run has made, or of one checkpoint.
         output: the folder of all runs.
 
     Raises:
@@ -83,19 +83,19 @@ def find_saved(reference: str, output: Path) -> Saved:
     retention = Retention(KEEP_BEST, KEEP_LAST, "val_loss", "min")
     if (path / MANIFEST).is_file():
         path = path.absolute()
-        of_run = path.parent.parent
-        if not (of_run / RECORD).is_file():
-            return Saved(path.parent, None, path.name, retention, path)
-        return evolve(find_saved(str(of_run), output), only=path)
+        run_folder = path.parent.parent
+        if not (run_folder / RECORD).is_file():
+            return SavedRun(path.parent, None, path.name, retention, path)
+        return evolve(find_saved(str(run_folder), output), only=path)
     if path.is_dir() and not (path / RECORD).is_file() and folders(path):
-        return Saved(path, None, path.name, retention)
+        return SavedRun(path, None, path.name, retention)
     run = load_run(path) if (path / RECORD).is_file() else find_run(reference, output)
-    kept = table(read_config(run.folder).get("checkpoint"))
-    monitor, mode = str(kept.get("monitor", "val_loss")), kept.get("mode", "auto")
+    section = table(read_config(run.folder).get("checkpoint"))
+    monitor, mode = str(section.get("monitor", "val_loss")), section.get("mode", "auto")
     retention = Retention(
-        int(kept.get("keep_best", KEEP_BEST)),
-        int(kept.get("keep_last", KEEP_LAST)),
+        int(section.get("keep_best", KEEP_BEST)),
+        int(section.get("keep_last", KEEP_LAST)),
         monitor,
         direction(monitor, mode if mode in {"min", "max"} else "auto"),
     )
-    return Saved(checkpoint_folder(run), run.folder, run.name, retention)
+    return SavedRun(checkpoint_folder(run), run.folder, run.name, retention)
