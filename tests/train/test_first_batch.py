@@ -109,7 +109,7 @@ def labels_up_to(highest: int, samples: int = 30) -> TensorSamples:
         (
             {"model": Narrow()},
             "model",
-            r"'Narrow' does not accept inputs of float32 \[16, 4\], in its layer body.0 = Linear\(.*first_batch.py:\d+\)",
+            r"'Narrow' does not accept inputs of float32 \[16, 4\], in its layer body.0 = Linear\(.*batch.py:\d+\)",
         ),
         (
             {"data": Splits(labels_up_to(7), blobs(30))},
@@ -129,7 +129,7 @@ def labels_up_to(highest: int, samples: int = 30) -> TensorSamples:
         (
             {"data": Splits(blobs(100), test=blobs(30)), "metrics": {"far": TwoClasses(5)}},
             "metrics.far",
-            r"'TwoClasses' does not accept outputs of float32 \[16, 3\], .*: takes 5 scores \(called in .*first_batch.py",
+            r"'TwoClasses' does not accept outputs of float32 \[16, 3\], .*: takes 5 scores \(called in .*batch.py",
         ),
         (
             {

@@ -131,7 +131,7 @@ def test_what_cannot_be_loaded_is_said(tmp_path, monkeypatch):
     ):
         dovetail.load_model("latest", model=nn.Linear(4, 3), ema=True)
     shutil.copytree(folder / "checkpoints", "copied")
-    with pytest.raises(RunLookupError, match=r"is not of a run, .*: give model="):
+    with pytest.raises(RunLookupError, match=r"belongs to no run, .*: pass model="):
         dovetail.load_model("copied")
     assert isinstance(dovetail.load_model("copied", model=nn.Linear(4, 3)), nn.Linear)
 

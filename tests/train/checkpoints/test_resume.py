@@ -26,7 +26,7 @@ from dovetail.data.split import Splits
 from dovetail.main import resume, run
 from dovetail.record.earlier import ResumeError
 from dovetail.record.experiments import ExperimentDB
-from dovetail.train.checkpoints.state import _restore
+from dovetail.train.checkpoints.state import _load
 from small_runs import blobs, only_run, small
 
 #: Figures that come from the clock.
@@ -325,7 +325,7 @@ def test_optimizer_state_keeps_its_dtype():
     parameters = [nn.Parameter(torch.ones(3, dtype=torch.bfloat16)) for _ in range(2)]
     first, second = (Master([{"params": [one], "lr": 0.1} for one in parameters]) for _ in range(2))
     first.step()
-    _restore("optimizer", second, copy.deepcopy(first.state_dict()))
+    _load("optimizer", second, copy.deepcopy(first.state_dict()))
 
     for one in parameters:
         assert second.state[one]["master"].dtype == torch.float32

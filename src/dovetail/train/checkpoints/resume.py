@@ -131,7 +131,7 @@ class Earlier:
                 )
 
     def _point(self, run: Run) -> ResumePoint | None:
-        """Return the checkpoint to resume from, in all processes; a sharded model is read later, each process its shards."""
+        """Return the checkpoint to resume from, in all processes; shards are read later."""
         verifier, point = None if run.group.mesh is None else Verifier(run.group), None
         if run.group.leads:
             try:
