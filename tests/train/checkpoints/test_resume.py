@@ -375,7 +375,7 @@ def test_a_run_without_a_checkpoint_begins_again(tmp_path):
     alerts = Alerts()
     resume(folder, config_of(tmp_path / "broken", PLAIN), listeners=[alerts]).check()
 
-    assert alerts.said == ["there is no checkpoint yet, so the run begins again"]
+    assert alerts.said == ["there is no checkpoint yet, so the run starts again"]
     assert_same(left_behind(only_run(tmp_path / "straight")), left_behind(folder))
 
 
@@ -403,7 +403,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over(tmp_path, file):
     resume(folder, config_of(tmp_path / "broken", PLAIN), listeners=[alerts]).check()
 
     (said,) = alerts.said
-    assert said.startswith("passing over a damaged checkpoint, the run goes on from the one before: ")
+    assert said.startswith("skipping a damaged checkpoint, the run resumes from the one before: ")
     assert str(damaged / file) in said
     assert (folder / "checkpoints" / "damaged-step-00000010").is_dir()
     assert_same(left_behind(only_run(tmp_path / "straight")), left_behind(folder))
@@ -435,7 +435,7 @@ def test_lost_checkpoints_are_not_taken_for_none_yet(tmp_path):
     """A run that has saved some is not begun again in their absence."""
     folder = interrupted(tmp_path)
     shutil.rmtree(folder / "checkpoints")
-    with pytest.raises(ResumeError, match=r"its checkpoints are gone: checkpoints/step-00000010 was the newest"):
+    with pytest.raises(ResumeError, match=r"its checkpoints are missing: checkpoints/step-00000010 was the newest"):
         resume(folder, config_of(tmp_path, PLAIN))
 
 
@@ -492,7 +492,7 @@ def test_other_data_are_refused(tmp_path):
     folder = interrupted(tmp_path)
     other = evolve(config_of(tmp_path, PLAIN), data=small(tmp_path, data=Splits(blobs(99), blobs(30), blobs(30))).data)
     before = contents(folder)
-    with pytest.raises(ResumeError, match="the data have changed since this run began"):
+    with pytest.raises(ResumeError, match="the data have changed since this run started"):
         resume(folder, other)
 
     assert contents(folder) == before
