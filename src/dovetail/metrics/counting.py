@@ -35,8 +35,8 @@ class CountingMetric(ABC):
         """Forget every batch."""
         self._counts = {}
 
-    def as_it_is(self) -> Self:
-        """Return a metric that computes what this one does now, whatever is added later. Nothing is read back."""
+    def snapshot(self) -> Self:
+        """Return a metric with the state of this one, which later updates do not change. No device sync."""
         kept: Self = object.__new__(type(self))
         kept.__dict__.update(self.__dict__, _counts=dict(self._counts))
         return kept

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -66,7 +67,7 @@ class RunningMetrics:
     ``run.forward`` is not seen.
 
     On the CPU small batches are kept and measured many in a row, at a fifth of what it costs to measure each amid its
-    step, when caches hold everything but the metric. It needs metrics with ``as_it_is()``, and batches that nobody
+    step, when caches hold everything but the metric. It needs metrics with ``snapshot()``, and batches that nobody
     changes meanwhile.
     """
 
@@ -75,7 +76,9 @@ class RunningMetrics:
         self._parts, self._forward, self._group = run.parts, run.forward, run.group
         self._outputs: ModelOutput | None = None
         metrics = run.parts.train_metrics
-        tell = all(hasattr(one, "as_it_is") for one in metrics.values())
+        found = {name: _snapshot_of(metric) for name, metric in metrics.items()}
+        self._snapshots = {name: snapshot for name, snapshot in found.items() if snapshot is not None}
+        tell = len(self._snapshots) == len(metrics)
         self._patient = tell and run.device.type == "cpu"
         # Whether the figures of now can be told later.
         self._marks = tell and run.group.size == 1
@@ -119,7 +122,7 @@ class RunningMetrics:
         with torch.no_grad():
             for one in waiting:
                 if isinstance(one, _Mark):
-                    one.metrics = {name: metric.as_it_is() for name, metric in self._parts.train_metrics.items()}
+                    one.metrics = {name: snapshot() for name, snapshot in self._snapshots.items()}
                     continue
                 one.check()
                 outputs = ModelOutput(one.logits)
@@ -152,6 +155,18 @@ class RunningMetrics:
         for metric in self._parts.train_metrics.values():
             metric.reset()
         return done
+
+
+def _snapshot_of(metric: Any) -> Callable[[], Any] | None:
+    """Return the metric's ``snapshot`` method, or None. Accepts the method's former name ``as_it_is``."""
+    if hasattr(metric, "snapshot"):
+        method: Callable[[], Any] = metric.snapshot
+        return method
+    former: Callable[[], Any] | None = getattr(metric, "as_it_is", None)
+    if former is not None:
+        message = f"{type(metric).__name__}.as_it_is() is deprecated: rename it to snapshot()"
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
+    return former
 
 
 def _figures(metrics: Mapping[str, Any], group: Group = ALONE) -> dict[str, float]:
