@@ -44,11 +44,11 @@ def adds_up(loss: Any, logits: Tensor, targets: Tensor, cuts: list[int], mask: T
         piece = {} if mask is None else {"mask": mask[start:stop]}
         part = result(loss, logits[start:stop], targets[start:stop], **piece)
         total, weight = total + part.total * part.weight, weight + float(part.weight)
-    (found,) = torch.autograd.grad(total / max(weight, 1e-9), logits)
+    (actual,) = torch.autograd.grad(total / max(weight, 1e-9), logits)
 
     assert weight == pytest.approx(float(whole.weight))
     torch.testing.assert_close(total / max(weight, 1e-9), whole.total)
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(actual, expected)
 
 
 LABEL_LOSSES: list[Callable[..., Any]] = [
@@ -115,17 +115,17 @@ def test_total_is_the_loss_itself(loss: Any) -> None:
     """Adapting a loss does not change its value."""
     logits, targets = torch.randn(5, CLASSES).log_softmax(1), torch.tensor([0, 1, 2, -100, 1])
 
-    found = result(loss, logits, targets)
+    actual = result(loss, logits, targets)
 
-    assert found.total == loss(logits, targets)
-    assert float(found.weight) == 4
+    assert actual.total == loss(logits, targets)
+    assert float(actual.weight) == 4
 
 
 def test_an_ignore_index_may_be_a_class() -> None:
     """A non-negative ``ignore_index`` does not count in the weight."""
-    found = result(nn.CrossEntropyLoss(ignore_index=1), torch.randn(4, CLASSES), torch.tensor([0, 1, 1, 2]))
+    actual = result(nn.CrossEntropyLoss(ignore_index=1), torch.randn(4, CLASSES), torch.tensor([0, 1, 1, 2]))
 
-    assert float(found.weight) == 2
+    assert float(actual.weight) == 2
 
 
 @pytest.mark.parametrize("weight", [None, [1.0, 2.0, 3.0]])
@@ -133,10 +133,10 @@ def test_ignoring_every_label_gives_zero(weight: list[float] | None) -> None:
     """If every label is ignored, torch's mean is NaN; the adapted loss is 0 with weight 0 and no gradient."""
     logits = torch.randn(2, CLASSES, requires_grad=True)
 
-    found = result(cross_entropy(weight), logits, torch.tensor([-100, -100]))
-    (found.total * found.weight).backward()
+    actual = result(cross_entropy(weight), logits, torch.tensor([-100, -100]))
+    (actual.total * actual.weight).backward()
 
-    assert (found.total.item(), float(found.weight)) == (0, 0)
+    assert (actual.total.item(), float(actual.weight)) == (0, 0)
     assert logits.grad is not None
     assert not logits.grad.any()
 
@@ -155,10 +155,10 @@ def test_an_empty_batch_gives_zero(loss: Any, targets: Tensor) -> None:
     """An empty batch has loss 0, weight 0 and a gradient, without an error."""
     logits = torch.randn(0, CLASSES, requires_grad=True)
 
-    found = result(loss, logits, targets)
-    found.total.backward()
+    actual = result(loss, logits, targets)
+    actual.total.backward()
 
-    assert (found.total.item(), float(found.weight)) == (0, 0)
+    assert (actual.total.item(), float(actual.weight)) == (0, 0)
     assert logits.grad is not None
 
 
@@ -176,10 +176,10 @@ def test_class_probabilities_are_averaged_over_samples(make: Callable[..., Any],
     """With class probabilities as targets, the weight is the number of samples and positions."""
     logits, q = torch.randn(4, CLASSES, 2), torch.rand(4, CLASSES, 2).softmax(1)
 
-    found = result(make(reduction=reduction), logits, q)
+    actual = result(make(reduction=reduction), logits, q)
 
-    torch.testing.assert_close(found.total, make(reduction="mean")(logits, q))
-    assert float(found.weight) == 8
+    torch.testing.assert_close(actual.total, make(reduction="mean")(logits, q))
+    assert float(actual.weight) == 8
 
 
 @pytest.mark.parametrize(
@@ -256,18 +256,18 @@ def test_a_mask_leaves_targets_out_of_an_elementwise_loss(
     mask = torch.rand(4, 5, generator=generator) < 0.6
     loss = nn.MSELoss(reduction="none")
 
-    found = result(loss, logits, targets, mask=mask)
+    actual = result(loss, logits, targets, mask=mask)
 
-    torch.testing.assert_close(found.total, F.mse_loss(logits[mask], targets[mask]))
-    assert float(found.weight) == targets[mask].numel()
+    torch.testing.assert_close(actual.total, F.mse_loss(logits[mask], targets[mask]))
+    assert float(actual.weight) == targets[mask].numel()
     adds_up(loss, logits, targets, cuts, mask)
 
 
 def test_a_mask_of_the_inputs_does_not_mask_targets() -> None:
     """A mask over time does not apply to one target per sample."""
-    found = result(nn.MSELoss(), torch.randn(4), torch.randn(4), mask=torch.ones(4, 7, dtype=torch.bool))
+    actual = result(nn.MSELoss(), torch.randn(4), torch.randn(4), mask=torch.ones(4, 7, dtype=torch.bool))
 
-    assert found.weight == 4
+    assert actual.weight == 4
 
 
 def test_a_mask_needs_a_loss_without_reduction() -> None:
@@ -288,11 +288,11 @@ def test_targets_take_the_type_of_the_outputs(dtype: torch.dtype) -> None:
     """Double, half and integer targets work with a float model."""
     logits = torch.randn(4, requires_grad=True)
 
-    found = result(nn.MSELoss(), logits, torch.tensor([1, 2, 3, 4], dtype=dtype))
-    found.total.backward()
+    actual = result(nn.MSELoss(), logits, torch.tensor([1, 2, 3, 4], dtype=dtype))
+    actual.total.backward()
 
-    assert found.total.dtype == torch.float32
-    torch.testing.assert_close(found.total, F.mse_loss(logits, torch.tensor([1.0, 2, 3, 4])))
+    assert actual.total.dtype == torch.float32
+    torch.testing.assert_close(actual.total, F.mse_loss(logits, torch.tensor([1.0, 2, 3, 4])))
 
 
 def test_half_precision_outputs_are_compared_in_float32() -> None:
@@ -349,9 +349,9 @@ def test_native_losses_are_called_unchanged(loss: Any) -> None:
     """A loss that takes a batch gets outputs and batch, and the adapter returns its result."""
     outputs, batch = ModelOutput(torch.randn(2, 3, 4)), {"targets": torch.ones(2, 3, dtype=torch.int64)}
 
-    found, own = as_loss(loss)(outputs, batch), loss(outputs, batch)
+    actual, own = as_loss(loss)(outputs, batch), loss(outputs, batch)
 
-    assert (found.total, found.parts, float(found.weight)) == (own.total, own.parts, float(own.weight))
+    assert (actual.total, actual.parts, float(actual.weight)) == (own.total, own.parts, float(own.weight))
 
 
 def test_adapting_twice_changes_nothing() -> None:

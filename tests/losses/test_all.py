@@ -64,16 +64,16 @@ def test_inputs_that_do_not_fit_raise(loss, logits, targets, message):
 def test_losses_are_computed_in_float32(build, dtype):
     """Outputs in half precision give a loss in float32, also on the CPU, where autocast leaves softmax in half."""
     loss, logits, teacher = build(), scores(64, 10).mul(3).to(dtype), scores(64, 10, seed=1).to(dtype)
-    batch, found = {"targets": labels(64)}, []
+    batch, actual = {"targets": labels(64)}, []
     if isinstance(loss, VisionLoss):
         logits, batch = logits.reshape(4, 16, 10), {"targets": detected(batch=4, boxes=16)[1]}
     for student in (logits, logits.float()):
         with torch.autocast("cpu", dtype, enabled=student is logits):
-            found.append(loss(ModelOutput(student, extras={"teacher_logits": teacher.to(student.dtype)}), batch))
+            actual.append(loss(ModelOutput(student, extras={"teacher_logits": teacher.to(student.dtype)}), batch))
 
-    assert found[0].total == found[1].total
-    assert found[0].total.dtype is torch.float32
-    assert found[0].parts == found[1].parts
+    assert actual[0].total == actual[1].total
+    assert actual[0].total.dtype is torch.float32
+    assert actual[0].parts == actual[1].parts
 
 
 @pytest.mark.parametrize(

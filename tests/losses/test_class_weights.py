@@ -22,10 +22,10 @@ def test_class_weights_are_scikit_learns(labels: list[int]) -> None:
     expected = np.ones(max(labels) + 1)
     expected[present] = compute_class_weight("balanced", classes=present, y=np.array(labels))
 
-    found = compute_class_weights(np.array(labels))
+    actual = compute_class_weights(np.array(labels))
 
-    assert found.dtype == torch.float32
-    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-6)
+    assert actual.dtype == torch.float32
+    np.testing.assert_allclose(actual.numpy(), expected, rtol=1e-6)
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=30))

@@ -50,9 +50,9 @@ def test_label_smoothing_is_its_closed_form(
     log_p, true = log_p[kept], labels.flatten()[kept]
     q = (1 - smoothing) * F.one_hot(true, CLASSES).double() + smoothing / CLASSES
 
-    found = LabelSmoothingCrossEntropy(smoothing, weight).double()(logits, labels)
+    actual = LabelSmoothingCrossEntropy(smoothing, weight).double()(logits, labels)
 
-    torch.testing.assert_close(found, -(weights * q * log_p).sum() / weights[true].sum())
+    torch.testing.assert_close(actual, -(weights * q * log_p).sum() / weights[true].sum())
 
 
 @given(labelled(ignored=False))
@@ -95,10 +95,10 @@ def test_classification_is_torchs_cross_entropy(seed, weights, smoothing, by_cal
     tensor = None if weights is None else torch.tensor(weights, dtype=torch.float64)
     loss = ClassificationLoss(class_weights=None if by_call else weights, label_smoothing=smoothing)
 
-    found = loss.compute_loss(logits, targets, {"class_weights": tensor} if by_call else None)
+    actual = loss.compute_loss(logits, targets, {"class_weights": tensor} if by_call else None)
 
     torch.testing.assert_close(
-        found, F.cross_entropy(logits, targets, tensor, label_smoothing=smoothing), check_dtype=False
+        actual, F.cross_entropy(logits, targets, tensor, label_smoothing=smoothing), check_dtype=False
     )
 
 

@@ -23,7 +23,7 @@ HARD = {
 }
 
 
-def outputs(shape, seed=0):
+def draw(shape, seed=0):
     """Return a student's outputs, with a teacher's logits, and labels; the last label does not count."""
     generator = torch.Generator().manual_seed(seed)
     student = torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_()
@@ -42,14 +42,14 @@ def outputs(shape, seed=0):
 )
 def test_it_is_its_formula(seed, temperature, alpha, hard, space):
     """α · T² · KL(teacher ‖ student) + (1 - α) · hard, a mean over the labels that count, for each hard loss."""
-    found, labels = outputs((4, 5, *space), seed)
+    outputs, labels = draw((4, 5, *space), seed)
     kept = labels != -100
-    p = (found.extras["teacher_logits"].detach() / temperature).softmax(1)
-    q = (found.logits.detach() / temperature).softmax(1)
+    p = (outputs.extras["teacher_logits"].detach() / temperature).softmax(1)
+    q = (outputs.logits.detach() / temperature).softmax(1)
     soft = temperature**2 * (p * (p.log() - q.log())).sum(1)[kept].mean()
-    hard_loss = HARD[hard](found.logits, labels)
+    hard_loss = HARD[hard](outputs.logits, labels)
 
-    result = DistillationLoss(temperature, alpha, hard)(found, {"targets": labels})
+    result = DistillationLoss(temperature, alpha, hard)(outputs, {"targets": labels})
 
     torch.testing.assert_close(result.total, alpha * soft + (1 - alpha) * hard_loss)
     torch.testing.assert_close(result.parts, {"soft": soft, "hard": hard_loss})
@@ -58,21 +58,21 @@ def test_it_is_its_formula(seed, temperature, alpha, hard, space):
 
 def test_the_teacher_gets_no_gradient():
     """Only the student is trained."""
-    found, labels = outputs((4, 5))
+    outputs, labels = draw((4, 5))
 
-    DistillationLoss()(found, {"targets": labels}).total.backward()
+    DistillationLoss()(outputs, {"targets": labels}).total.backward()
 
-    assert found.extras["teacher_logits"].grad is None
-    assert bool(found.logits.grad.any())
+    assert outputs.extras["teacher_logits"].grad is None
+    assert bool(outputs.logits.grad.any())
 
 
 def test_the_gradient_does_not_vanish_for_a_high_temperature():
     """For large T the soft part's gradient is that of half the squared difference of centred logits, as published."""
-    found, labels = outputs((4, 5))
+    outputs, labels = draw((4, 5))
     labels[-1] = 0
-    student, teacher = found.logits, found.extras["teacher_logits"].detach()
+    student, teacher = outputs.logits, outputs.extras["teacher_logits"].detach()
 
-    (gradient,) = torch.autograd.grad(DistillationLoss(1e4, 1.0)(found, {"targets": labels}).total, student)
+    (gradient,) = torch.autograd.grad(DistillationLoss(1e4, 1.0)(outputs, {"targets": labels}).total, student)
 
     gap = student.detach() - teacher
     torch.testing.assert_close(gradient, (gap - gap.mean(1, keepdim=True)) / 5 / 4, rtol=1e-3, atol=1e-6)
@@ -80,11 +80,11 @@ def test_the_gradient_does_not_vanish_for_a_high_temperature():
 
 def test_a_mask_applies_to_both_parts():
     """Masked labels count neither in the soft nor in the hard part."""
-    found, labels = outputs((4, 5))
+    outputs, labels = draw((4, 5))
     mask = torch.tensor([True, False, True, False])
-    seen = ModelOutput(found.logits[mask], extras={"teacher_logits": found.extras["teacher_logits"][mask]})
+    seen = ModelOutput(outputs.logits[mask], extras={"teacher_logits": outputs.extras["teacher_logits"][mask]})
 
-    masked = DistillationLoss()(found, {"targets": labels, "mask": mask})
+    masked = DistillationLoss()(outputs, {"targets": labels, "mask": mask})
 
     torch.testing.assert_close(masked.total, DistillationLoss()(seen, {"targets": labels[mask]}).total)
     assert float(masked.weight) == 2
@@ -94,13 +94,13 @@ def test_a_mask_applies_to_both_parts():
 @pytest.mark.parametrize("mask", [None, [True, True, False, True]])
 def test_labels_may_be_class_probabilities(hard, mask):
     """One-hot probabilities give the loss of their labels; halves, as mixup makes them, the mean of both."""
-    found, _ = outputs((4, 5))
+    outputs, _ = draw((4, 5))
     loss = DistillationLoss(hard_loss_type=hard)
     first, second = torch.tensor([0, 1, 2, 3]), torch.tensor([4, 1, 0, 2])
     flags = {} if mask is None else {"mask": torch.tensor(mask)}
 
     def of(targets):
-        return loss(found, {"targets": targets, **flags})
+        return loss(outputs, {"targets": targets, **flags})
 
     p, q = (F.one_hot(labels, 5).double() for labels in (first, second))
     torch.testing.assert_close(of(p).total, of(first).total)
@@ -112,13 +112,13 @@ def test_labels_may_be_class_probabilities(hard, mask):
 
 def test_without_a_teacher_it_is_the_hard_part_in_evaluation_only():
     """In training, a batch without a teacher's logits raises."""
-    found, labels = outputs((4, 5))
+    outputs, labels = draw((4, 5))
     loss = DistillationLoss()
 
     with pytest.raises(ValueError, match=r"the batch has no teacher's logits; set trainer\.type"):
-        loss(ModelOutput(found.logits), {"targets": labels})
-    result = loss.eval()(ModelOutput(found.logits), {"targets": labels})
-    torch.testing.assert_close(result.total, F.cross_entropy(found.logits, labels))
+        loss(ModelOutput(outputs.logits), {"targets": labels})
+    result = loss.eval()(ModelOutput(outputs.logits), {"targets": labels})
+    torch.testing.assert_close(result.total, F.cross_entropy(outputs.logits, labels))
     assert result.parts == {}
 
 
@@ -136,7 +136,7 @@ def test_without_a_teacher_it_is_the_hard_part_in_evaluation_only():
             r"the student's outputs have shape \[2, 3\], the teacher's \[2, 4\]",
         ),
         (
-            lambda: DistillationLoss()(outputs((2, 3))[0], {"targets": torch.zeros(2)}),
+            lambda: DistillationLoss()(draw((2, 3))[0], {"targets": torch.zeros(2)}),
             r"targets \[2\] of torch.float32; it needs \[batch, classes, …\] and integer labels",
         ),
     ],

@@ -22,9 +22,9 @@ def test_without_gamma_it_is_cross_entropy(drawn: tuple[Tensor, Tensor], reducti
     """With gamma 0 and no alpha, the focal loss is torch's cross-entropy, for every reduction."""
     logits, labels = drawn
 
-    found = FocalLoss(gamma=0.0, reduction=reduction)(logits, labels)
+    actual = FocalLoss(gamma=0.0, reduction=reduction)(logits, labels)
 
-    torch.testing.assert_close(found, F.cross_entropy(logits, labels, reduction=reduction))
+    torch.testing.assert_close(actual, F.cross_entropy(logits, labels, reduction=reduction))
 
 
 @given(labelled(), st.sampled_from([0.0, 0.5, 1.0, 2.0, 3.5]), st.sampled_from([None, 0.25, [0.1, 1.0, 2.0, 0.0]]))
@@ -39,9 +39,9 @@ def test_it_is_its_closed_form(drawn: tuple[Tensor, Tensor], gamma: float, alpha
         if label != -100
     ]
 
-    found = FocalLoss(alpha, gamma)(logits, labels)
+    actual = FocalLoss(alpha, gamma)(logits, labels)
 
-    assert found.item() == pytest.approx(sum(terms) / len(terms), rel=1e-6, abs=1e-9)
+    assert actual.item() == pytest.approx(sum(terms) / len(terms), rel=1e-6, abs=1e-9)
 
 
 @given(labelled(ignored=False), st.sampled_from([0.0, 0.5, 2.0]), st.sampled_from([None, [0.1, 1.0, 2.0, 0.5]]))

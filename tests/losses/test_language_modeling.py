@@ -69,9 +69,9 @@ def test_padding_does_not_count(seed, time, pad):
     expected = F.cross_entropy(logits[:, :-1].flatten(0, 1), counted[:, 1:].flatten(), reduction="sum")
 
     inputs = {"attention_mask": mask} | ({} if pad is None else {"pad_token_id": pad})
-    found = LanguageModelingLoss().compute_loss(logits, tokens, inputs)
+    actual = LanguageModelingLoss().compute_loss(logits, tokens, inputs)
 
-    torch.testing.assert_close(found, expected / (counted[:, 1:] != -100).sum().clamp(min=1))
+    torch.testing.assert_close(actual, expected / (counted[:, 1:] != -100).sum().clamp(min=1))
 
 
 def test_pieces_with_different_padding_add_up() -> None:

@@ -28,12 +28,12 @@ def test_only_the_adapter_gets_a_gradient(scale, tokens):
     loss.check_model(torch.nn.ModuleList([base, adapter]))
 
     loss.compute_loss(base(inputs) + adapter(inputs), targets).backward()
-    found = adapter.weight.grad.clone()
+    actual = adapter.weight.grad.clone()
     adapter.zero_grad()
     plain = LanguageModelingLoss() if tokens else ClassificationLoss()
     plain.compute_loss(base(inputs) + adapter(inputs), targets).backward()
 
-    torch.testing.assert_close(found, scale * adapter.weight.grad)
+    torch.testing.assert_close(actual, scale * adapter.weight.grad)
     assert base.weight.grad is None
 
 

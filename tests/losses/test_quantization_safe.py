@@ -48,7 +48,7 @@ def test_without_a_gradient_it_is_the_other_loss():
     logits, targets = scores(3, CLASSES), labels(3)
 
     with torch.no_grad():
-        found = QuantizationSafeLoss().compute_loss(logits, targets)
+        actual = QuantizationSafeLoss().compute_loss(logits, targets)
 
-    torch.testing.assert_close(found, F.cross_entropy(logits, targets))
-    assert not found.requires_grad
+    torch.testing.assert_close(actual, F.cross_entropy(logits, targets))
+    assert not actual.requires_grad

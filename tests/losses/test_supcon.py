@@ -68,10 +68,10 @@ def test_half_precision_is_computed_in_float32():
     """Embeddings in half precision give a loss in float32."""
     embedded, labels = torch.randn(6, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 0, 1, 1, 2, 2])
 
-    found = SupConLoss()(embedded.bfloat16(), labels)
+    actual = SupConLoss()(embedded.bfloat16(), labels)
 
-    assert found.dtype is torch.float32
-    torch.testing.assert_close(found, SupConLoss()(embedded.bfloat16().float(), labels))
+    assert actual.dtype is torch.float32
+    torch.testing.assert_close(actual, SupConLoss()(embedded.bfloat16().float(), labels))
 
 
 def test_it_separates_classes():

@@ -51,9 +51,9 @@ def test_a_mask_applies_if_its_shape_is_a_prefix_of_the_targets(mask, expected):
     targets = torch.zeros(2, 3)
     batch = {"targets": targets} if mask is None else {"targets": targets, "mask": torch.tensor(mask)}
 
-    found = target_mask(batch, targets)
+    actual = target_mask(batch, targets)
 
-    assert (None if found is None else found.tolist()) == expected
+    assert (None if actual is None else actual.tolist()) == expected
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])

@@ -27,13 +27,13 @@ def test_accuracy_is_scikit_learns(data: Drawn) -> None:
 def test_top_k_accuracy_is_scikit_learns(data: Drawn, k: int) -> None:
     """A prediction is right if scikit-learn finds the class among the k highest scores."""
     k = min(k, data.classes)
-    found = data.feed(Accuracy(top_k=k)).compute()
+    actual = data.feed(Accuracy(top_k=k)).compute()
     best = data.scores.numpy().argsort(axis=1)[:, ::-1][:, :k]
     expected = float((best == data.true.numpy()[:, None]).any(axis=1).mean()) if len(data.true) else math.nan
     if len(data.true) and data.classes > 2 and k < data.classes:
         same(sk.top_k_accuracy_score(data.true, data.scores, k=k, labels=range(data.classes)), expected)
 
-    same(found["accuracy" if k == 1 else f"top{k}_accuracy"], expected)
+    same(actual["accuracy" if k == 1 else f"top{k}_accuracy"], expected)
 
 
 def test_with_shift_position_t_predicts_target_t_plus_1() -> None:

@@ -33,8 +33,8 @@ def test_values_are_torchmetrics(data: Drawn) -> None:
     predicted, true = data.predicted, data.true
 
     for average in ("macro", "micro", "weighted"):
-        (found,) = data.feed(F1(average=average)).compute().values()  # type: ignore[arg-type]
-        assert found == pytest.approx(
+        (actual,) = data.feed(F1(average=average)).compute().values()  # type: ignore[arg-type]
+        assert actual == pytest.approx(
             float(tm.multiclass_f1_score(predicted, true, average=average, **options)), rel=1e-5
         )
     accuracy = float(tm.multiclass_accuracy(predicted, true, average="micro", **options))

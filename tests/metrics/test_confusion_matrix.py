@@ -26,9 +26,9 @@ def test_it_is_scikit_learns(data: Drawn) -> None:
     if len(data.true) and data.classes > 1:  # for one class, scikit-learn warns
         expected = sk.confusion_matrix(data.true, data.predicted, labels=range(data.classes))
 
-    found = data.feed(ConfusionMatrix(num_classes=data.classes)).compute()
+    actual = data.feed(ConfusionMatrix(num_classes=data.classes)).compute()
 
-    assert found == {"confusion_matrix": expected.tolist()}
+    assert actual == {"confusion_matrix": expected.tolist()}
 
 
 @given(drawn, st.lists(st.sampled_from([0, 1, 2.5]), min_size=18, max_size=18), st.booleans())
@@ -46,11 +46,11 @@ def test_each_value_of_a_column_has_a_matrix(data: Drawn, values: list[float], a
             rows = kept & torch.tensor([other == value for other in column]).reshape(-1, *[1] * (labels.ndim - 1))
             table = compute_confusion_matrix(logits.argmax(1)[rows], labels[rows], data.classes)
             expected[value] = expected.get(value, np.zeros((data.classes, data.classes), int)) + table
-    found = metric.compute()
+    actual = metric.compute()
 
     names = {f"confusion_matrix_load_{value:g}": table for value, table in sorted(expected.items())}
-    assert [*found] == ["confusion_matrix", *names]
-    assert all(found[name] == table.tolist() for name, table in names.items())
+    assert [*actual] == ["confusion_matrix", *names]
+    assert all(actual[name] == table.tolist() for name, table in names.items())
 
 
 def test_edges_group_the_numbers_of_a_column() -> None:

@@ -44,10 +44,10 @@ def test_functions_are_scikit_learns(pair: tuple[list[int], list[int]], form: An
     matrix = compute_confusion_matrix(*pair_of_arrays, 5)
     assert isinstance(matrix, np.ndarray)
     np.testing.assert_array_equal(matrix, sk.confusion_matrix(true, predicted, labels=range(5)))
-    found = compute_per_class_metrics(*pair_of_arrays, 5)
+    actual = compute_per_class_metrics(*pair_of_arrays, 5)
     expected = sk.precision_recall_fscore_support(true, predicted, labels=range(5), zero_division=0)
     for name, values in zip(("precision", "recall", "f1", "support"), expected, strict=True):
-        np.testing.assert_allclose(found[name], values)
+        np.testing.assert_allclose(actual[name], values)
 
 
 def test_functions_take_scores() -> None:

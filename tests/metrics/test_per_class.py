@@ -25,15 +25,15 @@ def test_f1_is_scikit_learns(data: Drawn, average: Any) -> None:
     if len(data.true):
         expected = sk.f1_score(data.true, data.predicted, average=average, zero_division=0)
 
-    (found,) = data.feed(F1(average=average)).compute().values()
+    (actual,) = data.feed(F1(average=average)).compute().values()
 
-    same(found, expected)
+    same(actual, expected)
 
 
 @given(drawn)
 def test_per_class_values_are_scikit_learns(data: Drawn) -> None:
     """Precision, recall, F1 and support of each class; a ratio with denominator 0 is 0."""
-    found = data.feed(PerClass(num_classes=data.classes)).compute()
+    actual = data.feed(PerClass(num_classes=data.classes)).compute()
     scores = data.feed(F1(average="none", num_classes=data.classes)).compute()
     if len(data.true):
         expected = sk.precision_recall_fscore_support(
@@ -43,5 +43,5 @@ def test_per_class_values_are_scikit_learns(data: Drawn) -> None:
         expected = np.zeros((4, data.classes))
 
     for name, values in zip(("precision", "recall", "f1", "support"), expected, strict=True):
-        assert found[f"{name}_per_class"] == pytest.approx(values.tolist())
-    assert scores["f1_per_class"] == found["f1_per_class"]
+        assert actual[f"{name}_per_class"] == pytest.approx(values.tolist())
+    assert scores["f1_per_class"] == actual["f1_per_class"]

@@ -66,25 +66,25 @@ def test_errors_are_scikit_learns_and_torchmetrics(data):
         (MeanAbsoluteError(), sk.mean_absolute_error, tm.mean_absolute_error),
         (MeanSquaredError(), sk.mean_squared_error, tm.mean_squared_error),
     ):
-        found = data.feed(metric)
+        actual = data.feed(metric)
         if len(data.true):
-            assert found == pytest.approx(reference(data.true.numpy(), data.predicted.numpy()), rel=1e-9)
-            assert found == pytest.approx(float(other(data.predicted.contiguous(), data.true.contiguous())), rel=1e-5)
+            assert actual == pytest.approx(reference(data.true.numpy(), data.predicted.numpy()), rel=1e-9)
+            assert actual == pytest.approx(float(other(data.predicted.contiguous(), data.true.contiguous())), rel=1e-5)
         else:
-            assert math.isnan(found)
+            assert math.isnan(actual)
 
 
 @given(drawn)
 def test_r2_is_scikit_learns_and_torchmetrics(data):
     """If samples have several values, the coefficients are averaged; for one sample it is NaN."""
-    found = data.feed(R2())
+    actual = data.feed(R2())
     if len(data.true) < 2:
-        assert math.isnan(found)
+        assert math.isnan(actual)
         return
     # For almost constant targets all three lose every digit.
     assume(float(data.true.std(dim=0).min()) > 0.1)
-    assert found == pytest.approx(sk.r2_score(data.true.numpy(), data.predicted.numpy()), rel=1e-6, abs=1e-6)
-    assert found == pytest.approx(float(tm.r2_score(data.predicted, data.true)), rel=1e-6, abs=1e-6)
+    assert actual == pytest.approx(sk.r2_score(data.true.numpy(), data.predicted.numpy()), rel=1e-6, abs=1e-6)
+    assert actual == pytest.approx(float(tm.r2_score(data.predicted, data.true)), rel=1e-6, abs=1e-6)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, -7e5])

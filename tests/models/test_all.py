@@ -13,13 +13,6 @@ from torch import nn
 from dovetail.models import CNN, MLP, Encoder
 from model_samples import logits_of
 
-
-@pytest.fixture(autouse=True)
-def _seed() -> None:
-    """Draw weights and inputs from a fixed seed."""
-    torch.manual_seed(0)
-
-
 MODELS = [MLP, Encoder, CNN]
 
 
@@ -47,10 +40,10 @@ def test_outputs_have_the_shape_that_losses_expect(
     name, size = outputs
     built = model(input_shape=shape, activation=activation, batch_norm=batch_norm, **{name: size})
 
-    found = logits_of(built, torch.randn(batch, *shape))
-    found.square().sum().backward()
+    actual = logits_of(built, torch.randn(batch, *shape))
+    actual.square().sum().backward()
 
-    assert tuple(found.shape) == (batch, size)
+    assert tuple(actual.shape) == (batch, size)
     assert all(parameter.grad is not None for parameter in built.parameters())
 
 

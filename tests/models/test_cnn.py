@@ -8,12 +8,6 @@ import torch
 from dovetail.models import CNN
 
 
-@pytest.fixture(autouse=True)
-def _seed() -> None:
-    """Draw weights and inputs from a fixed seed."""
-    torch.manual_seed(0)
-
-
 def test_a_channel_dimension_is_optional() -> None:
     """[height, width] is an image with one channel."""
     model = CNN(input_shape=(8, 8), num_classes=3).eval()

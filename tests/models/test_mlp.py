@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 from torch import nn
 
 from dovetail.models import MLP, Encoder, ModelOutput, num_parameters
-
-
-@pytest.fixture(autouse=True)
-def _seed() -> None:
-    """Draw weights and inputs from a fixed seed."""
-    torch.manual_seed(0)
 
 
 def test_an_mlp_without_hidden_layers_is_linear() -> None:
@@ -40,9 +33,9 @@ def test_the_encoder_returns_its_latent_vectors() -> None:
     model = Encoder(input_shape=(2, 3), num_classes=4, encoder_dim=8, hidden_dims=[7, 6], latent_dim=5).eval()
     inputs = torch.randn(3, 2, 3)
 
-    found = ModelOutput.from_raw(model(inputs))
+    actual = ModelOutput.from_raw(model(inputs))
 
-    assert found.hidden.shape == (3, 5)
-    torch.testing.assert_close(found.hidden, model.encode(inputs))
-    torch.testing.assert_close(found.logits, model.head(found.hidden))
+    assert actual.hidden.shape == (3, 5)
+    torch.testing.assert_close(actual.hidden, model.encode(inputs))
+    torch.testing.assert_close(actual.logits, model.head(actual.hidden))
     assert [layer.out_features for layer in model.modules() if isinstance(layer, nn.Linear)] == [8, 7, 6, 5, 4]

@@ -22,9 +22,9 @@ from model_samples import SMALL
 )
 def test_the_transformers_have_their_documented_sizes(options: dict[str, int], millions: float) -> None:
     """With GPT-2's vocabulary the defaults have 124 million parameters, and the small model 12 million."""
-    found = estimate_parameters(CausalTransformer, vocab_size=50257, **options)
+    actual = estimate_parameters(CausalTransformer, vocab_size=50257, **options)
 
-    assert found / 1e6 == pytest.approx(millions, rel=0.01)
+    assert actual / 1e6 == pytest.approx(millions, rel=0.01)
 
 
 @given(

@@ -25,16 +25,16 @@ def test_it_is_scikit_learns(data: Drawn, average: Any, known: bool, scores: boo
         tracker.update(counted if scores else counted.argmax(-1), labels[kept])
     true, predicted = data.true.numpy(), data.predicted.numpy()
 
-    found = tracker.compute(average or "none")
+    actual = tracker.compute(average or "none")
 
     if not len(true):
-        assert math.isnan(found["accuracy"])
+        assert math.isnan(actual["accuracy"])
         return
-    same(found["accuracy"], sk.accuracy_score(true, predicted))
+    same(actual["accuracy"], sk.accuracy_score(true, predicted))
     classes = range(data.classes if known else max(*true, *predicted) + 1)
     options: Any = {"average": average, "zero_division": 0.0} | ({"labels": classes} if average is None else {})
     for name, reference in (("precision", sk.precision_score), ("recall", sk.recall_score), ("f1", sk.f1_score)):
-        assert found[name] == pytest.approx(reference(true, predicted, **options), rel=1e-12)
+        assert actual[name] == pytest.approx(reference(true, predicted, **options), rel=1e-12)
 
 
 def test_reset_forgets_and_bad_batches_raise() -> None:

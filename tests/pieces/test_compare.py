@@ -41,20 +41,20 @@ def test_teacher_and_student_are_compared(pairs):
     batches = [(samples.inputs[rows], samples.target_values[rows]) for rows in places]
     loader = batches if pairs else [{"inputs": inputs, "targets": targets} for inputs, targets in batches]
 
-    found = compare_teacher_student(teacher, student.eval(), loader)
+    actual = compare_teacher_student(teacher, student.eval(), loader)
     other = compare_teacher_student(model, student, loader)
 
     zeros = (samples.target_values == 0).float().mean()
-    assert found["teacher_accuracy"] == found["student_accuracy"] == pytest.approx(float(zeros))
-    assert found["accuracy_drop"] == 0
-    assert (found["teacher_parameters"], found["student_parameters"], found["compression_ratio"]) == (21, 7, 3.0)
-    assert found["teacher_latency_ms"] >= 10  # its forward pass sleeps for 10 ms
-    assert found["speedup"] == pytest.approx(found["teacher_latency_ms"] / found["student_latency_ms"])
+    assert actual["teacher_accuracy"] == actual["student_accuracy"] == pytest.approx(float(zeros))
+    assert actual["accuracy_drop"] == 0
+    assert (actual["teacher_parameters"], actual["student_parameters"], actual["compression_ratio"]) == (21, 7, 3.0)
+    assert actual["teacher_latency_ms"] >= 10  # its forward pass sleeps for 10 ms
+    assert actual["speedup"] == pytest.approx(actual["teacher_latency_ms"] / actual["student_latency_ms"])
     assert teacher.modes == student.modes == {(False, False)}
     assert (teacher.training, student.training) == (True, False)
     right = (model(samples.inputs).argmax(1) == samples.target_values).float().mean()
     assert other["teacher_accuracy"] == pytest.approx(float(right))
-    assert json.loads(json.dumps(found)) == found
+    assert json.loads(json.dumps(actual)) == actual
 
 
 def test_an_empty_loader_raises():
@@ -76,6 +76,6 @@ def test_a_student_without_parameters_has_an_infinite_ratio():
     """The compression ratio divides by the student's number of parameters."""
     student = Fixed(0)
 
-    found = compare_teacher_student(Fixed(5), student, [(torch.zeros(2, 4), torch.zeros(2, dtype=torch.int64))])
+    actual = compare_teacher_student(Fixed(5), student, [(torch.zeros(2, 4), torch.zeros(2, dtype=torch.int64))])
 
-    assert found["compression_ratio"] == float("inf")
+    assert actual["compression_ratio"] == float("inf")

@@ -53,7 +53,7 @@ class PhysicsInformedLoss(nn.Module):
                 raise ValueError(f"{name}: must be at least 0, got {value:g}")
         self.data_weight = data_weight
         self.physics_weight = physics_weight
-        # Kept beside their adapters, so that the parameters of a module are found.
+        # Attributes beside their adapters, so that torch registers a module and its parameters.
         self.data, self.physics = data, physics
         self._data = _data_loss if data is None else as_loss(data)
         self._physics = _residual_loss if physics is None else as_loss(physics)
