@@ -1,4 +1,4 @@
-"""Losses, and what turns a callable into one."""
+"""Losses, the adapter for any callable, and losses for a loop of your own."""
 
 from __future__ import annotations
 

@@ -230,8 +230,8 @@ class _Labels(_Adapter):
         logits: Tensor = outputs.logits
         targets: Any = batch.get("targets")
         if self._unweighted and "mask" not in batch and _is_simple(logits, targets):
-            # Python is what a small step spends most time in. So the loss runs before our checks: torch raises its own
-            # errors, and only then do the checks look for a clearer message.
+            # A small step spends most of its time in Python, so the loss runs without our checks. If torch raises, the
+            # checks run and give a clearer message.
             try:
                 loss = self._loss(logits, targets)
             except (IndexError, RuntimeError, ValueError):

@@ -60,7 +60,7 @@ class QuantizationSafeLoss(LossWrapper):
 
     def forward(self, outputs: ModelOutput, batch: Batch) -> LossResult:
         """Return the other loss, with its gradient at the logits clipped."""
-        # A view, so that the hook below is on a tensor of our own.
+        # A new tensor, because the hook below must not stay on the model's own.
         logits = at_least_float32(outputs.logits)
         logits = logits.view_as(logits) if logits is outputs.logits else logits
         result: LossResult = self.loss(evolve(outputs, logits=logits), batch)

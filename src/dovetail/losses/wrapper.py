@@ -38,7 +38,7 @@ class LossWrapper(StrategyLoss):
         """Return a wrapper with the same options around another loss."""
 
     def with_inputs(self, inputs: LossInputs) -> Self:
-        """Return a wrapper around the loss with the options of a call, or this wrapper if there are none."""
+        """Return this wrapper if the call has no options for the wrapped loss, else a wrapper around one that has them."""
         loss = self.loss.with_inputs(inputs)
         return self if loss is self.loss else self.with_loss(loss)
 

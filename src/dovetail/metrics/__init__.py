@@ -1,4 +1,4 @@
-"""Metrics of a run, and functions that measure arrays."""
+"""Metrics for runs, and the same metrics as functions of arrays."""
 
 from __future__ import annotations
 

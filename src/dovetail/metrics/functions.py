@@ -51,7 +51,7 @@ def compute_f1_score(predictions: Labels, targets: Labels, average: Average | No
             label.
 
     Raises:
-        ValueError: shapes do not fit, labels are not integers or negative, or there is no such average.
+        ValueError: shapes do not fit, a label is negative or not an integer, or there is no such average.
     """
     average = average or "none"
     if average not in get_args(Average):
@@ -70,7 +70,7 @@ def compute_confusion_matrix(predictions: Labels, targets: Labels, num_classes: 
         num_classes: number of classes; every label must be below.
 
     Raises:
-        ValueError: shapes do not fit, or a label is not an integer or out of range.
+        ValueError: shapes do not fit, or a label is out of range or not an integer.
     """
     predicted, true = read_labels("compute_confusion_matrix", predictions, targets)
     _num_classes("compute_confusion_matrix", predicted, true, num_classes)
@@ -106,7 +106,7 @@ def compute_per_class_metrics(
         num_classes: number of classes; every label must be below.
 
     Raises:
-        ValueError: shapes do not fit, or a label is not an integer or out of range.
+        ValueError: shapes do not fit, or a label is out of range or not an integer.
     """
     name = "compute_per_class_metrics"
     counts = class_counts(name, *read_labels(name, predictions, targets), num_classes)

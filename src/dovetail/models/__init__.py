@@ -1,4 +1,4 @@
-"""Models, and what they return."""
+"""Models, the form of their outputs, and parameter counts."""
 
 from __future__ import annotations
 
