@@ -1,23 +1,41 @@
 """Dovetail: a training framework in which every part is a plugin and every part fits.
 
-Public names are imported when they are first used, so that ``import dovetail`` and the console start without
-torch.
+``dovetail.run(config)`` trains, ``dovetail.resume(folder)`` resumes, ``dovetail.check(config)`` tries one batch, and
+``dovetail.load_model(run)`` returns the trained model. Public names are imported on first use, so ``import dovetail``
+and the console start without torch.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dovetail.kernel.exports import imported_on_use
+from dovetail.kernel.exports import lazy_namespace
+
+__version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from dovetail import data as data
+    from dovetail import losses as losses
+    from dovetail import metrics as metrics
+    from dovetail import models as models
+    from dovetail import monitor as monitor
+    from dovetail import optimizers as optimizers
+    from dovetail import pieces as pieces
+    from dovetail import schedulers as schedulers
+    from dovetail.checkpoint.errors import CheckpointError as CheckpointError
     from dovetail.config.api import Config as Config
+    from dovetail.config.diagnostics import ConfigError as ConfigError
     from dovetail.data.batch import Batch as Batch
     from dovetail.data.split import Splits as Splits
+    from dovetail.kernel.build import BuildError as BuildError
     from dovetail.kernel.component import Component as Component
+    from dovetail.kernel.component import PluginError as PluginError
     from dovetail.kernel.kind import Provided as Provided
     from dovetail.losses.adapt import as_loss as as_loss
     from dovetail.losses.result import LossResult as LossResult
+    from dovetail.main import check as check
+    from dovetail.main import resume as resume
+    from dovetail.main import run as run
     from dovetail.models.output import ModelOutput as ModelOutput
     from dovetail.monitor.gradients import GradientMonitor as GradientMonitor
     from dovetail.monitor.health import check_gradient_health as check_gradient_health
@@ -30,7 +48,9 @@ if TYPE_CHECKING:
     from dovetail.pieces.metrics_engine import MetricsEngine as MetricsEngine
     from dovetail.pieces.metrics_tracker import MetricsTracker as MetricsTracker
     from dovetail.pieces.seed_manager import SeedManager as SeedManager
+    from dovetail.record.earlier import ResumeError as ResumeError
     from dovetail.record.experiments import ExperimentDB as ExperimentDB
+    from dovetail.record.runs import RunLookupError as RunLookupError
     from dovetail.spec.hooks import hookimpl as hookimpl
     from dovetail.spec.limits import AtLeast as AtLeast
     from dovetail.spec.limits import Between as Between
@@ -49,61 +69,10 @@ if TYPE_CHECKING:
     from dovetail.spec.protocols import Transform as Transform
     from dovetail.train.checkpoints.load import load_model as load_model
     from dovetail.train.context import Run as Run
+    from dovetail.train.dry_run import DryRun as DryRun
+    from dovetail.train.errors import TrainingError as TrainingError
     from dovetail.train.seeds import set_random_seed as set_random_seed
     from dovetail.train.state import Outcome as Outcome
     from dovetail.train.trainer import StandardTrainer as StandardTrainer
-
-__version__ = "0.1.0"
-
-_HOMES = {
-    "AlertConfig": "dovetail.monitor.rules",
-    "AtLeast": "dovetail.spec.limits",
-    "Batch": "dovetail.data.batch",
-    "Between": "dovetail.spec.limits",
-    "Callback": "dovetail.spec.protocols",
-    "CheckpointManager": "dovetail.pieces.checkpoint_manager",
-    "Collator": "dovetail.spec.protocols",
-    "Component": "dovetail.kernel.component",
-    "Config": "dovetail.config.api",
-    "Dataset": "dovetail.spec.protocols",
-    "EpochResult": "dovetail.pieces.loop",
-    "ExperimentDB": "dovetail.record.experiments",
-    "GradientAccumulator": "dovetail.pieces.accumulator",
-    "GradientMonitor": "dovetail.monitor.gradients",
-    "Loss": "dovetail.spec.protocols",
-    "LossResult": "dovetail.losses.result",
-    "Metric": "dovetail.spec.protocols",
-    "MetricsEngine": "dovetail.pieces.metrics_engine",
-    "MetricsTracker": "dovetail.pieces.metrics_tracker",
-    "Model": "dovetail.spec.protocols",
-    "ModelOutput": "dovetail.models.output",
-    "MoreThan": "dovetail.spec.limits",
-    "Optimizer": "dovetail.spec.protocols",
-    "Outcome": "dovetail.train.state",
-    "Provided": "dovetail.kernel.kind",
-    "Run": "dovetail.train.context",
-    "Scheduler": "dovetail.spec.protocols",
-    "SeedManager": "dovetail.pieces.seed_manager",
-    "Splits": "dovetail.data.split",
-    "StandardTrainer": "dovetail.train.trainer",
-    "Storage": "dovetail.spec.protocols",
-    "Tracker": "dovetail.spec.protocols",
-    "Trainer": "dovetail.spec.protocols",
-    "TrainingLoop": "dovetail.pieces.loop",
-    "Transform": "dovetail.spec.protocols",
-    "ValidationLoop": "dovetail.pieces.loop",
-    "as_loss": "dovetail.losses.adapt",
-    "check_gradient_health": "dovetail.monitor.health",
-    "hookimpl": "dovetail.spec.hooks",
-    "load_model": "dovetail.train.checkpoints.load",
-    "set_random_seed": "dovetail.train.seeds",
-}
-
-__all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604 (built from the one table above)
-
-__getattr__ = imported_on_use(__name__, _HOMES)
-
-
-def __dir__() -> list[str]:
-    """List the public names."""
-    return sorted(__all__)
+else:
+    __getattr__, __dir__, __all__ = lazy_namespace(__name__)

@@ -16,20 +16,20 @@ def dovetail_losses() -> Iterator[Component]:
     """Offer losses."""
     yield Component(
         "cross_entropy",
-        "dovetail.losses.cross_entropy:cross_entropy",
+        "dovetail.losses.classification:cross_entropy",
         summary='Cross-entropy of class logits, with class weights (a list or "balanced") and label smoothing.',
         traits=(*_CLASS_LOSS, "soft_labels"),
     )
     yield Component(
         "focal",
         "dovetail.losses.focal:FocalLoss",
-        summary="Cross-entropy that turns down the samples the model already gets right.",
+        summary="Cross-entropy that down-weights samples the model already gets right.",
         traits=(*_CLASS_LOSS, "soft_labels"),
     )
     yield Component(
         "label_smoothing",
-        "dovetail.losses.label_smoothing:LabelSmoothingCrossEntropy",
-        summary="Cross-entropy against targets that keep a little probability for every class.",
+        "dovetail.losses.classification:LabelSmoothingCrossEntropy",
+        summary="Cross-entropy against labels that leave a little probability to every class.",
         traits=(*_CLASS_LOSS, "soft_labels"),
     )
     yield Component(
@@ -41,7 +41,7 @@ def dovetail_losses() -> Iterator[Component]:
     yield Component(
         "classification",
         "dovetail.losses.classification:ClassificationLoss",
-        summary="Cross-entropy of one label per sample, with class weights, and nothing else taken for it.",
+        summary="Cross-entropy of exactly one label per sample, with class weights.",
         traits=_CLASS_LOSS,
     )
     yield Component(
@@ -53,31 +53,31 @@ def dovetail_losses() -> Iterator[Component]:
     yield Component(
         "peft_aware",
         "dovetail.losses.peft:PEFTAwareLoss",
-        summary="Another loss for fine-tuning adapters: scaled, and an alert when nothing or everything trains.",
+        summary="Another loss, scaled, for fine-tuning adapters; alerts if no or every parameter trains.",
         traits=(*_CLASS_LOSS, "language_modeling"),
     )
     yield Component(
         "quantization_safe",
         "dovetail.losses.quantization_safe:QuantizationSafeLoss",
-        summary="Another loss in fp32, its gradient clipped to the range of a quantiser of 8 or 4 bits.",
+        summary="Another loss in fp32, with its gradient clipped to the range of an 8-bit or 4-bit quantiser.",
         traits=("deterministic", "surrogate_gradient", "additive", "classification", "language_modeling"),
     )
     yield Component(
         "supcon",
         "dovetail.losses.supcon:SupConLoss",
-        summary="Supervised contrastive loss: embeddings of one class together, those of others apart.",
+        summary="Supervised contrastive loss: pulls embeddings of one class together, pushes others apart.",
         traits=("deterministic", "differentiable", "classification"),
     )
     yield Component(
         "physics_informed",
         "dovetail.losses.physics_informed:PhysicsInformedLoss",
-        summary="A loss of the data and a loss of the physics, weighted.",
+        summary="The weighted sum of a data loss and a physics loss.",
         traits=("deterministic", "differentiable", "classification", "regression"),
     )
     yield Component(
         "distillation",
         "dovetail.losses.distillation:DistillationLoss",
-        summary="Learn from labels and from what a teacher thinks of all classes; with the trainer distillation.",
+        summary="Learn from labels and a teacher's class probabilities; needs the trainer distillation.",
         traits=(*_CLASS_LOSS, "soft_labels"),
     )
     yield Component("mse", "torch.nn:MSELoss", summary="Mean squared error.", traits=_VALUE_LOSS)
@@ -101,7 +101,7 @@ def dovetail_models() -> Iterator[Component]:
     )
     yield Component(
         "encoder",
-        "dovetail.models.encoder:Encoder",
+        "dovetail.models.mlp:Encoder",
         summary="A fully connected encoder to a latent vector, with a classification or regression head.",
         example={"encoder_dim": 32, "hidden_dims": [16], "latent_dim": 8},
     )
@@ -250,16 +250,16 @@ def dovetail_metrics() -> Iterator[Component]:
     yield Component(
         "accuracy",
         "dovetail.metrics.accuracy:Accuracy",
-        summary="Share of labels predicted right, or among the top k.",
+        summary="Fraction of labels predicted correctly, or among the top k.",
     )
     yield Component(
         "confidence",
         "dovetail.metrics.confidence:Confidence",
-        summary="How sure the model is: probability of the first and the first five classes, and entropy.",
+        summary="Confidence of predictions: top-1 and top-5 probability, and entropy.",
     )
     yield Component(
         "f1",
-        "dovetail.metrics.f1:F1",
+        "dovetail.metrics.per_class:F1",
         summary="F1 score: macro, micro, weighted, or one per class.",
     )
     yield Component(
@@ -273,14 +273,14 @@ def dovetail_metrics() -> Iterator[Component]:
         summary="Precision, recall, F1 and support of every class.",
     )
     yield Component(
-        "mae", "dovetail.metrics.mae:MeanAbsoluteError", summary="Mean absolute error.", traits=("regression",)
+        "mae", "dovetail.metrics.regression:MeanAbsoluteError", summary="Mean absolute error.", traits=("regression",)
     )
     yield Component(
-        "mse", "dovetail.metrics.mse:MeanSquaredError", summary="Mean squared error.", traits=("regression",)
+        "mse", "dovetail.metrics.regression:MeanSquaredError", summary="Mean squared error.", traits=("regression",)
     )
     yield Component(
         "r2",
-        "dovetail.metrics.r2:R2",
+        "dovetail.metrics.regression:R2",
         summary="Coefficient of determination: 1 is perfect, 0 no better than the mean.",
         traits=("regression",),
     )

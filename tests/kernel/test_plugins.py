@@ -12,10 +12,7 @@ import pytest
 from dovetail.kernel import plugins as plugins_module
 from dovetail.kernel.component import Component, PluginError
 from dovetail.kernel.manager import HookManager, manager_of
-from dovetail.kernel.plugins import (
-    AmbiguousComponentError,
-    UnknownComponentError,
-)
+from dovetail.kernel.plugins import AmbiguousComponentError, UnknownComponentError
 from dovetail.spec.hooks import LifecycleHooks
 from dovetail.spec.kinds import KINDS
 from dovetail.spec.plugins import Plugins

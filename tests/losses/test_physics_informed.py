@@ -1,4 +1,4 @@
-"""The weighted sum of data and physics."""
+"""The weighted sum of a data loss and a physics loss."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from torch import nn
 
 from dovetail.data.samples import TensorSamples
 from dovetail.data.split import Splits
-from dovetail.losses.physics_informed import PhysicsInformedLoss
-from dovetail.losses.result import LossResult
+from dovetail.losses import (
+    LossResult,
+    PhysicsInformedLoss,
+)
 from dovetail.main import run
-from dovetail.models.output import ModelOutput
+from dovetail.models import ModelOutput
 from small_runs import small
 
 
 @given(data=st.sampled_from([0.0, 1.0, 2.5]), physics=st.sampled_from([0.0, 0.1, 3.0]), classes=st.booleans())
 def test_it_is_the_weighted_sum(data, physics, classes):
-    """Of cross-entropy or squared error, as the targets are, and of the mean square of the residual."""
+    """The data loss is cross-entropy or squared error; the physics loss is the mean square residual."""
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(4, 3, generator=generator)
     targets = torch.tensor([0, 2, 1, 1]) if classes else torch.randn(4, 3, generator=generator)
@@ -39,19 +41,19 @@ def test_it_is_the_weighted_sum(data, physics, classes):
 
 
 class Positive(nn.Module):
-    """A physics loss with a parameter of its own: outputs are to be positive."""
+    """A physics loss with a trainable parameter, which penalises negative outputs."""
 
     def __init__(self):
         super().__init__()
         self.scale = nn.Parameter(torch.tensor(2.0))
 
     def forward(self, outputs, batch):
-        """Return the mean square of what is negative."""
+        """Return the scaled mean square of negative outputs."""
         return LossResult(self.scale * F.relu(-outputs.logits).square().mean(), {}, float(len(outputs.logits)))
 
 
-def test_both_losses_may_be_any():
-    """Plain or native ones; what they train is found among its parameters."""
+def test_both_losses_are_configurable():
+    """Both may be plain or native losses; their parameters are parameters of the loss."""
     loss = PhysicsInformedLoss(data=nn.L1Loss(), physics=Positive())
     logits, targets = torch.tensor([[-1.0], [3.0]]), torch.zeros(2, 1)
 
@@ -62,8 +64,8 @@ def test_both_losses_may_be_any():
 
 
 @pytest.mark.parametrize("masked", [True, False])
-def test_a_batch_in_which_nothing_counts_adds_nothing(masked):
-    """Its weight is 0, so its total is."""
+def test_a_batch_without_labels_that_count_gives_zero(masked):
+    """Weight and total are 0."""
     logits = torch.randn(2 if masked else 0, 3, requires_grad=True)
     batch = {"targets": torch.zeros(len(logits), dtype=torch.int64), "mask": torch.zeros(len(logits), dtype=torch.bool)}
     if not masked:
@@ -77,13 +79,13 @@ def test_a_batch_in_which_nothing_counts_adds_nothing(masked):
     assert bool(logits.grad.isfinite().all())
 
 
-def test_what_is_missing_or_wrong_is_named():
-    """A model without a residual, negative factors, something that is no loss."""
+def test_bad_models_and_options_are_named():
+    """A model without a residual, a negative factor, and an object that is not a loss raise."""
     with pytest.raises(ValueError, match="the model returned no 'physics_residual'; return a mapping"):
         PhysicsInformedLoss()(ModelOutput(torch.zeros(2, 3)), {"targets": torch.zeros(2).long()})
     with pytest.raises(ValueError, match="physics_weight: must be at least 0, got -1"):
         PhysicsInformedLoss(1.0, -1.0)
-    with pytest.raises(TypeError, match="cannot be called, so it is no loss"):
+    with pytest.raises(TypeError, match="is not callable, so it cannot be a loss"):
         PhysicsInformedLoss(physics="x")
 
 
@@ -95,7 +97,7 @@ class Decay(nn.Module):
         self.net = nn.Sequential(nn.Linear(1, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 1))
 
     def forward(self, inputs):
-        """Return u and u' + u, the derivative by autograd also where gradients are off."""
+        """Return u and u' + u. Autograd computes the derivative, also in evaluation."""
         with torch.enable_grad():
             time = inputs.detach().requires_grad_()
             value = self.net(time)
@@ -104,16 +106,16 @@ class Decay(nn.Module):
 
 
 @pytest.mark.slow
-def test_an_equation_is_learnt_beyond_the_data(tmp_path):
-    """With values at t < 0.5 only, a network that must obey u' = -u also knows u(2); one that need not does not."""
+def test_physics_extrapolates_beyond_the_data(tmp_path):
+    """Trained on values at t < 0.5, a network that must obey the equation predicts u(2), one without it does not."""
     time = torch.rand(256, 1, generator=torch.Generator().manual_seed(1)) * 2
     known = time < 0.5
 
     class Known(nn.Module):
-        """Squared error where the value is known."""
+        """Squared error of the known values."""
 
         def forward(self, outputs, batch):
-            """Return it, a mean over all samples."""
+            """Return the mean over all samples."""
             gap = (outputs.logits - batch["targets"]).where(batch["inputs"] < 0.5, 0.0)
             return LossResult(gap.square().mean(), {}, float(len(gap)))
 

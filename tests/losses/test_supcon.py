@@ -10,23 +10,27 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dovetail.losses.adapt import as_loss
-from dovetail.losses.supcon import SupConLoss
-from dovetail.models.output import ModelOutput
+from dovetail.losses import (
+    SupConLoss,
+    as_loss,
+)
+from dovetail.models import ModelOutput
 
 
 def by_hand(embedded, labels, temperature):
-    """Return Khosla et al.'s equation 2, and over how many anchors it is a mean."""
+    """Return the loss from equation 2 of Khosla et al., and the number of anchors it averages over."""
     embedded = F.normalize(embedded, dim=-1)
     terms = []
     for i in range(len(labels)):
         others = [a for a in range(len(labels)) if a != i]
-        alike = [p for p in others if labels[p] == labels[i]]
-        if alike:
-            below = sum(math.exp(float(embedded[i] @ embedded[a]) / temperature) for a in others)
+        positives = [p for p in others if labels[p] == labels[i]]
+        if positives:
+            denominator = sum(math.exp(float(embedded[i] @ embedded[a]) / temperature) for a in others)
             terms.append(
-                -sum(math.log(math.exp(float(embedded[i] @ embedded[p]) / temperature) / below) for p in alike)
-                / len(alike)
+                -sum(
+                    math.log(math.exp(float(embedded[i] @ embedded[p]) / temperature) / denominator) for p in positives
+                )
+                / len(positives)
             )
     return (sum(terms) / len(terms) if terms else 0.0), len(terms)
 
@@ -38,7 +42,7 @@ def by_hand(embedded, labels, temperature):
     views=st.sampled_from([None, 1, 2, 3]),
 )
 def test_it_is_its_formula(seed, labels, temperature, views):
-    """One embedding per sample or several views of it, whatever the classes."""
+    """It is the published formula, for one embedding or several views per sample."""
     shape = (len(labels), 4) if views is None else (len(labels), views, 4)
     embedded = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     each = [label for label in labels for _ in range(views or 1)]
@@ -51,8 +55,8 @@ def test_it_is_its_formula(seed, labels, temperature, views):
 
 
 @given(seed=st.integers(0, 100))
-def test_the_length_of_an_embedding_says_nothing(seed):
-    """Only directions count."""
+def test_only_directions_count(seed):
+    """The length of an embedding does not change the loss."""
     generator = torch.Generator().manual_seed(seed)
     embedded, labels = torch.randn(6, 3, generator=generator).double(), torch.tensor([0, 0, 1, 1, 2, 2])
     lengths = torch.rand(6, 1, generator=generator).double() + 0.1
@@ -60,18 +64,18 @@ def test_the_length_of_an_embedding_says_nothing(seed):
     torch.testing.assert_close(SupConLoss()(embedded, labels), SupConLoss()(embedded * lengths, labels))
 
 
-def test_half_precision_is_computed_in_full():
-    """Embeddings in half precision give a loss in fp32."""
+def test_half_precision_is_computed_in_float32():
+    """Embeddings in half precision give a loss in float32."""
     embedded, labels = torch.randn(6, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 0, 1, 1, 2, 2])
 
-    found = SupConLoss()(embedded.bfloat16(), labels)
+    actual = SupConLoss()(embedded.bfloat16(), labels)
 
-    assert found.dtype is torch.float32
-    torch.testing.assert_close(found, SupConLoss()(embedded.bfloat16().float(), labels))
+    assert actual.dtype is torch.float32
+    torch.testing.assert_close(actual, SupConLoss()(embedded.bfloat16().float(), labels))
 
 
 def test_it_separates_classes():
-    """Descended, it brings samples of one class together and those of different classes apart."""
+    """Gradient descent pulls samples of one class together and pushes classes apart."""
     torch.manual_seed(0)
     embedded, labels = torch.randn(12, 3, requires_grad=True), torch.arange(12) % 3
     optimizer = torch.optim.Adam([embedded], lr=0.1)
@@ -86,8 +90,8 @@ def test_it_separates_classes():
     assert float(cosine[~alike].max()) < 0.5
 
 
-def test_nothing_alike_is_nothing_to_learn():
-    """Without two samples of a class, loss and gradient are 0, and so is the gradient at length 0 finite."""
+def test_without_a_pair_loss_and_gradient_are_zero():
+    """If no two samples have the same class, the loss is 0; the gradient at length 0 is finite."""
     embedded = torch.zeros(3, 2, requires_grad=True)
 
     SupConLoss()(embedded, torch.tensor([0, 1, 2])).backward()
@@ -105,13 +109,13 @@ def test_nothing_alike_is_nothing_to_learn():
         ((3, 4), torch.zeros(3), "labels are torch.float32; it needs integers"),
     ],
 )
-def test_what_does_not_fit_is_refused(embedded, labels, message):
-    """Shapes and types are looked at first."""
+def test_inputs_that_do_not_fit_raise(embedded, labels, message):
+    """The error for shapes and types that do not fit has both."""
     with pytest.raises(ValueError, match=message):
         SupConLoss()(torch.zeros(embedded), labels)
 
 
-def test_a_temperature_of_0_is_refused():
-    """It would divide by it."""
+def test_a_temperature_of_0_raises():
+    """The loss divides by the temperature."""
     with pytest.raises(ValueError, match="temperature: must be above 0, got 0"):
         SupConLoss(0.0)

@@ -1,4 +1,4 @@
-"""Reading what a model returned."""
+"""The outputs of a model in one form."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LOGITS = torch.randn(2, 3)
 
 
 class Pair(NamedTuple):
-    """A tuple that says which of its fields is what."""
+    """A tuple with named fields."""
 
     hidden_states: str
     logits: torch.Tensor
@@ -44,41 +44,41 @@ def test_every_usual_form_is_read(raw: Any) -> None:
 
 
 def test_a_tuple_keeps_the_rest_by_position() -> None:
-    """What follows the logits is in extras, under its place."""
+    """Everything after the logits is in extras, keyed by its position."""
     assert ModelOutput.from_raw((LOGITS, "a", "b")).extras == {"1": "a", "2": "b"}
 
 
 def test_a_tuple_may_begin_with_a_loss() -> None:
-    """As a model of Hugging Face that was given labels returns it: a number before the logits is no logits."""
+    """Hugging Face models return (loss, logits, …) if they get labels: a scalar before the logits is the loss."""
     loss = torch.tensor(0.5)
-    found = ModelOutput.from_raw((loss, LOGITS, "more"))
+    output = ModelOutput.from_raw((loss, LOGITS, "more"))
 
-    assert found.loss is loss
-    assert found.logits is LOGITS
-    assert found.extras == {"2": "more"}
+    assert output.loss is loss
+    assert output.logits is LOGITS
+    assert output.extras == {"2": "more"}
     assert ModelOutput.from_raw((loss,)).logits is loss
 
 
 @pytest.mark.parametrize("hidden", ["hidden", "hidden_states"])
 def test_a_mapping_keeps_everything_by_name(hidden: str) -> None:
-    """Loss and hidden have fields of their own; the rest is in extras, and the model's mapping stays as it was."""
+    """Loss and hidden have their own fields, the rest is in extras, and the model's mapping does not change."""
     raw = {"logits": LOGITS, "loss": 1.0, hidden: "deep", "attentions": "wide"}
 
-    found = ModelOutput.from_raw(raw)
+    output = ModelOutput.from_raw(raw)
 
-    assert (found.loss, found.hidden, found.extras) == (1.0, "deep", {"attentions": "wide"})
+    assert (output.loss, output.hidden, output.extras) == (1.0, "deep", {"attentions": "wide"})
     assert len(raw) == 4
 
 
 def test_an_object_gives_its_loss_and_hidden_states() -> None:
-    """Attributes are read as keys are."""
-    found = ModelOutput.from_raw(SimpleNamespace(logits=LOGITS, loss=2.0, hidden_states="deep"))
+    """Attributes are read like keys."""
+    output = ModelOutput.from_raw(SimpleNamespace(logits=LOGITS, loss=2.0, hidden_states="deep"))
 
-    assert (found.loss, found.hidden, found.extras) == (2.0, "deep", {})
+    assert (output.loss, output.hidden, output.extras) == (2.0, "deep", {})
 
 
-def test_the_first_name_wins() -> None:
-    """Where a mapping has several candidates, logits is the one."""
+def test_logits_is_the_first_choice() -> None:
+    """If a mapping has several candidates, ``logits`` is used."""
     assert ModelOutput.from_raw({"output": torch.zeros(1), "logits": LOGITS}).logits is LOGITS
 
 
@@ -94,21 +94,21 @@ def test_the_first_name_wins() -> None:
         ({"logits": {"a": LOGITS}}, "the model returned dict whose logits are dict, not a tensor"),
     ],
 )
-def test_anything_else_is_named(raw: Any, message: str) -> None:
-    """What cannot be read is refused with what it is."""
+def test_other_outputs_raise(raw: Any, message: str) -> None:
+    """The error names the type that the model returned."""
     with pytest.raises(TypeError, match=message):
         ModelOutput.from_raw(raw)
 
 
 def test_it_is_frozen() -> None:
-    """Nobody changes a model's outputs on their way to the loss."""
+    """A model's outputs cannot change on their way to the loss."""
     with pytest.raises(AttributeError):
         ModelOutput(LOGITS).logits = LOGITS
 
 
 @pytest.mark.parametrize("module", ["dovetail.models.output", "dovetail.losses.result"])
 def test_the_plain_types_import_no_torch(module: str) -> None:
-    """The types that hooks and kinds speak of are importable without torch."""
+    """The types that hooks and kinds refer to can be imported without torch."""
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

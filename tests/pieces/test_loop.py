@@ -432,7 +432,7 @@ def test_what_of_a_model_trains_is_looked_at(caplog):
         loop.run_epoch(epoch, model, loader, optimizer)
     told = [one.getMessage() for one in caplog.records]
 
-    assert [one.startswith("everything trains, although base_model_frozen") for one in told] == [True]
+    assert [one.startswith("every parameter trains, although base_model_frozen") for one in told] == [True]
     model.requires_grad_(False)
     with pytest.raises(TrainingError, match="nothing trains: every parameter of the optimizer is frozen"):
         loop.run_epoch(3, model, loader, optimizer)

@@ -240,17 +240,40 @@ def test_a_norm_that_is_no_number_is_noticed_before_anything_is_read():
     assert not tape.broken()
 
 
-def test_a_metric_as_it_is_stays_so():
-    """What is added later, and a reset, leave it alone."""
+def test_a_snapshot_of_a_metric_does_not_change():
+    """Later updates and a reset of the metric leave its snapshot alone."""
     metric, batch = Accuracy(), Batch(inputs=torch.zeros(2), targets=torch.tensor([0, 1]))
     metric.update(ModelOutput(torch.tensor([[1.0, 0.0], [1.0, 0.0]])), batch)
-    kept = metric.as_it_is()
+    kept = metric.snapshot()
     metric.update(ModelOutput(torch.tensor([[1.0, 0.0], [0.0, 1.0]])), batch)
     before = metric.compute()
     metric.reset()
 
     assert kept.compute() == {"accuracy": 0.5}
     assert before == {"accuracy": 0.75}
+
+
+class FormerName(Accuracy):
+    """A metric written before ``as_it_is`` was renamed to ``snapshot``."""
+
+    def as_it_is(self):
+        """Return a snapshot."""
+        return super().snapshot()
+
+    def __getattribute__(self, name):
+        """Hide the new name."""
+        if name == "snapshot":
+            raise AttributeError(name)
+        return super().__getattribute__(name)
+
+
+def test_the_former_name_of_snapshot_still_works(tmp_path):
+    """A metric with ``as_it_is`` logs the same values as one with ``snapshot``, and warns once."""
+    renamed = run(small(tmp_path / "renamed", **WATCHED)).check()
+    with pytest.warns(DeprecationWarning, match=r"FormerName\.as_it_is\(\) is deprecated: rename it to snapshot\(\)"):
+        former = run(small(tmp_path / "former", metrics={"accuracy": {"type": FormerName()}}, **WATCHED)).check()
+
+    assert former.metrics["train_accuracy"] == renamed.metrics["train_accuracy"]
 
 
 class Reusing(StandardTrainer):

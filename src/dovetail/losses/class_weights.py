@@ -1,4 +1,4 @@
-"""Weights that make rare classes count as much as common ones."""
+"""Class weights that make rare classes count as much as common ones."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     import numpy as np
 
-#: Per-class weights as a run file says them: a list, or ``"balanced"`` for the inverse frequency in the
-#: training split.
+#: One weight per class: a list, or ``"balanced"`` for the inverse class frequency in the training split.
 ClassWeights = list[float] | Literal["balanced"] | Tensor | None
 
 
@@ -21,35 +20,32 @@ def compute_class_weights(
 ) -> Tensor:
     """Return one weight per class, inversely proportional to its frequency.
 
-    A class with ``n`` of ``N`` labels among ``K`` classes that occur gets ``N / (K · n)``, so the mean weight
-    over the labels is 1. A class that does not occur gets 1: it is never trained on, and must not weigh
-    nothing where it is met.
+    A class with ``n`` of ``N`` labels, where ``K`` classes occur, gets ``N / (K · n)``: the mean weight over the labels
+    is 1. A class that does not occur gets 1, so that it still counts if a label of it turns up later.
 
     Args:
-        labels: integer labels ≥ 0, of any shape, at least one.
-        num_classes: how many classes there are; by default one more than the largest label.
+        labels: integer labels ≥ 0 of any shape, at least one.
+        num_classes: number of classes; by default the largest label + 1.
 
     Returns:
         float32 of shape ``[num_classes]``.
 
     Raises:
-        ValueError: there are no labels, or one is negative or not below ``num_classes``.
+        ValueError: there are no labels, they are not integers, or one is negative or not below ``num_classes``.
     """
     try:
         flat = torch.as_tensor(labels).flatten()
     except (TypeError, ValueError):
-        msg = "labels: must be integers; numpy.unique(labels, return_inverse=True)[1] makes them of names"
-        raise ValueError(msg) from None
+        raise ValueError(
+            "labels: must be integers; numpy.unique(labels, return_inverse=True)[1] turns names into integers"
+        ) from None
     if not flat.numel():
-        msg = "labels: there are none to count"
-        raise ValueError(msg)
+        raise ValueError("labels: must not be empty")
     if flat.is_floating_point() or flat.is_complex():
-        msg = f"labels: must be integers, got {flat.dtype}"
-        raise ValueError(msg)
+        raise ValueError(f"labels: must be integers, got {flat.dtype}")
     low, high = int(flat.min()), int(flat.max())
     if low < 0 or (num_classes is not None and high >= num_classes):
-        msg = f"labels: {low if low < 0 else high} is not a class (0 to {(num_classes or high + 1) - 1})"
-        raise ValueError(msg)
+        raise ValueError(f"labels: {low if low < 0 else high} is not a class (0 to {(num_classes or high + 1) - 1})")
     return balanced_weights(torch.bincount(flat.long(), minlength=num_classes or 0).tolist())
 
 
@@ -61,31 +57,30 @@ def balanced_weights(class_counts: Sequence[int]) -> Tensor:
 
 
 def read_class_weights(name: str, weights: ClassWeights | str, class_counts: Sequence[int] | None) -> Tensor | None:
-    """Return per-class weights as a tensor, or None.
+    """Return class weights as a float32 tensor ``[classes]``, or None.
 
     Args:
-        name: the parameter they come from, for messages.
+        name: the parameter that holds them, for messages.
         weights: a list or tensor with one number ≥ 0 per class, ``"balanced"``, or None.
         class_counts: training samples per class, needed for ``"balanced"``.
 
     Raises:
-        ValueError: a weight is negative, or ``"balanced"`` is asked for where class counts are not known.
+        ValueError: a weight is negative or not finite, the length is wrong, or ``weights`` is ``"balanced"`` and the
+            class counts are unknown.
     """
     if weights is None:
         return None
     if weights == "balanced":
         if class_counts is None:
-            msg = f"{name}: 'balanced' needs the samples per class, unknown for this dataset; give a list"
-            raise ValueError(msg)
+            raise ValueError(f"{name}: 'balanced' needs the samples per class, unknown for this dataset; give a list")
         return balanced_weights(class_counts)
     if isinstance(weights, str):
-        msg = f"{name}: must be a list of numbers or 'balanced', got {weights!r}"
-        raise ValueError(msg)  # noqa: TRY004 (a word that is not 'balanced' is a wrong value)
-    found = torch.as_tensor(weights, dtype=torch.float32)
-    if found.ndim != 1 or not bool((found >= 0).all()) or not bool(found.isfinite().all()):
-        msg = f"{name}: must be one finite number ≥ 0 per class, got {found.tolist()}"
-        raise ValueError(msg)
-    if class_counts is not None and len(found) != len(class_counts):
-        msg = f"{name}: has {len(found)} numbers, but there are {len(class_counts)} classes"
-        raise ValueError(msg)
-    return found
+        raise ValueError(  # noqa: TRY004 (any word but 'balanced' is a wrong value)
+            f"{name}: must be a list of numbers or 'balanced', got {weights!r}"
+        )
+    tensor = torch.as_tensor(weights, dtype=torch.float32)
+    if tensor.ndim != 1 or not bool((tensor >= 0).all()) or not bool(tensor.isfinite().all()):
+        raise ValueError(f"{name}: must be one finite number ≥ 0 per class, got {tensor.tolist()}")
+    if class_counts is not None and len(tensor) != len(class_counts):
+        raise ValueError(f"{name}: has {len(tensor)} numbers, but there are {len(class_counts)} classes")
+    return tensor

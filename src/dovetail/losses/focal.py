@@ -10,30 +10,28 @@ from torch import Tensor, nn
 
 from dovetail.kernel.kind import Provided
 from dovetail.losses.class_weights import read_class_weights
-from dovetail.losses.targets import wide
+from dovetail.losses.targets import at_least_float32
 from dovetail.spec.limits import AtLeast
 
 
 class FocalLoss(nn.Module):
-    """Cross-entropy times ``(1 - p)^gamma``, ``p`` being the probability given to the right class.
+    """Cross-entropy times ``(1 - p)^gamma``, where ``p`` is the predicted probability of the right class.
 
-    Samples that the model already gets right count for little, so the rare and the hard are not drowned. With
-    ``gamma = 0`` and no ``alpha`` it is cross-entropy. With class probabilities ``q`` as targets it is ``-Σ q
-    · alpha · (1 - p)^gamma · log p``.
+    Samples that the model already gets right count little, so that they do not drown rare and hard ones. With
+    ``gamma = 0`` and no ``alpha`` it is cross-entropy. With class probabilities ``q`` as targets it is
+    ``-Σ q · alpha · (1 - p)^gamma · log p``.
 
     Args:
-        alpha: a factor for every class alike, one factor ≥ 0 per class, ``"balanced"`` (inverse frequency in
-            the training split), or None for 1. The mean is over samples, not over alpha: alpha rescales the
-            loss.
-        gamma: how strongly easy samples are turned down, ≥ 0.
-        reduction: ``"mean"`` is over the labels that count; a run averages ``"none"`` to the same, and
-            refuses ``"sum"``.
+        alpha: one factor for all classes, one factor ≥ 0 per class, ``"balanced"`` (inverse class frequency in the
+            training split), or None for 1. The mean is over samples, not over alpha, so alpha rescales the loss.
+        gamma: how strongly easy samples are down-weighted, ≥ 0.
+        reduction: ``"mean"`` is over the labels that count; a run averages ``"none"`` to the same value, and refuses
+            ``"sum"``.
         ignore_index: a label that does not count.
         class_counts: training samples per class; the run provides them.
 
     Raises:
-        ValueError: ``gamma`` or an ``alpha`` is negative, or ``alpha`` is ``"balanced"`` and the counts are
-            unknown.
+        ValueError: ``gamma`` or an ``alpha`` is negative, or ``alpha`` is ``"balanced"`` and the counts are unknown.
     """
 
     alpha: Tensor | None
@@ -49,16 +47,14 @@ class FocalLoss(nn.Module):
     ) -> None:
         super().__init__()
         if reduction not in {"mean", "none", "sum"}:
-            msg = f"reduction: {reduction!r} is not one of mean, none, sum"
-            raise ValueError(msg)
+            raise ValueError(f"reduction: {reduction!r} is not one of mean, none, sum")
         if gamma < 0:
-            msg = f"gamma: must be at least 0, got {gamma:g}"
-            raise ValueError(msg)
+            raise ValueError(f"gamma: must be at least 0, got {gamma:g}")
         if isinstance(alpha, Tensor) and not alpha.ndim:
             alpha = float(alpha)
         each = [float(alpha)] if isinstance(alpha, int | float) else alpha
         factors = read_class_weights("alpha", each, class_counts)
-        # Not part of the state: the config says it.
+        # The config holds the factors, so no checkpoint does.
         self.register_buffer("alpha", factors, persistent=False)
         self.gamma = gamma
         self.reduction = reduction
@@ -72,13 +68,12 @@ class FocalLoss(nn.Module):
             target: labels ``[batch, …]``, or class probabilities of the logits' shape.
 
         Raises:
-            ValueError: ``alpha`` is not one factor per class.
+            ValueError: ``alpha`` does not have one factor per class.
         """
         classes = input.shape[1]
         if self.alpha is not None and len(self.alpha) not in {1, classes}:
-            msg = f"alpha: has {len(self.alpha)} factors, but the model has {classes} classes"
-            raise ValueError(msg)
-        log_p = F.log_softmax(wide(input), dim=1)
+            raise ValueError(f"alpha: has {len(self.alpha)} factors, but the model has {classes} classes")
+        log_p = F.log_softmax(at_least_float32(input), dim=1)
         soft = target.is_floating_point()
         loss = self._soft(log_p, target) if soft else self._hard(log_p, target)
         if self.reduction == "none":
@@ -103,5 +98,5 @@ class FocalLoss(nn.Module):
         return loss * self.alpha[target.where(target != self.ignore_index, 0)]
 
     def _modulation(self, log_p: Tensor) -> Tensor:
-        """Return ``(1 - p)^gamma``, with a finite slope where ``p`` is 1 and ``gamma`` below 1."""
+        """Return ``(1 - p)^gamma``. Its slope stays finite where ``p`` is 1 and ``gamma`` below 1."""
         return (-torch.expm1(log_p)).clamp(min=torch.finfo(log_p.dtype).tiny) ** self.gamma

@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 class LanguageModelingLoss(StrategyLoss):
     """Cross-entropy of each next token, averaged over the tokens that count.
 
-    A target does not count where it is ``ignore_index`` or ``pad_token_id``, or where the batch's mask is
-    false. The weight of the result is the number of tokens that count, so micro-batches with different
-    amounts of padding add up exactly.
+    A target does not count where it is ``ignore_index`` or ``pad_token_id``, or where the batch's mask is false. The
+    weight of the result is the number of tokens that count, so micro-batches with different amounts of padding add up
+    exactly.
 
     Args:
-        shift: whether targets are the inputs themselves, so that position ``t`` is to predict target ``t +
-            1``; off where the collator has shifted them already.
-        pad_token_id: a token that never counts as a target. Where padding shares its id with a real token,
-            such as the end of a text, leave this out and give a mask.
+        shift: whether targets are the inputs themselves, so that position ``t`` predicts target ``t + 1``; false if the
+            collator has shifted them.
+        pad_token_id: a token that never counts as a target. If a real token, such as the end of a text, has the same
+            id as padding, leave this out and use a mask.
         ignore_index: a target that does not count.
     """
 
@@ -38,15 +38,15 @@ class LanguageModelingLoss(StrategyLoss):
         self.ignore_index = ignore_index
         self._guard = LabelGuard("language_modeling", ignore_index)
 
-    def given(self, inputs: LossInputs) -> Self:
-        """Return the loss with the ``pad_token_id`` of a call in place of its own."""
+    def with_inputs(self, inputs: LossInputs) -> Self:
+        """Return a loss with the ``pad_token_id`` of a call in place of its own."""
         pad = inputs.get("pad_token_id")
         if pad is None:
-            return super().given(inputs)
+            return super().with_inputs(inputs)
         return type(self)(shift=self.shift, pad_token_id=pad, ignore_index=self.ignore_index)
 
-    def check(self, logits: Tensor, labels: Tensor) -> None:
-        """Look at shapes and types.
+    def check_shapes(self, logits: Tensor, labels: Tensor) -> None:
+        """Check shapes and types.
 
         Args:
             logits: ``[batch, time, vocabulary]``.
@@ -57,36 +57,33 @@ class LanguageModelingLoss(StrategyLoss):
         """
         shape = list(logits.shape)
         if logits.ndim != len(("batch", "time", "vocabulary")) or list(labels.shape) != shape[:2]:
-            msg = (
+            raise ValueError(
                 f"language_modeling: outputs have shape {shape} and targets {list(labels.shape)}; "
                 "it needs [batch, time, vocabulary] and [batch, time]"
             )
-            raise ValueError(msg)
         if labels.is_floating_point() or labels.is_complex():
-            msg = f"language_modeling: targets are {labels.dtype}; it needs tokens, which are integers"
-            raise ValueError(msg)
+            raise ValueError(f"language_modeling: targets are {labels.dtype}; it needs tokens, which are integers")
 
     def forward(self, outputs: ModelOutput, batch: Batch) -> LossResult:
         """Return the mean loss per token that counts.
 
         Args:
             outputs: logits ``[batch, time, vocabulary]``.
-            batch: integer targets ``[batch, time]``, and a mask of that shape if padding is to be left out.
+            batch: integer targets ``[batch, time]``, and optionally a mask of that shape, false for padding.
 
         Raises:
             ValueError: shapes do not fit, or a token is not in the vocabulary.
         """
         logits, targets, mask = outputs.logits, read_targets(batch), batch.get("mask")
-        self.check(logits, targets)
+        self.check_shapes(logits, targets)
         if mask is not None and mask.shape != targets.shape:
-            msg = f"language_modeling: the mask has shape {list(mask.shape)}, targets {list(targets.shape)}"
-            raise ValueError(msg)
+            raise ValueError(f"language_modeling: the mask has shape {list(mask.shape)}, targets {list(targets.shape)}")
         targets = targets.long()
         if mask is not None:
             targets = targets.where(mask.bool(), self.ignore_index)
         if self.pad_token_id is not None:
             targets = targets.where(targets != self.pad_token_id, self.ignore_index)
-        if self.shift:  # the targets move, not the logits: a slice of those would have to be copied
+        if self.shift:  # shifts the targets: slicing the logits would copy them
             targets = F.pad(targets[:, 1:], (0, 1), value=self.ignore_index)
         flat = targets.flatten()
         summed = self._guard(

@@ -1,4 +1,4 @@
-"""Parameter-efficient fine-tuning: a frozen base, and adapters that train."""
+"""Parameter-efficient fine-tuning: a frozen base model, and adapters that train."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Self
 
 from torch import nn
 
-from dovetail.losses.around import LossAround
 from dovetail.losses.result import LossResult
 from dovetail.losses.strategy import StrategyLoss
+from dovetail.losses.wrapper import LossWrapper
 from dovetail.spec.limits import MoreThan
 from dovetail.spec.protocols import Loss
 
@@ -18,14 +18,15 @@ if TYPE_CHECKING:
     from dovetail.train.context import Run
 
 
-class PEFTAwareLoss(LossAround):
-    """Another loss times ``adapter_scale``, and a look at what of the model trains.
+class PEFTAwareLoss(LossWrapper):
+    """Another loss times ``adapter_scale``, with a check of which parameters of the model train.
 
-    Freezing is the model's: a parameter without ``requires_grad`` gets no gradient and is no part of the optimizer.
-    This loss says so when it was forgotten, or done to everything. In a run that is an alert at the beginning.
+    The model freezes its parameters itself: a parameter without ``requires_grad`` gets no gradient and is not in the
+    optimizer. This loss reports a model in which no parameter trains, or the base trains too. A run raises an alert at
+    its start.
 
     Args:
-        base_model_frozen: whether the base shall be frozen, so that not everything trains.
+        base_model_frozen: whether the base should be frozen, so that not every parameter trains.
         adapter_scale: factor of the loss, and so of the adapters' gradients, above 0.
         loss: the other loss; by default next-token cross-entropy for logits ``[batch, time, vocabulary]``, else
             cross-entropy of classes.
@@ -43,13 +44,12 @@ class PEFTAwareLoss(LossAround):
     ) -> None:
         super().__init__(loss)
         if adapter_scale <= 0:
-            msg = f"adapter_scale: must be above 0, got {adapter_scale:g}"
-            raise ValueError(msg)
+            raise ValueError(f"adapter_scale: must be above 0, got {adapter_scale:g}")
         self.base_model_frozen = base_model_frozen
         self.adapter_scale = adapter_scale
 
     def with_loss(self, loss: StrategyLoss) -> Self:
-        """Return the same around another loss."""
+        """Return a loss with the same options around another loss."""
         return type(self)(self.base_model_frozen, self.adapter_scale, loss=loss)
 
     def forward(self, outputs: ModelOutput, batch: Batch) -> LossResult:
@@ -59,28 +59,28 @@ class PEFTAwareLoss(LossAround):
         return LossResult(result.total * self.adapter_scale, scaled, result.weight)
 
     def check_model(self, model: nn.Module) -> None:
-        """Look at what of the model trains.
+        """Check which parameters of a model train.
 
         Raises:
-            ValueError: nothing does; or everything does, though ``base_model_frozen``.
+            ValueError: no parameter trains; or every parameter does, although ``base_model_frozen``.
         """
         problem = self._problem(model)
         if problem is not None:
             raise ValueError(problem)
 
     def dovetail_run_start(self, run: Run) -> None:
-        """Raise an alert if the model is not what this loss is for."""
+        """Raise an alert if no parameter of the model trains, or every one although ``base_model_frozen``."""
         problem = self._problem(run.parts.model)
         if problem is not None:
             run.alert("peft", problem)
 
     def _problem(self, model: nn.Module) -> str | None:
-        trains = [one.requires_grad for one in model.parameters()]
+        trains = [parameter.requires_grad for parameter in model.parameters()]
         if not any(trains):
-            return "nothing trains: every parameter of the model is frozen, the adapters' too"
+            return "nothing trains: every parameter of the model is frozen, including the adapters"
         if self.base_model_frozen and all(trains):
             return (
-                "everything trains, although base_model_frozen says that the base does not; freeze it with "
+                "every parameter trains, although base_model_frozen is true; freeze the base with "
                 "requires_grad_(False), or set base_model_frozen = false"
             )
         return None

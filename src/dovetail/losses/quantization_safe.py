@@ -1,4 +1,4 @@
-"""Training models whose weights or activations are quantised to a few bits."""
+"""Training of models whose weights or activations are quantised to a few bits."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import torch
 from attrs import evolve
 from torch import Tensor
 
-from dovetail.losses.around import LossAround
 from dovetail.losses.result import LossResult
 from dovetail.losses.strategy import StrategyLoss
+from dovetail.losses.targets import at_least_float32
+from dovetail.losses.wrapper import LossWrapper
 from dovetail.spec.protocols import Loss
 
 if TYPE_CHECKING:
@@ -20,17 +21,17 @@ if TYPE_CHECKING:
 _BITS: Final = (8, 4)
 
 
-class QuantizationSafeLoss(LossAround):
-    """Another loss in fp32 at least, whose gradient at the logits is clipped to what the quantiser can tell apart.
+class QuantizationSafeLoss(LossWrapper):
+    """Another loss in at least fp32, with its gradient at the logits clipped to the quantiser's range.
 
-    The gradient of one unit (sample, token …) is clipped to the quantiser's range in steps, the highest being 1: with
-    ``q = 2^(bits - 1) - 1`` steps on a side, to ``[-1, 1]`` where the range is symmetric, else to ``[-(q + 1)/q, 1]``.
-    Cross-entropy's own gradient lies within; what is cut off is that of weighted or unbounded losses, by which a single
-    outlier would decide the scale of everything quantised after it.
+    The gradient of one unit (sample, token …) is clipped to the range in steps, scaled so that the highest step is 1:
+    with ``q = 2^(bits - 1) - 1`` steps on a side, to ``[-1, 1]`` for a symmetric range, else to ``[-(q + 1)/q, 1]``.
+    Cross-entropy's own gradient is within that range. Weighted and unbounded losses exceed it, and a single outlier
+    would then set the quantisation scale of all gradients after it.
 
     Args:
         bits: 8 or 4.
-        symmetric: whether the quantiser's range is; else it has one step more below 0.
+        symmetric: whether the quantiser's range is symmetric; otherwise it has one more step below 0.
         loss: the other loss; by default next-token cross-entropy for logits ``[batch, time, vocabulary]``, else
             cross-entropy of classes.
 
@@ -47,22 +48,21 @@ class QuantizationSafeLoss(LossAround):
     ) -> None:
         super().__init__(loss)
         if bits not in _BITS:
-            msg = f"bits: must be 8 or 4, got {bits}"
-            raise ValueError(msg)
+            raise ValueError(f"bits: must be 8 or 4, got {bits}")
         self.bits: Literal[8, 4] = bits
         self.symmetric = symmetric
         steps = 2 ** (bits - 1) - 1
         self._lowest = -1.0 if symmetric else -(steps + 1) / steps
 
     def with_loss(self, loss: StrategyLoss) -> Self:
-        """Return the same around another loss."""
+        """Return a loss with the same options around another loss."""
         return type(self)(self.bits, self.symmetric, loss=loss)
 
     def forward(self, outputs: ModelOutput, batch: Batch) -> LossResult:
-        """Return the other loss, its gradient at the logits clipped."""
-        logits = outputs.logits
-        # A view, so that the hook below is on a tensor of our own.
-        logits = logits.float() if logits.dtype.itemsize < torch.float32.itemsize else logits.view_as(logits)
+        """Return the other loss, with its gradient at the logits clipped."""
+        # A new tensor, because the hook below must not stay on the model's own.
+        logits = at_least_float32(outputs.logits)
+        logits = logits.view_as(logits) if logits is outputs.logits else logits
         result: LossResult = self.loss(evolve(outputs, logits=logits), batch)
         if not result.total.requires_grad or not logits.requires_grad:
             return result
@@ -71,9 +71,9 @@ class QuantizationSafeLoss(LossAround):
         return LossResult(total, result.parts, result.weight)
 
     def _clip(self, logits: Tensor, total: Tensor, weight: Tensor) -> None:
-        """Clip the gradient that comes back to ``logits``, in proportion to the one that came in at ``total``.
+        """Clip the gradient that reaches ``logits``, in proportion to the gradient that arrives at ``total``.
 
-        Accumulation and fp16 scale the loss before its gradient is computed; the limits are scaled alike.
+        Accumulation and fp16 scale the loss before its gradient is computed; the limits scale with it.
         """
         arrived: list[Tensor] = []
 

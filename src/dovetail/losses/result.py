@@ -1,4 +1,4 @@
-"""What a loss returns."""
+"""The result of a loss."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ if TYPE_CHECKING:
 
 
 class LossResult(NamedTuple):
-    """A mean, its named parts, and how much it is a mean of.
+    """A mean loss, its named terms, and the weight of the mean.
 
-    ``total * weight`` is a sum, so batches of different sizes add up exactly: over several batches the mean
-    is ``Σ total·weight / Σ weight``, whatever their shapes.
+    ``total * weight`` is a sum, so batches of different sizes add up exactly: the mean over several batches is
+    ``Σ total·weight / Σ weight``, whatever their shapes.
     """
 
-    #: The scalar to minimise, a mean over ``weight`` units.
+    #: The scalar to minimise: a mean over ``weight`` units.
     total: Tensor
-    #: The terms that make up ``total``, as scalars, for logs. Empty where there is only one.
+    #: The terms of ``total`` as scalars, for logging. Empty if there is only one.
     parts: dict[str, Tensor]
-    #: How many units ``total`` is a mean over: samples, elements, counted tokens, or class weight. ≥ 0; where
-    #: it is 0, ``total`` is 0 too. A tensor where a number would cost a device sync.
+    #: How many units ``total`` averages over: samples, elements, tokens that count, or class weight. ≥ 0; if it is 0,
+    #: ``total`` is 0 too. A tensor where a number would cost a device sync.
     weight: Tensor | float
 
 
-def mean_of(summed: Tensor, weight: Tensor) -> Tensor:
-    """Return ``summed / weight``, a sum over nothing staying 0 with a gradient of 0."""
+def safe_mean(summed: Tensor, weight: Tensor) -> Tensor:
+    """Return ``summed / weight``. A sum over nothing stays 0, with a gradient of 0."""
     return summed / weight.where(weight > 0, 1)

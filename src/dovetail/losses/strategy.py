@@ -1,7 +1,7 @@
-"""Losses that are also called with logits and labels, outside of a run.
+"""Losses that a loop of your own calls with logits and labels.
 
-In a run a loss is given outputs and a batch. In a loop of one's own there are logits, labels, and perhaps a mask:
-:class:`LossStrategy` is what such a loop calls.
+In a run, a loss takes outputs and a batch. A loop of your own has logits, labels, and perhaps a mask: it calls a
+:class:`LossStrategy`.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
 
 
 class LossInputs(TypedDict, total=False):
-    """What else a call may say, besides logits and labels."""
+    """Optional inputs of a call, beside logits and labels."""
 
     logits: Tensor
     labels: Tensor
-    #: True where a label counts: of the labels' shape, or of its beginning.
+    #: True where a label counts: of the labels' shape, or of a prefix of it.
     attention_mask: Tensor | None
     #: A token that never counts as a label; for language modelling.
     pad_token_id: int | None
-    #: The images, for a loss that looks at them.
+    #: The images, for a loss that reads them.
     pixel_values: Tensor | None
     #: One number ≥ 0 per class; for classification.
     class_weights: Tensor | None
 
 
 class LossStrategy(Protocol):
-    """What a loop of one's own calls."""
+    """A loss that a loop of your own calls with logits and labels."""
 
     def compute_loss(self, logits: Tensor, labels: Tensor, inputs: LossInputs | None = None) -> Tensor:
         """Return the mean loss, a scalar."""
@@ -47,44 +47,36 @@ class LossStrategy(Protocol):
 
 
 class StrategyLoss(nn.Module, ABC):
-    """A loss of a run that is a :class:`LossStrategy` too."""
+    """The base class of losses that work in a run and as a :class:`LossStrategy`."""
 
     @abstractmethod
     def forward(self, outputs: ModelOutput, batch: Batch) -> LossResult:
         """Return the loss of a batch."""
 
     @abstractmethod
-    def check(self, logits: Tensor, labels: Tensor) -> None:
-        """Look at the shapes and types of tensors, not at values.
-
-        Raises:
-            ValueError: they do not fit; the message has both shapes.
-        """
+    def check_shapes(self, logits: Tensor, labels: Tensor) -> None:
+        """Raise ValueError, with both shapes, if shapes or types do not fit. Reads no values."""
 
     @final
     def validate_inputs(self, logits: Tensor, labels: Tensor) -> None:
-        """Look at whether they are tensors at all, and at their shapes and types, not at values.
-
-        Raises:
-            ValueError: they do not fit.
-        """
+        """Raise ValueError if either is not a tensor, or their shapes or types do not fit. Reads no values."""
         given: dict[str, Any] = {"logits": logits, "labels": labels}
-        for name, one in given.items():
-            if not isinstance(one, Tensor):
-                msg = f"{type(self).__name__}: {name} must be a tensor, not {type(one).__name__}"
-                raise ValueError(msg)  # noqa: TRY004 (what the documents promise)
-        self.check(logits, labels)
+        for name, value in given.items():
+            if not isinstance(value, Tensor):
+                raise ValueError(  # noqa: TRY004 (the documented error)
+                    f"{type(self).__name__}: {name} must be a tensor, not {type(value).__name__}"
+                )
+        self.check_shapes(logits, labels)
 
-    def given(self, inputs: LossInputs) -> Self:
-        """Return the loss with what a call says in place of its own options: itself, where that is nothing.
+    def with_inputs(self, inputs: LossInputs) -> Self:
+        """Return a loss with the options of a call in place of its own, or this loss if the call has none.
 
         Raises:
-            ValueError: the call says what this loss cannot take.
+            ValueError: the call has an option that this loss does not take.
         """
         for name in ("pad_token_id", "class_weights"):
             if inputs.get(name) is not None:
-                msg = f"{type(self).__name__} takes no {name}"
-                raise ValueError(msg)
+                raise ValueError(f"{type(self).__name__} takes no {name}")
         return self
 
     def compute_loss(self, logits: Tensor, labels: Tensor, inputs: LossInputs | None = None) -> Tensor:
@@ -92,37 +84,33 @@ class StrategyLoss(nn.Module, ABC):
 
         Args:
             logits: the model's outputs.
-            labels: what they should have been.
-            inputs: what else there is to say.
+            labels: the targets.
+            inputs: a mask, images, and options for this call only.
 
         Raises:
-            ValueError: shapes or types do not fit, or ``inputs`` says what this loss cannot take.
+            ValueError: shapes or types do not fit, or ``inputs`` has an option that this loss does not take.
         """
         self.validate_inputs(logits, labels)
-        said = inputs or {}
-        total: Tensor = self.given(said)(ModelOutput(logits), _batch(labels, said)).total
+        inputs = inputs or {}
+        batch: Batch = {"targets": labels}
+        mask, pixels = inputs.get("attention_mask"), inputs.get("pixel_values")
+        if mask is not None:
+            batch["mask"] = mask
+        if pixels is not None:
+            batch["inputs"] = pixels
+        total: Tensor = self.with_inputs(inputs)(ModelOutput(logits), batch).total
         return total
 
 
-def _batch(labels: Tensor, inputs: LossInputs) -> Batch:
-    batch: Batch = {"targets": labels}
-    mask, pixels = inputs.get("attention_mask"), inputs.get("pixel_values")
-    if mask is not None:
-        batch["mask"] = mask
-    if pixels is not None:
-        batch["inputs"] = pixels
-    return batch
-
-
 @final
-class AnyLoss(StrategyLoss):
+class LossAsStrategy(StrategyLoss):
     """Any loss of a run as a :class:`LossStrategy`.
 
     Args:
-        loss: native, or a plain ``(input, target)`` one.
+        loss: a native loss, or a plain ``(input, target)`` one.
 
     Raises:
-        TypeError: it is no loss.
+        TypeError: ``loss`` is not a loss.
     """
 
     def __init__(self, loss: Any) -> None:
@@ -131,38 +119,34 @@ class AnyLoss(StrategyLoss):
         self._call = as_loss(loss)
 
     def forward(self, outputs: ModelOutput, batch: Batch) -> LossResult:
-        """Return its loss of a batch."""
+        """Return the loss of a batch."""
         return self._call(outputs, batch)
 
     @torch.no_grad()
-    def check(self, logits: Tensor, labels: Tensor) -> None:
-        """Try the loss: what it refuses itself is refused.
-
-        Raises:
-            ValueError: it refuses; the message is its own.
-        """
+    def check_shapes(self, logits: Tensor, labels: Tensor) -> None:
+        """Compute the loss once, so that it raises its own ValueError if shapes or types do not fit."""
         self(ModelOutput(logits), {"targets": labels})
 
 
 @final
-class StrategyInRun:
-    """Any :class:`LossStrategy` as a loss of a run: a mean over samples, as far as anyone can tell.
+class StrategyAsLoss:
+    """Any :class:`LossStrategy` as a loss of a run. Its mean counts as a mean over samples.
 
     Args:
-        strategy: what to call.
+        strategy: the strategy to call.
     """
 
     def __init__(self, strategy: LossStrategy) -> None:
         self.strategy = strategy
 
     def __call__(self, outputs: ModelOutput, batch: Batch) -> LossResult:
-        """Return the loss of a batch, whose mask becomes the ``attention_mask``.
+        """Return the loss of a batch. The batch's mask becomes the ``attention_mask``.
 
         Raises:
             ValueError: shapes or types do not fit.
         """
-        labels, said = read_targets(batch), LossInputs()
+        labels, inputs = read_targets(batch), LossInputs()
         if "mask" in batch:
-            said["attention_mask"] = batch["mask"]
+            inputs["attention_mask"] = batch["mask"]
         self.strategy.validate_inputs(outputs.logits, labels)
-        return LossResult(self.strategy.compute_loss(outputs.logits, labels, said), {}, float(len(labels)))
+        return LossResult(self.strategy.compute_loss(outputs.logits, labels, inputs), {}, float(len(labels)))

@@ -1,4 +1,4 @@
-"""Reading scores and targets: in which precision, which of them count, and whether their labels exist."""
+"""Precision of scores, masks of targets, and checks of labels."""
 
 from __future__ import annotations
 
@@ -16,23 +16,22 @@ def read_targets(batch: Batch) -> Tensor:
     """Return the batch's targets.
 
     Raises:
-        ValueError: the batch has none, or they are not a tensor.
+        ValueError: the batch has no targets, or they are not a tensor.
     """
     targets: object = batch.get("targets")
     if not isinstance(targets, Tensor):
         missing = targets is None
         got = "has no 'targets'" if missing else f"has targets of {type(targets).__name__}, not a tensor"
-        msg = f"the batch {got}; it has {', '.join(sorted(batch)) or 'nothing'}"
-        raise ValueError(msg)  # noqa: TRY004 (what the collator made is a value, not an argument of the wrong type)
+        keys = ", ".join(sorted(batch)) or "nothing"
+        raise ValueError(f"the batch {got}; it has {keys}")  # noqa: TRY004 (a collator's output is a value)
     return targets
 
 
 def target_mask(batch: Batch, targets: Tensor) -> Tensor | None:
-    """Return the batch's mask as booleans where it speaks of the targets, else None.
+    """Return the batch's mask as booleans of the targets' shape, or None if no mask applies to the targets.
 
-    A mask speaks of the targets when its shape is the beginning of theirs: one flag per sample, or one per
-    position of a sequence. Any other mask, such as ``[batch, time]`` beside targets of shape ``[batch]``, is
-    about the inputs.
+    A mask applies to the targets if its shape is a prefix of theirs: one flag per sample, or one per position of a
+    sequence. Any other mask, such as ``[batch, time]`` beside targets of shape ``[batch]``, applies to the inputs.
     """
     mask = batch.get("mask")
     if mask is None or mask.shape != targets.shape[: mask.ndim]:
@@ -40,39 +39,43 @@ def target_mask(batch: Batch, targets: Tensor) -> Tensor | None:
     return mask.bool().reshape(mask.shape + (1,) * (targets.ndim - mask.ndim)).expand(targets.shape)
 
 
-def wide(scores: Tensor) -> Tensor:
-    """Return half-precision scores in single precision: on the CPU autocast leaves a softmax in half precision."""
+def at_least_float32(scores: Tensor) -> Tensor:
+    """Return half-precision scores as float32, others unchanged. On the CPU, autocast leaves softmax in half."""
     return scores.float() if scores.dtype.itemsize < torch.float32.itemsize else scores
 
 
-def check_labels(who: str, targets: Tensor, num_classes: int, ignore_index: int | None = None) -> None:
-    """Raise if a label is none of the classes. Reads values, so on a GPU it waits for the device.
+def check_labels(name: str, targets: Tensor, num_classes: int, ignore_index: int | None = None) -> None:
+    """Raise ValueError naming the first label that is not a class. Syncs with the device.
 
-    Raises:
-        ValueError: names the first such label.
+    Args:
+        name: the loss or metric, for messages.
+        targets: integer labels of any shape.
+        num_classes: number of classes; labels are 0 to ``num_classes - 1``.
+        ignore_index: a further label that is allowed.
     """
     outside = (targets < 0) | (targets >= num_classes)
     if ignore_index is not None:
         outside &= targets != ignore_index
     wrong = targets[outside]
     if wrong.numel():
-        msg = f"{who}: label {int(wrong[0])} is out of range for {num_classes} classes, 0 to {num_classes - 1}"
-        raise ValueError(msg)
+        raise ValueError(
+            f"{name}: label {int(wrong[0])} is out of range for {num_classes} classes, 0 to {num_classes - 1}"
+        )
 
 
 class LabelGuard:
-    """Turns a label outside the classes into one clear error, without a device sync per step.
+    """Turns a label out of range into one clear error, without a device sync per step.
 
-    On the CPU torch refuses such a label itself, and only then are the labels looked at. Elsewhere a kernel
-    would abort the whole process, so there the labels of the first batch are looked at before it: the first of
-    training, and the first of evaluation.
+    On the CPU torch raises for such a label, and only then does the guard read the labels. On other devices the kernel
+    would abort the process, so there the guard reads the labels of the first batch before it is computed: the first in
+    training, and the first in evaluation.
     """
 
-    def __init__(self, who: str, ignore_index: int) -> None:
-        self._who = who
+    def __init__(self, name: str, ignore_index: int) -> None:
+        self._name = name
         self._ignore_index = ignore_index
-        #: Whether gradients were wanted of the batches that were looked at.
-        self._seen: set[bool] = set()
+        #: Whether gradients were enabled for the batches that were checked.
+        self._checked: set[bool] = set()
 
     def __call__(self, compute: Callable[[], Tensor], targets: Tensor, num_classes: int) -> Tensor:
         """Return ``compute()``.
@@ -84,18 +87,18 @@ class LabelGuard:
             try:
                 return compute()
             except (IndexError, RuntimeError):
-                check_labels(self._who, targets, num_classes, self._ignore_index)
+                check_labels(self._name, targets, num_classes, self._ignore_index)
                 raise
-        self.look(targets, num_classes)
+        self.check(targets, num_classes)
         return compute()
 
-    def look(self, targets: Tensor, num_classes: int) -> None:
-        """Look at labels that torch would not refuse: on the CPU at all of them, elsewhere at those of a first batch.
+    def check(self, targets: Tensor, num_classes: int) -> None:
+        """Check labels for which torch would not raise: every batch on the CPU, only first batches on other devices.
 
         Raises:
             ValueError: a label is out of range.
         """
         training = torch.is_grad_enabled()
-        if targets.is_cpu or training not in self._seen:
-            check_labels(self._who, targets, num_classes, self._ignore_index)
-            self._seen.add(training)
+        if targets.is_cpu or training not in self._checked:
+            check_labels(self._name, targets, num_classes, self._ignore_index)
+            self._checked.add(training)

@@ -1,4 +1,4 @@
-"""Accuracy, also among the top k."""
+"""Accuracy, also top-k."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import torch
 
-from dovetail.metrics.counting import CountingMetric
-from dovetail.metrics.reading import ScoreReader
+from dovetail.metrics.base import SumMetric
+from dovetail.metrics.scores import ScoreReader
 from dovetail.ops import count_right
 from dovetail.spec.limits import AtLeast
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from dovetail.data.batch import Batch
-    from dovetail.metrics.reading import Scores
+    from dovetail.metrics.scores import Scores
     from dovetail.models.output import ModelOutput
 
 
-class Accuracy(CountingMetric):
-    """The share of labels that are predicted right, 0 to 1; not a number where none counts.
+class Accuracy(SumMetric):
+    """The fraction of labels that are predicted correctly, 0 to 1; NaN if no label counts.
 
-    Its figure is called ``accuracy``, or ``top5_accuracy`` with ``top_k = 5``.
+    Its value is named ``accuracy``, or ``top5_accuracy`` with ``top_k = 5``.
 
     Args:
-        top_k: how many of the highest scores may hold the right class, ≥ 1.
+        top_k: a prediction is correct if the class is among this many highest scores, ≥ 1.
         ignore_index: a label that does not count.
-        class_dim: which dimension of the outputs holds the classes; by default the one that the targets lack.
+        class_dim: the dimension of the outputs that holds the classes; by default the one that the targets lack.
         shift: whether position ``t`` predicts target ``t + 1``, as in a language model whose targets are its inputs.
 
     Raises:
@@ -44,13 +44,12 @@ class Accuracy(CountingMetric):
     ) -> None:
         super().__init__()
         if top_k < 1:
-            msg = f"top_k: must be at least 1, got {top_k}"
-            raise ValueError(msg)
+            raise ValueError(f"top_k: must be at least 1, got {top_k}")
         self._top_k = top_k
         self._read = ScoreReader("accuracy", ignore_index, class_dim, shift=shift)
 
     def update(self, outputs: ModelOutput, batch: Batch) -> None:
-        """Take in one batch.
+        """Add one batch.
 
         Raises:
             ValueError: shapes do not fit, or there are fewer classes than ``top_k``.
@@ -67,13 +66,12 @@ class Accuracy(CountingMetric):
         if self._top_k == 1:
             return scores.predictions() == scores.targets
         if scores.binary or self._top_k > scores.num_classes:
-            msg = f"accuracy: top_k = {self._top_k}, but the outputs tell only {scores.num_classes} classes apart"
-            raise ValueError(msg)
+            raise ValueError(f"accuracy: top_k = {self._top_k}, but the outputs have only {scores.num_classes} classes")
         best = scores.logits.topk(self._top_k, dim=-1).indices
         return (best == scores.targets.unsqueeze(-1)).any(dim=-1)
 
     def compute(self) -> dict[str, float]:
         """Return the accuracy."""
-        right, total = self._counts["right_and_total"].tolist() if self._counts else (0, 0)
+        right, total = self._sums["right_and_total"].tolist() if self._sums else (0, 0)
         name = "accuracy" if self._top_k == 1 else f"top{self._top_k}_accuracy"
         return {name: right / total if total else float("nan")}

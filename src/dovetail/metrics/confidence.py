@@ -1,33 +1,33 @@
-"""How sure a model is of its predictions, right or wrong."""
+"""The confidence of a model in its predictions, right or wrong."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import Tensor
 
-from dovetail.metrics.counting import CountingMetric
-from dovetail.metrics.reading import ScoreReader
+from dovetail.metrics.base import SumMetric
+from dovetail.metrics.scores import ScoreReader
 
 if TYPE_CHECKING:
     from dovetail.data.batch import Batch
     from dovetail.models.output import ModelOutput
 
-_FIVE = 5
+_FIVE: Final = 5
 
 
-class Confidence(CountingMetric):
-    """The probability that a model gives to its first choices, and how widely it spreads the rest.
+class Confidence(SumMetric):
+    """The probabilities of the most probable classes, and the entropy of the distribution over all classes.
 
-    Its figures are means over labels: ``top1_confidence``, the probability of the most probable class;
-    ``top5_confidence``, that of the five most probable together, or of all where there are fewer; and ``entropy``,
-    ``−Σ p log p`` in nats, 0 for a model that is certain and the logarithm of the number of classes for one that does
-    not know. Not a number where no label counts.
+    Its values are means over labels: ``top1_confidence``, the probability of the most probable class;
+    ``top5_confidence``, the total probability of the five most probable classes, or of all if there are fewer; and
+    ``entropy``, ``−Σ p log p`` in nats: 0 for a certain model, the logarithm of the number of classes for a uniform
+    distribution. NaN if no label counts.
 
     Args:
         ignore_index: a label whose prediction does not count.
-        class_dim: which dimension of the outputs holds the classes; by default the one that the targets lack.
+        class_dim: the dimension of the outputs that holds the classes; by default the one that the targets lack.
         shift: whether position ``t`` predicts target ``t + 1``, as in a language model whose targets are its inputs.
     """
 
@@ -36,19 +36,19 @@ class Confidence(CountingMetric):
         self._read = ScoreReader("confidence", ignore_index, class_dim, shift=shift)
 
     def update(self, outputs: ModelOutput, batch: Batch) -> None:
-        """Take in one batch.
+        """Add one batch.
 
         Raises:
             ValueError: shapes do not fit.
         """
         scores = self._read(outputs, batch)
         logits = torch.stack([torch.zeros_like(scores.logits), scores.logits], -1) if scores.binary else scores.logits
-        found = confidence_of(logits)
-        sums = {name: value.where(scores.kept, 0.0).sum() for name, value in found.items()}
+        values = confidence_of(logits)
+        sums = {name: value.where(scores.kept, 0.0).sum() for name, value in values.items()}
         self._add(total=torch.count_nonzero(scores.kept), **sums)
 
     def compute(self) -> dict[str, float]:
-        """Return the three figures."""
+        """Return the three values."""
         return {name: self._mean(name) for name in ("top1_confidence", "top5_confidence", "entropy")}
 
 
@@ -59,14 +59,14 @@ def confidence_of(logits: Tensor) -> dict[str, Tensor]:
         logits: scores ``[…, classes]``.
 
     Returns:
-        Tensors ``[…]``, in double precision where the device has it.
+        Tensors ``[…]``, in double precision if the device supports it.
     """
-    dtype = torch.float32 if logits.device.type == "mps" else torch.float64  # which has no doubles
-    logs = logits.to(dtype).log_softmax(-1)
-    shares = logs.exp()
-    best = shares.topk(min(_FIVE, shares.shape[-1]), dim=-1).values
+    dtype = torch.float32 if logits.device.type == "mps" else torch.float64  # MPS has no float64
+    log_p = logits.to(dtype).log_softmax(-1)
+    p = log_p.exp()
+    best = p.topk(min(_FIVE, p.shape[-1]), dim=-1).values
     return {
         "top1_confidence": best[..., 0],
         "top5_confidence": best.sum(-1).clamp(max=1.0),
-        "entropy": torch.special.entr(shares).sum(-1),
+        "entropy": torch.special.entr(p).sum(-1),
     }

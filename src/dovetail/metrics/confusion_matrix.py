@@ -1,4 +1,4 @@
-"""The confusion matrix, of all samples and of those with one value in a column."""
+"""The confusion matrix, of all samples and of groups of them."""
 
 from __future__ import annotations
 
@@ -11,33 +11,34 @@ import torch
 from torch import Tensor
 
 from dovetail.kernel.kind import Provided
-from dovetail.metrics.class_counts import ClassCountingMetric, refuse_outside
-from dovetail.metrics.reading import count_labels
+from dovetail.metrics.per_class import ClassCountingMetric, raise_if_outside
+from dovetail.metrics.scores import count_labels
 from dovetail.spec.limits import AtLeast
 
 if TYPE_CHECKING:
     from dovetail.data.batch import Batch
     from dovetail.models.output import ModelOutput
 
-_MOST_GROUPS: Final = 24  # beyond, nobody looks at each
-_OF: Final = "cells of "  # begins the name under which a group is counted
+_MAX_GROUPS: Final = 24  # more matrices than a person reads
+_GROUP_PREFIX: Final = "cells of "  # of a group's key in the state
 
 
 class ConfusionMatrix(ClassCountingMetric):
-    """How often a class (row) was taken for another (column). Its figure is called ``confusion_matrix``.
+    """How often each class (row) was predicted as each class (column). Its value is named ``confusion_matrix``.
 
-    With ``by`` it is also counted apart for each value of a column, such as a load, a machine or a speaker, as
-    ``confusion_matrix_COLUMN_VALUE``, and the report shows one beside the other.
+    With ``by`` it also counts one matrix for each value of a column, such as a load, a machine or a speaker, named
+    ``confusion_matrix_COLUMN_VALUE``. The report shows these side by side.
 
     Args:
-        num_classes: number of classes; the dataset provides it, else it is read off the outputs.
+        num_classes: number of classes; the dataset provides it, else the outputs do.
         ignore_index: a label that does not count.
-        class_dim: which dimension of the outputs holds the classes; by default the one that the targets lack.
-        by: a column that travels in the batch's ``meta``, one value for each sample.
-        edges: put numbers of that column into groups that end at these, rising; else each value is a group.
+        class_dim: the dimension of the outputs that holds the classes; by default the one that the targets lack.
+        by: a column of the batch's ``meta``, one value for each sample.
+        edges: increasing numbers that divide the column into groups, each from an edge up to the next; by default each
+            value is a group.
 
     Raises:
-        ValueError: ``num_classes`` is below 1, or edges do not rise, or are given without a column.
+        ValueError: ``num_classes`` is below 1, or ``edges`` do not increase or come without ``by``.
     """
 
     def __init__(
@@ -51,88 +52,88 @@ class ConfusionMatrix(ClassCountingMetric):
     ) -> None:
         super().__init__(num_classes=num_classes, ignore_index=ignore_index, class_dim=class_dim)
         if list(edges) != sorted(set(edges)):
-            raise ValueError(f"edges must rise, got {list(edges)}")
+            raise ValueError(f"edges: must increase, got {list(edges)}")
         if edges and by is None:
-            raise ValueError("edges: they divide a column; name it with by = …")
+            raise ValueError("edges: no column to divide; set by to its name")
         self._by, self._edges = by, tuple(edges)
 
     def update(self, outputs: ModelOutput, batch: Batch) -> None:
-        """Take in one batch. With ``by`` it waits for the device, as it has to know which values there are.
+        """Add one batch. With ``by`` it syncs with the device, to find the values of the column.
 
         Raises:
-            ValueError: shapes do not fit, the outputs do not have ``num_classes`` classes, or the batch does not carry
+            ValueError: shapes do not fit, the outputs do not have ``num_classes`` classes, or the batch does not have
                 the column, or too many values of it.
         """
         scores = self._read(outputs, batch)
         classes, targets = scores.num_classes, scores.targets
-        # A label that is no class leaves the table, so that it is counted beside it.
+        # -1 puts a label out of range into the extra count behind the cells.
         inside = (targets >= 0) & (targets < classes)
         cells = (targets * classes + scores.predictions()).where(inside, -1)
         self._add(cells=count_labels(cells, scores.kept, classes * classes))
         for name, rows in self._groups(batch):
-            among = rows.to(cells.device).reshape(-1, *[1] * (cells.ndim - 1))
-            self._add(**{f"{_OF}{name}": count_labels(cells, scores.kept & among, classes * classes)})
-        if len(self._counts) > _MOST_GROUPS + 1:
+            members = rows.to(cells.device).reshape(-1, *[1] * (cells.ndim - 1))
+            self._add(**{f"{_GROUP_PREFIX}{name}": count_labels(cells, scores.kept & members, classes * classes)})
+        if len(self._sums) > _MAX_GROUPS + 1:
             raise ValueError(
-                f"{type(self).__name__}: by = '{self._by}' has more than {_MOST_GROUPS} values; set edges to group them"
+                f"{type(self).__name__}: by = '{self._by}' has more than {_MAX_GROUPS} values; set edges to group them"
             )
 
     def _groups(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
-        """Yield the name of each group in a batch and which samples are in it, ``[batch]`` booleans."""
+        """Yield each group's name and its samples, as booleans ``[batch]``."""
         if self._by is None:
             return
         meta = batch.get("meta", {})
         if self._by not in meta:
-            known = f"it carries {', '.join(sorted(meta))}" if meta else "it carries none"
+            columns = ", ".join(sorted(meta)) or "none"
             raise ValueError(
-                f"{type(self).__name__}: by = '{self._by}' is no column of the batch's meta, {known}; "
-                "the dataset's `meta` says which do"
+                f"{type(self).__name__}: by = '{self._by}' is not a column of the batch's meta, which has {columns}; "
+                "add it to the dataset's `meta`"
             )
         column = meta[self._by]
         if self._edges:
             values = torch.as_tensor(column)
             places = torch.bucketize(values.double(), torch.tensor(self._edges).to(values.device), right=True)
-            names = _between(self._edges)
+            names = _group_names(self._edges)
             yield from ((names[place], places == place) for place in sorted(set(places.tolist())))
         elif isinstance(column, Tensor):
-            yield from ((_word(value), column == value) for value in sorted(set(column.tolist())))
+            yield from ((f"{value:g}", column == value) for value in sorted(set(column.tolist())))
         else:
-            yield from ((str(one), torch.tensor([one == other for other in column])) for one in sorted(set(column)))
+            for value in sorted(set(column)):
+                yield str(value), torch.tensor([value == other for other in column])
 
     def compute(self) -> dict[str, list[list[int]]]:
-        """Return each table as one list per row.
+        """Return each matrix as one list per row.
 
         Raises:
-            ValueError: some label was none of the classes.
+            ValueError: a label was out of range.
         """
         classes = self._num_classes or 0
-        if not self._counts:
+        if not self._sums:
             return {"confusion_matrix": [[0] * classes for _ in range(classes)]}
-        counts = {name: cells.cpu() for name, cells in self._counts.items()}
-        refuse_outside(type(self).__name__, int(counts["cells"][-1]), classes)
-        tables: dict[str, Any] = {name: one[:-1].reshape(classes, classes).tolist() for name, one in counts.items()}
-        groups = sorted((name.removeprefix(_OF) for name in tables if name.startswith(_OF)), key=self._order)
+        counts = {name: cells.cpu() for name, cells in self._sums.items()}
+        raise_if_outside(type(self).__name__, int(counts["cells"][-1]), classes)
+        tables: dict[str, Any] = {name: cells[:-1].reshape(classes, classes).tolist() for name, cells in counts.items()}
+        groups = (name.removeprefix(_GROUP_PREFIX) for name in tables if name.startswith(_GROUP_PREFIX))
         return {
             "confusion_matrix": tables["cells"],
-            **{f"confusion_matrix_{self._by}_{name}": tables[f"{_OF}{name}"] for name in groups},
+            **{
+                f"confusion_matrix_{self._by}_{name}": tables[f"{_GROUP_PREFIX}{name}"]
+                for name in sorted(groups, key=self._order)
+            },
         }
 
     def _order(self, name: str) -> tuple[float, str]:
-        """Sort numbers by their size, and words after them."""
+        """Return a sort key: groups by their edges, numbers by value, words after numbers."""
         if self._edges:
-            return _between(self._edges).index(name), ""
+            return _group_names(self._edges).index(name), ""
         try:
             return float(name), ""
         except ValueError:
             return math.inf, name
 
 
-def _word(value: float) -> str:
-    return f"{value:g}"
-
-
-def _between(edges: Sequence[float]) -> list[str]:
-    """Return what the groups are called that end at ``edges``."""
-    words = [_word(edge) for edge in edges]
+def _group_names(edges: Sequence[float]) -> list[str]:
+    """Return the names of the groups between ``edges``."""
+    words = [f"{edge:g}" for edge in edges]
     inner = [f"{low}_to_{high}" for low, high in itertools.pairwise(words)]
     return [f"below_{words[0]}", *inner, f"from_{words[-1]}"]

@@ -1,6 +1,6 @@
-"""Metrics of arrays at hand, from Python.
+"""Metrics of arrays, as functions.
 
-Predictions are labels of the targets' shape, or class scores with one dimension more.
+Predictions are labels of the targets' shape, or class scores with one more dimension.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from torch import Tensor
 
 from dovetail.losses.targets import check_labels
 from dovetail.metrics.accuracy import Accuracy
-from dovetail.metrics.class_counts import Average, ClassCounts
-from dovetail.metrics.reading import count_labels
+from dovetail.metrics.per_class import Average, ClassCounts
+from dovetail.metrics.scores import count_labels
 from dovetail.models.output import ModelOutput
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: Anything that torch can make a tensor of.
+#: Anything that ``torch.as_tensor`` converts.
 Labels = Tensor | np.ndarray[Any, Any] | Sequence[Any]
 
 
 def compute_accuracy(predictions: Labels, targets: Labels) -> float:
-    """Return the share of predictions that are right, 0 to 1; not a number for none.
+    """Return the fraction of predictions that are right, 0 to 1; NaN if there are none.
 
     Args:
         predictions: integer labels, or class scores ``[…, classes]``.
         targets: integer labels.
 
     Raises:
-        ValueError: shapes do not fit, or labels are no integers.
+        ValueError: shapes do not fit, or labels are not integers.
     """
     predicted, true = read_labels("compute_accuracy", predictions, targets)
     _num_classes("compute_accuracy", predicted, true, None)
@@ -41,7 +41,7 @@ def compute_accuracy(predictions: Labels, targets: Labels) -> float:
 
 
 def compute_f1_score(predictions: Labels, targets: Labels, average: Average | None = "macro") -> float | list[float]:
-    """Return the F1 score, 0 to 1; not a number for none.
+    """Return the F1 score, 0 to 1; NaN if there are no labels.
 
     Args:
         predictions: integer labels ≥ 0, or class scores ``[…, classes]``.
@@ -51,19 +51,18 @@ def compute_f1_score(predictions: Labels, targets: Labels, average: Average | No
             label.
 
     Raises:
-        ValueError: shapes do not fit, labels are no integers or negative, or there is no such average.
+        ValueError: shapes do not fit, a label is negative or not an integer, or there is no such average.
     """
     average = average or "none"
     if average not in get_args(Average):
-        msg = f"average: {average!r} is not one of {', '.join(get_args(Average))}"
-        raise ValueError(msg)
+        raise ValueError(f"average: {average!r} is not one of {', '.join(get_args(Average))}")
     counts = class_counts("compute_f1_score", *read_labels("compute_f1_score", predictions, targets))
     each = counts.f1()
     return each.tolist() if average == "none" else counts.mean(each, average)
 
 
 def compute_confusion_matrix(predictions: Labels, targets: Labels, num_classes: int) -> NDArray[np.int64]:
-    """Return how often a class (row) was taken for another (column), of shape ``[num_classes, num_classes]``.
+    """Return how often each class (row) was predicted as each class (column): ``[num_classes, num_classes]``.
 
     Args:
         predictions: integer labels, or class scores ``[…, classes]``.
@@ -71,7 +70,7 @@ def compute_confusion_matrix(predictions: Labels, targets: Labels, num_classes: 
         num_classes: number of classes; every label must be below.
 
     Raises:
-        ValueError: shapes do not fit, or a label is no integer or out of range.
+        ValueError: shapes do not fit, or a label is out of range or not an integer.
     """
     predicted, true = read_labels("compute_confusion_matrix", predictions, targets)
     _num_classes("compute_confusion_matrix", predicted, true, num_classes)
@@ -80,26 +79,26 @@ def compute_confusion_matrix(predictions: Labels, targets: Labels, num_classes: 
 
 
 def compute_top_k_accuracy(logits: Labels, targets: Labels, k: int = 5) -> float:
-    """Return the share of labels whose class is among the ``k`` highest scores, 0 to 1; not a number for none.
+    """Return the fraction of labels whose class is among the ``k`` highest scores, 0 to 1; NaN if there are none.
 
     Args:
         logits: class scores ``[batch, classes]``.
         targets: integer labels ``[batch]``.
-        k: how many scores are looked at, 1 to the number of classes.
+        k: how many of the highest scores count, 1 to the number of classes.
 
     Raises:
         ValueError: shapes do not fit, or ``k`` is out of range.
     """
     metric = Accuracy(top_k=k, class_dim=-1)
     metric.update(ModelOutput(torch.as_tensor(logits)), {"targets": torch.as_tensor(targets)})
-    (found,) = metric.compute().values()
-    return found
+    (accuracy,) = metric.compute().values()
+    return accuracy
 
 
 def compute_per_class_metrics(
     predictions: Labels, targets: Labels, num_classes: int
 ) -> dict[str, NDArray[np.float64] | NDArray[np.int64]]:
-    """Return ``precision``, ``recall``, ``f1`` and ``support`` of every class; a ratio over nothing is 0.
+    """Return ``precision``, ``recall``, ``f1`` and ``support`` of each class; a ratio with denominator 0 is 0.
 
     Args:
         predictions: integer labels, or class scores ``[…, classes]``.
@@ -107,10 +106,10 @@ def compute_per_class_metrics(
         num_classes: number of classes; every label must be below.
 
     Raises:
-        ValueError: shapes do not fit, or a label is no integer or out of range.
+        ValueError: shapes do not fit, or a label is out of range or not an integer.
     """
-    who = "compute_per_class_metrics"
-    counts = class_counts(who, *read_labels(who, predictions, targets), num_classes)
+    name = "compute_per_class_metrics"
+    counts = class_counts(name, *read_labels(name, predictions, targets), num_classes)
     return {
         "precision": counts.precision().numpy(),
         "recall": counts.recall().numpy(),
@@ -126,54 +125,52 @@ class LabelPairs(NamedTuple):
     true: Tensor
 
 
-def read_labels(who: str, predictions: Labels, targets: Labels) -> LabelPairs:
-    """Return both as flat int64, without looking at a value.
+def read_labels(name: str, predictions: Labels, targets: Labels) -> LabelPairs:
+    """Return predicted and true labels as flat int64. Reads no value, so it does not sync.
 
     Args:
-        who: the caller, for messages.
+        name: the caller, for messages.
         predictions: integer labels, or class scores ``[…, classes]``.
         targets: integer labels.
 
     Raises:
-        ValueError: shapes do not fit, or labels are no integers.
+        ValueError: shapes do not fit, or labels are not integers.
     """
     predicted, true = torch.as_tensor(predictions), torch.as_tensor(targets)
     if predicted.shape[:-1] == true.shape and predicted.ndim > true.ndim:
         predicted = predicted.argmax(dim=-1) if predicted.numel() else true
     if predicted.shape != true.shape:
-        msg = f"{who}: predictions have shape {list(predicted.shape)}, targets {list(true.shape)}"
-        raise ValueError(msg)
-    for name, labels in (("predictions", predicted), ("targets", true)):
-        if labels.numel() and (labels.is_floating_point() or labels.is_complex()):  # an empty list comes as floats
-            msg = f"{who}: {name} must be integer labels, got {labels.dtype}"
-            raise ValueError(msg)
+        raise ValueError(f"{name}: predictions have shape {list(predicted.shape)}, targets {list(true.shape)}")
+    for parameter, labels in (("predictions", predicted), ("targets", true)):
+        if labels.numel() and (labels.is_floating_point() or labels.is_complex()):  # torch makes [] a float tensor
+            raise ValueError(f"{name}: {parameter} must be integer labels, got {labels.dtype}")
     return LabelPairs(predicted.flatten().long(), true.flatten().long())
 
 
-def class_counts(who: str, predicted: Tensor, true: Tensor, num_classes: int | None = None) -> ClassCounts:
-    """Return the counts of every class.
+def class_counts(name: str, predicted: Tensor, true: Tensor, num_classes: int | None = None) -> ClassCounts:
+    """Return the counts of each class.
 
     Args:
-        who: the caller, for messages.
+        name: the caller, for messages.
         predicted: flat integer labels.
-        true: as many.
-        num_classes: number of classes; by default one more than the largest label.
+        true: flat integer labels, as many.
+        num_classes: number of classes; by default the largest label + 1.
 
     Raises:
         ValueError: a label is out of range.
     """
-    classes, everything = _num_classes(who, predicted, true, num_classes), torch.ones_like(true, dtype=torch.bool)
-    found = (
+    classes, everything = _num_classes(name, predicted, true, num_classes), torch.ones_like(true, dtype=torch.bool)
+    counts = (
         count_labels(true, predicted == true, classes),
         count_labels(predicted, everything, classes),
         count_labels(true, everything, classes),
     )
-    return ClassCounts(*(one[:-1].cpu() for one in found))
+    return ClassCounts(*(count[:-1].cpu() for count in counts))
 
 
-def _num_classes(who: str, predicted: Tensor, true: Tensor, num_classes: int | None) -> int:
-    """Return the number of classes, every label being one of them."""
+def _num_classes(name: str, predicted: Tensor, true: Tensor, num_classes: int | None) -> int:
+    """Return the number of classes, after checking that every label is in range."""
     both = torch.stack([predicted, true])
     classes = num_classes if num_classes is not None else (int(both.max()) + 1 if both.numel() else 0)
-    check_labels(who, both, classes)
+    check_labels(name, both, classes)
     return classes

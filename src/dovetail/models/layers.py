@@ -1,4 +1,4 @@
-"""What the small models share: activations, stacks of linear layers, output heads, checks of inputs."""
+"""Building blocks of the small models: activations, linear stacks, output heads, and checks of options and inputs."""
 
 from __future__ import annotations
 
@@ -25,19 +25,18 @@ _ACTIVATIONS: Final[dict[str, Callable[[], nn.Module]]] = {
 
 
 def activation_layer(name: str) -> nn.Module:
-    """Return a new activation.
+    """Return a new activation layer.
 
     Raises:
-        ValueError: there is none of that name.
+        ValueError: there is no activation of that name.
     """
     if name not in _ACTIVATIONS:
-        msg = f"activation: {name!r} is not one of {', '.join(_ACTIVATIONS)}"
-        raise ValueError(msg)
+        raise ValueError(f"activation: {name!r} is not one of {', '.join(_ACTIVATIONS)}")
     return _ACTIVATIONS[name]()
 
 
 def linear_stack(sizes: Sequence[int], activation: str, dropout: float, *, batch_norm: bool) -> nn.Sequential:
-    """Return linear layers of ``sizes``, each followed by norm, activation and dropout."""
+    """Return linear layers of ``sizes``, each followed by batch norm, activation and dropout."""
     layers: list[nn.Module] = []
     for before, after in pairwise(sizes):
         layers.append(nn.Linear(before, after))
@@ -50,25 +49,21 @@ def linear_stack(sizes: Sequence[int], activation: str, dropout: float, *, batch
 
 
 class Head(nn.Linear):
-    """The last layer: class logits, or predicted numbers.
+    """The last layer: class logits, or predicted values.
 
     Args:
-        features: size of what comes in.
+        features: number of input features.
         num_classes: predict classes: logits ``[batch, num_classes]``.
-        num_outputs: predict numbers instead: ``[batch, num_outputs]``.
+        num_outputs: predict values instead: ``[batch, num_outputs]``.
 
     Raises:
-        ValueError: neither is known, or one is below 1.
+        ValueError: neither number is known, or one is below 1.
     """
 
     def __init__(self, features: int, num_classes: int | None, num_outputs: int | None) -> None:
         size = num_classes if num_outputs is None else num_outputs
         if size is None:
-            msg = (
-                "num_classes: this dataset does not say how many classes there are; "
-                "set num_classes, or num_outputs for a regression"
-            )
-            raise ValueError(msg)
+            raise ValueError("num_classes: unknown for this dataset; set num_classes, or num_outputs for a regression")
         check_sizes(**{"num_classes" if num_outputs is None else "num_outputs": [size]})
         super().__init__(features, size)
 
@@ -78,39 +73,34 @@ def check_sizes(**sizes: Sequence[int]) -> None:
     for name, values in sizes.items():
         for value in values:
             if value < 1:
-                msg = f"{name}: must be at least 1, got {value}"
-                raise ValueError(msg)
+                raise ValueError(f"{name}: must be at least 1, got {value}")
 
 
-def check_share(name: str, value: float) -> None:
+def check_fraction(name: str, value: float) -> None:
     """Raise ValueError unless ``0 ≤ value < 1``."""
     if not 0 <= value < 1:
-        msg = f"{name}: must be at least 0 and below 1, got {value:g}"
-        raise ValueError(msg)
+        raise ValueError(f"{name}: must be at least 0 and below 1, got {value:g}")
 
 
-def check_samples(who: str, inputs: Tensor, sample: Sequence[int], *, training_norm: bool) -> None:
-    """Compare a batch with the shape of the samples that a model was built for.
+def check_samples(model: str, inputs: Tensor, sample: Sequence[int], *, training_norm: bool) -> None:
+    """Check a batch against the shape of the samples that a model was built for.
 
     Args:
-        who: the model's name, for messages.
+        model: the model's name, for messages.
         inputs: the batch, ``[batch, …]``.
-        sample: shape of one sample; another shape with as many numbers is let through.
-        training_norm: whether batch statistics are about to be taken, for which one sample is too few.
+        sample: shape of one sample; a batch may have another shape with as many values per sample.
+        training_norm: whether the batch is about to be normalised over its samples, which needs more than one.
 
     Raises:
-        ValueError: the number of values per sample, or the type, does not fit.
+        ValueError: the number of values per sample, the number of samples, or the type does not fit.
     """
     if math.prod(inputs.shape[1:]) != math.prod(sample) or not inputs.ndim:
         got = list(inputs.shape)
-        msg = f"{who}: was built for samples of shape {list(sample)}, got a batch of shape {got}"
-        raise ValueError(msg)
+        raise ValueError(f"{model}: was built for samples of shape {list(sample)}, got a batch of shape {got}")
     if not inputs.is_floating_point():
-        msg = f"{who}: inputs are {inputs.dtype}; convert them to float first"
-        raise ValueError(msg)
+        raise ValueError(f"{model}: inputs are {inputs.dtype}; convert them to float first")
     if training_norm and len(inputs) == 1:
-        msg = (
-            f"{who}: batch_norm cannot train on a batch of one sample; "
+        raise ValueError(
+            f"{model}: batch_norm cannot train on a batch of one sample; "
             "set loader.drop_last = true, or batch_norm = false"
         )
-        raise ValueError(msg)

@@ -1,4 +1,4 @@
-"""How many parameters a model has, or would have."""
+"""Parameter counts of models, built or not."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from torch import nn
 
 
 def num_parameters(model: nn.Module, *, trainable: bool = False) -> int:
-    """Count the numbers in a model's parameters, tied ones once.
+    """Return the number of elements of a model's parameters, counting tied parameters once.
 
     Args:
         model: the model.
-        trainable: count only those that receive a gradient.
+        trainable: count only parameters that receive a gradient.
     """
-    return sum(one.numel() for one in model.parameters() if one.requires_grad or not trainable)
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad or not trainable)
 
 
 def estimate_parameters(factory: Callable[..., nn.Module], **options: Any) -> int:
-    """Count the parameters of the model that ``factory(**options)`` would make, without allocating any.
+    """Return the number of parameters of the model ``factory(**options)``, without allocating memory for them.
 
-    It is built on torch's ``meta`` device, where tensors have shapes but no memory.
+    The model is built on torch's ``meta`` device, where tensors have shapes but no memory.
 
     Args:
         factory: a model's class, or a function that returns a model.

@@ -1,7 +1,7 @@
-"""A causal transformer in the manner of GPT-2.
+"""A causal transformer like GPT-2.
 
-Radford et al., «Language models are unsupervised multitask learners», 2019: learned positions, norms before
-each block, output weights tied to the token embedding.
+Radford et al., «Language models are unsupervised multitask learners», 2019: learned positions, pre-norm blocks, output
+weights tied to the token embedding.
 """
 
 from __future__ import annotations
@@ -13,29 +13,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dovetail.models.layers import Size, check_share, check_sizes
+from dovetail.models.layers import Size, check_fraction, check_sizes
 from dovetail.spec.limits import Between
 
 _INIT_STD: Final = 0.02
 
 
 class CausalTransformer(nn.Module):
-    """Predicts each token from those before it.
+    """Predicts each token from the tokens before it.
 
     With the defaults and GPT-2's vocabulary of 50,257 it has 124 million parameters; with ``d_model = 192,
     num_layers = 6, num_heads = 6, d_ff = 768`` it has 12 million.
 
-    Pad on the right: a position attends only to itself and to what comes before, so padding after a text
-    changes nothing in it, and no mask is needed here. The loss leaves the padding out.
+    Pad on the right: a position attends only to itself and to earlier ones, so padding after a text does not change the
+    text's outputs, and the model needs no mask. The loss must leave the padding out.
 
     Args:
         vocab_size: number of distinct tokens; the dataset provides it.
-        d_model: size of the vector that stands for a token.
-        num_layers: number of blocks, each attention and a feed-forward layer.
+        d_model: size of a token's vector.
+        num_layers: number of blocks, each of attention and a feed-forward layer.
         num_heads: attention heads per block; must divide ``d_model``.
         d_ff: size of the feed-forward layer inside a block.
-        max_seq_len: the longest text it can read, in tokens.
-        dropout: share of embedded, attended and added values set to zero while training, 0 to 1.
+        max_seq_len: maximum length of a text, in tokens.
+        dropout: fraction of embedded, attended and residual values set to zero in training, 0 to 1.
         tie_embeddings: whether the output layer is the token embedding itself.
 
     Raises:
@@ -63,10 +63,9 @@ class CausalTransformer(nn.Module):
             d_ff=[d_ff],
             max_seq_len=[max_seq_len],
         )
-        check_share("dropout", dropout)
+        check_fraction("dropout", dropout)
         if d_model % num_heads:
-            msg = f"num_heads: {num_heads} heads do not divide d_model = {d_model}"
-            raise ValueError(msg)
+            raise ValueError(f"num_heads: {num_heads} heads do not divide d_model = {d_model}")
         self.vocab_size = vocab_size
         self.max_seq_len = max_seq_len
         self.tokens = nn.Embedding(vocab_size, d_model)
@@ -78,10 +77,10 @@ class CausalTransformer(nn.Module):
         self._initialise(num_layers)
         if tie_embeddings:
             self.output.weight = self.tokens.weight
-        self._seen = False
+        self._checked = False
 
     def _initialise(self, num_layers: int) -> None:
-        """Draw weights as GPT-2 does: the sum over all residual additions keeps the variance of one."""
+        """Initialise weights like GPT-2: residual layers are scaled so that their sum has the variance of one layer."""
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
@@ -94,9 +93,8 @@ class CausalTransformer(nn.Module):
         """Return logits ``[batch, time, vocab_size]`` of token ids ``[batch, time]``.
 
         Raises:
-            ValueError: the ids are no integers, the text is too long, or an id is not in the vocabulary.
-                (Away from the CPU, ids are looked at in the first batch only, since looking waits for the
-                device.)
+            ValueError: the ids are not integers, the text is too long, or an id is not in the vocabulary. (Except on
+                the CPU, only the first batch is checked for such ids, because the check syncs with the device.)
         """
         self._check(inputs)
         hidden = self._embed(inputs) + self.positions.weight[: inputs.shape[1]]
@@ -108,39 +106,38 @@ class CausalTransformer(nn.Module):
 
     def _check(self, inputs: Tensor) -> None:
         if inputs.ndim != len(("batch", "time")) or inputs.is_floating_point():
-            msg = (
+            raise ValueError(
                 f"transformer: takes integer token ids [batch, time], got {inputs.dtype} of shape {list(inputs.shape)}"
             )
-            raise ValueError(msg)
         if inputs.shape[1] > self.max_seq_len:
-            msg = (
+            raise ValueError(
                 f"transformer: a text of {inputs.shape[1]} tokens is longer than "
-                f"max_seq_len = {self.max_seq_len}; cut it, or raise max_seq_len"
+                f"max_seq_len = {self.max_seq_len}; truncate it, or raise max_seq_len"
             )
-            raise ValueError(msg)
 
     def _embed(self, inputs: Tensor) -> Tensor:
-        """Return the tokens' vectors; a bad id on a GPU would abort the process, so the first batch is checked."""
+        """Return the tokens' vectors. A bad id on a GPU would abort the process, so check the first batch."""
         compiling = torch.compiler.is_compiling()
-        if not (self._seen or compiling or inputs.is_cpu or inputs.is_meta):
+        if not (self._checked or compiling or inputs.is_cpu or inputs.is_meta):
             self._check_ids(inputs)
-            self._seen = True
+            self._checked = True
         try:
-            found: Tensor = self.tokens(inputs)
+            embedded: Tensor = self.tokens(inputs)
         except IndexError:
             self._check_ids(inputs)
             raise
-        return found
+        return embedded
 
     def _check_ids(self, inputs: Tensor) -> None:
         wrong = inputs[(inputs < 0) | (inputs >= self.vocab_size)]
         if wrong.numel():
-            msg = f"transformer: token {int(wrong[0])} is not in the vocabulary (0 to {self.vocab_size - 1})"
-            raise ValueError(msg)
+            raise ValueError(
+                f"transformer: token {int(wrong[0])} is not in the vocabulary (0 to {self.vocab_size - 1})"
+            )
 
 
 class _Block(nn.Module):
-    """Attention and a feed-forward layer, each normalised before and added to what came in."""
+    """Attention and a feed-forward layer, each with layer norm before it and a residual connection around it."""
 
     def __init__(self, d_model: int, num_heads: int, d_ff: int, dropout: float) -> None:
         super().__init__()
@@ -156,12 +153,12 @@ class _Block(nn.Module):
         attended: Tensor = self.dropout(self.attention(self.attention_norm(hidden)))
         hidden = hidden + attended
         fed: Tensor = self.contract(F.gelu(self.expand(self.feed_norm(hidden)), approximate="tanh"))
-        found: Tensor = hidden + self.dropout(fed)
-        return found
+        output: Tensor = hidden + self.dropout(fed)
+        return output
 
 
 class _CausalAttention(nn.Module):
-    """Attention of each position to itself and to those before it."""
+    """Attention of each position to itself and to earlier ones."""
 
     def __init__(self, d_model: int, num_heads: int, dropout: float) -> None:
         super().__init__()
@@ -171,10 +168,10 @@ class _CausalAttention(nn.Module):
         self.project = nn.Linear(d_model, d_model)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Return what each position gathered, of the input's shape ``[batch, time, d_model]``."""
+        """Return the attention output, of the input's shape ``[batch, time, d_model]``."""
         heads = self.read(hidden).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        gathered = F.scaled_dot_product_attention(
+        attended = F.scaled_dot_product_attention(
             heads[0], heads[1], heads[2], dropout_p=self.dropout if self.training else 0.0, is_causal=True
         )
-        found: Tensor = self.project(gathered.transpose(1, 2).flatten(2))
-        return found
+        projected: Tensor = self.project(attended.transpose(1, 2).flatten(2))
+        return projected

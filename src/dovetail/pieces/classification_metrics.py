@@ -7,8 +7,8 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from dovetail.metrics.class_counts import Average
 from dovetail.metrics.functions import Labels, class_counts, read_labels
+from dovetail.metrics.per_class import Average
 
 
 class MetricsTracker:

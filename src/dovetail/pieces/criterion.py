@@ -9,9 +9,8 @@ from typing import Any, Final
 from torch import nn
 
 from dovetail.config.diagnostics import unknown
-from dovetail.losses.cross_entropy import cross_entropy
+from dovetail.losses.classification import LabelSmoothingCrossEntropy, cross_entropy
 from dovetail.losses.focal import FocalLoss
-from dovetail.losses.label_smoothing import LabelSmoothingCrossEntropy
 from dovetail.losses.supcon import SupConLoss
 
 _FACTORIES: Final[dict[str, Callable[..., nn.Module]]] = {

@@ -16,7 +16,7 @@ from dovetail.data.batch import Batch, as_batch, batch_size
 from dovetail.data.transfer import to_device
 from dovetail.losses.adapt import as_loss
 from dovetail.losses.peft import PEFTAwareLoss
-from dovetail.losses.strategy import StrategyInRun
+from dovetail.losses.strategy import StrategyAsLoss
 from dovetail.models.output import ModelOutput
 from dovetail.pieces.accumulator import GradientAccumulator
 from dovetail.train.errors import NonFiniteLossError, TrainingError
@@ -71,7 +71,7 @@ class _Epoch:
             raise ValueError(f"precision: {precision!r} is not one of {', '.join(get_args(Precision))}")
         is_strategy = hasattr(loss_strategy, "compute_loss") and not isinstance(loss_strategy, nn.Module)
         self._loss: Any = loss_strategy
-        self._criterion: Loss = StrategyInRun(loss_strategy) if is_strategy else as_loss(loss_strategy)
+        self._criterion: Loss = StrategyAsLoss(loss_strategy) if is_strategy else as_loss(loss_strategy)
         self._precision = precision
         self._metrics = dict(metrics or {})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from dovetail.losses.strategy import AnyLoss, LossStrategy, StrategyInRun, StrategyLoss
+from dovetail.losses.strategy import LossAsStrategy, LossStrategy, StrategyAsLoss, StrategyLoss
 from dovetail.pieces.registry import ObjectRegistry
 from dovetail.spec.plugins import Plugins
 from dovetail.spec.protocols import Loss
@@ -47,7 +47,7 @@ class LossStrategyRegistry:
         found = self._objects.get(name)
         if name in self._objects.own or isinstance(found, StrategyLoss):
             return cast("LossStrategy", found)
-        return AnyLoss(found)
+        return LossAsStrategy(found)
 
     def as_loss(self, name: str) -> Loss:
         """Return the loss of that name for a run: ``Config.with_parts(loss=registry.as_loss("custom"))``.
@@ -56,7 +56,7 @@ class LossStrategyRegistry:
             PluginError, ValueError: as :meth:`get`.
         """
         found = self.get(name)
-        return found if isinstance(found, StrategyLoss) else StrategyInRun(found)
+        return found if isinstance(found, StrategyLoss) else StrategyAsLoss(found)
 
 
 def get_loss_strategy(name: str) -> LossStrategy:

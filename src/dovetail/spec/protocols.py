@@ -87,8 +87,9 @@ class Metric(Protocol):
     ``state_dict()`` and ``load_state_dict(state)`` for what it has gathered, and ``merge(states)``, which replaces that
     by what all have.
 
-    A metric whose figures are logged while training may have ``as_it_is()``, which returns a metric that goes on to
-    compute what this one does now: batches are then measured, and figures read, a little later and many at a time.
+    A metric whose values are logged during training may define ``snapshot()``. It returns a metric with the state of
+    this one, which later updates do not change. The framework can then measure batches, and read values, a little later
+    and many at a time.
     """
 
     def update(self, outputs: ModelOutput, batch: Batch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -69,7 +70,7 @@ class TrainMetrics:
     obtains in another way are not measured.
 
     On the CPU, small batches are kept and measured many at a time, at a fifth of the cost of measuring each within its
-    step, when the caches hold everything but the metric. That needs metrics with ``as_it_is()``, and batches that are
+    step, when the caches hold everything but the metric. That needs metrics with ``snapshot()``, and batches that are
     not changed meanwhile.
     """
 
@@ -77,7 +78,7 @@ class TrainMetrics:
         """Decide whether batches can be kept."""
         self._metrics, self._group = run.parts.train_metrics, run.group
         self._outputs: ModelOutput | None = None
-        copyable = all(hasattr(metric, "as_it_is") for metric in self._metrics.values())
+        copyable = all(_snapshot_of(metric) for metric in self._metrics.values())
         self._keeps = copyable and run.device.type == "cpu"
         # Whether today's figures can be computed later.
         self._snapshots = copyable and run.group.size == 1
@@ -128,7 +129,9 @@ class TrainMetrics:
         with torch.no_grad():
             for item in queue:
                 if isinstance(item, _Snapshot):
-                    item.metrics = {name: metric.as_it_is() for name, metric in self._metrics.items()}
+                    item.metrics = {
+                        name: take() for name, metric in self._metrics.items() if (take := _snapshot_of(metric))
+                    }
                     continue
                 item.check()
                 outputs = ModelOutput(item.logits)
@@ -167,3 +170,15 @@ def _figures(metrics: Mapping[str, Any], group: Group = ALONE) -> dict[str, floa
     figures: dict[str, Any] = {}
     add_figures(figures, metrics, "train", group)
     return scalars(figures)
+
+
+def _snapshot_of(metric: Any) -> Callable[[], Any] | None:
+    """Return the metric's ``snapshot`` method, or None. Accepts the method's former name ``as_it_is``."""
+    snapshot: Callable[[], Any] | None = getattr(metric, "snapshot", None)
+    if snapshot is None and (snapshot := getattr(metric, "as_it_is", None)) is not None:
+        warnings.warn(
+            f"{type(metric).__name__}.as_it_is() is now called snapshot(); rename the method",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+    return snapshot

@@ -1,4 +1,4 @@
-"""From a model's outputs and a batch to predicted and true labels."""
+"""Class scores, true labels and masks, read from a model's outputs and a batch."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 class Scores(NamedTuple):
-    """Class scores with their classes on the last dimension, the true labels, and what says which of them count."""
+    """Class scores with the classes on the last dimension, the true labels, and which of these count."""
 
-    #: ``[…, classes]``, or the labels' shape for one score of yes against no.
+    #: ``[…, classes]``, or the labels' shape for binary scores.
     logits: Tensor
     targets: Tensor
     #: Booleans of the labels' shape; None for all.
@@ -33,12 +33,12 @@ class Scores(NamedTuple):
 
     @property
     def binary(self) -> bool:
-        """Whether there is one score per label: above 0 says class 1."""
+        """Whether there is one score per label; above 0 predicts class 1."""
         return self.logits.shape == self.targets.shape
 
     @property
     def num_classes(self) -> int:
-        """How many classes the scores tell apart."""
+        """How many classes the scores are of."""
         return 2 if self.binary else self.logits.shape[-1]
 
     def predictions(self) -> Tensor:
@@ -47,42 +47,43 @@ class Scores(NamedTuple):
 
 
 class ScoreReader:
-    """Lines up the outputs and labels of batch after batch, without looking at a value.
+    """Aligns the outputs and labels of each batch without reading a value.
 
-    Where the classes are is found from shapes, once: a later batch whose texts happen to be as long as there are
-    classes is read as those before it.
+    It finds the dimension of the classes from shapes, once: it reads a later batch whose texts happen to be as long as
+    there are classes in the same way as the earlier ones.
 
     Args:
-        who: the metric, for messages.
+        metric: the metric's name, for messages.
         ignore_index: a label that does not count.
-        class_dim: which dimension of the logits holds the classes; by default the one that the targets lack.
+        class_dim: the dimension of the logits that holds the classes; by default the one that the targets lack.
         shift: whether position ``t`` predicts target ``t + 1``.
     """
 
-    def __init__(self, who: str, ignore_index: int, class_dim: int | None, *, shift: bool = False) -> None:
-        self._who = who
+    def __init__(self, metric: str, ignore_index: int, class_dim: int | None, *, shift: bool = False) -> None:
+        self._metric = metric
         self._ignore_index = ignore_index
         self._class_dim = class_dim
         self._shift = shift
-        # Of the last batch: the shapes of logits and targets, and which dimension holds the classes; None for none.
+        # Of the last batch: the shapes of logits and targets, and the dimension of the classes, None for binary scores.
         self._shapes: tuple[torch.Size, torch.Size] | None = None
         self._dim: int | None = None
 
     def __call__(self, outputs: ModelOutput, batch: Batch) -> Scores:
-        """Read one batch.
+        """Return the scores of one batch.
 
         Args:
             outputs: logits ``[batch, classes, …]`` as cross-entropy takes them, ``[batch, time, classes]`` as language
-                models give them, or ``[batch, …]`` with one score of yes against no.
-            batch: integer targets ``[batch, …]``; a mask of that shape, or of its beginning, leaves labels out.
+                models return them, or ``[batch, …]`` with binary scores.
+            batch: integer targets ``[batch, …]``; a mask of that shape, or of a prefix of it, leaves labels out.
 
         Raises:
-            ValueError: targets are no labels, shapes do not fit, or either of two dimensions could hold the classes.
+            ValueError: targets are not labels, shapes do not fit, or either of two dimensions could hold the classes.
         """
         logits, targets = outputs.logits, read_targets(batch)
         if targets.is_floating_point() or targets.is_complex():
-            msg = f"{self._who}: needs class labels, but targets are {targets.dtype} of shape {list(targets.shape)}"
-            raise ValueError(msg)
+            raise ValueError(
+                f"{self._metric}: needs class labels, but targets are {targets.dtype} of shape {list(targets.shape)}"
+            )
         shapes = logits.shape, targets.shape
         if shapes != self._shapes:
             self._dim = None if shapes[0] == shapes[1] else self._class_dimension(logits, targets)
@@ -100,14 +101,16 @@ class ScoreReader:
         if self._class_dim is not None and logits.ndim > len(("batch", "classes")):
             fitting = [dim for dim in fitting if dim % logits.ndim == self._class_dim % logits.ndim]
         if not fitting:
-            got = f"outputs have shape {shape} and targets {list(targets.shape)}"
-            msg = f"{self._who}: {got}; one dimension more must be classes"
-            raise ValueError(msg)
+            raise ValueError(
+                f"{self._metric}: outputs have shape {shape} and targets {list(targets.shape)}; "
+                "outputs need the targets' shape and one more dimension, for the classes"
+            )
         if logits.ndim > len(("batch", "classes")):
             if len(fitting) > 1:
-                could = "could have their classes on dimension 1 or on the last"
-                msg = f"{self._who}: outputs of shape {shape} {could}; set class_dim = 1 or -1"
-                raise ValueError(msg)
+                raise ValueError(
+                    f"{self._metric}: outputs of shape {shape} could have their classes on dimension 1 or on the last; "
+                    "set class_dim = 1 or -1"
+                )
             self._class_dim = fitting[0]
         return fitting[0]
 
@@ -120,12 +123,12 @@ def count_labels(labels: Tensor, kept: Tensor, num_classes: int) -> Tensor:
     """Count labels per class, without a device sync.
 
     Args:
-        labels: integers, of any shape.
-        kept: booleans of that shape: which of them count.
+        labels: integers of any shape.
+        kept: which of them count, as booleans of that shape.
         num_classes: number of classes ``K``.
 
     Returns:
-        int64 of shape ``[K + 1]``; the last counts labels that are no class.
+        int64 of shape ``[K + 1]``; the last number counts labels that are out of range.
     """
     outside = (labels < 0) | (labels >= num_classes)
     places = labels.long().where(~outside, num_classes).flatten()
