@@ -78,6 +78,10 @@ class TrainMetrics:
         """Decide whether batches can be kept."""
         self._metrics, self._group = run.parts.train_metrics, run.group
         self._outputs: ModelOutput | None = None
+        for metric in self._metrics.values():
+            if not hasattr(metric, "snapshot") and hasattr(metric, "as_it_is"):
+                message = f"{type(metric).__name__}.as_it_is() is now called snapshot(); rename the method"
+                warnings.warn(message, DeprecationWarning, stacklevel=2)
         copyable = all(_snapshot_of(metric) for metric in self._metrics.values())
         self._keeps = copyable and run.device.type == "cpu"
         # Whether today's figures can be computed later.
@@ -174,11 +178,4 @@ def _figures(metrics: Mapping[str, Any], group: Group = ALONE) -> dict[str, floa
 
 def _snapshot_of(metric: Any) -> Callable[[], Any] | None:
     """Return the metric's ``snapshot`` method, or None. Accepts the method's former name ``as_it_is``."""
-    snapshot: Callable[[], Any] | None = getattr(metric, "snapshot", None)
-    if snapshot is None and (snapshot := getattr(metric, "as_it_is", None)) is not None:
-        warnings.warn(
-            f"{type(metric).__name__}.as_it_is() is now called snapshot(); rename the method",
-            DeprecationWarning,
-            stacklevel=2,
-        )
-    return snapshot
+    return getattr(metric, "snapshot", None) or getattr(metric, "as_it_is", None)
