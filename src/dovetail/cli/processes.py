@@ -24,7 +24,7 @@ from dovetail.cli.failure import BAD_INPUT, FAILED, INTERRUPTED, LOST, OUT_OF_BU
 from dovetail.distributed.environment import PORTS
 from dovetail.record.files import ECHO, LAUNCH, WATCHED
 from dovetail.record.words import plural
-from dovetail.train.signals import ORDERS, heeded
+from dovetail.train.signals import ORDERS, handled_signals
 
 #: Seconds that the others have to end by themselves once one has.
 _GRACE: Final = 30.0
@@ -117,7 +117,7 @@ class _ProcessGroup:
                 with contextlib.suppress(ProcessLookupError):
                     one.send_signal(number)
 
-        before = {one: signal.signal(one, handle) for one in heeded()}
+        before = {one: signal.signal(one, handle) for one in handled_signals()}
         try:
             yield
         finally:

@@ -1,1 +1,1 @@
-"""The minimal kernel: how parts are named, found, described and joined. It knows nothing about any one of them."""
+"""How parts are named, found, read and built. The kernel knows no kind of part."""

@@ -1,8 +1,7 @@
 """From a checked table to a live object.
 
-A :class:`Part` is what the config makes of a table with a ``type``: the component it names, and its options,
-already typed and checked. Building is one call of the factory with keyword arguments; nothing is looked up by
-string again.
+The config turns a table with a ``type`` into a :class:`Part`: the component that it names, and its typed, checked
+options. Building is one call of the factory with keyword arguments; nothing is looked up by string again.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ from dovetail.kernel.signature import MISSING, Signature, read_signature
 
 
 class BuildError(Exception):
-    """A part could not be built from its options; ``path`` says which one in the config."""
+    """A part could not be built from its options; ``path`` is its path in the config."""
 
     def __init__(self, path: str, message: str) -> None:
-        """Keep the place and what is wrong there."""
+        """Keep the path and what is wrong there."""
         self.path, self.message = path, message
         super().__init__(f"{path}: {message}")
 
@@ -32,21 +31,21 @@ class BuildError(Exception):
 class Part:
     """A table with a ``type``, checked."""
 
-    #: None where a live object was passed from Python.
+    #: None if a live object was passed from Python.
     registered: Registered | None
     kind: str
-    #: Its place in the config: ``"loss"``, ``"loss.classification"``, ``"callbacks.patience"``.
+    #: Its path in the config: ``"loss"``, ``"loss.classification"``, ``"callbacks.patience"``.
     path: str
     #: Typed options; values may hold further parts, in lists, tuples, tables and attrs instances too.
     options: Mapping[str, Any] = field(factory=dict)
-    #: What the kind keeps for itself, defaults filled in.
+    #: The keys that the kind reserves, with defaults.
     reserved: Mapping[str, Any] = field(factory=dict)
-    #: The object itself, where it was passed from Python.
+    #: The object itself, if it was passed from Python.
     live: Any = MISSING
 
     @property
     def name(self) -> str:
-        """What the run file calls it, or the class of the live object."""
+        """The name in the run file, or the class of the live object."""
         return self.registered.name if self.registered else type(self.live).__name__
 
 
@@ -55,11 +54,10 @@ def build(part: Part, provided: Mapping[str, Any]) -> Any:
 
     Args:
         part: the checked table.
-        provided: what the run can give so far, by name; a kind takes only the names that its table lists.
+        provided: the values that the run can provide so far, by name; a kind uses only those that its table lists.
 
     Raises:
-        BuildError: a value the run cannot provide is missing, a secret is not set, or the factory refused its
-            arguments.
+        BuildError: a value that the run cannot provide is missing, a secret is not set, or the factory raised.
         PluginError: the target cannot be imported.
     """
     if part.live is not MISSING or part.registered is None:
@@ -74,22 +72,23 @@ def build(part: Part, provided: Mapping[str, Any]) -> Any:
                 arguments = {signature.options_parameter: options}
             else:
                 arguments = {
-                    one.alias: getattr(options, one.name) for one in attrs.fields(signature.options_class) if one.init
+                    each.alias: getattr(options, each.name)
+                    for each in attrs.fields(signature.options_class)
+                    if each.init
                 }
         return signature.factory(**{**given, **arguments})
     except (BuildError, PluginError):
         raise
     except Exception as error:
         reason = str(error) or type(error).__name__
-        msg = f"{part.kind} '{part.registered.name}' refused its options: {reason}"
-        raise BuildError(part.path, msg) from error
+        raise BuildError(part.path, f"{part.kind} '{part.registered.name}' refused its options: {reason}") from error
 
 
 def provided_arguments(part: Part, signature: Signature, provided: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the run fills in for ``part``: the parameters it provides and the run file does not set.
+    """Return the parameters of ``part`` that the run provides and the run file does not set.
 
     Raises:
-        BuildError: a parameter without default can be neither provided in this run nor found in the options.
+        BuildError: a parameter without a default is neither provided in this run nor set.
     """
     given: dict[str, Any] = {}
     for parameter in signature.parameters.values():
@@ -98,15 +97,15 @@ def provided_arguments(part: Part, signature: Signature, provided: Mapping[str, 
         if parameter.provided and provided.get(parameter.name) is not None:
             given[parameter.name] = provided[parameter.name]
         elif parameter.default is MISSING:
-            why = (
-                "this run cannot provide it; set it in the run file" if parameter.provided else "required, and not set"
+            reason = (
+                "the run cannot provide it; set it in the run file" if parameter.provided else "required, but not set"
             )
-            raise BuildError(part.path, f"{part.name}: '{parameter.name}': {why}")
+            raise BuildError(part.path, f"{part.name}: '{parameter.name}': {reason}")
     return given
 
 
 def _build_value(value: Any, part: Part, provided: Mapping[str, Any]) -> Any:
-    """Build every part inside ``value`` and read every secret, leaving the rest as it is."""
+    """Build every part inside ``value`` and read every secret; other values stay unchanged."""
     if isinstance(value, Part):
         return build(value, provided)
     if isinstance(value, Env):
@@ -115,14 +114,14 @@ def _build_value(value: Any, part: Part, provided: Mapping[str, Any]) -> Any:
         except LookupError as error:
             raise BuildError(part.path, str(error)) from error
     if isinstance(value, list | tuple):
-        return type(value)(_build_value(one, part, provided) for one in value)
+        return type(value)(_build_value(item, part, provided) for item in value)
     if isinstance(value, dict):
-        return {key: _build_value(one, part, provided) for key, one in value.items()}
+        return {key: _build_value(item, part, provided) for key, item in value.items()}
     if attrs.has(type(value)):
         changed = {
-            one.alias: built
-            for one in attrs.fields(type(value))
-            if one.init and (built := _build_value(old := getattr(value, one.name), part, provided)) is not old
+            each.alias: built
+            for each in attrs.fields(type(value))
+            if each.init and (built := _build_value(old := getattr(value, each.name), part, provided)) is not old
         }
         return attrs.evolve(value, **changed) if changed else value
     return value

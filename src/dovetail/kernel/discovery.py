@@ -1,10 +1,9 @@
-"""Which installed distributions offer plugins: read from their metadata, without importing anything of theirs.
+"""Finding installed plugins from the metadata of distributions, without importing them.
 
-``importlib.metadata`` answers the same question, but importing it costs more than everything else that
-``--help`` does, and it reads each distribution's whole metadata. The recording format is a published
+``importlib.metadata`` does the same, but importing it takes longer than everything else that ``--help`` does, and it
+reads each distribution's whole metadata. The recording format is a published
 specification (a folder ``NAME-VERSION.dist-info`` beside the packages, with ``entry_points.txt`` in INI
-form), so it is read directly; ``importlib.metadata`` answers only where the packages do not lie in plain
-folders.
+form), so it is read directly; ``importlib.metadata`` is used only where packages do not lie in plain folders.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ class EntryPoint:
 
 
 def normalize(name: str) -> str:
-    """Return a distribution's name as indexes compare it: lower case, runs of ``-_.`` as one dash."""
+    """Return a distribution's name in normalized form: lower case, runs of ``-_.`` as one dash."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
@@ -41,7 +40,7 @@ def installed_entry_points() -> list[EntryPoint]:
     """Return the entry points of every installed plugin, sorted by distribution and name.
 
     The order depends on names alone, never on the order of files on the disk. Of a distribution that is
-    installed twice, the one that comes first on ``sys.path`` counts, as for imports.
+    installed twice, the first on ``sys.path`` counts, as for imports.
     """
     found: dict[str, list[EntryPoint]] = {}
     for distribution, version, text in _recorded_in_folders():

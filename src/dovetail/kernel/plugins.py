@@ -1,8 +1,8 @@
-"""The plugins of this installation: a typed face over pluggy that contains, blocks, orders and explains.
+"""The plugins of an installation: loading, blocking, ordering and containing them, and looking components up.
 
-A plugin that fails to import, misspells a hook or breaks while it lists its components is set aside as
-:class:`~dovetail.kernel.component.Broken` and spoils nothing else. Names are looked up here,
-and every answer that is not the component says what to do.
+A plugin that fails to import, misspells a hook or raises while it lists its components becomes a
+:class:`~dovetail.kernel.component.Broken`; the others work without it. An unknown or ambiguous name raises an error
+that says what to do.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dovetail.kernel.discovery import EntryPoint, installed_entry_points, left_o
 from dovetail.kernel.kind import Kinds
 from dovetail.kernel.manager import HookManager
 
-#: Seconds after which the user is told which plugin is still being imported.
+#: Seconds after which a message names the plugin that is still being imported.
 SLOW_IMPORT: Final = 5.0
 
 
@@ -30,30 +30,30 @@ class UnknownComponentError(PluginError):
     """No plugin offers a component of this kind and name."""
 
     def __init__(self, kind: str, name: str, known: list[str], hint: str = "", broken: Collection[Broken] = ()) -> None:
-        """Keep what was looked for, what there is, and which plugins might have had it."""
+        """Keep the name, the known ones, and the plugins that might have offered it."""
         self.kind, self.name, self.known, self.hint = kind, name, known, hint
         import difflib  # only to explain an unknown name
 
         near = difflib.get_close_matches(name, known, 1)
-        meant = hint or (f"did you mean '{near[0]}'?" if near else f"there is {', '.join(known) or 'none installed'}")
-        excuses = "".join(f"; {one}" for one in broken)
-        super().__init__(f"unknown {kind} '{name}'; {meant}{excuses}")
+        advice = hint or (f"did you mean '{near[0]}'?" if near else f"there is {', '.join(known) or 'none installed'}")
+        failed = "".join(f"; {plugin}" for plugin in broken)
+        super().__init__(f"unknown {kind} '{name}'; {advice}{failed}")
 
 
 class AmbiguousComponentError(PluginError):
     """Several distributions offer a component of this kind and name."""
 
     def __init__(self, kind: str, name: str, providers: list[Registered]) -> None:
-        """Keep who offers it."""
+        """Keep the providers."""
         self.kind, self.name, self.providers = kind, name, providers
-        who = " and ".join(f"{one.distribution} {one.version}".rstrip() for one in providers)
-        choices = " or ".join(f'type = "{one.qualified}"' for one in providers)
-        super().__init__(f"{kind} '{name}' is offered by {who}; choose with {choices}")
+        offered_by = " and ".join(f"{each.distribution} {each.version}".rstrip() for each in providers)
+        choices = " or ".join(f'type = "{each.qualified}"' for each in providers)
+        super().__init__(f"{kind} '{name}' is offered by {offered_by}; choose with {choices}")
 
 
 @frozen
 class Registered:
-    """A component together with who offers it."""
+    """A component and the plugin that offers it."""
 
     component: Component
     kind: str
@@ -70,13 +70,13 @@ class Registered:
 
     @property
     def qualified(self) -> str:
-        """The name that no other distribution can take: ``"distribution:name"``."""
+        """The unambiguous name: ``"distribution:name"``."""
         return f"{self.distribution}:{self.name}"
 
 
 @frozen
 class Plugin:
-    """A plugin module that was found, and what became of it."""
+    """A plugin module that was found, and its state."""
 
     distribution: str
     version: str
@@ -84,14 +84,15 @@ class Plugin:
     module: str
     #: ``"loaded"``, ``"blocked"`` or ``"broken"``.
     state: str = "loaded"
-    #: What a user should know: printed at import, imports torch at import.
+    #: Warnings for the user: prints at import, imports torch at import.
     remarks: tuple[str, ...] = ()
 
 
 class PluginRegistry:
-    """What is installed: plugins, the components they offer, and those that are broken.
+    """Installed plugins, the components they offer, and the plugins that are broken.
 
-    Components of a kind are asked for when that kind is first needed, one plugin at a time.
+    The components of a kind are collected when that kind is first needed, one plugin at a time. A subclass sets
+    :attr:`kinds` and :attr:`hooks`.
     """
 
     #: The kinds that plugins may offer, and the class that declares their registration hooks.
@@ -99,7 +100,7 @@ class PluginRegistry:
     hooks: ClassVar[type]
 
     def __init__(self, *, strict: bool = False) -> None:
-        """Start empty. With ``strict``, a broken plugin raises :class:`PluginError` instead of being set aside."""
+        """Start empty. With ``strict``, a broken plugin raises :class:`PluginError`."""
         self.strict = strict
         self.plugins: list[Plugin] = []
         self.broken: list[Broken] = []
@@ -109,12 +110,11 @@ class PluginRegistry:
 
     @classmethod
     def discover(cls, blocked: Collection[str] | Literal[True] = (), *, strict: bool = False) -> Self:
-        """Import the descriptor modules of all installed plugins, in the order of (distribution, entry point).
+        """Import the modules of all installed plugins, in the order of (distribution, entry point).
 
         Args:
-            blocked: distributions or entry points to leave out before anything of theirs is imported; True
-                leaves out all but Dovetail's own. The environment variable ``DOVETAIL_NO_PLUGINS`` adds to
-                it: names with commas, or ``all``.
+            blocked: distributions or entry points that are not imported; True blocks all but Dovetail's own. The
+                environment variable ``DOVETAIL_NO_PLUGINS`` adds to it: names separated by commas, or ``all``.
             strict: raise at the first broken plugin.
         """
         plugins = cls(strict=strict)
@@ -131,47 +131,49 @@ class PluginRegistry:
         return plugins
 
     def register(self, module: object, *, distribution: str, entry_point: str = "", version: str = "") -> None:
-        """Add a plugin that is not installed: a module or any object with registration hooks."""
+        """Add a plugin that is not installed: a module, or any object with registration hooks."""
         name = entry_point or getattr(module, "__name__", type(module).__name__)
         self._add(EntryPoint(normalize(distribution), name, name, version), module)
 
     def components(self, kind: str) -> list[Registered]:
         """Return every component of ``kind``, sorted by name and distribution."""
         if kind not in self._components:
-            self._components[kind] = sorted(self._collect(kind), key=lambda one: (one.name, one.distribution))
+            self._components[kind] = sorted(
+                self._collect(kind), key=lambda registered: (registered.name, registered.distribution)
+            )
         return self._components[kind]
 
     def find(self, kind: str, name: str) -> Registered:
-        """Return the component of ``kind`` that ``name``, plain or ``"distribution:name"``, stands for.
+        """Return the component of ``kind`` named ``name``, which may be ``"distribution:name"``.
 
         Raises:
-            UnknownComponentError: nobody offers it; says what is near, or which package to install.
-            AmbiguousComponentError: several distributions do, and the name does not say whose.
+            UnknownComponentError: no plugin offers it; the message suggests a near name, or a package to install.
+            AmbiguousComponentError: several distributions offer it, and the name does not say which one is meant.
         """
         distribution, _, plain = name.rpartition(":")
         offered = self.components(kind)
         wanted = normalize(distribution)
-        found = [one for one in offered if one.name == plain and wanted in {"", one.distribution}]
+        found = [each for each in offered if each.name == plain and wanted in {"", each.distribution}]
         if len(found) == 1:
             return found[0]
         if found:
             raise AmbiguousComponentError(kind, name, found)
-        known = sorted({one.name for one in offered})
+        known = sorted({each.name for each in offered})
         raise UnknownComponentError(kind, name, known, self._hint(kind, plain), self.broken)
 
     def versions(self) -> dict[str, str]:
         """Return the version of every distribution whose plugins are loaded."""
-        return {one.distribution: one.version for one in self.plugins if one.state == "loaded"}
+        return {plugin.distribution: plugin.version for plugin in self.plugins if plugin.state == "loaded"}
 
     def unmet(self, requirement: str) -> str | None:
-        """Say what is wrong with a demand such as ``"dovetail-signals>=1.2"``, or None where it is met."""
-        from packaging.requirements import InvalidRequirement, Requirement  # needed only by runs that demand
+        """Return why a requirement such as ``"dovetail-signals>=1.2"`` is not met, or None if it is."""
+        from packaging.requirements import InvalidRequirement, Requirement  # only for runs with requirements
 
         try:
             wanted = Requirement(requirement)
         except InvalidRequirement:
             return f"'{requirement}' is not a requirement; write for instance \"dovetail-signals>=1.2\""
-        state = {one.distribution: one.state for one in self.plugins}.get(normalize(wanted.name))
+        state = {plugin.distribution: plugin.state for plugin in self.plugins}.get(normalize(wanted.name))
         if state is None:
             return f"{wanted.name} is not installed; pip install '{requirement}'"
         if state != "loaded":
@@ -185,14 +187,14 @@ class PluginRegistry:
         printed = io.StringIO()
         with_torch = "torch" in sys.modules
         try:
-            # What a plugin prints at import must not end up in somebody's JSON.
+            # Text that a plugin prints at import must not end up in JSON output.
             with contextlib.redirect_stdout(printed):
                 module_name, _, attribute = entry.value.partition(":")
                 module: object = importlib.import_module(module_name)
                 for name in filter(None, attribute.split(".")):
                     module = getattr(module, name)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 (containing whatever a stranger's module raises is the point)
-            self._set_aside(entry, error)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 (a plugin may raise anything, and is contained)
+            self._contain(entry, error)
             return
         remarks: tuple[str, ...] = ()
         if printed.getvalue():
@@ -206,7 +208,7 @@ class PluginRegistry:
         try:
             self._manager.add(module, key)
         except (PluginError, ValueError) as error:
-            self._set_aside(entry, error)
+            self._contain(entry, error)
             return
         plugin = evolve(_plugin(entry, "loaded"), remarks=remarks)
         self.plugins.append(plugin)
@@ -218,21 +220,22 @@ class PluginRegistry:
             plugin = self._origin[impl.plugin_name]
             try:
                 offered = list(impl.function())
-                wrong = next((one for one in offered if not isinstance(one, Component)), None)
+                wrong = next((each for each in offered if not isinstance(each, Component)), None)
                 if wrong is not None:
-                    msg = f"{self.kinds[kind].hook} must yield Component, got {type(wrong).__name__}"
-                    raise TypeError(msg)  # noqa: TRY301 (contained like any other failure of the plugin)
+                    raise TypeError(  # noqa: TRY301 (contained like any other failure of the plugin)
+                        f"{self.kinds[kind].hook} must yield Component, got {type(wrong).__name__}"
+                    )
             except (Exception, SystemExit) as error:  # noqa: BLE001 (as above)
                 self.plugins.remove(plugin)
                 self._manager.unregister(impl.plugin)
                 self._components.clear()
                 entry = EntryPoint(plugin.distribution, plugin.entry_point, plugin.module, plugin.version)
-                self._set_aside(entry, error)
+                self._contain(entry, error)
                 continue
             for component in offered:
                 yield Registered(component, kind, plugin.distribution, plugin.version, plugin.entry_point, self.kinds)
 
-    def _set_aside(self, entry: EntryPoint, error: BaseException) -> None:
+    def _contain(self, entry: EntryPoint, error: BaseException) -> None:
         broken = Broken(entry.distribution, entry.name, error)
         self.broken.append(broken)
         self.plugins.append(_plugin(entry, "broken"))
@@ -240,14 +243,14 @@ class PluginRegistry:
             raise PluginError(str(broken)) from error
 
     def _hint(self, kind: str, name: str) -> str:
-        """Say where a component that nobody offers may come from."""
+        """Return where a component that no plugin offers may come from."""
         for other in self.kinds:
-            if other != kind and any(one.name == name for one in self.components(other)):
+            if other != kind and any(each.name == name for each in self.components(other)):
                 return f"'{name}' is a {other}, not a {kind}"
         prefix = name.partition(".")[0]
         if "." in name:
             distribution = _first_party().get(prefix)
-            states = {one.distribution: one.state for one in self.plugins}
+            states = {plugin.distribution: plugin.state for plugin in self.plugins}
             if distribution and distribution not in states:
                 return f"'{name}' comes with {distribution}: pip install {distribution}"
             if distribution and states[distribution] == "blocked":
@@ -260,8 +263,8 @@ def _plugin(entry: EntryPoint, state: str) -> Plugin:
 
 
 def _first_party() -> dict[str, str]:
-    """Return which distribution brings the components of which prefix, also of those that are not installed."""
-    import json  # with importlib.resources, a fifth of the start-up time: only to explain an unknown name
+    """Return the first-party distribution of each prefix, installed or not."""
+    import json  # slow to import with importlib.resources: only to explain an unknown name
     from importlib import resources
 
     text = resources.files("dovetail.kernel").joinpath("first_party.json").read_text(encoding="utf-8")
@@ -270,7 +273,7 @@ def _first_party() -> dict[str, str]:
 
 
 class _Watchdog:
-    """Names, on standard error, a plugin whose import hangs: nothing else could tell the user which one it is."""
+    """Names a plugin whose import hangs, on standard error."""
 
     def __init__(self) -> None:
         self.current: EntryPoint | None = None
@@ -286,8 +289,7 @@ class _Watchdog:
 
     def _report(self) -> None:
         if self.current:
-            who = f"plugin '{self.current.name}' of {self.current.distribution}"
             sys.stderr.write(
-                f"dovetail: still importing {who} after {SLOW_IMPORT:g} s; "
-                f"DOVETAIL_NO_PLUGINS={self.current.distribution} leaves it out\n"
+                f"dovetail: still importing plugin '{self.current.name}' of {self.current.distribution} after "
+                f"{SLOW_IMPORT:g} s; DOVETAIL_NO_PLUGINS={self.current.distribution} blocks it\n"
             )

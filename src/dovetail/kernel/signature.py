@@ -1,8 +1,8 @@
-"""Reading a factory's signature: which TOML keys it takes, of which types, and what the run must provide.
+"""Reading a factory's signature: its TOML keys, their types, and what the run must provide.
 
-Signatures are read as torch's own show they must be: parameter by parameter, so that one name which exists
-only for type checkers spoils nothing else; without the union members that TOML cannot say (``lr: float |
-Tensor`` is a float); and a parameter without a usable annotation takes any plain value, unchecked.
+Annotations are resolved parameter by parameter, so that a name which exists only for type checkers affects no other
+parameter. Union members that TOML cannot express are dropped (``lr: float | Tensor`` is a float), and a parameter
+without a usable annotation accepts any plain value, unchecked. Torch's own signatures need all three.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ class _Missing(enum.Enum):
         return self.value
 
 
-#: Stands where a parameter has no default.
+#: The default of a parameter that has none.
 MISSING: Final = _Missing.MISSING
 
 
-class _Unsayable(enum.Enum):
-    UNSAYABLE = "UNSAYABLE"
+class _Inexpressible(enum.Enum):
+    INEXPRESSIBLE = "INEXPRESSIBLE"
 
 
-_UNSAYABLE: Final = _Unsayable.UNSAYABLE
+_INEXPRESSIBLE: Final = _Inexpressible.INEXPRESSIBLE
 _PLAIN: Final = (bool, int, float, str, Path, dt.datetime, dt.date, dt.time, type(None))
 _COLLECTIONS: Final = (list, tuple, set, frozenset, Sequence, Collection, Iterable)
 _MAPPINGS: Final = (dict, Mapping)
@@ -51,15 +51,15 @@ class Parameter:
     """One keyword parameter of a factory."""
 
     name: str
-    #: Its type without markers, limits and what TOML cannot say; ``Any`` where nothing is known.
+    #: Its type without markers, limits and what TOML cannot express; ``Any`` if nothing is known.
     annotation: Any
     default: Any = MISSING
-    #: Whether the run fills it when the run file does not.
+    #: Whether the run provides it if the run file does not set it.
     provided: bool = False
     limits: tuple[Limit, ...] = ()
-    #: False where the annotation says nothing usable, so that any plain TOML value goes through.
+    #: False if the annotation is not usable, so that any plain TOML value is accepted.
     checked: bool = True
-    #: False where no TOML value could ever fit, such as a tensor.
+    #: False if no TOML value can fit, as for a tensor.
     settable: bool = True
 
     @property
@@ -70,23 +70,22 @@ class Parameter:
 
 @frozen
 class Signature:
-    """What a factory takes."""
+    """The parameters of a factory."""
 
     factory: Callable[..., Any]
     parameters: Mapping[str, Parameter]
-    #: The attrs class that stands in for the signature, if the component names one.
+    #: The attrs class that replaces the signature, if the component names one.
     options_class: type | None = None
-    #: The name of the one parameter that takes an instance of ``options_class``; None passes its fields as
-    #: keywords.
+    #: The parameter that takes an instance of ``options_class``; None passes its fields as keywords.
     options_parameter: str | None = None
 
 
 def read_signature(registered: Registered) -> Signature:
-    """Import the target of ``registered`` and read what it takes.
+    """Import the target of ``registered`` and read its parameters.
 
     Raises:
-        PluginError: the target cannot be imported, says too little about itself, or has a parameter whose
-            name its kind keeps for itself. The message names the plugin and the target.
+        PluginError: the target cannot be imported, has a signature that names no keys, or has a parameter whose name
+            its kind reserves. The message names the plugin and the target.
     """
     component = registered.component
     who = f"{registered.kind} '{registered.name}' of {registered.distribution} ({component.target})"
@@ -102,7 +101,9 @@ def read_signature(registered: Registered) -> Signature:
         raise PluginError(f"{who}: {error}") from error
     taken = sorted(set(read.parameters) & {"type", *kind.reserved})
     if taken:
-        raise PluginError(f"{who} has a parameter '{taken[0]}', which every {kind.name} keeps for the run; rename it")
+        raise PluginError(
+            f"{who} has a parameter '{taken[0]}', which every {kind.name} reserves for the run; rename it"
+        )
     return read
 
 
@@ -122,31 +123,31 @@ def _read_options(factory: Callable[..., Any], options: type, kind: Kind, kinds:
         raise TypeError(f"options {options!r} is not an attrs class")
     namespace = vars(sys.modules.get(options.__module__, types.ModuleType("")))
     parameters: dict[str, Parameter] = {}
-    for one in attrs.fields(options):
-        if one.init:
-            annotation = _resolve(one.type, namespace) if one.type is not None else Any
-            default = MISSING if one.default is attrs.NOTHING else one.default
-            parameters[one.alias] = _parameter(one.alias, annotation, default, kind, kinds)
-    taker = None
+    for each in attrs.fields(options):
+        if each.init:
+            annotation = _resolve(each.type, namespace) if each.type is not None else Any
+            default = MISSING if each.default is attrs.NOTHING else each.default
+            parameters[each.alias] = _parameter(each.alias, annotation, default, kind, kinds)
+    options_parameter = None
     for name, parameter, annotation in _annotated_parameters(factory):
         if annotation is options:
-            taker = name
+            options_parameter = name
         elif name not in parameters and name in kind.provides and parameter.default is parameter.empty:
-            # Provided values reach the factory itself: the options class is built without them, so that it
-            # can be checked early.
+            # Provided values go to the factory: the options class is built without them, so that it can be
+            # checked early.
             parameters[name] = Parameter(name, Any, provided=True, checked=False, settable=False)
-    return Signature(factory, parameters, options, taker)
+    return Signature(factory, parameters, options, options_parameter)
 
 
 def _annotated_parameters(factory: Callable[..., Any]) -> Iterator[tuple[str, inspect.Parameter, Any]]:
     """Yield (name, parameter, resolved annotation or ``Any``), without ``self``."""
-    if sys.version_info >= (3, 14):  # annotations are evaluated late there, and a missing name would raise
+    if sys.version_info >= (3, 14):  # annotations are evaluated lazily there, and a missing name would raise
         import annotationlib  # there is none before
 
         signature = inspect.signature(factory, annotation_format=annotationlib.Format.FORWARDREF)
     else:
         signature = inspect.signature(factory)
-    # A constructor's annotations mean what they mean in the module that wrote it, which may be a base class's.
+    # A constructor's annotations refer to names in the module that defines it, which may be a base class's.
     written = inspect.getattr_static(factory, "__init__") if isinstance(factory, type) else factory
     function = inspect.unwrap(written)
     module = sys.modules.get(getattr(factory, "__module__", ""), types.ModuleType(""))
@@ -157,12 +158,12 @@ def _annotated_parameters(factory: Callable[..., Any]) -> Iterator[tuple[str, in
 
 
 def _resolve(annotation: Any, namespace: dict[str, Any]) -> Any:
-    """Evaluate a written annotation; ``Any`` where a name in it exists only for type checkers."""
+    """Evaluate an annotation that is a string; ``Any`` if a name in it exists only for type checkers."""
     if not isinstance(annotation, str):
         return annotation
     try:
         return eval(annotation, {**vars(typing), **namespace})  # noqa: S307 (the source of an installed package, as typing.get_type_hints does)
-    except Exception:  # noqa: BLE001 (an annotation may raise anything, and then says nothing)
+    except Exception:  # noqa: BLE001 (an annotation may raise anything, and is then unknown)
         return Any
 
 
@@ -171,22 +172,22 @@ def _parameter(name: str, annotation: Any, default: Any, kind: Kind, kinds: Kind
     while get_origin(annotation) is Annotated:
         annotation, *more = get_args(annotation)
         marks += more
-    sayable = _sayable(annotation, kinds)
-    nothing = sayable is _UNSAYABLE or (sayable is type(None) and annotation not in {None, type(None)})
+    expressible = _expressible(annotation, kinds)
+    nothing = expressible is _INEXPRESSIBLE or (expressible is type(None) and annotation not in {None, type(None)})
     provided = name in kind.provides and (default is MISSING or Provided in marks)
     return Parameter(
         name,
-        Any if nothing else sayable,
+        Any if nothing else expressible,
         default,
         provided,
         limits=tuple(mark for mark in marks if isinstance(mark, Limit)),
-        checked=not nothing and sayable is not Any,
+        checked=not nothing and expressible is not Any,
         settable=not nothing and name not in kind.objects,
     )
 
 
-def _sayable(annotation: Any, kinds: Kinds) -> Any:  # noqa: PLR0911 (one return per form of annotation)
-    """Return ``annotation`` without what TOML cannot say, ``Any`` for what says nothing, or ``_UNSAYABLE``."""
+def _expressible(annotation: Any, kinds: Kinds) -> Any:  # noqa: PLR0911 (one return per form of annotation)
+    """Return ``annotation`` without what TOML cannot express, ``Any`` if it is unknown, or ``_INEXPRESSIBLE``."""
     origin = get_origin(annotation)
     if annotation is None:
         return type(None)
@@ -194,16 +195,18 @@ def _sayable(annotation: Any, kinds: Kinds) -> Any:  # noqa: PLR0911 (one return
         return Any
     if origin is Annotated:
         inner, *marks = get_args(annotation)
-        said = _sayable(inner, kinds)
-        return said if said in {Any, _UNSAYABLE} else Annotated[(said, *marks)]
+        said = _expressible(inner, kinds)
+        return said if said in {Any, _INEXPRESSIBLE} else Annotated[(said, *marks)]
     if origin in {Union, types.UnionType}:
-        members = [said for member in get_args(annotation) if (said := _sayable(member, kinds)) is not _UNSAYABLE]
-        return Union[tuple(members)] if members else _UNSAYABLE  # noqa: UP007 (built from a list)
+        members = [
+            said for member in get_args(annotation) if (said := _expressible(member, kinds)) is not _INEXPRESSIBLE
+        ]
+        return Union[tuple(members)] if members else _INEXPRESSIBLE  # noqa: UP007 (built from a list)
     if origin is Literal:
         return annotation
     if origin is tuple or origin in _COLLECTIONS or origin in _MAPPINGS:
-        items = [one if one is ... else _sayable(one, kinds) for one in get_args(annotation)]
-        return _UNSAYABLE if _UNSAYABLE in items else origin[tuple(items)]
+        items = [item if item is ... else _expressible(item, kinds) for item in get_args(annotation)]
+        return _INEXPRESSIBLE if _INEXPRESSIBLE in items else origin[tuple(items)]
     if annotation is tuple:
         return annotation
     if annotation in _COLLECTIONS or annotation in _MAPPINGS:
@@ -212,4 +215,4 @@ def _sayable(annotation: Any, kinds: Kinds) -> Any:  # noqa: PLR0911 (one return
         annotation in _PLAIN or issubclass(annotation, enum.Enum) or attrs.has(annotation) or kinds.of(annotation)
     ):
         return annotation
-    return _UNSAYABLE
+    return _INEXPRESSIBLE

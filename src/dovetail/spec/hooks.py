@@ -1,12 +1,13 @@
 """Every hook of Dovetail, in one place: the table of contents of the framework.
 
-*Registration hooks* say what exists. A plugin module implements them; each returns an iterable of
-:class:`~dovetail.kernel.component.Component`. *Lifecycle hooks* say what happens in a run. They are methods of parts
-(callbacks, trackers, losses, trainers …) that the run's config names; installing a package never changes a
-run by itself.
+*Registration hooks* declare what exists. A plugin module implements them; each returns an iterable of
+:class:`~dovetail.kernel.component.Component`. *Lifecycle hooks* are called during a run. They are methods of the parts
+(callbacks, trackers, losses, trainers …) that the run's config names; installing a package never changes a run by
+itself.
 
-In both, an implementation is recognised by its ``dovetail_`` name and may take any subset of the arguments,
-in any order. A name that starts with ``dovetail_`` and is no hook is an error, with the nearest hook named.
+An implementation is recognised by its ``dovetail_`` name and may take any subset of the arguments, in any order. A name
+that starts with ``dovetail_`` but is no hook is an error that suggests the nearest hook.
+:mod:`dovetail.kernel.manager` explains how pluggy is used.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ hookimpl = pluggy.HookimplMarker("dovetail")
 
 
 class RegistrationHooks:
-    """What exists. Called on modules named by the entry-point group ``dovetail``."""
+    """Declare what exists. Called on modules named by the entry-point group ``dovetail``."""
 
     @hookspec
     def dovetail_losses(self) -> Iterable[Component]:
@@ -46,7 +47,7 @@ class RegistrationHooks:
 
     @hookspec
     def dovetail_collators(self) -> Iterable[Component]:
-        """Offer collators, which make a ``Batch`` of a list of samples.
+        """Offer collators, which turn a list of samples into a ``Batch``.
 
         Example::
 
@@ -79,7 +80,7 @@ class RegistrationHooks:
 
     @hookspec
     def dovetail_storage_backends(self) -> Iterable[Component]:
-        """Offer stores that checkpoints and artifacts can be copied to.
+        """Offer stores to copy checkpoints and artifacts to.
 
         Example::
 
@@ -101,7 +102,7 @@ class RegistrationHooks:
 
     @hookspec
     def dovetail_datasets(self) -> Iterable[Component]:
-        """Offer datasets: factories of map-style datasets, or of ``Splits`` that are already made.
+        """Offer datasets: factories of map-style datasets, or of ready-made ``Splits``.
 
         Example::
 
@@ -189,13 +190,13 @@ class RegistrationHooks:
 
 
 class LifecycleHooks:
-    """What happens in a run. Called on the parts that the run's config names, in the order of the run file."""
+    """Called during a run, on the parts that its config names, in the order of the run file."""
 
     @hookspec
     def dovetail_run_start(self, run: Run) -> None:
-        """Act once, when everything is built and before the first batch.
+        """Act once, after everything is built and before the first batch.
 
-        In a run that is resumed, parts have their state back by now, and ``run.state.step`` is above 0.
+        In a resumed run the parts' state is restored by then, and ``run.state.step`` is above 0.
 
         Example::
 
@@ -206,7 +207,7 @@ class LifecycleHooks:
 
     @hookspec
     def dovetail_epoch_start(self, run: Run, epoch: int) -> None:
-        """Act before the first batch of an epoch; ``epoch`` counts from 1. Not called again where an epoch is resumed.
+        """Act before the first batch of an epoch; ``epoch`` counts from 1. Not called for an epoch that is resumed.
 
         Example::
 
@@ -218,7 +219,7 @@ class LifecycleHooks:
 
     @hookspec
     def dovetail_batch_start(self, run: Run, step: int) -> None:
-        """Act before an optimizer update; ``step`` counts finished updates. Costs nothing where nobody implements it.
+        """Act before an optimizer update; ``step`` counts finished updates. Free if no part implements it.
 
         Example::
 
@@ -246,10 +247,11 @@ class LifecycleHooks:
         """Act on figures that were just logged.
 
         ``event`` is ``"train"``, ``"validation"``, ``"epoch"``, ``"test"``, or ``"monitor"`` for what a part measures.
-        Training figures come every ``logging.every`` updates and are already on the host, so progress displays and
-        trackers listen here and not to every batch. They are those of the epoch ``epoch`` and the update ``step``,
-        ``time`` seconds after the run's start. A tracker whose method takes ``step`` hears of those of ``"train"`` and
-        ``"monitor"`` many at a time, up to a second late, so that training need not wait; every other part at once.
+        Training figures are logged every ``logging.every`` updates and are already on the host, so progress displays
+        and trackers should implement this hook rather than ``dovetail_batch_end``. ``epoch``, ``step`` and ``time``
+        (seconds since the start of the run) are those at which the figures were logged. A tracker whose method takes
+        ``step`` gets ``"train"`` and ``"monitor"`` figures many at a time, up to a second late, so that training does
+        not wait; every other part gets them at once.
 
         Example::
 
@@ -261,7 +263,7 @@ class LifecycleHooks:
 
     @hookspec
     def dovetail_validation_batch(self, run: Run, batch: Batch, outputs: ModelOutput) -> None:
-        """Act on a batch of validation and what the model made of it. Costs nothing where nobody implements it.
+        """Act on a batch of a validation and the model's outputs. Free if no part implements it.
 
         Example::
 
@@ -295,7 +297,7 @@ class LifecycleHooks:
 
     @hookspec
     def dovetail_checkpoint_saved(self, run: Run, checkpoint: Checkpoint) -> None:
-        """Act on a checkpoint that is committed: whole, verified and durable.
+        """Act on a committed checkpoint: complete, verified and durable.
 
         Example::
 
@@ -306,7 +308,7 @@ class LifecycleHooks:
 
     @hookspec
     def dovetail_alert(self, run: Run, alert: Alert) -> None:
-        """Act on something that went wrong but did not end the run: drift, a loss spike, a gradient out of range.
+        """Act on a problem that did not end the run: drift, a loss spike, a gradient out of range.
 
         Example::
 
@@ -317,7 +319,7 @@ class LifecycleHooks:
 
     @hookspec
     def dovetail_run_end(self, run: Run, outcome: Outcome) -> None:
-        """Act once at the end, whatever the end was; ``outcome`` says which. Every part gets this call.
+        """Act once at the end of the run, however it ended; ``outcome`` says how. Every part gets this call.
 
         Example::
 

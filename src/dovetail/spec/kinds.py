@@ -1,8 +1,8 @@
-"""The kinds of component: what each must satisfy, and what the run provides to its factory.
+"""The table of kinds of component: what each must satisfy, and what the run provides to its factory.
 
-This is the one table of kinds. A factory's options come from TOML; *provided* parameters come from the run,
-by name. A provided value fills a parameter only when that has no default and the run file does not set it, or
-when the parameter is marked :class:`Provided`: what the run file says always wins.
+A factory's options come from TOML; *provided* parameters come from the run, by name. The run provides a parameter only
+if it has no default and the run file does not set it, or if it is marked :class:`~dovetail.kernel.kind.Provided`: the
+run file always wins.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from dovetail.spec.protocols import (
 
 _TARGETS: Final = {
     "num_classes": "number of classes of the dataset, None for regression",
-    "num_outputs": "numbers to predict for a sample in a regression, None for classes",
+    "num_outputs": "numbers to predict per sample in a regression, None for classes",
     "class_counts": "training samples per class, a list of integers",
 }
 
@@ -40,7 +40,7 @@ KINDS: Final = Kinds(
             "dataset",
             "dovetail_datasets",
             Dataset,
-            "a map-style dataset, or Splits; may say num_classes, num_outputs, class_names, targets, input_shape, "
+            "a map-style dataset, or Splits; may define num_classes, num_outputs, class_names, targets, input_shape, "
             "column(name)",
             provides={"seed": "the run's seed"},
             instead="train",
@@ -58,14 +58,14 @@ KINDS: Final = Kinds(
             Transform,
             "(sample) -> sample; may draw from the global generators, which are seeded per sample. "
             "With the trait batched: "
-            "transform_batch(batch, draws) -> batch, on the device, its numbers from draws",
+            "transform_batch(batch, draws) -> batch, on the device, with random numbers from draws",
             provides={"num_classes": _TARGETS["num_classes"]},
             instead="transform_batch",
             reserved={
                 "splits": Reserved(
                     list[Literal["train", "validation", "test"]] | None,
                     None,
-                    "the splits whose samples it transforms; by default train, or all with the trait every_split",
+                    "the splits whose samples it transforms; train by default, all with the trait every_split",
                 )
             },
         ),
@@ -118,8 +118,8 @@ KINDS: Final = Kinds(
             "a torch LRScheduler; steps once per update, or per epoch where it has the trait per_epoch",
             provides={
                 "optimizer": "the built optimizer",
-                "total_steps": "how often it steps in the whole run: updates, or epochs where it steps per epoch",
-                "steps_per_epoch": "how often it steps in an epoch: updates, or 1",
+                "total_steps": "its steps in the whole run: updates, or epochs if it steps per epoch",
+                "steps_per_epoch": "its steps in an epoch: updates, or 1",
                 "max_epochs": "epochs in the whole run",
             },
             objects=frozenset({"optimizer"}),
@@ -127,7 +127,7 @@ KINDS: Final = Kinds(
                 "every": Reserved(
                     Literal["update", "epoch"] | None,
                     None,
-                    "when it steps; by default what the scheduler says of itself",
+                    "when it steps; by default as the scheduler's traits say",
                 ),
                 "monitor": Reserved(str | None, None, "the metric that a plateau scheduler reads"),
             },

@@ -26,7 +26,7 @@ class Loss(Protocol):
 
 
 class Collator(Protocol):
-    """Makes one batch of a list of samples, losing none."""
+    """Collates a list of samples into one batch, without dropping any."""
 
     def __call__(self, samples: list[Any]) -> Batch:
         """Collate ``samples``."""
@@ -35,8 +35,8 @@ class Collator(Protocol):
 class Transform(Protocol):
     """Maps a sample to a sample of the same form.
 
-    With the trait ``batched`` it has ``transform_batch(batch, draws) -> Batch`` instead, which works on whole batches
-    where the model is, and takes its random numbers from ``draws`` (:class:`dovetail.random.Draws`).
+    With the trait ``batched`` it defines ``transform_batch(batch, draws) -> Batch`` instead, which transforms whole
+    batches on the model's device, and takes its random numbers from ``draws`` (:class:`dovetail.random.Draws`).
     """
 
     def __call__(self, sample: Any) -> Any:
@@ -44,7 +44,7 @@ class Transform(Protocol):
 
 
 class Dataset(Protocol):
-    """A map-style dataset; a factory may also return ``Splits`` that are already made."""
+    """A map-style dataset; a factory may also return ready-made ``Splits``."""
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -81,11 +81,11 @@ class Scheduler(Protocol):
 
 
 class Metric(Protocol):
-    """Gathers batches on the device and gives figures at the end, without a device sync in between.
+    """Accumulates batches on the device and returns figures at the end, without a device sync in between.
 
-    Where several processes train together, each evaluates some of the batches, and a metric needs three methods more:
-    ``state_dict()`` and ``load_state_dict(state)`` for what it has gathered, and ``merge(states)``, which replaces that
-    by what all have.
+    With several processes, each evaluates some of the batches, and a metric needs three more methods: ``state_dict()``
+    and ``load_state_dict(state)`` for what it has accumulated, and ``merge(states)``, which replaces that by the states
+    of all processes together.
 
     A metric whose values are logged during training may define ``snapshot()``. It returns a metric with the state of
     this one, which later updates do not change. The framework can then measure batches, and read values, a little later
@@ -93,7 +93,7 @@ class Metric(Protocol):
     """
 
     def update(self, outputs: ModelOutput, batch: Batch) -> None:
-        """Take in one batch."""
+        """Add one batch."""
 
     def compute(self) -> Mapping[str, Any]:
         """Return the figures by name: floats, or nested lists such as a confusion matrix."""
@@ -103,7 +103,7 @@ class Metric(Protocol):
 
 
 class Callback(Protocol):
-    """Any object with some of the lifecycle hooks, and ``state_dict``/``load_state_dict`` where it has state."""
+    """Any object with lifecycle hooks, and ``state_dict``/``load_state_dict`` if it has state."""
 
 
 class Tracker(Protocol):
@@ -111,33 +111,33 @@ class Tracker(Protocol):
 
 
 class Trainer(Protocol):
-    """Trains: usually a subclass of ``StandardTrainer`` that overrides some of its methods."""
+    """Trains a run: usually a subclass of ``StandardTrainer`` that overrides some of its methods."""
 
     def fit(self, run: Run) -> Outcome:
-        """Train until done or told to stop."""
+        """Train until the end of the plan or a request to stop."""
 
 
 class Storage(Protocol):
-    """Keeps objects under relative, slash-separated keys; an object is there whole or not at all.
+    """Stores objects under relative, slash-separated keys; an object exists completely or not at all.
 
-    A key that is empty, absolute, not normal (``a//b``, ``./a``, ``a/..``), holds a NUL, or has a part of more than 255
-    bytes is a ValueError, wherever it is given.
+    Every method raises ValueError for a key that is empty, absolute or not normal (``a//b``, ``./a``, ``a/..``), that
+    contains a NUL, or that has a component of more than 255 bytes.
     """
 
     def put(self, key: str, source: Path | bytes) -> None:
-        """Store bytes or a file's content, replacing what was there; OSError where it cannot, and nothing changed."""
+        """Store bytes or a file's content, replacing the object; OSError if it cannot, and then nothing has changed."""
 
     def open(self, key: str) -> BinaryIO:
-        """Open an object for reading; FileNotFoundError where there is none."""
+        """Open an object for reading; FileNotFoundError if there is none."""
 
     def list(self, prefix: str = "") -> list[str]:
         """Return the keys that start with ``prefix``, sorted."""
 
     def delete(self, key: str) -> None:
-        """Remove an object; FileNotFoundError where there is none."""
+        """Remove an object; FileNotFoundError if there is none."""
 
     def exists(self, key: str) -> bool:
-        """Say whether the object is there."""
+        """Return whether the object exists."""
 
 
 class Profile(Protocol):

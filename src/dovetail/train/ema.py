@@ -1,4 +1,4 @@
-"""An exponential moving average of a model's weights: Polyak and Juditsky, 1992; Tarvainen and Valpola, 2017."""
+"""An exponential moving average of a model's weights (Polyak and Juditsky, 1992; Tarvainen and Valpola, 2017)."""
 
 from __future__ import annotations
 
@@ -11,45 +11,45 @@ from torch import Tensor, nn
 
 from dovetail.checkpoint.shares import local
 
-#: The average begins as a short one: after n updates its decay is at most (1 + n) / (10 + n), else it would long be the
-#: average of the weights that nobody has trained.
-_BEGINNING: Final = 10
+#: The decay after n updates is at most (1 + n) / (10 + n): otherwise the untrained weights would dominate the average
+#: for a long time.
+_WARMUP: Final = 10
 
 
 class WeightAverage:
-    """Averages the trained parameters of a model, update by update; buffers and frozen parameters are the model's own.
+    """Averages the trained parameters of a model, update by update; buffers and frozen parameters are not averaged.
 
-    ``average ← decay · average + (1 − decay) · weights``, in a few operations for the whole model.
+    ``average ← decay · average + (1 − decay) · weights``, with a few operations for the whole model.
     """
 
     def __init__(self, model: nn.Module, decay: float, *, validated: bool = True) -> None:
-        """Begin with the weights that the model has.
+        """Start from the present weights of the model.
 
         Args:
-            model: whose weights.
-            decay: share of the average that is kept in an update, 0 to 1; reached by and by.
-            validated: whether it is the average that is validated, and not the weights that are trained.
+            model: the model.
+            decay: the fraction of the average that an update keeps, 0 to 1; approached gradually.
+            validated: whether the average is validated, rather than the trained weights.
         """
         self._decay = decay
         self.validated = validated
-        named = [(name, one) for name, one in model.named_parameters() if one.requires_grad]
+        named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
         self._names = [name for name, _ in named]
-        # Where weights are shared out over processes, so is their average; each process averages its part.
-        self._kept = [one.detach().clone() for _, one in named]
-        self._weights = [local(one).detach() for _, one in named]
-        self._averages = [local(one) for one in self._kept]
+        # The average of sharded weights is sharded too: each process averages its own shard.
+        self._kept = [parameter.detach().clone() for _, parameter in named]
+        self._weights = [local(parameter).detach() for _, parameter in named]
+        self._averages = [local(average) for average in self._kept]
         self._updates = 0
 
     def update(self) -> None:
-        """Take in the weights after an update."""
+        """Add the weights after an update."""
         self._updates += 1
-        decay = min(self._decay, (1 + self._updates) / (_BEGINNING + self._updates))
+        decay = min(self._decay, (1 + self._updates) / (_WARMUP + self._updates))
         torch._foreach_lerp_(self._averages, self._weights, 1 - decay)
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
-        """Give the model the average, and afterwards its own weights back."""
-        own = [one.clone() for one in self._weights]
+        """Put the average into the model, and at the end restore its own weights."""
+        own = [weight.clone() for weight in self._weights]
         torch._foreach_copy_(self._weights, self._averages)
         try:
             yield
@@ -57,23 +57,24 @@ class WeightAverage:
             torch._foreach_copy_(self._weights, own)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the average by the names of the parameters, of how many updates it is, and if it is validated.
+        """Return the average by parameter name, its number of updates, and whether it is validated.
 
-        The last is for who reads the checkpoint: a run goes by its own settings.
+        The last is for readers of the checkpoint: a run follows its own settings.
         """
         weights: dict[str, Tensor] = dict(zip(self._names, self._kept, strict=True))
         return {"updates": self._updates, "validated": self.validated, "weights": weights}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a saved average.
+        """Restore a saved average.
 
         Raises:
-            ValueError: it is of other parameters.
+            ValueError: it belongs to other parameters.
         """
         if state["weights"].keys() != set(self._names):
             odd = sorted(state["weights"].keys() ^ set(self._names))
-            msg = f"the saved average is of other parameters: {', '.join(odd[:5])} are only in one of them"
-            raise ValueError(msg)
+            raise ValueError(
+                f"the saved average belongs to other parameters: only one of them has {', '.join(odd[:5])}"
+            )
         for name, average in zip(self._names, self._kept, strict=True):
             average.copy_(state["weights"][name])
         self._updates = state["updates"]

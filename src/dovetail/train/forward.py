@@ -1,4 +1,4 @@
-"""One call of a model, whatever its inputs look like."""
+"""Calling a model with a batch, whatever the form of its inputs."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 
 class Forward:
-    """Calls a model with a batch and reads what it returns.
+    """Calls a model with a batch and reads its outputs.
 
-    Inputs that are a dict are passed as keywords. ``mask=`` is passed when the model's ``forward`` has such a parameter
+    Inputs that are a dict are passed as keywords. ``mask=`` is passed if the model's ``forward`` has such a parameter
     and the batch has a mask.
     """
 
     def __init__(self, model: nn.Module, *, compiled: bool = False) -> None:
-        """Look at the model once, so that a step need not.
+        """Inspect the model once.
 
         Args:
             model: the model.
-            compiled: call it through ``torch.compile``. The module itself, and so its ``state_dict``, stays as it is.
+            compiled: call it through ``torch.compile``; the module and its ``state_dict`` stay unchanged.
         """
         self._call: Any = torch.compile(model) if compiled else model
         self._takes_mask = "mask" in inspect.signature(model.forward).parameters

@@ -1,7 +1,7 @@
-"""Seeds: every global generator that a run may draw from, set, saved and put back together.
+"""Seeding, saving and restoring the global random generators.
 
-The loader's order and augmentation do not come from here: they are addressed by (seed, epoch, index). What does is a
-model's initial weights, dropout, and whatever third-party code draws.
+The order of the loader and augmentation do not depend on them: those are addressed by (seed, epoch, index). Initial
+weights, dropout and third-party code do.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ import numpy as np
 import torch
 
 _NUMPY_LIMIT: Final = 1 << 32
-#: Seeds are below this.
+#: Seeds are below this limit.
 SEED_LIMIT: Final = 1 << 64
 _CUBLAS: Final = "CUBLAS_WORKSPACE_CONFIG"
 
 
 def set_random_seed(seed: int, deterministic: bool = False) -> None:  # noqa: FBT001, FBT002 (the field's signature)
-    """Seed Python, NumPy and torch on every device; loader workers derive theirs from the run's seed.
+    """Seed Python, NumPy and torch on every device; loader workers derive their seeds from the run's.
 
     Args:
         seed: 0 to 2⁶⁴ − 1.
-        deterministic: let torch use only algorithms that give the same bits each time, and raise where an operation has
-            none. Slower on a GPU; False lets torch choose the fastest.
+        deterministic: let torch use only deterministic algorithms, and raise for an operation that has none. Slower on
+            a GPU; False lets torch choose the fastest.
 
     Raises:
         ValueError: the seed is out of range.
-        TypeError: it is no integer.
+        TypeError: the seed is not an integer.
     """
     try:
         seed = operator.index(seed)
@@ -41,15 +41,15 @@ def set_random_seed(seed: int, deterministic: bool = False) -> None:  # noqa: FB
     if not 0 <= seed < SEED_LIMIT:
         raise ValueError(f"seed must be between 0 and 2**64 - 1, got {seed}")
     random.seed(seed)
-    # NumPy's legacy seed has 32 bits; a list of words holds the rest, and small seeds mean what they mean elsewhere.
+    # NumPy's legacy seed has 32 bits; a list of words holds larger ones, and small seeds keep their usual meaning.
     np.random.seed(seed if seed < _NUMPY_LIMIT else [seed % _NUMPY_LIMIT, seed // _NUMPY_LIMIT])  # noqa: NPY002 (the global generator is what is being seeded)
     if torch.accelerator.is_available():
         torch.manual_seed(seed)
-    else:  # it would keep the sources of the whole stack in memory, for devices that are not there
+    else:  # manual_seed would keep tracebacks in memory, for devices that do not exist
         torch.default_generator.manual_seed(seed)
     if deterministic:
-        os.environ.setdefault(_CUBLAS, ":4096:8")  # cuBLAS reads it when it starts, and is not deterministic without it
-    if torch.are_deterministic_algorithms_enabled() != deterministic:  # it imports torch's compiler: seconds
+        os.environ.setdefault(_CUBLAS, ":4096:8")  # cuBLAS reads it at start-up, and is not deterministic without it
+    if torch.are_deterministic_algorithms_enabled() != deterministic:  # the call imports torch's compiler: seconds
         torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.deterministic = deterministic
     torch.backends.cudnn.benchmark = False
@@ -68,7 +68,7 @@ def rng_state() -> dict[str, Any]:
 
 
 def set_rng_state(state: Mapping[str, Any]) -> None:
-    """Put the global generators back to a state from :func:`rng_state`."""
+    """Restore a state of the global generators from :func:`rng_state`."""
     random.setstate(state["python"])
     np.random.set_state(state["numpy"])  # noqa: NPY002 (as above)
     torch.set_rng_state(state["torch"])
@@ -78,7 +78,7 @@ def set_rng_state(state: Mapping[str, Any]) -> None:
 
 @contextlib.contextmanager
 def preserve_rng() -> Iterator[None]:
-    """Leave the global generators as they were found."""
+    """Restore the global generators at the end of the context."""
     state = rng_state()
     try:
         yield

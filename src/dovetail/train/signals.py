@@ -1,4 +1,4 @@
-"""Signals: the first asks the run to stop with a checkpoint; a second Ctrl-C or SIGTERM ends the process at once."""
+"""Signal handling: the first signal asks the run to stop with a checkpoint; a second Ctrl-C or SIGTERM kills it."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from dovetail.record.files import ECHO, WATCHED
 if TYPE_CHECKING:
     from dovetail.train.context import Run
 
-#: From a person, or from whoever manages machines and jobs: a second one means it.
+#: Sent by a person or a job manager: a second one kills.
 ORDERS: Final = (signal.SIGINT, signal.SIGTERM)
-#: That the time is nearly up, as Slurm says it, or that the terminal is gone: often followed by a SIGTERM, which is
-#: then the first of its kind.
+#: Sent shortly before a time limit, for instance by Slurm, or when the terminal closes: often followed by a SIGTERM,
+#: which then counts as the first.
 _NOTICES: Final = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 _STANDARD_ERROR: Final = 2
 
 
-def heeded() -> tuple[signal.Signals, ...]:
-    """Return the signals that a run stops on: of a terminal that is gone not under ``nohup``, which has it ignored."""
+def handled_signals() -> tuple[signal.Signals, ...]:
+    """Return the signals that a run stops on; not ``SIGHUP`` under ``nohup``, which blocks it."""
     ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    return tuple(one for one in (*ORDERS, *_NOTICES) if one != signal.SIGHUP or not ignored)
+    return tuple(each for each in (*ORDERS, *_NOTICES) if each != signal.SIGHUP or not ignored)
 
 
 @contextlib.contextmanager
 def stopping_on_signals(run: Run, doing: str = "stopping with a checkpoint") -> Iterator[None]:
-    """Turn SIGINT, SIGTERM and SIGUSR1, SIGUSR2, SIGHUP into ``run.request_stop``; a second of the former two kills.
+    """Turn SIGINT, SIGTERM, SIGUSR1, SIGUSR2 and SIGHUP into ``run.request_stop``; a second of the first two kills.
 
-    What is said is what the run is then ``doing``. Outside the main thread, where Python cannot handle signals, this
+    The message says what the run is then ``doing``. Outside the main thread, where Python cannot handle signals, this
     does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
@@ -45,7 +45,7 @@ def stopping_on_signals(run: Run, doing: str = "stopping with a checkpoint") -> 
 
     def handle(number: int, _frame: FrameType | None) -> None:
         if os.getpid() != own:
-            return  # a child that has just been forked; workers have handlers of their own
+            return  # a child that was just forked; workers have handlers of their own
         name = signal.Signals(number).name
         run.request_stop(f"got {name}", by=name, status="interrupted")
         if number in _NOTICES:
@@ -55,26 +55,26 @@ def stopping_on_signals(run: Run, doing: str = "stopping with a checkpoint") -> 
         _say(f"\n{name}: {doing}; once more ends at once\n")
         if not os.environ.get(WATCHED):
             time.sleep(ECHO)
-            # The kernel's own default, so that it works inside a long call into C too.
+            # The kernel's default action, which also works inside a long call into C.
             _answer_orders(signal.SIG_DFL)
-        # Whoever started several processes passes on what may have come here too, and ends them all when told again.
+        # The launcher of several processes forwards signals, and kills them all at the second one.
 
-    before = {one: signal.signal(one, handle) for one in heeded()}
+    before = {each: signal.signal(each, handle) for each in handled_signals()}
     try:
         yield
     finally:
-        for one, handler in before.items():
-            # What is passed on may come late: until the process ends it is not to be killed by it.
-            if not (os.environ.get(WATCHED) and signal.getsignal(one) == signal.SIG_IGN):
-                signal.signal(one, handler)
+        for each, handler in before.items():
+            # A forwarded signal may arrive late, and must not kill a process that is ending.
+            if not (os.environ.get(WATCHED) and signal.getsignal(each) == signal.SIG_IGN):
+                signal.signal(each, handler)
 
 
 def _answer_orders(answer: signal.Handlers) -> None:
-    for one in ORDERS:
-        signal.signal(one, answer)
+    for each in ORDERS:
+        signal.signal(each, answer)
 
 
 def _say(text: str) -> None:
-    # Not print: the signal may have come in the middle of one. The terminal may be gone: that is often why it came.
+    # Not print, which the signal may have interrupted. The terminal may be closed, which is often why it was sent.
     with contextlib.suppress(OSError):
         os.write(_STANDARD_ERROR, text.encode())

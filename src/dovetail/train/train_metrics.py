@@ -80,7 +80,7 @@ class TrainMetrics:
         self._outputs: ModelOutput | None = None
         for metric in self._metrics.values():
             if not hasattr(metric, "snapshot") and hasattr(metric, "as_it_is"):
-                message = f"{type(metric).__name__}.as_it_is() is now called snapshot(); rename the method"
+                message = f"{type(metric).__name__}.as_it_is() is deprecated: rename it to snapshot()"
                 warnings.warn(message, DeprecationWarning, stacklevel=2)
         copyable = all(_snapshot_of(metric) for metric in self._metrics.values())
         self._keeps = copyable and run.device.type == "cpu"
