@@ -13,7 +13,7 @@ from dovetail.kernel.exports import imported_on_use
 if TYPE_CHECKING:
     from dovetail.config.api import Config as Config
     from dovetail.data.batch import Batch as Batch
-    from dovetail.data.split import Splits as Splits
+    from dovetail.data.splits import Splits as Splits
     from dovetail.kernel.component import Component as Component
     from dovetail.losses.adapt import as_loss as as_loss
     from dovetail.losses.result import LossResult as LossResult
@@ -84,7 +84,7 @@ _HOMES = {
     "Run": "dovetail.train.context",
     "Scheduler": "dovetail.spec.protocols",
     "SeedManager": "dovetail.pieces.seed_manager",
-    "Splits": "dovetail.data.split",
+    "Splits": "dovetail.data.splits",
     "StandardTrainer": "dovetail.train.standard",
     "Storage": "dovetail.spec.protocols",
     "Tracker": "dovetail.spec.protocols",

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dovetail.config.diagnostics import ConfigError
-from dovetail.data.split import Splits
+from dovetail.data import Splits
 from dovetail.main import run
 from dovetail.monitor.alerts import Alert, AlertManager
 from dovetail.monitor.rules import AlertConfig, AlertRule, Watch

@@ -19,8 +19,8 @@ from scipy.spatial.distance import jensenshannon
 from torch import nn
 
 from dovetail.config.diagnostics import ConfigError
+from dovetail.data import Splits
 from dovetail.data.samples import TensorSamples
-from dovetail.data.split import Splits
 from dovetail.main import run
 from dovetail.monitor.columns import DriftError
 from dovetail.monitor.data import DriftMonitor

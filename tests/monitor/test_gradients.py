@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from dovetail.data.split import Splits
+from dovetail.data import Splits
 from dovetail.main import resume, run
 from dovetail.monitor.gradients import GradientMonitor
 from dovetail.monitor.health import check_gradient_health

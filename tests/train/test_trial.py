@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from dovetail.config.diagnostics import ConfigError
+from dovetail.data import Splits
 from dovetail.data.samples import TensorSamples
-from dovetail.data.split import Splits
 from dovetail.losses.result import LossResult
 from dovetail.main import prepare, run
 from dovetail.train.errors import TrainingError

@@ -84,7 +84,7 @@ class DriftMonitor:
         if self._path is not None:
             self.reference = Profile.load(self._path)
         else:
-            train = loaders.validation.over(loaders.train.dataset)
+            train = loaders.validation.with_dataset(loaders.train.dataset)
             length = len(loaders.train.dataset)
             rows = np.unique(np.linspace(0, length - 1, min(length, self._rows)).round().astype(np.int64))
             batches = (train.reread(0, rows[start : start + _READ]) for start in range(0, len(rows), _READ))

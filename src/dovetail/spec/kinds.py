@@ -83,7 +83,7 @@ _KINDS: Final = (
         instead="train",
         reserved={
             "split": Reserved(
-                "dovetail.data.split:SplitOptions", None, "how to divide the samples into train, validation and test"
+                "dovetail.data.splits:SplitOptions", None, "how to divide the samples into train, validation and test"
             )
         },
     ),

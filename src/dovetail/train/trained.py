@@ -10,7 +10,7 @@ from torch import nn
 from dovetail.checkpoint.weights import fit, read_weights
 from dovetail.config.compose import compose
 from dovetail.config.structure import structure_part
-from dovetail.data.seeding import KeptGlobals
+from dovetail.data.seeding import preserve_rngs
 from dovetail.kernel.build import build
 from dovetail.kernel.plugins import Plugins
 from dovetail.record.files import RESOLVED
@@ -71,6 +71,6 @@ def _built(run: Path, plugins: Plugins) -> nn.Module:
     if isinstance(said.get("input_shape"), list):
         said["input_shape"] = tuple(said["input_shape"])
     seed = tree.table["run"].table["seed"].value
-    with KeptGlobals():
+    with preserve_rngs():
         model: nn.Module = build(structure_part(tree, "model", plugins), {"seed": seed, **said})
     return model
