@@ -1,4 +1,4 @@
-"""Tests of batches: their size, and moving them."""
+"""The size of batches, and changing their tensors."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from dovetail.data.batch import Batch, batch_size, map_tensors
         Batch(meta={"names": ["a", "b", "c"]}),
     ],
 )
-def test_batch_size_is_read_from_whatever_tells_it(batch):
-    """Targets, inputs, a mask or meta: the first that has samples."""
+def test_batch_size_is_that_of_the_first_tensor(batch):
+    """Targets, inputs, mask and meta are tried in this order."""
     assert batch_size(batch) == 3
 
 
 @pytest.mark.parametrize("batch", [Batch(), Batch(inputs=torch.tensor(1.0)), Batch(meta={})])
-def test_a_batch_that_tells_nothing_is_refused(batch):
+def test_a_batch_without_a_batch_dimension_is_refused(batch):
     """An error is better than a guess."""
-    with pytest.raises(ValueError, match="tells its number of samples"):
+    with pytest.raises(ValueError, match="gives its number of samples"):
         batch_size(batch)
 
 
 def test_map_tensors_changes_tensors_only():
-    """The function never sees a list or a string."""
+    """The function never gets a list or a string."""
     batch = Batch(inputs=torch.ones(2), meta={"names": ["x", "y"], "empty": []})
 
     changed = map_tensors(batch, lambda tensor: tensor * 2)

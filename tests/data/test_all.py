@@ -1,4 +1,4 @@
-"""Tests on real data, skipped where it is not there (``DOVETAIL_DATA``, by default beside the repository)."""
+"""Real data through datasets, splits and loaders; skipped without the data (``DOVETAIL_DATA``)."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dovetail.data.characters import characters
-from dovetail.data.folder import folder
-from dovetail.data.loader import make_loader
-from dovetail.data.npz import npz_arrays
-from dovetail.data.padding import ClassificationCollator
-from dovetail.data.split import SplitOptions, split
-from dovetail.data.table import csv_table, jsonl_table
+from dovetail.data import (
+    ClassificationCollator,
+    SplitOptions,
+    characters,
+    csv_table,
+    folder,
+    jsonl_table,
+    make_loader,
+    npz_arrays,
+    split,
+)
 from places import DATA
 
 
@@ -26,7 +30,7 @@ def data(name: str) -> Path:
 
 
 def test_abalone_as_a_regression_stratified_by_binned_age():
-    """4,177 rows; the sex is text and becomes three inputs; rings are binned by five for the split."""
+    """The sex, text, becomes three inputs; the split bins the rings by five."""
     samples = csv_table(data("age_tabular/abalone.csv"), "rings", task="regression", one_hot=["sex"])
 
     splits = split(samples, SplitOptions(stratify="rings", bin_size=5, validation=0.15, test=0.15), 42)
@@ -39,7 +43,7 @@ def test_abalone_as_a_regression_stratified_by_binned_age():
 
 
 def test_pima_by_decades_of_age():
-    """768 rows, one person of 81, who joins the seventies."""
+    """The only person of 81 joins the seventies."""
     samples = csv_table(data("age_tabular/pima_diabetes.csv"), "outcome")
 
     splits = split(samples, SplitOptions(stratify="age", bin_size=10), 0)
@@ -50,7 +54,7 @@ def test_pima_by_decades_of_age():
 
 
 def test_bearings_split_by_load():
-    """The way that does not leak: a load that was never seen in training."""
+    """The test has a load that training never saw, so nothing leaks."""
     samples = folder(data("cwru_bearing"), "class", keys=["DE"], length=2048, meta=["rpm"])
 
     splits = split(samples, SplitOptions(by="load_hp", test=[3], validation=[2]), 0)
@@ -73,7 +77,7 @@ def test_a_second_machine():
 
 
 def test_news_as_bytes():
-    """Four topics of texts of any length."""
+    """Texts of any length on four topics."""
     samples = jsonl_table(data("text_classification/agnews_train.jsonl"), "class", text="text", max_length=256)
 
     batch = next(iter(make_loader(samples, ClassificationCollator(num_classes=4), batch_size=16, shuffle=True)))
@@ -85,14 +89,14 @@ def test_news_as_bytes():
 
 
 def test_proteins_under_interventions():
-    """Levels of eleven proteins; which was intervened on."""
+    """Levels of eleven proteins; the class is the protein intervened on."""
     samples = csv_table(data("sachs/sachs_discrete_interventional.csv"), "INT")
 
     assert (len(samples), samples.num_classes, samples.input_shape) == (5400, 6, (11,))
 
 
 def test_shakespeare():
-    """A million characters, the first nine tenths to train on."""
+    """A million characters; the first nine tenths train."""
     splits = characters(data("tinyshakespeare/input.txt"), window=64)
 
     assert (splits.train.vocab_size, len(splits.train), len(splits.validation)) == (65, 15685, 1742)
