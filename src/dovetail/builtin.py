@@ -461,7 +461,7 @@ def dovetail_callbacks() -> Iterator[Component]:
     )
     yield Component(
         "drift_monitor",
-        "dovetail.monitor.data:DriftMonitor",
+        "dovetail.monitor.drift_monitor:DriftMonitor",
         summary="Compare validation data with the training set, or a saved profile, feature by feature.",
         traits=("deterministic",),
     )

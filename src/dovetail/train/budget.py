@@ -35,7 +35,7 @@ class Budget:
         Args:
             now: when what comes next will be done, if that is to be in time; the present unless given.
         """
-        excess = self._memory.look()
+        excess = self._memory.check()
         if excess is not None:
             limit = getattr(self._limits, excess.setting.removeprefix("budget."))
             name = "memory" if excess.setting == "budget.memory" else "GPU memory"
