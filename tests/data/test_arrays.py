@@ -145,3 +145,11 @@ def test_inputs_are_checked_for_float32(tmp_path):
     assert as_inputs(tmp_path, None, np.asarray([1, 2])).tolist() == [1, 2]
     with pytest.raises(DataError, match=r"the array has 1e\+39 at 1"):
         as_inputs(tmp_path, None, np.asarray([1.0, 1e39]))
+
+
+def test_arrays_of_format_version_2_are_read(tmp_path):
+    """NumPy writes it for long headers."""
+    with (tmp_path / "data.npy").open("wb") as file:
+        np.lib.format.write_array(file, np.arange(3.0), version=(2, 0))
+
+    assert read_npy(tmp_path / "data.npy", max_bytes=24).tolist() == [0, 1, 2]

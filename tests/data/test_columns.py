@@ -102,3 +102,10 @@ def test_every_column_can_be_split_by(write):
     assert len(split(samples, SplitOptions(by="group", test=[2], validation=0), 0).train) == 2
     with pytest.raises(KeyError, match="no column 'grop'; there are 'group', 'label', 'x'"):
         samples.column("grop")
+
+
+@pytest.mark.parametrize("value", ["inf", "1e39"])
+def test_values_of_a_regression_must_fit_into_float32(write, value):
+    """The message has the value and its line."""
+    with pytest.raises(DataError, match=r"data.csv:3: .* in 'y' is not a finite float32 number"):
+        csv_table(write(f"x,y\n1,2\n2,{value}\n"), "y", task="regression")

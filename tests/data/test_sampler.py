@@ -60,3 +60,40 @@ def test_the_order_is_close_to_uniform():
     counts = np.bincount(firsts, minlength=6)
 
     assert ((counts - 500) ** 2 / 500).sum() < 20.5  # chi-squared with 5 degrees of freedom: one in a thousand
+
+
+@given(
+    length=st.integers(1, 60),
+    size=st.integers(1, 7),
+    ranks=st.integers(1, 5),
+    drop=st.booleans(),
+    epoch=st.integers(1, 3),
+)
+def test_ranks_split_the_batches_of_a_single_process(length, size, ranks, drop, epoch):
+    """All ranks have equally many batches, none is empty, and their sizes differ by at most one."""
+    samplers = [AddressedSampler(length, size, True, 7, drop, rank, ranks) for rank in range(ranks)]
+    single = AddressedSampler(length, size * ranks, True, 7, drop)
+
+    batches = [[indices.tolist() for _, indices in sampler.batches(epoch)] for sampler in samplers]
+    whole = [indices.tolist() for _, indices in single.batches(epoch)]
+
+    assert {len(own) for own in batches} == {len(samplers[0])}
+    assert len(whole) - len(samplers[0]) == (bool(whole) and len(whole[-1]) < ranks)
+    for together, parts in zip(whole, zip(*batches, strict=True), strict=False):
+        assert together == [index for part in parts for index in part]
+        assert all(parts)
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+@given(length=st.integers(1, 60), size=st.integers(1, 7), ranks=st.integers(1, 5), drop=st.booleans())
+def test_ranks_take_turns_with_whole_batches(length, size, ranks, drop):
+    """Together they read each batch of a single process once."""
+    options = {"drop_last": drop, "whole_batches": True, "world_size": ranks}
+    samplers = [AddressedSampler(length, size, rank=rank, **options) for rank in range(ranks)]
+    single = AddressedSampler(length, size, drop_last=drop)
+
+    batches = [indices.tolist() for sampler in samplers for _, indices in sampler.batches(1)]
+
+    assert sorted(batches) == [indices.tolist() for _, indices in single.batches(1)]
+    assert sum(map(len, samplers)) == len(batches)
+    assert {sampler.num_samples for sampler in samplers} == {single.num_samples}

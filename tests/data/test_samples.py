@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
+from attrs import evolve
 
-from dovetail.data.samples import Subset, TensorSamples
+from dovetail.data.collators import DefaultCollator
+from dovetail.data.samples import Subset, TensorSamples, TextSamples, subset
 
 
 def samples(targets, **columns) -> TensorSamples:
@@ -47,3 +51,57 @@ def test_a_subset_has_the_attributes_of_its_dataset():
     assert not hasattr(Subset(Plain(3), np.arange(2)), "num_classes")
     with pytest.raises(KeyError, match="has no columns"):
         Subset(Plain(3), np.arange(2)).column("x")
+
+
+def test_a_subset_of_a_regression_keeps_its_number_of_outputs():
+    """Otherwise the model of a split dataset could not be sized."""
+    regression = Plain(6)
+    regression.num_outputs, regression.num_classes = 3, None
+
+    part = subset(regression, [0, 2])
+
+    assert (part.num_outputs, part.num_classes, len(part)) == (3, None, 2)
+
+
+def test_a_subset_survives_pickling():
+    """Workers that are spawned get it that way."""
+    pickled = pickle.dumps(Subset(Plain(5), np.asarray([4, 1])))
+    part = pickle.loads(pickled)  # noqa: S301 (pickled on the line above)
+
+    assert [part[index] for index in range(len(part))] == [(4.0, 0), (1.0, 0)]
+
+
+def test_texts_can_be_regressed():
+    """They give the number of outputs, as other datasets do."""
+    texts = TextSamples.encode(
+        ["a", "bc", ""],
+        8,
+        target_values=torch.arange(3.0)[:, None],
+        class_names=None,
+        fingerprint="digest",
+        columns={"length": np.asarray([1, 2, 0])},
+        meta=("length",),
+    )
+
+    assert (texts.num_outputs, texts.num_classes, texts.targets.tolist()) == (1, None, [0, 1, 2])
+    assert texts[1]["inputs"].tolist() == [99, 100]
+    assert (texts[1]["targets"].tolist(), texts[1]["length"]) == ([1], 2)
+    assert texts.subset(np.asarray([2, 1])).column("length").tolist() == [0, 2]
+
+
+def test_meta_columns_are_collated_by_type():
+    """Integers, booleans, floats and text, as the default collator collates single samples."""
+    columns = {"i": [1, 2], "b": [True, False], "f": [0.5, 1.5], "t": ["x", "y"]}
+    dataset = evolve(samples([0, 1], **columns), meta=tuple(columns))
+    rows = np.arange(2)
+
+    whole, collated = dataset.get_batch(rows), DefaultCollator()([dataset[row] for row in rows])
+
+    assert {name: getattr(values, "dtype", list) for name, values in whole["meta"].items()} == {
+        "i": torch.int64,
+        "b": torch.bool,
+        "f": torch.float32,
+        "t": list,
+    }
+    for name, values in collated["meta"].items():
+        assert list(whole["meta"][name]) == list(values)

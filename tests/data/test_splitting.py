@@ -250,3 +250,18 @@ def test_stratify_accepts_targets_for_every_dataset():
     for one in (dataset, plain):
         made = split(one, SplitOptions(test=0.5, stratify="targets"), 0)
         assert len(made.test) == 20
+
+
+def test_given_splits_need_a_length():
+    """A run reads samples by index, so a stream is refused."""
+    with pytest.raises(DataError, match=r"the validation split, an object of type list_iterator, has no len\(\)"):
+        split(Splits(Plain(5), iter([1, 2])), None, 0)
+
+
+def test_a_column_has_one_value_per_sample():
+    """The message has both numbers."""
+    dataset = Plain(5)
+    dataset.column = lambda name: np.zeros(4)
+
+    with pytest.raises(DataError, match=r"split.by: column 'x' has shape \(4,\) for 5 samples"):
+        split(dataset, SplitOptions(by="x", test=[0]), 0)

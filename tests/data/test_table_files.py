@@ -176,3 +176,20 @@ def test_ten_thousand_columns_are_read_in_bounded_memory(write):
     tracemalloc.stop()
     assert samples.input_shape == (10_000,)
     assert peak < 40e6
+
+
+def test_a_file_that_is_too_large_is_refused_before_it_is_read(tmp_path):
+    """A sparse file of more than 1 GiB; the message says what to do."""
+    with (tmp_path / "data.csv").open("wb") as file:
+        file.truncate((1 << 30) + 1)
+
+    with pytest.raises(DataError, match=r"data.csv: the file is larger than 1 GiB; save its arrays as .npz"):
+        read_csv(tmp_path / "data.csv")
+
+
+def test_an_integer_beyond_float64_is_text(write):
+    """Its column is then a mixed one, which the features cannot use."""
+    path = write('{"x": 1, "label": 0}\n{"x": ' + "9" * 400 + ', "label": 1}\n', "data.jsonl")
+
+    with pytest.raises(DataError, match=r"data.jsonl:2: column 'x' has numbers, but here '\"9999"):
+        jsonl_table(path, "label")

@@ -178,3 +178,10 @@ def test_texts_of_different_lengths_train_a_language_model(tmp_path):
     outcome = run(small(tmp_path, data=Splits(texts, texts, texts), **sections)).check()
 
     assert outcome.test_metrics["test_accuracy"] > 0.95
+
+
+def test_sequence_to_sequence_keeps_meta():
+    """As the default collator does."""
+    batch = SequenceToSequenceCollator()([{"inputs": [1], "targets": [2], "source": "a"}])
+
+    assert batch["meta"] == {"source": ["a"]}

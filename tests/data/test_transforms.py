@@ -154,3 +154,11 @@ class Fitted:
 def test_a_transform_of_batches_is_not_fitted_to_samples():
     """Nor is anything after it."""
     fit_transforms([Fitted(), Standardize()], train(torch.zeros(3, 2)))
+
+
+def test_standardize_is_fitted_to_dicts():
+    """Also if samples have further keys."""
+    transform = Standardize()
+    transform.fit([{"inputs": torch.tensor([1.0]), "rpm": 1}, {"inputs": torch.tensor([3.0]), "rpm": 2}])
+
+    assert transform({"inputs": torch.tensor([4.0]), "rpm": 3})["inputs"].tolist() == [2]

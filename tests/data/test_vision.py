@@ -124,3 +124,10 @@ def test_images_of_different_sizes_train_a_classifier(tmp_path):
     outcome = run(small(tmp_path, data=Splits(images, images, images), **sections)).check()
 
     assert outcome.test_metrics["test_accuracy"] == 1.0
+
+
+def test_targets_of_another_size_than_the_images_are_stacked():
+    """Four numbers per image are boxes, not pixels."""
+    batch = VisionCollator()([(torch.zeros(1, 2, 2), torch.tensor([0, 0, 1, 1]))] * 2)
+
+    assert batch["targets"].tolist() == [[0, 0, 1, 1]] * 2

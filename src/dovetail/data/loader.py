@@ -37,9 +37,6 @@ class _EpochSampler:
     def __iter__(self) -> Iterator[Address]:
         return self.sampler.batches(self.epoch, self.start_batch)
 
-    def __len__(self) -> int:
-        return len(self.sampler)
-
 
 @final
 class Loader:
