@@ -82,8 +82,8 @@ def read(loader: Loader, epoch: int = 0, start_batch: int = 0) -> list[Batch]:
 def same(first: list[Batch], second: list[Batch]) -> bool:
     """Return whether two lists of batches are equal to the last bit."""
     return len(first) == len(second) and all(
-        torch.equal(one["inputs"], other["inputs"]) and torch.equal(one["targets"], other["targets"])
-        for one, other in zip(first, second, strict=True)
+        torch.equal(batch["inputs"], other["inputs"]) and torch.equal(batch["targets"], other["targets"])
+        for batch, other in zip(first, second, strict=True)
     )
 
 

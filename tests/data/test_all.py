@@ -40,9 +40,9 @@ def test_abalone_as_a_regression_stratified_by_binned_age():
 
     assert (len(samples), samples.input_shape) == (4177, (10,))
     assert [len(part) for _, part in splits] == [2924, 627, 626]
-    shares = [np.bincount(part.targets.astype(int) // 5, minlength=6)[:4] / len(part) for _, part in splits]
-    np.testing.assert_allclose(shares[1], shares[0], atol=0.002)
-    np.testing.assert_allclose(shares[2], shares[0], atol=0.002)
+    fractions = [np.bincount(part.targets.astype(int) // 5, minlength=6)[:4] / len(part) for _, part in splits]
+    np.testing.assert_allclose(fractions[1], fractions[0], atol=0.002)
+    np.testing.assert_allclose(fractions[2], fractions[0], atol=0.002)
 
 
 def test_pima_by_decades_of_age():

@@ -22,12 +22,12 @@ def test_default_keeps_every_sample_in_order(data, like, length):
     """For any shape, and for tuples and dicts."""
     same_shape = hnp.arrays(np.float32, like.shape, elements=st.floats(-10, 10, width=32))
     inputs = data.draw(st.lists(same_shape, min_size=length, max_size=length))
-    pairs = [(torch.from_numpy(one), number) for number, one in enumerate(inputs)]
-    dicts = [{"inputs": one, "targets": number} for one, number in pairs]
+    pairs = [(torch.from_numpy(values), number) for number, values in enumerate(inputs)]
+    dicts = [{"inputs": values, "targets": number} for values, number in pairs]
 
     for samples in (pairs, dicts):
         batch = DefaultCollator()(samples)
-        assert batch["inputs"].numpy().tolist() == [one.tolist() for one in inputs]
+        assert batch["inputs"].numpy().tolist() == [values.tolist() for values in inputs]
         assert batch["targets"].tolist() == list(range(length))
         assert set(batch) == {"inputs", "targets"}
 
@@ -90,7 +90,7 @@ def test_default_puts_other_keys_into_meta():
     assert meta["rpm"].tolist() == [1797, 1797]
     assert meta["load"].tolist() == [0, 1]
     assert meta["name"] == ["a", "a"]
-    assert [len(one) for one in meta["ragged"]] == [0, 1]
+    assert [len(values) for values in meta["ragged"]] == [0, 1]
 
 
 def test_default_stacks_masks():

@@ -163,7 +163,7 @@ def test_batch_transforms_are_the_same_with_workers():
 
     for epoch in (1, 2):
         pairs = zip(alone.batches(epoch, 1), helped.batches(epoch, 1), strict=True)
-        assert all(torch.equal(one["inputs"], other["inputs"]) for one, other in pairs)
+        assert all(torch.equal(batch["inputs"], other["inputs"]) for batch, other in pairs)
 
 
 def test_reread_gives_the_batch_of_the_epoch():

@@ -23,7 +23,7 @@ class Windows:
         number = np.repeat(np.arange(recordings), windows)
         start = np.tile(np.arange(windows) / 2, recordings)
         order = np.arange(len(number)) if order is None else order
-        self.groups = np.asarray([f"rec{one}" for one in number])[order]
+        self.groups = np.asarray([f"rec{recording}" for recording in number])[order]
         self.spans = np.stack([start, start + 1], axis=1)[order]
         self.targets = (number % 2)[order]
         self.columns = {"load": (number % 4)[order], "window": np.tile(np.arange(windows), recordings)[order]}

@@ -16,10 +16,10 @@ from dovetail.data.samples import TensorSamples
 def runs(hidden):
     """Return the lengths of the runs of True in a list."""
     found, before = [], False
-    for one in hidden:
-        if one:
+    for masked in hidden:
+        if masked:
             found = [*found[:-1], found[-1] + 1] if before else [*found, 1]
-        before = one
+        before = masked
     return found
 
 
@@ -90,7 +90,7 @@ def test_masks_are_addressed_by_seed_epoch_and_sample():
 
     plain = masked(batch_size=12)
 
-    assert len({one.numpy().tobytes() for one in plain}) > 6
+    assert len({sample.numpy().tobytes() for sample in plain}) > 6
     assert torch.equal(plain, masked(batch_size=5, shuffle=True))
     assert torch.equal(plain, masked(batch_size=1, num_workers=1))
     assert not torch.equal(plain, masked(batch_size=12, epoch=3))
@@ -117,7 +117,7 @@ def test_time_masking_draws_every_length():
     torch.manual_seed(0)
     hidden = [(TimeMasking()(torch.ones(4000)) == 0).tolist() for _ in range(300)]
 
-    assert max(len(runs(one)) for one in hidden) == 1
+    assert max(len(runs(mask)) for mask in hidden) == 1
     assert 900 < max(map(sum, hidden)) <= 1000
     assert 400 < sum(map(sum, hidden)) / 300 < 600
 

@@ -247,8 +247,8 @@ def test_stratify_accepts_targets_for_every_dataset():
     dataset = samples([0] * 20 + [1] * 20)
     plain = Plain(40)
     plain.targets = [0] * 20 + [1] * 20
-    for one in (dataset, plain):
-        made = split(one, SplitOptions(test=0.5, stratify="targets"), 0)
+    for source in (dataset, plain):
+        made = split(source, SplitOptions(test=0.5, stratify="targets"), 0)
         assert len(made.test) == 20
 
 

@@ -20,20 +20,20 @@ from small_runs import small
 texts = st.lists(st.lists(st.integers(0, 9), max_size=6), min_size=1, max_size=5)
 
 
-forms = st.sampled_from([list, torch.tensor, lambda one: np.asarray(one, dtype=np.int32)])
+forms = st.sampled_from([list, torch.tensor, lambda tokens: np.asarray(tokens, dtype=np.int32)])
 
 
 @given(texts, forms, st.integers(0, 9), st.sampled_from([None, 6, 9]))
 def test_padding_is_never_a_target(drawn, form, pad, seq_len):
     """After a text's tokens come the pad token, a False mask and ignore_index."""
-    samples = [form(one) if one else torch.zeros(0, dtype=torch.int64) for one in drawn]
+    samples = [form(text) if text else torch.zeros(0, dtype=torch.int64) for text in drawn]
     length = seq_len or max(map(len, drawn))
 
-    batch = LanguageModelingCollator(pad_token_id=pad, seq_len=seq_len)([{"inputs": one} for one in samples])
+    batch = LanguageModelingCollator(pad_token_id=pad, seq_len=seq_len)([{"inputs": text} for text in samples])
 
-    assert batch["inputs"].tolist() == [one + [pad] * (length - len(one)) for one in drawn]
-    assert batch["targets"].tolist() == [one + [-100] * (length - len(one)) for one in drawn]
-    assert batch["mask"].tolist() == [[True] * len(one) + [False] * (length - len(one)) for one in drawn]
+    assert batch["inputs"].tolist() == [text + [pad] * (length - len(text)) for text in drawn]
+    assert batch["targets"].tolist() == [text + [-100] * (length - len(text)) for text in drawn]
+    assert batch["mask"].tolist() == [[True] * len(text) + [False] * (length - len(text)) for text in drawn]
 
 
 @given(st.lists(st.integers(2, 6), min_size=1, max_size=4), st.integers(0, 100))
@@ -43,11 +43,12 @@ def test_padding_does_not_change_the_loss(lengths, seed):
     tokens = [torch.randint(0, 5, (length,), generator=generator) for length in lengths]
     logits = torch.randn(len(lengths), max(lengths), 5, generator=generator, dtype=torch.float64)
     summed = sum(
-        F.cross_entropy(row[: len(one) - 1], one[1:], reduction="sum") for row, one in zip(logits, tokens, strict=True)
+        F.cross_entropy(row[: len(text) - 1], text[1:], reduction="sum")
+        for row, text in zip(logits, tokens, strict=True)
     )
 
     result = LanguageModelingLoss()(
-        ModelOutput(logits), LanguageModelingCollator()([{"inputs": one} for one in tokens])
+        ModelOutput(logits), LanguageModelingCollator()([{"inputs": text} for text in tokens])
     )
 
     assert float(result.weight) == sum(lengths) - len(lengths)
@@ -74,17 +75,17 @@ sides = st.lists(st.integers(1, 9), min_size=1, max_size=5)
 @given(st.lists(st.tuples(sides, sides), min_size=1, max_size=4), st.sampled_from([None, 7]))
 def test_each_side_is_padded_to_its_own_longest(pairs, start):
     """The decoder sees at each step the target of the step before, behind its start token."""
-    wide, long = max(len(one) for one, _ in pairs), max(len(one) for _, one in pairs)
+    wide, long = (max(map(len, side)) for side in zip(*pairs, strict=True))
 
     batch = SequenceToSequenceCollator(decoder_start_token_id=start)(pairs)
     inputs = batch["inputs"]
 
-    assert inputs["input_ids"].tolist() == [one + [0] * (wide - len(one)) for one, _ in pairs]
-    assert inputs["attention_mask"].tolist() == [[place < len(one) for place in range(wide)] for one, _ in pairs]
-    assert batch["targets"].tolist() == [one + [-100] * (long - len(one)) for _, one in pairs]
-    assert batch["mask"].tolist() == [[place < len(one) for place in range(long)] for _, one in pairs]
+    assert inputs["input_ids"].tolist() == [source + [0] * (wide - len(source)) for source, _ in pairs]
+    assert inputs["attention_mask"].tolist() == [[place < len(source) for place in range(wide)] for source, _ in pairs]
+    assert batch["targets"].tolist() == [target + [-100] * (long - len(target)) for _, target in pairs]
+    assert batch["mask"].tolist() == [[place < len(target) for place in range(long)] for _, target in pairs]
     assert inputs["decoder_input_ids"].tolist() == [
-        [start or 0, *one[:-1], *[0] * (long - len(one))] for _, one in pairs
+        [start or 0, *target[:-1], *[0] * (long - len(target))] for _, target in pairs
     ]
 
 

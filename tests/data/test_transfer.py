@@ -23,7 +23,7 @@ def test_to_device_moves_every_tensor_and_leaves_the_rest():
 
     assert moved["inputs"]["a"].is_meta
     assert moved["targets"].is_meta
-    assert [one.is_meta for one in moved["meta"]["ragged"]] == [True, True]
+    assert [tensor.is_meta for tensor in moved["meta"]["ragged"]] == [True, True]
     assert moved["meta"]["rpm"].is_meta
     assert moved["meta"]["names"] == ["x", "y"]
     assert not batch["targets"].is_meta
@@ -65,4 +65,4 @@ def test_memory_is_not_reused_while_it_is_read():
         torch.cuda._sleep(2_000_000)
         sums.append(moved["inputs"].sum())
 
-    assert [one.item() for one in sums] == [float(number << 16) for number in range(200)]
+    assert [total.item() for total in sums] == [float(number << 16) for number in range(200)]

@@ -31,8 +31,8 @@ def test_images_are_normalised_and_padded(sizes, channels, seed):
     batch = VisionCollator(mean=mean, std=std, pad_value=9.0)(list(zip(images, labels, strict=True)))
     inputs, targets = batch["inputs"], batch["targets"]
 
-    assert inputs.shape == (len(sizes), channels, max(one for one, _ in sizes), max(one for _, one in sizes))
-    assert batch["meta"]["image_size"].tolist() == [list(one) for one in sizes]
+    assert inputs.shape == (len(sizes), channels, max(height for height, _ in sizes), max(width for _, width in sizes))
+    assert batch["meta"]["image_size"].tolist() == [list(size) for size in sizes]
     for row, (image, label, (height, width)) in enumerate(zip(images, labels, sizes, strict=True)):
         for channel in range(channels):
             torch.testing.assert_close(

@@ -69,7 +69,7 @@ def test_workers_exit_with_their_loader(monkeypatch):
 
     del loader
 
-    assert [one.exitcode for one in workers] == [0, 0]
+    assert [worker.exitcode for worker in workers] == [0, 0]
 
 
 class Faulty(Plain):
@@ -105,8 +105,8 @@ def test_a_killed_worker_is_reported():
 class OddError(ValueError):
     """An error that pickle cannot rebuild."""
 
-    def __init__(self, one: str, two: str) -> None:
-        super().__init__(f"{one} and {two}")
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(f"{first} and {second}")
 
 
 class Raising(Plain):
@@ -199,10 +199,10 @@ def test_a_death_is_reported_where_the_batch_is_requested():
 @pytest.mark.slow
 def test_a_dead_worker_does_not_disturb_another_loader():
     """A worker of training that dies during a validation is reported when training continues."""
-    one, other = (make_loader(Slow(40), batch_size=4, num_workers=1) for _ in range(2))
-    held, batches = one.batches(0), other.batches(0)
+    loader, other = (make_loader(Slow(40), batch_size=4, num_workers=1) for _ in range(2))
+    held, batches = loader.batches(0), other.batches(0)
     next(held), next(batches)
-    os.kill(one._workers._iterator._workers[0].pid, signal.SIGKILL)
+    os.kill(loader._workers._iterator._workers[0].pid, signal.SIGKILL)
 
     assert len(list(batches)) == 9
     with pytest.raises(LoaderWorkerError, match="SIGKILL"):

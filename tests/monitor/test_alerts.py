@@ -19,19 +19,21 @@ def test_a_repeated_alert_is_suppressed_and_counted():
     """After the cooldown, the next alert gives the number of suppressed ones."""
     heard: list[Alert] = []
     manager = AlertManager(heard.append)
-    told = [manager.tell(at(step), cooldown=10) for step in (0, 3, 9, 10, 11, 25)]
+    passed_on = [manager.tell(at(step), cooldown=10) for step in (0, 3, 9, 10, 11, 25)]
 
-    assert told == [True, False, False, True, False, True]
-    assert [(one.step, one.details.get("repeats")) for one in heard] == [(0, None), (10, 2), (25, 1)]
-    assert [one["message"] for one in manager.get_alerts()] == ["at 0", "at 10", "at 25"]
+    assert passed_on == [True, False, False, True, False, True]
+    assert [(alert.step, alert.details.get("repeats")) for alert in heard] == [(0, None), (10, 2), (25, 1)]
+    assert [alert["message"] for alert in manager.get_alerts()] == ["at 0", "at 10", "at 25"]
 
 
 def test_a_more_severe_alert_is_passed_on_at_once():
     """A critical alert ignores the cooldown of a warning; a warning after it is suppressed."""
     manager = AlertManager()
-    told = [manager.tell(at(step, how), cooldown=100) for step, how in enumerate(["warning", "critical", "warning"])]
+    passed_on = [
+        manager.tell(at(step, how), cooldown=100) for step, how in enumerate(["warning", "critical", "warning"])
+    ]
 
-    assert told == [True, True, False]
+    assert passed_on == [True, True, False]
 
 
 def test_each_subject_has_its_own_cooldown():
@@ -53,6 +55,6 @@ def test_early_stopping_without_validation_raises_an_alert(tmp_path):
         callbacks = {"patience": {"type": "early_stopping", "monitor": monitor}}
         run(small(tmp_path / monitor, data=splits, callbacks=callbacks)).check()
 
-    told = (only_run(tmp_path / "val_loss") / "alerts.jsonl").read_text()
-    assert "there is no validation split, so val_loss is never measured" in told
+    alerts = (only_run(tmp_path / "val_loss") / "alerts.jsonl").read_text()
+    assert "there is no validation split, so val_loss is never measured" in alerts
     assert not (only_run(tmp_path / "train_loss") / "alerts.jsonl").exists()

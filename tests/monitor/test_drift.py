@@ -21,7 +21,7 @@ COUNTS = st.lists(st.integers(0, 10**6), min_size=2, max_size=30).filter(any)
 @given(COUNTS, st.randoms(use_true_random=False))
 def test_the_divergence_equals_scipys(counts, random):
     """The square of SciPy's distance to base 2, for counts with and without zeros."""
-    other = [random.choice([0, one, random.randint(0, 1000)]) for one in counts]
+    other = [random.choice([0, count, random.randint(0, 1000)]) for count in counts]
     other[0] += 1
 
     assert jensen_shannon(counts, other) == pytest.approx(jensenshannon(counts, other, base=2) ** 2, abs=1e-12)
@@ -35,7 +35,7 @@ def test_rows_are_independent(counts):
     found = jensen_shannon(counts, other)
 
     assert found.shape == (5,)
-    assert found == pytest.approx([float(jensen_shannon(one, two)) for one, two in zip(counts, other, strict=True)])
+    assert found == pytest.approx([float(jensen_shannon(p, q)) for p, q in zip(counts, other, strict=True)])
     assert found == pytest.approx(jensen_shannon(other, counts))
     assert ((found >= 0) & (found <= 1)).all()
 

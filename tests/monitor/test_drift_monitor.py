@@ -53,7 +53,7 @@ def shifted(rows: int, by: float) -> Splits:
 def logged_metrics(tmp_path: Any) -> list[dict[str, float]]:
     """Return the metrics that the monitor logged."""
     lines = (only_run(tmp_path) / "metrics.jsonl").read_text().splitlines()
-    return [one["metrics"] for one in map(json.loads, lines) if one["event"] == "monitor"]
+    return [line["metrics"] for line in map(json.loads, lines) if line["event"] == "monitor"]
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -73,7 +73,7 @@ def test_a_run_finds_the_input_that_drifted(tmp_path, workers):
 
     assert monitor.last is not None
     assert monitor.last.details == expected.details
-    assert [one["drift"] for one in logged_metrics(tmp_path)] == [expected.js_divergence] * 2
+    assert [metrics["drift"] for metrics in logged_metrics(tmp_path)] == [expected.js_divergence] * 2
     assert (alert["type"], alert["severity"], alert["details"]["affected_features"]) == (
         "drift",
         "critical",
@@ -128,7 +128,7 @@ def test_augmentation_of_training_samples_is_not_drift(tmp_path):
         )
     )
 
-    assert max(one["drift"] for one in logged_metrics(tmp_path)) < 0.1
+    assert max(metrics["drift"] for metrics in logged_metrics(tmp_path)) < 0.1
 
 
 def test_large_samples_are_summarised(tmp_path):

@@ -73,7 +73,7 @@ def test_problems_are_logged_every_interval(caplog):
     for _ in range(4):
         monitor.check_step(model_with([100.0]))
 
-    assert [one.getMessage() for one in caplog.records] == [
+    assert [record.getMessage() for record in caplog.records] == [
         f"check {number}: the gradient of p0 explodes: its norm is 100, above 10" for number in (2, 4)
     ]
 
@@ -88,14 +88,16 @@ class Exact:
         """Listen as the monitor does, but look at the gradients themselves."""
         self.run = run
         run.gradients.observe(
-            lambda found, parameters: self.norms.append([float(one.grad.double().norm()) for one in parameters])
+            lambda found, parameters: self.norms.append(
+                [float(parameter.grad.double().norm()) for parameter in parameters]
+            )
         )
 
 
 def logged(tmp_path: Any, event: str) -> list[dict[str, Any]]:
     """Return the lines of one event."""
     lines = (only_run(tmp_path) / "metrics.jsonl").read_text().splitlines()
-    return [one for one in map(json.loads, lines) if one["event"] == event]
+    return [line for line in map(json.loads, lines) if line["event"] == event]
 
 
 @pytest.mark.usefixtures("native")
@@ -108,16 +110,16 @@ def test_a_run_logs_metrics_of_every_update(tmp_path):
     norms = np.array(exact.norms)
 
     assert outcome.status == "completed"
-    assert [one["step"] for one in events] == [5, 7, 10, 14]
-    for one, (first, last) in zip(events, [(0, 5), (5, 7), (7, 10), (10, 14)], strict=True):
-        part, figures = norms[first:last], one["metrics"]
-        assert figures["grad_norm_max"] == pytest.approx(part.max(), rel=1e-5)
-        assert figures["grad_norm_min"] == pytest.approx(part.min(), rel=1e-5)
-        assert figures["grad_norm_mean"] == pytest.approx(part.mean(), rel=1e-5)
-        assert figures["grad_norm_total"] == pytest.approx(np.linalg.norm(part, axis=1).max(), rel=1e-5)
-        assert figures["grad_norm.head.bias"] == pytest.approx(part[:, 3].max(), rel=1e-5)
-        assert 0 <= figures["grad_zeros"] < 1
-        assert figures["grad_nan_updates"] == 0
+    assert [event["step"] for event in events] == [5, 7, 10, 14]
+    for event, (first, last) in zip(events, [(0, 5), (5, 7), (7, 10), (10, 14)], strict=True):
+        part, metrics = norms[first:last], event["metrics"]
+        assert metrics["grad_norm_max"] == pytest.approx(part.max(), rel=1e-5)
+        assert metrics["grad_norm_min"] == pytest.approx(part.min(), rel=1e-5)
+        assert metrics["grad_norm_mean"] == pytest.approx(part.mean(), rel=1e-5)
+        assert metrics["grad_norm_total"] == pytest.approx(np.linalg.norm(part, axis=1).max(), rel=1e-5)
+        assert metrics["grad_norm.head.bias"] == pytest.approx(part[:, 3].max(), rel=1e-5)
+        assert 0 <= metrics["grad_zeros"] < 1
+        assert metrics["grad_nan_updates"] == 0
 
 
 @pytest.mark.parametrize("policy", ["fail", "alert"])
@@ -129,9 +131,9 @@ def test_exploding_gradients_alert_or_end_the_run(tmp_path, policy):
     outcome = run(small(tmp_path, data=Splits(train, blobs(30, seed=1)), callbacks={"gradients": monitor}))
     alerts = [json.loads(line) for line in (only_run(tmp_path) / "alerts.jsonl").read_text().splitlines()]
 
-    explosions = [one for one in alerts if one["type"] == "gradient_norm"]
+    explosions = [alert for alert in alerts if alert["type"] == "gradient_norm"]
 
-    assert [(one["severity"], one["step"]) for one in explosions] == [("critical", 3)]
+    assert [(alert["severity"], alert["step"]) for alert in explosions] == [("critical", 3)]
     assert explosions[0]["message"].startswith("update 1: the gradient of head.weight explodes: its norm is ")
     if policy == "fail":
         assert outcome.status == "failed"
@@ -147,8 +149,8 @@ def test_monitoring_changes_nothing_up_to_rounding(tmp_path):
     for callbacks in ({"gradients": {"type": "gradient_monitor"}}, {}):
         model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
         torch.manual_seed(1)
-        for one in model.parameters():
-            nn.init.normal_(one)
+        for parameter in model.parameters():
+            nn.init.normal_(parameter)
         run(small(tmp_path / str(len(callbacks)), model=model, callbacks=callbacks, training={"max_grad_norm": 0.1}))
         weights.append(model.state_dict())
 
@@ -197,8 +199,8 @@ def test_a_resumed_run_logs_the_same(tmp_path, step):
             resume(only_run(tmp_path / name), config(name)).check()
         folder = only_run(tmp_path / name)
         alerts = map(json.loads, (folder / "alerts.jsonl").read_text().splitlines())
-        events = [(one["step"], one["metrics"]) for one in logged(tmp_path / name, "monitor")]
-        seen.append((events, [(one["message"], one["step"], one["details"]) for one in alerts]))
+        events = [(event["step"], event["metrics"]) for event in logged(tmp_path / name, "monitor")]
+        seen.append((events, [(alert["message"], alert["step"], alert["details"]) for alert in alerts]))
 
     assert seen[0] == seen[1]
     assert len(seen[0][0]) == 5
@@ -252,7 +254,7 @@ def test_lbfgs_is_monitored_at_the_start_of_each_update(tmp_path):
             (batch,) = list(loader.batches(run.state.epoch))
             loss = run.criterion(run.forward(batch), batch).total
             found = torch.autograd.grad(loss, list(model.parameters()))
-            self.seen.append(float(torch.linalg.vector_norm(torch.cat([one.flatten() for one in found]))))
+            self.seen.append(float(torch.linalg.vector_norm(torch.cat([gradient.flatten() for gradient in found]))))
 
     norms, monitor = Norms(), GradientMonitor(on_critical="alert")
     phases = [{"max_epochs": 2}, {"max_epochs": 3, "optimizer": {"type": "lbfgs", "max_iter": 4}}]
@@ -281,4 +283,4 @@ def test_a_trainer_without_gradients_is_reported(tmp_path, caplog):
 
     run(small(tmp_path, callbacks={"gradients": {"type": "gradient_monitor"}}, trainer={"type": Alone()}))
 
-    assert len([one for one in caplog.records if "no gradients were measured" in one.message]) == 1
+    assert len([record for record in caplog.records if "no gradients were measured" in record.message]) == 1

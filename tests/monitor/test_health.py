@@ -47,17 +47,17 @@ def model_with(*gradients: list[float]) -> nn.Module:
 def test_the_state_follows_from_the_norms(gradients, state, worst):
     """The health names the parameter to blame."""
     health = GradientMonitor().check_step(model_with(*gradients))
-    norms = [float(np.linalg.norm(one)) for one in gradients]
+    norms = [float(np.linalg.norm(values)) for values in gradients]
 
     assert (health.state, health.worst) == (state, worst)
     assert health.has_nan_gradients == (state == "nan")
     assert health.has_exploding_gradients == any(norm > 10 for norm in norms)
     assert health.has_vanishing_gradients == any(norm < 1e-7 for norm in norms)
-    assert health.num_zero_gradients == sum(not any(one) for one in gradients)
+    assert health.num_zero_gradients == sum(not any(values) for values in gradients)
     assert health.timestamp.endswith("+00:00")
-    figures = (health.max_norm, health.min_norm, health.mean_norm, health.total_norm)
+    measured = (health.max_norm, health.min_norm, health.mean_norm, health.total_norm)
     expected = (np.max(norms), np.min(norms), np.mean(norms), np.linalg.norm(norms))
-    assert figures == pytest.approx(tuple(map(float, expected)), rel=1e-6, nan_ok=True)
+    assert measured == pytest.approx(tuple(map(float, expected)), rel=1e-6, nan_ok=True)
 
 
 def test_the_function_has_a_lower_limit_than_the_monitor():

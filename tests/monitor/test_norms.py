@@ -32,13 +32,13 @@ def test_grouping_of_updates_changes_no_bit(updates, ends, asked, broken):
         entries.append(DeviceStatistics(grad_norms(grads), parameters, number))
     kept = []
     for places in ({*range(91)}, ends):
-        norms, some = NormStatistics(50), []
+        norms, pending = NormStatistics(50), []
         for number, entry in enumerate(entries, 1):
-            some.append(entry)
+            pending.append(entry)
             if number in places or number == len(entries):
-                for one in Transfer(some).wait():
-                    norms.add(one)
-                some = []
+                for statistics in Transfer(pending).wait():
+                    norms.add(statistics)
+                pending = []
             if number in asked and places is ends:
                 norms.statistics()
         kept.append((norms.statistics(), norms.take()))

@@ -19,7 +19,7 @@ from small_runs import only_run, small
 
 def kinds(checker: RuleChecker, course: list[dict[str, float]]) -> list[list[str]]:
     """Return the types of alerts, check by check."""
-    return [[name for name, _, _ in checker.check(figures)] for figures in course]
+    return [[name for name, _, _ in checker.check(metrics)] for metrics in course]
 
 
 def test_default_limits():
@@ -47,7 +47,7 @@ def test_patience_allows_single_bad_epochs():
     checker = RuleChecker(AlertConfig(patience_epochs=2).rules())
     found = [list(checker.check({"val_loss": value})) for value in (1.0, 1.5, 1.0, 1.5, 1.6, 1.7, 1.0, 2.0, 2.0)]
 
-    assert [len(one) for one in found] == [0, 0, 0, 0, 1, 0, 0, 0, 1]
+    assert [len(alerts) for alerts in found] == [0, 0, 0, 0, 1, 0, 0, 0, 1]
     assert found[4][0][2] == "val_loss rose to 1.6, 60% above its lowest, 1, in 2 checks in a row"
 
 
@@ -100,8 +100,8 @@ class Forget:
         """Spoil the weights after the epoch before."""
         if epoch == self.at - 1:
             with torch.no_grad():
-                for one in run.parts.model.parameters():
-                    one.mul_(-5)
+                for parameter in run.parts.model.parameters():
+                    parameter.mul_(-5)
 
     def dovetail_alert(self, alert: Any) -> None:
         """Keep it."""
@@ -115,12 +115,12 @@ def test_a_run_reports_a_spike_to_parts_log_and_folder(tmp_path):
     folder = only_run(tmp_path)
     lines = [json.loads(line) for line in (folder / "alerts.jsonl").read_text().splitlines()]
 
-    assert {one.type for one in forget.heard} >= {"val_loss_spike", "accuracy_drop"}
-    assert {one.epoch for one in forget.heard if one.type == "val_loss_spike"} == {3}
-    assert [one["type"] for one in lines] == [one.type for one in forget.heard]
+    assert {alert.type for alert in forget.heard} >= {"val_loss_spike", "accuracy_drop"}
+    assert {alert.epoch for alert in forget.heard if alert.type == "val_loss_spike"} == {3}
+    assert [alert["type"] for alert in lines] == [alert.type for alert in forget.heard]
     assert lines[0]["details"]["metric"] in {"val_loss", "val_accuracy"}
     log = (folder / "log.txt").read_text()
-    assert all(one["message"] in log for one in lines)
+    assert all(line["message"] in log for line in lines)
 
 
 def test_a_custom_rule_stops_the_run(tmp_path):
@@ -132,7 +132,7 @@ def test_a_custom_rule_stops_the_run(tmp_path):
 
     assert (outcome.status, outcome.stopped_by) == ("stopped_early", "callbacks.watch")
     assert outcome.reason.startswith("val_loss is ")
-    assert {(one.type, one.severity) for one in forget.heard} >= {("forgot", "critical")}
+    assert {(alert.type, alert.severity) for alert in forget.heard} >= {("forgot", "critical")}
 
 
 def test_a_rule_for_an_unknown_metric_is_reported(tmp_path):
@@ -140,11 +140,11 @@ def test_a_rule_for_an_unknown_metric_is_reported(tmp_path):
     rules = {"typo": {"metric": "val_los", "above": 1.5}, "good": {"metric": "train_loss", "above": 1e9}}
     callbacks = {"watch": {"type": "alerts", "rules": rules}}
     outcome = run(small(tmp_path, callbacks=callbacks, training={"max_epochs": 3}))
-    (told,) = [json.loads(line) for line in (only_run(tmp_path) / "alerts.jsonl").read_text().splitlines()]
+    (alert,) = [json.loads(line) for line in (only_run(tmp_path) / "alerts.jsonl").read_text().splitlines()]
 
     assert outcome.status == "completed"
-    assert (told["type"], told["epoch"]) == ("alert_rule", 1)
-    assert "rule 'typo' cannot be checked: no metric 'val_los' was logged; did you mean 'val_loss'?" in told["message"]
+    assert (alert["type"], alert["epoch"]) == ("alert_rule", 1)
+    assert "rule 'typo' cannot be checked: no metric 'val_los' was logged; did you mean 'val_loss'?" in alert["message"]
 
 
 def test_a_rule_is_checked_with_the_config(tmp_path):

@@ -44,7 +44,7 @@ def test_a_task_has_its_collator(task, expected):
 
 def order(loader):
     """Return the samples in the order of an epoch."""
-    return [int(one) for batch in loader for one in batch["targets"]]
+    return [int(target) for batch in loader for target in batch["targets"]]
 
 
 def test_an_evaluation_reads_every_sample_once_in_order():
@@ -81,7 +81,7 @@ def test_a_registered_collator_is_found_by_name():
 
     def mine(samples):
         """Return the samples as they are."""
-        return {"inputs": torch.stack([one for one, _ in samples]) + 1, "targets": torch.tensor([0])}
+        return {"inputs": torch.stack([inputs for inputs, _ in samples]) + 1, "targets": torch.tensor([0])}
 
     registry.register("custom", mine)
     registry.register("vision", mine)
