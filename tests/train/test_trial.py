@@ -260,7 +260,7 @@ def test_a_split_that_only_streams_is_named(tmp_path):
             return iter([(torch.zeros(4), 0)])
 
     with pytest.raises(
-        ConfigError, match=r"the train split, an object of Stream, has no len\(\): a run reads samples by"
+        ConfigError, match=r"the train split, an object of type Stream, has no len\(\): a run reads samples by"
     ):
         run(small(tmp_path, data=Splits(Stream(), None, None)))
 
