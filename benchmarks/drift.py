@@ -20,8 +20,8 @@ import torch
 from _measure import alternate, ratios, record, table, versions
 from scipy.spatial.distance import jensenshannon
 
-from dovetail.monitor.data import DriftMonitor
 from dovetail.monitor.drift import measure_drift
+from dovetail.monitor.drift_monitor import DriftMonitor
 from dovetail.monitor.profile import Profile
 
 BATCH = 256

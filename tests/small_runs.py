@@ -10,8 +10,8 @@ import torch
 
 from dovetail.config.api import Config
 from dovetail.config.schema import RunConfig
+from dovetail.data import Splits
 from dovetail.data.samples import TensorSamples
-from dovetail.data.split import Splits
 
 #: What most runs here have in common; sections given to :func:`small` are laid over it.
 BASE: Mapping[str, Any] = {

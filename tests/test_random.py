@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from dovetail.random import derive_seed, uniform
+from dovetail.random import Draws, derive_seed, uniform
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 STREAMS = st.one_of(st.integers(), st.text(max_size=10))
@@ -258,3 +258,26 @@ def test_drawing_is_cheap() -> None:
         times.append(time.perf_counter() - start)
 
     assert min(times) < 1e-3
+
+
+def test_normal_draws_are_normal():
+    """Mean 0, variance 1, kurtosis 3, and neighbours do not correlate, also for an odd count."""
+    drawn = Draws(1, 1, torch.arange(4000), "x").normal("n", (51,)).double()
+
+    assert abs(drawn.mean()) < 0.01
+    assert abs(drawn.var() - 1) < 0.02
+    assert abs((drawn**4).mean() - 3) < 0.1
+    assert abs((drawn[:, 1:] * drawn[:, :-1]).mean()) < 0.01
+    assert abs((drawn[:, 0] * drawn[:, 26]).mean()) < 0.06
+    assert abs(((drawn[:, 0] ** 2 - 1) * (drawn[:, 26] ** 2 - 1)).mean()) < 0.12
+    assert stats.kstest(drawn.flatten(), "norm").statistic < 0.004
+    assert torch.isfinite(drawn).all()
+
+
+def test_draws_of_different_streams_are_independent():
+    """Each stream, and each part of one, has its own numbers."""
+    draws = Draws(1, 1, torch.arange(5), "x")
+
+    assert not torch.equal(draws.of("a").uniform("u"), draws.of("b").uniform("u"))
+    assert not torch.equal(draws.uniform("u"), draws.uniform("v"))
+    assert torch.equal(draws.uniform("u"), Draws(1, 1, torch.arange(5), "x").uniform("u"))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dovetail.config.api import Config as Config
     from dovetail.config.diagnostics import ConfigError as ConfigError
     from dovetail.data.batch import Batch as Batch
-    from dovetail.data.split import Splits as Splits
+    from dovetail.data.splits import Splits as Splits
     from dovetail.kernel.build import BuildError as BuildError
     from dovetail.kernel.component import Component as Component
     from dovetail.kernel.component import PluginError as PluginError

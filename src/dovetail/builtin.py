@@ -291,7 +291,7 @@ def dovetail_datasets() -> Iterator[Component]:
     """Offer datasets."""
     yield Component(
         "digits",
-        "dovetail.data.digits:digits",
+        "dovetail.data.array_datasets:digits",
         summary="scikit-learn's bundled 8x8 handwritten digits: 1,797 images, 10 classes, values 0 to 1.",
         traits=("deterministic", "classification"),
         example={},
@@ -312,21 +312,21 @@ def dovetail_datasets() -> Iterator[Component]:
     )
     yield Component(
         "npz",
-        "dovetail.data.npz:npz_arrays",
+        "dovetail.data.array_datasets:npz_arrays",
         summary="A NumPy .npz archive: an array of inputs, an array of targets, any others as columns.",
         traits=("deterministic", "classification", "regression"),
         example={"path": "data.npz", "inputs": "inputs", "targets": "targets"},
     )
     yield Component(
         "folder",
-        "dovetail.data.folder:folder",
+        "dovetail.data.folders:folder",
         summary="A folder of .npz, .npy or .csv arrays and a metadata CSV that names each file and its label.",
         traits=("deterministic", "classification", "regression"),
         example={"path": "recordings", "target": "label"},
     )
     yield Component(
         "characters",
-        "dovetail.data.characters:characters",
+        "dovetail.data.character_windows:characters",
         summary="One text file as windows for next-character prediction; its first 90 % trains, the rest validates.",
         traits=("deterministic", "language_modeling"),
         example={"path": "input.txt"},
@@ -344,19 +344,19 @@ def dovetail_collators() -> Iterator[Component]:
     )
     yield Component(
         "classification",
-        "dovetail.data.padding:ClassificationCollator",
+        "dovetail.data.collators:ClassificationCollator",
         summary="Right-pad inputs to the batch's longest, with a mask and int64 class targets.",
         traits=("deterministic", "keeps_samples", "variable_length"),
     )
     yield Component(
         "language_modeling",
-        "dovetail.data.language_modeling:LanguageModelingCollator",
+        "dovetail.data.token_collators:LanguageModelingCollator",
         summary="Right-pad tokens, and leave the padding out of the targets.",
         traits=("deterministic", "keeps_samples", "variable_length"),
     )
     yield Component(
         "sequence_to_sequence",
-        "dovetail.data.sequence_to_sequence:SequenceToSequenceCollator",
+        "dovetail.data.token_collators:SequenceToSequenceCollator",
         summary="Right-pad sources and targets, each to its own longest, for an encoder and a decoder.",
         traits=("deterministic", "keeps_samples", "variable_length"),
     )
@@ -461,7 +461,7 @@ def dovetail_callbacks() -> Iterator[Component]:
     )
     yield Component(
         "drift_monitor",
-        "dovetail.monitor.data:DriftMonitor",
+        "dovetail.monitor.drift_monitor:DriftMonitor",
         summary="Compare validation data with the training set, or a saved profile, feature by feature.",
         traits=("deterministic",),
     )

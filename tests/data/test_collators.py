@@ -1,4 +1,4 @@
-"""Tests of collators: every sample kept, in order, or a clear refusal."""
+"""The default and the classification collator: every sample kept, in order, or a clear refusal."""
 
 from __future__ import annotations
 
@@ -9,26 +9,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from dovetail.data.collators import DefaultCollator
+from dovetail.data.collators import ClassificationCollator, DefaultCollator
 from dovetail.data.errors import DataError
-from dovetail.data.padding import ClassificationCollator
+from dovetail.losses.classification import ClassificationLoss
+from dovetail.models.output import ModelOutput
 
 arrays = hnp.arrays(np.float32, hnp.array_shapes(max_dims=3, max_side=4), elements=st.floats(-10, 10, width=32))
-
-# --- default --------------------------------------------------------------------------------------------------------
 
 
 @given(st.data(), arrays, st.integers(1, 6))
 def test_default_keeps_every_sample_in_order(data, like, length):
-    """Whatever the shape, and whether samples are tuples or dicts."""
+    """For any shape, and for tuples and dicts."""
     same_shape = hnp.arrays(np.float32, like.shape, elements=st.floats(-10, 10, width=32))
     inputs = data.draw(st.lists(same_shape, min_size=length, max_size=length))
-    pairs = [(torch.from_numpy(one), number) for number, one in enumerate(inputs)]
-    dicts = [{"inputs": one, "targets": number} for one, number in pairs]
+    pairs = [(torch.from_numpy(values), number) for number, values in enumerate(inputs)]
+    dicts = [{"inputs": values, "targets": number} for values, number in pairs]
 
     for samples in (pairs, dicts):
         batch = DefaultCollator()(samples)
-        assert batch["inputs"].numpy().tolist() == [one.tolist() for one in inputs]
+        assert batch["inputs"].numpy().tolist() == [values.tolist() for values in inputs]
         assert batch["targets"].tolist() == list(range(length))
         assert set(batch) == {"inputs", "targets"}
 
@@ -47,19 +46,19 @@ def test_default_keeps_every_sample_in_order(data, like, length):
     ],
 )
 def test_default_dtypes(value, dtype):
-    """Python's numbers get torch's defaults, arrays and tensors keep theirs."""
+    """Python numbers get torch's defaults; arrays and tensors keep their dtype."""
     batch = DefaultCollator()([(value, 0), (value, 1)])
 
     assert batch["inputs"].dtype is dtype
 
 
 def test_default_takes_inputs_alone():
-    """A sample need not have a target."""
+    """A sample may have no target."""
     assert DefaultCollator()([torch.zeros(2), torch.ones(2)]).keys() == {"inputs"}
 
 
 def test_default_collates_dicts_of_inputs():
-    """They reach the model as keywords."""
+    """The model receives them as keyword arguments."""
     samples = [({"ids": torch.tensor([number]), "scale": float(number)}, number) for number in range(3)]
 
     batch = DefaultCollator()(samples)
@@ -69,7 +68,7 @@ def test_default_collates_dicts_of_inputs():
 
 
 def test_default_takes_samples_with_labels():
-    """As those of Hugging Face: the rest reaches the model as keywords, and the attention mask is the mask too."""
+    """As Hugging Face's: the rest becomes keyword arguments, and the attention mask is also the mask."""
     tokens, mask = torch.arange(4), torch.tensor([1, 1, 1, 0])
     batch = DefaultCollator()([{"input_ids": tokens, "attention_mask": mask, "labels": tokens + 1}] * 2)
 
@@ -79,8 +78,8 @@ def test_default_takes_samples_with_labels():
     assert "meta" not in batch
 
 
-def test_default_puts_what_is_left_into_meta():
-    """Numbers and equal shapes become tensors, all else lists."""
+def test_default_puts_other_keys_into_meta():
+    """Numbers and equal shapes become tensors, everything else lists."""
     samples = [
         {"inputs": 1.0, "targets": 0, "rpm": 1797, "name": "a", "ragged": torch.zeros(number), "meta": {"load": number}}
         for number in range(2)
@@ -91,18 +90,18 @@ def test_default_puts_what_is_left_into_meta():
     assert meta["rpm"].tolist() == [1797, 1797]
     assert meta["load"].tolist() == [0, 1]
     assert meta["name"] == ["a", "a"]
-    assert [len(one) for one in meta["ragged"]] == [0, 1]
+    assert [len(values) for values in meta["ragged"]] == [0, 1]
 
 
 def test_default_stacks_masks():
-    """A sample may bring a mask of its own."""
+    """A sample may have its own mask."""
     batch = DefaultCollator()([{"inputs": torch.zeros(2), "mask": torch.tensor([True, False])}] * 2)
 
     assert batch["mask"].tolist() == [[True, False]] * 2
 
 
 def test_default_copies_read_only_arrays():
-    """An array from a memory map would otherwise be written to, with a warning of torch's."""
+    """Torch warns about tensors over a read-only memory map."""
     array = np.zeros(2, dtype=np.float32)
     array.flags.writeable = False
 
@@ -123,27 +122,27 @@ REFUSED = {
     "forms": ([(1, 2), {"inputs": 1}], "different fields"),
     "no inputs": ([{"x": 1, "y": 2}], r"keys \['x', 'y'\], none of them 'inputs'"),
     "triples": ([(1, 2, 3)], r"a tuple of 3; \(input, target\) or a dict"),
-    "text": ([("words", 1)], "inputs: cannot make a tensor of str 'words'"),
-    "objects": ([(np.asarray([{}]), 1)], "cannot make a tensor of ndarray"),
+    "text": ([("words", 1)], "inputs: cannot convert str 'words'"),
+    "objects": ([(np.asarray([{}]), 1)], "cannot convert ndarray"),
     "input keys": ([({"a": 1}, 0), ({"b": 1}, 0)], "different keys in their inputs"),
     "input forms": ([({"a": 1}, 0), (1, 0)], "different keys in their inputs"),
-    "none": ([(None, 1)], "cannot make a tensor of NoneType"),
+    "none": ([(None, 1)], "cannot convert NoneType"),
 }
 
 
 @pytest.mark.parametrize("samples, message", REFUSED.values(), ids=REFUSED)
 def test_default_refuses(samples, message):
-    """With the number of the sample, and what to do."""
+    """The message has the index of the sample and what to do."""
     with pytest.raises(DataError, match=message):
         DefaultCollator()(samples)
 
 
-# --- classification -------------------------------------------------------------------------------------------------
+# --- classification ---------------------------------------------------------------------------------------------------
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(0, 3))
 def test_classification_pads_on_the_right_and_loses_nothing(lengths, features):
-    """What the mask marks is each sample, all else is the pad value."""
+    """The mask marks each sample; everything else is the pad value."""
     shape = (features,) if features else ()
     samples = [(torch.rand(length, *shape), number) for number, length in enumerate(lengths)]
 
@@ -177,7 +176,7 @@ def test_classification_keeps_the_dtype_of_tokens():
 
 
 def test_classification_joins_masks_and_keeps_meta():
-    """A sample's own mask holds where there is no padding."""
+    """A sample's own mask applies where there is no padding."""
     samples = [
         {"inputs": torch.ones(2), "targets": True, "mask": torch.tensor([True, False]), "name": "a"},
         {"inputs": torch.ones(3), "targets": False, "mask": torch.tensor([True, True, False]), "name": "b"},
@@ -204,11 +203,18 @@ def test_classification_joins_masks_and_keeps_meta():
             "sample 1 .* target 3; .* 0 and 2",
         ),
         (ClassificationCollator(num_classes=3), [(torch.ones(2), -1)], "target -1"),
-        (ClassificationCollator(), [({"a": torch.ones(2)}, 0)], "inputs: cannot make a tensor of dict"),
+        (ClassificationCollator(), [({"a": torch.ones(2)}, 0)], "inputs: cannot convert dict"),
         (ClassificationCollator(), [{"inputs": torch.ones(2), "mask": torch.ones(3)}], "a mask of 3 for an input of 2"),
     ],
 )
 def test_classification_refuses(collator, samples, message):
-    """With the number of the sample, and what was expected."""
+    """The message has the index of the sample and what was expected."""
     with pytest.raises(DataError, match=message):
         collator(samples)
+
+
+def test_an_input_mask_does_not_mask_the_loss_of_a_classifier():
+    """The mask covers the inputs, and there is one label per text."""
+    batch = ClassificationCollator()([(torch.zeros(3), 1), (torch.zeros(2), 0)])
+
+    assert float(ClassificationLoss()(ModelOutput(torch.zeros(2, 2)), batch).weight) == 2

@@ -1,4 +1,4 @@
-"""Tests of splits of samples that belong together: windows of recordings, and whatever else has groups."""
+"""Splits of samples that belong together, such as the windows of a recording."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dovetail.data import SplitOptions, split, subset
 from dovetail.data.errors import DataError
-from dovetail.data.samples import subset
-from dovetail.data.split import SplitOptions, split
 
 
 class Windows:
-    """Windows of recordings: ``recordings`` of ``windows`` each, one second long, half a second apart."""
+    """Windows of recordings: ``recordings`` of ``windows`` each, one second long, starting every half second."""
 
     num_classes = 2
     class_names = ("good", "bad")
@@ -24,7 +23,7 @@ class Windows:
         number = np.repeat(np.arange(recordings), windows)
         start = np.tile(np.arange(windows) / 2, recordings)
         order = np.arange(len(number)) if order is None else order
-        self.groups = np.asarray([f"rec{one}" for one in number])[order]
+        self.groups = np.asarray([f"rec{recording}" for recording in number])[order]
         self.spans = np.stack([start, start + 1], axis=1)[order]
         self.targets = (number % 2)[order]
         self.columns = {"load": (number % 4)[order], "window": np.tile(np.arange(windows), recordings)[order]}
@@ -52,8 +51,8 @@ def groups_of(splits) -> dict[str, set[str]]:
 
 
 @given(st.integers(4, 30), st.integers(0, 9), st.booleans(), st.randoms())
-def test_a_group_is_never_divided_unless_told(recordings, seed, stratify, random):
-    """Fractions draw whole groups, every sample arrives, and the order of the samples changes nothing."""
+def test_a_group_is_never_divided_by_default(recordings, seed, stratify, random):
+    """Fractions draw whole groups and cover every sample; the order of the samples changes nothing."""
     order = np.arange(recordings * 10)
     random.shuffle(order)
     options = SplitOptions(validation=0.25, test=0.25, stratify=stratify and recordings >= 8)
@@ -69,7 +68,7 @@ def test_a_group_is_never_divided_unless_told(recordings, seed, stratify, random
 
 
 def test_groups_can_be_stratified():
-    """Each split gets its share of the recordings of each class, or of bins of a column."""
+    """Each split gets its fraction of the recordings of each class, or of bins of a column."""
     splits = split(Windows(20), SplitOptions(validation=0.2, test=0.2, stratify=True), 0)
     binned = split(Windows(40), SplitOptions(validation=0.0, test=0.5, stratify="load", bin_size=2), 0)
 
@@ -77,23 +76,23 @@ def test_groups_can_be_stratified():
     assert np.bincount(binned.test.column("load") // 2).tolist() == [100, 100]
 
 
-def test_samples_are_drawn_when_told():
-    """With unit = "sample" windows of one recording are on both sides."""
+def test_unit_sample_divides_groups():
+    """Windows of one recording are on both sides."""
     found = groups_of(split(Windows(6), SplitOptions(unit="sample", test=0.3), 0))
 
     assert found["train"] & found["test"]
 
 
-def test_a_column_that_is_the_same_for_all_of_a_group_splits():
-    """Loads are those of whole recordings, and what is left is divided by recording."""
+def test_a_column_that_is_constant_within_groups_splits():
+    """Loads are those of whole recordings; the rest is divided by recording."""
     splits = split(Windows(24), SplitOptions(by="load", test=[3], validation=0.25), 0)
 
     assert set(splits.test.column("load").tolist()) == {3}
     assert not groups_of(splits)["train"] & groups_of(splits)["validation"]
 
 
-def test_a_column_that_divides_groups_is_refused_unless_told():
-    """The message names the recording, and says how to do it all the same."""
+def test_a_column_that_divides_groups_is_refused_by_default():
+    """The message names the recording, and how to divide it anyway."""
     options = {"by": "window", "test": [9], "validation": 0.0}
     with pytest.raises(DataError, match=r"puts samples of 'rec0' into .*test.*unit = \"sample\""):
         split(Windows(4), SplitOptions(**options), 0)
@@ -103,7 +102,7 @@ def test_a_column_that_divides_groups_is_refused_unless_told():
 
 @given(st.integers(1, 4), st.integers(8, 60), st.floats(0, 1.5))
 def test_time_is_cut_with_a_gap(recordings, windows, gap):
-    """In every recording train comes first and test last, at least ``gap`` lies between, and no value is shared."""
+    """In every recording train comes first and test last, with at least ``gap`` between, and no shared value."""
     options = SplitOptions(validation=0.3, test=0.3, unit="time", gap=gap)
     dataset = Windows(recordings, windows)
     if windows * 0.5 * 0.3 < 2 + gap:  # too short for a whole window in every part
@@ -116,7 +115,7 @@ def test_time_is_cut_with_a_gap(recordings, windows, gap):
             assert after[:, 0].min() - before[:, 1].max() >= gap - 1e-6
 
 
-def test_time_goes_with_a_column():
+def test_unit_time_combines_with_a_column():
     """One load tests; the others are cut in time, so that training sees all of them."""
     splits = split(Windows(8, 40), SplitOptions(by="load", test=[3], validation=0.25, unit="time"), 0)
 
@@ -127,8 +126,8 @@ def test_time_goes_with_a_column():
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"unit": "time", "validation": 0.01}, "holds no whole sample"),
-        ({"unit": "group", "validation": 0.01}, r"0.01 of 4 groups is no group"),
+        ({"unit": "time", "validation": 0.01}, "contains no whole sample"),
+        ({"unit": "group", "validation": 0.01}, r"0.01 of 4 groups is not even one group"),
         ({"stratify": True}, r"has only 2 groups.*unit = \"time\""),
         ({"stratify": "window"}, "'rec0' has several values"),
     ],
@@ -147,7 +146,7 @@ def test_groups_that_cannot_be_divided_are_refused(options, message):
         ({"unit": "time", "gap": -1.0}, "gap must be"),
     ],
 )
-def test_contradictions_are_refused(options, message):
+def test_contradictory_units_are_refused(options, message):
     """Before any data are read."""
     with pytest.raises(ValueError, match=message):
         SplitOptions(**options)
@@ -156,12 +155,12 @@ def test_contradictions_are_refused(options, message):
 def test_a_dataset_without_groups_cannot_be_split_by_them():
     """Nor one without spans by time."""
     plain = subset(list(range(10)), range(10))
-    with pytest.raises(DataError, match="does not tell which samples belong together"):
+    with pytest.raises(DataError, match="has no groups of samples"):
         split(plain, SplitOptions(unit="group"), 0)
     windows = Windows(4)
     windows.spans = None
-    with pytest.raises(DataError, match="does not tell when its samples begin"):
+    with pytest.raises(DataError, match="has no spans"):
         split(windows, SplitOptions(unit="time"), 0)
     windows.spans = np.zeros((39, 2))
-    with pytest.raises(DataError, match="do not fit its 40 samples"):
+    with pytest.raises(DataError, match="do not match its 40 samples"):
         split(windows, SplitOptions(), 0)

@@ -1,4 +1,4 @@
-"""Tests of the masking transforms: what is hidden, where the masks come from, what is refused."""
+"""The masking transforms: what they mask, where, and what they refuse."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from dovetail.data.samples import TensorSamples
 def runs(hidden):
     """Return the lengths of the runs of True in a list."""
     found, before = [], False
-    for one in hidden:
-        if one:
+    for masked in hidden:
+        if masked:
             found = [*found[:-1], found[-1] + 1] if before else [*found, 1]
-        before = one
+        before = masked
     return found
 
 
 @given(st.integers(0, 10_000), st.integers(0, 3), st.integers(0, 3), st.sampled_from([0.0, -3.5]))
-def test_spec_augment_hides_whole_bands_and_stretches(seed, num_time_masks, num_freq_masks, fill):
-    """No more and no wider ones than were asked for, in all channels alike; the rest is untouched."""
+def test_spec_augment_masks_whole_bands_and_spans(seed, num_time_masks, num_freq_masks, fill):
+    """Masks are at most as many and as wide as set, the same in all channels; the rest is unchanged."""
     torch.manual_seed(seed)
     inputs = torch.rand(2, 12, 30) + 1
     transform = SpecAugment(
@@ -45,8 +45,8 @@ def test_spec_augment_hides_whole_bands_and_stretches(seed, num_time_masks, num_
     assert sum(runs(stretches.tolist())) <= 6 * num_time_masks
 
 
-def test_spec_augment_as_documented():
-    """By default up to 40 steps and 20 bins, two of each; the widest do come up."""
+def test_spec_augment_draws_every_width():
+    """By default two masks of up to 40 steps and two of up to 20 bins; both extremes occur."""
     torch.manual_seed(0)
     widths = {"bins": set(), "steps": set()}
     for _ in range(2000):
@@ -60,7 +60,7 @@ def test_spec_augment_as_documented():
 
 
 def test_spec_augment_fills_with_the_mean():
-    """Each channel with its own."""
+    """Each channel gets its own mean."""
     torch.manual_seed(1)
     inputs = torch.stack([torch.rand(8, 40), torch.rand(8, 40) + 5])
 
@@ -75,7 +75,7 @@ def test_spec_augment_fills_with_the_mean():
 
 
 def test_masks_are_addressed_by_seed_epoch_and_sample():
-    """Shuffled, in other batches and in workers a sample's masks are the same; another epoch or seed has others."""
+    """Shuffling, batch size and workers do not change a sample's masks; epoch and seed do."""
     inputs = torch.ones(12, 16, 40)
     samples = TensorSamples(inputs, torch.arange(12), tuple("abcdefghijkl"), "digest")
 
@@ -90,7 +90,7 @@ def test_masks_are_addressed_by_seed_epoch_and_sample():
 
     plain = masked(batch_size=12)
 
-    assert len({one.numpy().tobytes() for one in plain}) > 6
+    assert len({sample.numpy().tobytes() for sample in plain}) > 6
     assert torch.equal(plain, masked(batch_size=5, shuffle=True))
     assert torch.equal(plain, masked(batch_size=1, num_workers=1))
     assert not torch.equal(plain, masked(batch_size=12, epoch=3))
@@ -98,8 +98,8 @@ def test_masks_are_addressed_by_seed_epoch_and_sample():
 
 
 @pytest.mark.parametrize("shape", [(50,), (3, 50), (2, 3, 50), (1,), (3, 0), (0, 3)])
-def test_time_masking_hides_time_for_all_channels(shape):
-    """Signals of any number of dimensions; empty ones stay empty."""
+def test_time_masking_masks_all_channels_alike(shape):
+    """Signals may have any number of dimensions; empty signals stay empty."""
     torch.manual_seed(5)
     inputs = torch.ones(shape)
 
@@ -112,17 +112,17 @@ def test_time_masking_hides_time_for_all_channels(shape):
         assert len(runs((rows[0] == 0).tolist())) <= 2
 
 
-def test_time_masking_as_documented():
+def test_time_masking_draws_every_length():
     """By default one mask of up to 1,000 steps."""
     torch.manual_seed(0)
     hidden = [(TimeMasking()(torch.ones(4000)) == 0).tolist() for _ in range(300)]
 
-    assert max(len(runs(one)) for one in hidden) == 1
+    assert max(len(runs(mask)) for mask in hidden) == 1
     assert 900 < max(map(sum, hidden)) <= 1000
     assert 400 < sum(map(sum, hidden)) / 300 < 600
 
 
-def test_what_does_not_fit_is_said():
+def test_inputs_and_options_that_cannot_be_masked_are_refused():
     """Too few dimensions, integers, too many masks."""
     with pytest.raises(DataError, match=r"needs inputs of \[frequencies, times\] or .*got shape \(8,\)"):
         SpecAugment()((torch.ones(8), 0))

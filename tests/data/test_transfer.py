@@ -1,4 +1,4 @@
-"""Moving batches: what is moved, and on a GPU that it happens beside the computing and spoils nothing."""
+"""Moving batches: what moves, and on a GPU that the copy overlaps with computation and corrupts nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GP
 
 
 def test_to_device_moves_every_tensor_and_leaves_the_rest():
-    """Nested inputs, lists of tensors in meta, text and numbers."""
+    """Nested inputs and lists of tensors move; text stays."""
     batch = Batch(
         inputs={"a": torch.zeros(2), "b": torch.ones(2)},
         targets=torch.zeros(2),
@@ -23,14 +23,14 @@ def test_to_device_moves_every_tensor_and_leaves_the_rest():
 
     assert moved["inputs"]["a"].is_meta
     assert moved["targets"].is_meta
-    assert [one.is_meta for one in moved["meta"]["ragged"]] == [True, True]
+    assert [tensor.is_meta for tensor in moved["meta"]["ragged"]] == [True, True]
     assert moved["meta"]["rpm"].is_meta
     assert moved["meta"]["names"] == ["x", "y"]
     assert not batch["targets"].is_meta
 
 
-def test_a_batch_that_is_there_already_keeps_its_tensors():
-    """No copy on the hot path."""
+def test_a_batch_on_the_device_keeps_its_tensors():
+    """There is no copy on the hot path."""
     batch = Batch(inputs=torch.zeros(2), targets=torch.zeros(2))
 
     moved = to_device(batch, torch.device("cpu"))
@@ -39,8 +39,8 @@ def test_a_batch_that_is_there_already_keeps_its_tensors():
 
 
 @needs_gpu
-def test_a_copy_does_not_wait_for_what_the_gpu_computes():
-    """It has arrived while a step that was asked for before it still runs, and what is asked for later sees it."""
+def test_a_copy_does_not_wait_for_queued_kernels():
+    """The copy arrives while an earlier kernel still runs, and later kernels see it."""
     device = torch.device("cuda", torch.cuda.current_device())
     batch = Batch(inputs=torch.arange(1e6).pin_memory())
     to_device(batch, device)  # the first one makes the stream
@@ -56,8 +56,8 @@ def test_a_copy_does_not_wait_for_what_the_gpu_computes():
 
 
 @needs_gpu
-def test_memory_is_not_used_again_while_it_is_read():
-    """The host is far ahead of the GPU, and every batch is dropped at once: each sum is still that of its own batch."""
+def test_memory_is_not_reused_while_it_is_read():
+    """The host runs far ahead and drops every batch at once, and each sum is still that of its own batch."""
     sums = []
     for number in range(200):
         batch = Batch(inputs=torch.full((1 << 16,), float(number)).pin_memory(), targets=torch.ones(3))
@@ -65,4 +65,4 @@ def test_memory_is_not_used_again_while_it_is_read():
         torch.cuda._sleep(2_000_000)
         sums.append(moved["inputs"].sum())
 
-    assert [one.item() for one in sums] == [float(number << 16) for number in range(200)]
+    assert [total.item() for total in sums] == [float(number << 16) for number in range(200)]

@@ -1,4 +1,4 @@
-"""Tests of transforms: the form of a sample stays, only its input changes."""
+"""Transforms: the form of a sample stays, only its input changes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def train(inputs: torch.Tensor) -> TensorSamples:
     ],
 )
 def test_a_sample_keeps_its_form(sample):
-    """Tuple, dict or bare input; everything beside the input is untouched."""
+    """Tuple, dict or bare input; everything except the input is unchanged."""
     changed = Normalize(mean=2.0, std=2.0)(sample)
 
     inputs = changed["inputs"] if isinstance(sample, dict) else changed[0] if isinstance(sample, tuple) else changed
@@ -39,7 +39,7 @@ def test_a_sample_keeps_its_form(sample):
 
 
 def test_normalize_by_channel():
-    """One figure for each of the first dimension."""
+    """Mean and standard deviation may have one value per entry of the first dimension."""
     changed = Normalize(mean=[0.0, 1.0], std=[1.0, 2.0])((torch.ones(2, 3, 4) * 3, 0))[0]
 
     assert changed[:, 0, 0].tolist() == [3, 1]
@@ -47,14 +47,14 @@ def test_normalize_by_channel():
 
 
 @pytest.mark.parametrize("std", [0.0, -1.0, [1.0, 0.0], float("nan")])
-def test_normalize_refuses_a_standard_deviation_of_nothing(std):
+def test_normalize_refuses_a_standard_deviation_of_zero_or_less(std):
     """Dividing by it would give infinities."""
     with pytest.raises(ValueError, match="more than 0"):
         Normalize(mean=0.0, std=std)
 
 
-def test_channels_must_fit():
-    """With both numbers in the message."""
+def test_channels_must_match():
+    """The message has both numbers."""
     with pytest.raises(DataError, match=r"mean has 2 values, but an input of shape \(3, 4\)"):
         Normalize(mean=[0.0, 1.0], std=1.0)((torch.ones(3, 4), 0))
 
@@ -88,8 +88,8 @@ def test_standardize_is_exact_in_float64():
     np.testing.assert_allclose(transform.state_dict()["std"].numpy(), inputs.double().numpy().std(0), rtol=1e-6)
 
 
-def test_standardize_shifts_what_never_varies():
-    """A constant feature becomes 0, not NaN."""
+def test_standardize_only_shifts_a_constant_feature():
+    """It becomes 0, not NaN."""
     transform = Standardize()
     transform.fit(train(torch.full((3, 2), 5.0)))
 
@@ -97,17 +97,17 @@ def test_standardize_shifts_what_never_varies():
 
 
 def test_standardize_must_be_fitted():
-    """It says how."""
+    """The message says how; fitting refuses no samples and a varying number of channels."""
     with pytest.raises(DataError, match=r"call fit\(train\)"):
         Standardize()((torch.zeros(2), 0))
     with pytest.raises(DataError, match="no training samples"):
         Standardize().fit([])
-    with pytest.raises(DataError, match="different numbers of channels: 2 and 3"):
+    with pytest.raises(DataError, match="differ in their number of channels: 2 and 3"):
         Standardize().fit([(torch.zeros(2), 0), (torch.zeros(3), 0)])
 
 
 def test_standardize_goes_into_a_checkpoint():
-    """A model is of no use without the figures it was trained with."""
+    """A model is of no use without the statistics of its training."""
     first, second = Standardize(), Standardize()
     first.fit(train(torch.rand(5, 3)))
     second.load_state_dict(first.state_dict())
@@ -116,7 +116,7 @@ def test_standardize_goes_into_a_checkpoint():
     assert torch.equal(first(sample)[0], second(sample)[0])
 
 
-def test_a_transform_is_fitted_to_what_those_before_it_leave():
+def test_a_transform_is_fitted_to_the_output_of_earlier_ones():
     """In the loader's order."""
     standardize = Standardize()
 
@@ -125,8 +125,8 @@ def test_a_transform_is_fitted_to_what_those_before_it_leave():
     assert standardize.state_dict()["mean"].tolist() == [2]
 
 
-def test_noise_has_the_asked_for_size():
-    """And none at all is none."""
+def test_noise_has_its_standard_deviation():
+    """With 0 the inputs are unchanged."""
     inputs = torch.zeros(100_000)
     torch.manual_seed(0)
 
@@ -137,3 +137,28 @@ def test_noise_has_the_asked_for_size():
     assert torch.equal(GaussianNoise(std=0.0)((inputs, 1))[0], inputs)
     with pytest.raises(DataError, match="floating-point inputs, got int64"):
         GaussianNoise(std=0.5)((torch.zeros(2, dtype=torch.int64), 1))
+
+
+class Fitted:
+    """A transform of batches that must never be fitted to samples."""
+
+    def fit(self, samples):
+        """Fail."""
+        raise AssertionError("samples were made for a transform of batches")
+
+    def transform_batch(self, batch, draws):
+        """Return the batch."""
+        return batch
+
+
+def test_a_transform_of_batches_is_not_fitted_to_samples():
+    """Nor is anything after it."""
+    fit_transforms([Fitted(), Standardize()], train(torch.zeros(3, 2)))
+
+
+def test_standardize_is_fitted_to_dicts():
+    """Also if samples have further keys."""
+    transform = Standardize()
+    transform.fit([{"inputs": torch.tensor([1.0]), "rpm": 1}, {"inputs": torch.tensor([3.0]), "rpm": 2}])
+
+    assert transform({"inputs": torch.tensor([4.0]), "rpm": 3})["inputs"].tolist() == [2]

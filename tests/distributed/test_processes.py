@@ -137,7 +137,7 @@ def test_together_they_train_on_the_batches_of_one(length, size, ranks, drop, ep
 @given(length=st.integers(1, 60), size=st.integers(1, 7), ranks=st.integers(1, 5))
 def test_they_take_turns_with_the_batches_of_an_evaluation(length, size, ranks):
     """Every batch is one of a single process, and all of them are there once."""
-    shares = [AddressedSampler(length, size, rank=rank, ranks=ranks, whole_batches=True) for rank in range(ranks)]
+    shares = [AddressedSampler(length, size, rank=rank, world_size=ranks, whole_batches=True) for rank in range(ranks)]
 
     found = [tuple(indices) for one in shares for _, indices in one.batches(1)]
 

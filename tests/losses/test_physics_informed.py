@@ -11,12 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from dovetail.data import Splits
 from dovetail.data.samples import TensorSamples
-from dovetail.data.split import Splits
-from dovetail.losses import (
-    LossResult,
-    PhysicsInformedLoss,
-)
+from dovetail.losses.physics_informed import PhysicsInformedLoss
+from dovetail.losses.result import LossResult
 from dovetail.main import run
 from dovetail.models import ModelOutput
 from small_runs import small

@@ -12,8 +12,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
+from dovetail.data import Splits
 from dovetail.data.samples import TensorSamples
-from dovetail.data.split import Splits
 from dovetail.main import run
 from dovetail.metrics.regression import R2, MeanAbsoluteError, MeanSquaredError
 from dovetail.models.output import ModelOutput

@@ -1,4 +1,4 @@
-"""Memory: what is measured, and what happens to a run that is about to take more than it may."""
+"""Memory: what is measured, and how a run stops before its limit."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from small_runs import only_run, small
 MEGABYTE = 10**6
 
 
-def test_host_memory_follows_what_is_taken():
-    """A block that is written to shows in the figure of now and in the peak, and leaves the figure of now with it."""
+def test_host_memory_follows_allocations():
+    """A block that is written to raises the current value and the peak; freeing it lowers the current value."""
     before = host_memory()
     with mmap.mmap(-1, 200 * MEGABYTE) as block:
         block.write(b"x" * len(block))
@@ -29,32 +29,32 @@ def test_host_memory_follows_what_is_taken():
     assert host_memory() < with_block - 150 * MEGABYTE
 
 
-def test_what_has_no_limit_is_never_looked_at():
-    """Without a limit the next look is never due."""
+def test_without_a_limit_no_check_is_due():
+    """The time of the next check is infinite."""
     budget = MemoryBudget(torch.device("cpu"))
 
     assert budget.due_at == float("inf")
-    assert budget.look() is None
+    assert budget.check() is None
 
 
 def test_a_limit_is_reached_a_little_early(monkeypatch):
-    """What has more than 95 % of its limit is reported, with the setting; a second look waits its turn."""
-    monkeypatch.setattr(memory, "_SECONDS_BETWEEN_LOOKS", 3600.0)
+    """Above 95 % the setting is reported; a second check waits for its time."""
+    monkeypatch.setattr(memory, "_CHECK_INTERVAL", 3600.0)
     now = host_memory()
     roomy, tight = (
         MemoryBudget(torch.device("cpu"), main=2 * now),
         MemoryBudget(torch.device("cpu"), main=round(1.01 * now)),
     )
 
-    assert roomy.look() is None
-    excess = tight.look()
+    assert roomy.check() is None
+    excess = tight.check()
     assert excess is not None
     assert (excess.setting, excess.limit) == ("budget.memory", round(1.01 * now))
-    assert tight.look() is None
+    assert tight.check() is None
 
 
 def test_a_run_stops_with_a_checkpoint_before_its_memory_is_used_up(tmp_path):
-    """A leak ends the run cleanly, as out of budget and with a checkpoint, long before its epochs are over."""
+    """A leak ends the run as out of budget, with a checkpoint, long before its last epoch."""
 
     class Leak:
         def __init__(self) -> None:
@@ -81,7 +81,7 @@ def test_a_run_stops_with_a_checkpoint_before_its_memory_is_used_up(tmp_path):
 
 
 def test_the_record_has_the_peaks(tmp_path):
-    """run.json says how much memory a run had at most."""
+    """run.json has the peak memory of the run."""
     run(small(tmp_path)).check()
     record: dict[str, Any] = json.loads((only_run(tmp_path) / "run.json").read_text())
 
@@ -90,8 +90,8 @@ def test_the_record_has_the_peaks(tmp_path):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_limit_on_the_gpu_holds_in_the_allocator():
-    """What asks for more than the limit gets torch's error, and not the memory."""
+def test_torchs_allocator_enforces_the_limit_on_the_gpu():
+    """A larger allocation raises torch's out-of-memory error."""
     device = torch.device("cuda", 0)
     before = torch.cuda.memory_reserved(device)
     MemoryBudget(device, gpu=before + 100 * MEGABYTE)

@@ -66,7 +66,7 @@ def test_our_setting_exists(entry: dict[str, Any]) -> None:
         parameter = read_signature(registered).parameters[rest.rpartition(".")[2]]
         default = None if parameter.default is MISSING else parameter.default
     elif rest.startswith("split."):
-        from dovetail.data.split import SplitOptions
+        from dovetail.data import SplitOptions
 
         default = attrs.fields_dict(SplitOptions)[rest.partition(".")[2]].default
     else:

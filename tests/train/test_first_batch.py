@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from dovetail.config.diagnostics import ConfigError
+from dovetail.data import Splits
 from dovetail.data.samples import TensorSamples
-from dovetail.data.split import Splits
 from dovetail.losses.result import LossResult
 from dovetail.main import check, run
 from dovetail.train.errors import TrainingError
@@ -262,7 +262,7 @@ def test_a_split_that_only_streams_is_named(tmp_path):
             return iter([(torch.zeros(4), 0)])
 
     with pytest.raises(
-        ConfigError, match=r"the train split, an object of Stream, has no len\(\): a run reads samples by"
+        ConfigError, match=r"the train split, an object of type Stream, has no len\(\): a run reads samples by"
     ):
         run(small(tmp_path, data=Splits(Stream(), None, None)))
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from dovetail.checkpoint.format import read_checkpoint
 from dovetail.config.diagnostics import ConfigError
-from dovetail.data.split import Splits
+from dovetail.data import Splits
 from dovetail.losses.result import LossResult
 from dovetail.main import run
 from dovetail.train.errors import NonFiniteLossError

@@ -16,8 +16,8 @@ from dovetail.checkpoint.format import read_checkpoint
 from dovetail.config.api import Config
 from dovetail.config.diagnostics import ConfigError
 from dovetail.config.freeze import config_hash, freeze
+from dovetail.data import Splits
 from dovetail.data.samples import TensorSamples
-from dovetail.data.split import Splits
 from dovetail.main import run
 from dovetail.train.gradients import needs_closure_reevaluation
 from dovetail.train.plan import Plan

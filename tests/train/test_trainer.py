@@ -19,9 +19,9 @@ from torch import nn
 
 from dovetail.checkpoint.format import read_checkpoint
 from dovetail.config.diagnostics import ConfigError
+from dovetail.data import Splits
 from dovetail.data.errors import LoaderWorkerError
 from dovetail.data.samples import TensorSamples
-from dovetail.data.split import Splits
 from dovetail.losses.adapt import as_loss
 from dovetail.losses.result import LossResult
 from dovetail.losses.supcon import SupConLoss

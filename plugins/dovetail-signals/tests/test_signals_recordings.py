@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from scipy.io import savemat
 
 from dovetail import Config
+from dovetail.data import SplitOptions, split
 from dovetail.data.loader import make_loader
-from dovetail.data.split import SplitOptions, split
 from dovetail.main import run
 from dovetail_signals.clips import clips
 from dovetail_signals.reading import read_signal

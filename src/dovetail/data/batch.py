@@ -1,4 +1,4 @@
-"""What a collator makes and a model is fed: a plain dict, so that any collator can make one."""
+"""The batch: what collators return and models are fed. A plain dict, so that any collator can build one."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ if TYPE_CHECKING:
 
 
 class Batch(TypedDict, total=False):
-    """Samples put together. Every tensor's first dimension counts samples."""
+    """A batch of samples. The first dimension of every tensor is the batch dimension."""
 
-    #: ``[batch, …]``, or a dict of such tensors, which reach the model as keywords.
+    #: ``[batch, …]``, or a dict of such tensors, which the model receives as keyword arguments.
     inputs: torch.Tensor | dict[str, torch.Tensor]
     #: ``[batch]`` int64 class indices, ``[batch, …]`` float values, or whatever the loss reads.
     targets: torch.Tensor
-    #: ``[batch, length]`` bool, True where an input position is real and not padding.
+    #: ``[batch, length]`` bool, True where an input position is real, False where it is padding.
     mask: torch.Tensor
-    #: Anything else about each sample, by name: a tensor ``[batch, …]`` or a list of ``batch`` values.
+    #: Everything else about each sample, by name: a tensor ``[batch, …]`` or a list of ``batch`` values.
     meta: dict[str, torch.Tensor | list[Any]]
 
 
@@ -26,13 +26,13 @@ def batch_size(batch: Batch) -> int:
     """Return the number of samples in ``batch``.
 
     Raises:
-        ValueError: nothing in the batch tells.
+        ValueError: no entry of the batch has a batch dimension.
     """
     for key in ("targets", "inputs", "mask", "meta"):
         size = _size(batch.get(key))
         if size is not None:
             return size
-    raise ValueError(f"a batch with the keys {sorted(batch)} has no tensor that tells its number of samples")
+    raise ValueError(f"a batch with the keys {sorted(batch)} has no tensor that gives its number of samples")
 
 
 def _size(value: Any) -> int | None:
@@ -45,14 +45,14 @@ def _size(value: Any) -> int | None:
 
 
 def as_batch(raw: Any) -> Batch:
-    """Return a batch of whatever a loader gives.
+    """Return what a loader yields as a :class:`Batch`.
 
     Args:
-        raw: a batch as a run has them; a pair of inputs and targets; or a dict with ``labels``, as Hugging Face's
-            collators make it, whose other entries reach the model as keywords.
+        raw: a :class:`Batch`; a pair of inputs and targets; or a dict with ``labels``, as Hugging Face's collators
+            return it, whose other entries the model receives as keyword arguments.
 
     Raises:
-        TypeError: it is none of these.
+        TypeError: ``raw`` has another form.
     """
     if isinstance(raw, Mapping):
         if "inputs" in raw:
@@ -70,12 +70,12 @@ def as_batch(raw: Any) -> Batch:
 
 
 def map_tensors(batch: Batch, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
-    """Return ``batch`` with ``change`` applied to every tensor, through dicts and lists."""
+    """Return ``batch`` with ``change`` applied to every tensor, also inside dicts, lists and tuples."""
     return cast("Batch", _mapped(batch, change))
 
 
 def _mapped(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    # A tensor is told by what it can do, so that this module needs no torch.
+    # Tensors are recognised by an attribute, so that this module need not import torch.
     if hasattr(value, "untyped_storage"):
         return change(value)
     if isinstance(value, Mapping):

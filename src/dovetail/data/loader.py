@@ -1,92 +1,33 @@
-"""From a split to batches: reading, transforming and collating, in this process or in workers, with the same result."""
+"""From a split to batches, read in this process or in workers with the same result."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from typing import Any, cast, final
 
 import torch
-from attrs import define, field, frozen
-from torch.utils.data import DataLoader, get_worker_info
+from attrs import define
+from torch.utils.data import DataLoader
 
 from dovetail.data.batch import Batch, map_tensors
 from dovetail.data.collators import DefaultCollator
+from dovetail.data.fetcher import BatchTransforms, Fetcher, transforms_batches
 from dovetail.data.sampler import Address, AddressedSampler
 from dovetail.data.samples import Indices
-from dovetail.data.seeding import KeptGlobals, seed_globals
-from dovetail.data.transfer import to_device
-from dovetail.data.workers import InWorker, begin_worker, received
-from dovetail.random import Draws
+from dovetail.data.workers import WorkerDataset, init_worker, worker_batches
 
 
-@final
-@frozen
-class Fetcher:
-    """Makes the batch of an address; the same object works in this process and in workers.
-
-    Whatever says ``deterministic = True`` (dataset, transform, collator) draws no random numbers. Around the others
-    the global generators are seeded: for each sample with (seed, epoch, index), for a collator with (seed, epoch,
-    first index).
-    """
-
-    dataset: Any
-    transforms: tuple[Callable[[Any], Any], ...]
-    collator: Callable[[list[Any]], Batch]
-    seed: int
-    _sampling: bool = field(init=False)
-    _collating: bool = field(init=False)
-    _whole: Callable[[Any], Batch] | None = field(init=False)
-
-    @_sampling.default
-    def _draws_per_sample(self) -> bool:
-        return not all(_deterministic(part) for part in (self.dataset, *self.transforms))
-
-    @_collating.default
-    def _draws_per_batch(self) -> bool:
-        return not _deterministic(self.collator)
-
-    @_whole.default
-    def _reads_whole_batches(self) -> Callable[[Any], Batch] | None:
-        plain = not self.transforms and not self._sampling and isinstance(self.collator, DefaultCollator)
-        return cast("Callable[[Any], Batch] | None", getattr(self.dataset, "get_batch", None)) if plain else None
-
-    def __call__(self, address: Address) -> Batch:
-        """Return the batch at ``address``, leaving the global generators of this process alone."""
-        epoch, indices = address
-        if self._whole is not None:
-            return self._whole(indices)
-        draws = self._sampling or self._collating
-        with KeptGlobals() if draws and get_worker_info() is None else nullcontext():
-            samples = [self._sample(epoch, int(index)) for index in indices]
-            if self._collating:
-                seed_globals(self.seed, "batch", epoch, int(indices[0]))
-            return self.collator(samples)
-
-    def _sample(self, epoch: int, index: int) -> Any:
-        if self._sampling:
-            seed_globals(self.seed, "sample", epoch, index)
-        sample = self.dataset[index]
-        for transform in self.transforms:
-            sample = transform(sample)
-        return sample
-
-
-def _deterministic(part: Any) -> bool:
-    return bool(getattr(part, "deterministic", False))
-
-
-def _as_it_is(batch: Any) -> Any:
+def _identity(batch: Any) -> Any:
     return batch
 
 
 @final
 @define
-class _Requests:
-    """The batch sampler of the workers' ``DataLoader``: what the iteration that begins next asks of them.
+class _EpochSampler:
+    """The batch sampler of the workers' ``DataLoader``: the addresses of the next iteration.
 
-    It does not know the loader: were there a cycle, the garbage collector would close the workers' queues before they
-    could be told to stop, and each would be waited for in vain, for five seconds.
+    It holds no reference to the loader. With a reference cycle, the garbage collector could close the workers' queues
+    before the workers are told to stop, and the process would wait five seconds for each of them.
     """
 
     sampler: AddressedSampler
@@ -96,33 +37,10 @@ class _Requests:
     def __iter__(self) -> Iterator[Address]:
         return self.sampler.batches(self.epoch, self.start_batch)
 
-    def __len__(self) -> int:
-        return len(self.sampler)
-
-
-@final
-@frozen
-class _OnDevice:
-    """Applies the transforms of whole batches, where the model is and in the process that trains."""
-
-    transforms: tuple[Any, ...]
-    seed: int
-    device: torch.device | None
-
-    def __call__(self, batch: Batch, address: Address) -> Batch:
-        epoch, indices = address
-        rows = torch.from_numpy(indices)
-        if self.device is not None:
-            batch = to_device(batch, self.device)
-            rows = rows.to(self.device, non_blocking=True)
-        for number, transform in enumerate(self.transforms):
-            batch = transform.transform_batch(batch, Draws(self.seed, epoch, rows, f"transform {number}"))
-        return batch
-
 
 @final
 class Loader:
-    """Batches of one split; iterating gives those of the current epoch. :func:`make_loader` makes one."""
+    """The batches of one split; iterating yields those of the current epoch. :func:`make_loader` builds one."""
 
     def __init__(
         self,
@@ -131,26 +49,26 @@ class Loader:
         *,
         num_workers: int,
         pin_memory: bool,
-        on_device: Callable[[Batch, Address], Batch] | None = None,
+        batch_transforms: BatchTransforms | None = None,
     ) -> None:
         self.dataset = fetch.dataset
         self.sampler = sampler
         self.epoch = 0
         self._fetch = fetch
-        self._on_device = on_device
+        self._batch_transforms = batch_transforms
         self._pin_memory = pin_memory
-        self._requests = _Requests(sampler)
+        self._epoch_sampler = _EpochSampler(sampler)
         self._workers: DataLoader[Any] | None = None
         if num_workers:
             self._workers = DataLoader(
-                cast("Any", InWorker(fetch)),
-                batch_sampler=cast("Any", self._requests),
+                cast("Any", WorkerDataset(fetch)),
+                batch_sampler=cast("Any", self._epoch_sampler),
                 num_workers=num_workers,
-                collate_fn=_as_it_is,
-                worker_init_fn=begin_worker,
+                collate_fn=_identity,
+                worker_init_fn=init_worker,
                 pin_memory=pin_memory,
                 persistent_workers=True,
-                # Without one of its own, iter() would draw a seed from the global generator and so shift dropout.
+                # Without its own generator, iter() would draw a seed from the global one, and so change dropout.
                 generator=torch.Generator().manual_seed(fetch.seed & (2**63 - 1)),
             )
 
@@ -165,39 +83,40 @@ class Loader:
 
     @property
     def num_samples(self) -> int:
-        """Number of samples that an epoch uses."""
+        """Number of samples that all processes together use in an epoch."""
         return self.sampler.num_samples
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order and random numbers the next iteration uses."""
+        """Set the epoch that the next iteration reads: its order and its random numbers."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[Batch]:
         return self.batches(self.epoch)
 
     def indices(self, epoch: int, number: int) -> Indices:
-        """Return which samples make up batch ``number``, from 0, of ``epoch``."""
+        """Return the indices of the samples in batch ``number``, from 0, of ``epoch``."""
         return self.sampler.indices(epoch, number)
 
-    def over(self, dataset: Any) -> Loader:
-        """Return a loader of another dataset, in its own order, that transforms and collates as this one does."""
+    def with_dataset(self, dataset: Any) -> Loader:
+        """Return a loader of another dataset, in its own order, with this loader's transforms and collator."""
         fetch = Fetcher(dataset, self._fetch.transforms, self._fetch.collator, self._fetch.seed)
         sampler = AddressedSampler(len(dataset), self.batch_size, seed=self._fetch.seed)
-        return Loader(fetch, sampler, num_workers=0, pin_memory=False, on_device=self._on_device)
+        return Loader(fetch, sampler, num_workers=0, pin_memory=False, batch_transforms=self._batch_transforms)
 
     def reread(self, epoch: int, indices: Indices, *, whole: bool = True) -> Batch:
-        """Return the samples at ``indices`` as ``epoch`` has them, in one batch, read in this process.
+        """Return the samples at ``indices`` in one batch, as in ``epoch``, read in this process.
 
         Args:
-            epoch: whose random numbers transforms draw.
-            indices: of samples of the dataset.
-            whole: apply the transforms of whole batches too; without them every row is of one sample alone.
+            epoch: the epoch whose random numbers the transforms draw.
+            indices: indices of samples of the dataset.
+            whole: also apply the transforms of whole batches; without them, each row depends on its sample alone.
         """
-        batch = self._fetch((epoch, indices))
-        return self._on_device(batch, (epoch, indices)) if whole and self._on_device is not None else batch
+        address = (epoch, indices)
+        batch = self._fetch(address)
+        return self._batch_transforms(batch, address) if whole and self._batch_transforms is not None else batch
 
     def batches(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
-        """Return the batches of ``epoch`` from number ``start_batch`` on; those before it are not read.
+        """Return the batches of ``epoch``, starting at batch ``start_batch``; earlier batches are not read.
 
         Raises:
             ValueError: the epoch has no such batch.
@@ -206,21 +125,21 @@ class Loader:
         """
         if not 0 <= start_batch <= len(self):
             raise ValueError(f"start_batch must be between 0 and {len(self)}, got {start_batch}")
-        found = self._read(epoch, start_batch)
-        if self._on_device is None:
-            return found
-        return map(self._on_device, found, self.sampler.batches(epoch, start_batch))
+        batches = self._read(epoch, start_batch)
+        if self._batch_transforms is None:
+            return batches
+        return map(self._batch_transforms, batches, self.sampler.batches(epoch, start_batch))
 
     def _read(self, epoch: int, start_batch: int) -> Iterator[Batch]:
         if self._workers is None:
-            # Not map(): a StopIteration of somebody's dataset would end the epoch, and nobody would hear of it.
-            found = (self._fetch(one) for one in self.sampler.batches(epoch, start_batch))
-            return map(_pinned, found) if self._pin_memory else found
-        self._requests.epoch, self._requests.start_batch = epoch, start_batch
-        return received(self._workers)
+            # Not map(): a StopIteration from a user's dataset would silently end the epoch.
+            batches = (self._fetch(address) for address in self.sampler.batches(epoch, start_batch))
+            return map(_pin, batches) if self._pin_memory else batches
+        self._epoch_sampler.epoch, self._epoch_sampler.start_batch = epoch, start_batch
+        return worker_batches(self._workers)
 
 
-def _pinned(batch: Batch) -> Batch:
+def _pin(batch: Batch) -> Batch:
     return map_tensors(batch, lambda tensor: tensor.pin_memory())
 
 
@@ -237,59 +156,54 @@ def make_loader(
     transforms: Sequence[Any] = (),
     device: torch.device | None = None,
     rank: int = 0,
-    ranks: int = 1,
+    world_size: int = 1,
     whole_batches: bool = False,
 ) -> Loader:
     """Return a loader over ``dataset``.
 
-    The batches of an epoch depend on the arguments and on the epoch only: not on the number of workers, not on the
-    batches that were read before, not on the global random generators, which are left as they were.
+    The batches of an epoch depend only on the arguments and the epoch. They do not depend on the number of workers, on
+    the batches read before, or on the global random generators, whose state the loader preserves.
 
     Args:
-        dataset: a map-style dataset. Where it has ``get_batch(indices) -> Batch`` and says ``deterministic = True``,
-            and nothing stands between it and the batch, whole batches are read at once.
-        collator: makes a batch of a list of samples; None stacks them (:class:`DefaultCollator`).
-        batch_size: samples in a batch, at least 1.
-        shuffle: a new order each epoch, which depends only on ``seed`` and the epoch.
-        seed: also draws the numbers of random transforms.
+        dataset: a map-style dataset. If it has ``get_batch(indices) -> Batch`` and ``deterministic = True``, and there
+            are neither transforms of samples nor a custom collator, the loader reads whole batches at once.
+        collator: turns a list of samples into a batch; None stacks them (:class:`~dovetail.data.DefaultCollator`).
+        batch_size: samples in a batch of one process, at least 1.
+        shuffle: use a new order each epoch, which depends only on ``seed`` and the epoch.
+        seed: seed of the order and of random transforms.
         num_workers: processes that read ahead; 0 reads in this process. They live as long as the loader.
-        pin_memory: put batches in page-locked memory, from which copies to a GPU run in the background; None does so
-            where there is a GPU.
-        drop_last: leave out a last batch that is not full.
-        transforms: applied in this order: to each sample those that are called with one, then to each batch those that
-            have ``transform_batch(batch, draws)``.
-        device: where transforms of batches work; None leaves batches where they are.
-        rank: which of the processes this is that share the samples, from 0.
-        ranks: how many there are. ``batch_size`` is that of each.
-        whole_batches: the processes take turns with batches, as for an evaluation, rather than split each
+        pin_memory: put batches in page-locked memory, from which copies to a GPU run in the background; by default if
+            there is a GPU.
+        drop_last: drop a last batch that is not full.
+        transforms: applied in this order: transforms of samples, which are called with one sample, then transforms of
+            batches, which have ``transform_batch(batch, draws)``.
+        device: where transforms of batches run; None leaves batches where they are.
+        rank: this process, from 0, among the processes that split the samples.
+        world_size: the number of processes.
+        whole_batches: the processes take turns with whole batches, as in an evaluation, instead of splitting each batch
             (:class:`~dovetail.data.sampler.AddressedSampler`).
 
     Raises:
-        ValueError: the batch size is below 1, the number of workers below 0, not one batch comes out, or a transform of
-            samples comes after one of batches.
+        ValueError: the batch size is below 1, the number of workers below 0, an epoch would have no batch, or a
+            transform of samples follows one of batches.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if num_workers < 0:
         raise ValueError(f"num_workers must be at least 0, got {num_workers}")
-    sampler = AddressedSampler(len(dataset), batch_size, shuffle, seed, drop_last, rank, ranks, whole_batches)
+    sampler = AddressedSampler(len(dataset), batch_size, shuffle, seed, drop_last, rank, world_size, whole_batches)
     if sampler.num_samples == 0:
         raise ValueError(
-            f"no batch comes out of {len(dataset)} samples with batch_size = {batch_size}"
+            f"an epoch has no batch: {len(dataset)} samples with batch_size = {batch_size}"
             + (" and drop_last = true" if drop_last else "")
-            + (f" for {ranks} processes" if ranks > 1 else "")
+            + (f" for {world_size} processes" if world_size > 1 else "")
         )
-    of_samples = tuple(one for one in transforms if not transforms_batches(one))
-    of_batches = tuple(one for one in transforms if transforms_batches(one))
+    of_samples = tuple(transform for transform in transforms if not transforms_batches(transform))
+    of_batches = tuple(transform for transform in transforms if transforms_batches(transform))
     if of_samples != tuple(transforms[: len(of_samples)]):
         late = type(of_samples[-1]).__name__
-        raise ValueError(f"transforms of single samples come first, as batches are made of them: move {late} up")
+        raise ValueError(f"transforms of single samples must come before those of batches: move {late} up")
     fetch = Fetcher(dataset, of_samples, collator or DefaultCollator(), seed)
-    on_device = _OnDevice(of_batches, seed, device) if of_batches else None
-    pinned = torch.cuda.is_available() if pin_memory is None else pin_memory
-    return Loader(fetch, sampler, num_workers=num_workers, pin_memory=pinned, on_device=on_device)
-
-
-def transforms_batches(transform: Any) -> bool:
-    """Say whether a transform takes whole batches."""
-    return hasattr(transform, "transform_batch")
+    batch_transforms = BatchTransforms(of_batches, seed, device) if of_batches else None
+    pin = torch.cuda.is_available() if pin_memory is None else pin_memory
+    return Loader(fetch, sampler, num_workers=num_workers, pin_memory=pin, batch_transforms=batch_transforms)

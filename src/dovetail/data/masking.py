@@ -1,4 +1,4 @@
-"""Transforms that hide stretches of a sample, so that a model does not lean on any one of them."""
+"""Transforms that mask random parts of a sample, so that a model does not depend on any single part."""
 
 from __future__ import annotations
 
@@ -7,26 +7,27 @@ from typing import Annotated, Any, Literal, final
 import torch
 
 from dovetail.data.errors import DataError
-from dovetail.data.transforms import change_inputs
+from dovetail.data.transforms import map_inputs, require_floats
 from dovetail.ops import spec_augment
 from dovetail.spec.limits import AtLeast, Between
 
 
 @final
 class SpecAugment:
-    """Masks bands of frequencies and stretches of time in a spectrogram, [frequencies, times] or with channels before.
+    """Masks random frequency bands and time spans of a spectrogram: SpecAugment.
 
-    All channels get the same masks. Where they are comes from torch's global generator, which the loader seeds for each
-    sample: it depends on the run's seed, the epoch and the sample alone. `dovetail.ops.spec_augment` does the work and
-    tells how widths and places are drawn.
+    Inputs are ``[frequencies, times]`` or ``[channels, frequencies, times]``; all channels get the same masks. The
+    positions come from torch's global generator, which the loader seeds for each sample, so they depend only on the
+    run's seed, the epoch and the sample. :func:`dovetail.ops.spec_augment` documents how widths and positions are
+    drawn.
 
     Args:
-        time_mask_param: the widest mask over time, in steps.
-        freq_mask_param: the widest mask over frequencies, in bins.
-        num_time_masks: masks over time.
-        num_freq_masks: masks over frequencies.
-        max_time_share: the share of the time that all masks over time together may cover.
-        fill: the value at masked places, or "mean" for the mean of the channel.
+        time_mask_param: the maximum width of a time mask, in steps.
+        freq_mask_param: the maximum width of a frequency mask, in bins.
+        num_time_masks: the number of time masks.
+        num_freq_masks: the number of frequency masks.
+        max_time_share: the fraction of the time, 0 to 1, that all time masks together may cover.
+        fill: the value of masked elements, or "mean" for the channel's mean.
 
     Raises:
         ValueError: there are more than 64 masks.
@@ -54,15 +55,19 @@ class SpecAugment:
             "fill": fill,
         }
         self._masks = num_freq_masks + num_time_masks
-        # Numbers that do not fit are refused here and not at the first sample.
+        # Check the options now rather than at the first sample.
         spec_augment(torch.zeros(0, 1, 1), torch.zeros(0, self._masks, 2), **self._options)
 
     def __call__(self, sample: Any) -> Any:
-        """Return the sample with masks on its input; DataError where the input is no floating-point spectrogram."""
-        return change_inputs(sample, self._change)
+        """Return the sample with its input masked.
+
+        Raises:
+            DataError: the input is not a floating-point spectrogram.
+        """
+        return map_inputs(sample, self._change)
 
     def _change(self, inputs: torch.Tensor) -> torch.Tensor:
-        _require_floats("spec_augment", inputs)
+        require_floats("spec_augment", inputs)
         if inputs.ndim not in {2, 3}:
             raise DataError(
                 "spec_augment needs inputs of [frequencies, times] or [channels, frequencies, times], "
@@ -73,13 +78,13 @@ class SpecAugment:
 
 @final
 class TimeMasking:
-    """Sets random stretches of a signal to 0: along the input's last dimension, for all channels alike.
+    """Sets random time spans of a signal, along the input's last dimension, to 0; all channels get the same masks.
 
-    Each mask is 0 to ``mask_param`` steps long and starts anywhere it fits, drawn as :class:`SpecAugment` draws.
+    Each mask is 0 to ``mask_param`` steps long and starts anywhere it fits, drawn as in :class:`SpecAugment`.
 
     Args:
-        mask_param: the longest mask, in steps.
-        num_masks: how many masks, up to 64.
+        mask_param: the maximum length of a mask, in steps.
+        num_masks: the number of masks, up to 64.
 
     Raises:
         ValueError: there are more than 64 masks.
@@ -97,18 +102,16 @@ class TimeMasking:
         spec_augment(torch.zeros(0, 1, 1), torch.zeros(0, num_masks, 2), **self._options)
 
     def __call__(self, sample: Any) -> Any:
-        """Return the sample with masks on its input; DataError where the input is no floating-point signal."""
-        return change_inputs(sample, self._change)
+        """Return the sample with its input masked.
+
+        Raises:
+            DataError: the input is not a floating-point signal.
+        """
+        return map_inputs(sample, self._change)
 
     def _change(self, inputs: torch.Tensor) -> torch.Tensor:
-        _require_floats("time_masking", inputs)
+        require_floats("time_masking", inputs)
         if inputs.ndim == 0:
-            raise DataError("time_masking needs inputs with a dimension of time, got a single number")
+            raise DataError("time_masking needs inputs with a time dimension, got a single number")
         rows = inputs.reshape(1, -1, inputs.shape[-1]) if inputs.numel() else inputs.new_empty(1, 0, 0)
         return spec_augment(rows, torch.rand(1, self._masks, 2), **self._options).reshape(inputs.shape)
-
-
-def _require_floats(transform: str, inputs: torch.Tensor) -> None:
-    if not inputs.is_floating_point():
-        found = str(inputs.dtype).removeprefix("torch.")
-        raise DataError(f"{transform} needs floating-point inputs, got {found}")

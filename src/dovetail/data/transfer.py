@@ -1,4 +1,4 @@
-"""Moving batches to where the model is: to a GPU beside its computing, and not after it."""
+"""Moving batches to the model's device, overlapping the copy with computation on a GPU."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ if TYPE_CHECKING:
 
 
 def to_device(batch: Batch, device: torch.device | str) -> Batch:
-    """Return ``batch`` with every tensor on ``device``; those that are there already are handed back as they are.
+    """Return ``batch`` with every tensor on ``device``; tensors that are already there are returned unchanged.
 
-    Nobody waits for a copy to a GPU. It is made on a stream of its own, so that it does not queue up behind the steps
-    that the host has asked for already: it runs while they compute, and only what is asked for from now on comes after
-    it. For that the batch must be in page-locked memory (``loader.pin_memory``); other memory is copied by the host.
+    The host does not wait for a copy to a GPU. The copy runs on its own stream, so it overlaps with the kernels that
+    are already queued; kernels queued from now on wait for it. This needs a batch in page-locked memory
+    (``loader.pin_memory``); from pageable memory, the host copies and waits.
     """
-    where = torch.device(device)
-    if where.type == "cuda":
-        return _copied(batch, where)
-    return map_tensors(batch, lambda tensor: tensor.to(where, non_blocking=where.type != "cpu"))
+    target = torch.device(device)
+    if target.type == "cuda":
+        return _to_cuda(batch, target)
+    return map_tensors(batch, lambda tensor: tensor.to(target, non_blocking=target.type != "cpu"))
 
 
-def _copied(batch: Batch, device: torch.device) -> Batch:
+def _to_cuda(batch: Batch, device: torch.device) -> Batch:
     computing, copying = torch.cuda.current_stream(device), _copy_stream(device)
 
-    def copied(tensor: torch.Tensor) -> torch.Tensor:
+    def copy(tensor: torch.Tensor) -> torch.Tensor:
         if tensor.device.type != "cpu":
-            return tensor.to(device, non_blocking=True)  # it may still be being computed, on the stream of computing
+            return tensor.to(device, non_blocking=True)  # the computing stream may still be computing it
         with torch.cuda.stream(copying):
             moved = tensor.to(device, non_blocking=True)
-        # Its memory is the copying stream's, which must not use it again before computing is done with it.
+        # The copying stream owns the memory, and must not reuse it before the computing stream is done with it.
         moved.record_stream(computing)
         return moved
 
-    moved = map_tensors(batch, copied)
+    moved = map_tensors(batch, copy)
     computing.wait_stream(copying)
     return moved
 
 
 @cache
 def _copy_stream(device: torch.device) -> torch.cuda.Stream:
-    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch has not typed it
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # untyped in torch

@@ -1,1 +1,60 @@
-"""Watching a run: its memory, its gradients, its data."""
+"""Monitoring of a run: its gradients, its data, its memory, and alerts.
+
+Public names are imported on first use, so that importing the package does not import torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dovetail.kernel.exports import imported_on_use
+
+if TYPE_CHECKING:
+    from dovetail.monitor.alerts import Alert as Alert
+    from dovetail.monitor.alerts import AlertManager as AlertManager
+    from dovetail.monitor.alerts import Severity as Severity
+    from dovetail.monitor.columns import DriftError as DriftError
+    from dovetail.monitor.drift import DriftMetrics as DriftMetrics
+    from dovetail.monitor.drift import jensen_shannon as jensen_shannon
+    from dovetail.monitor.drift import measure_drift as measure_drift
+    from dovetail.monitor.drift_monitor import DriftMonitor as DriftMonitor
+    from dovetail.monitor.gradients import ExplodingGradientError as ExplodingGradientError
+    from dovetail.monitor.gradients import GradientMonitor as GradientMonitor
+    from dovetail.monitor.health import GradientHealth as GradientHealth
+    from dovetail.monitor.health import check_gradient_health as check_gradient_health
+    from dovetail.monitor.memory import MemoryBudget as MemoryBudget
+    from dovetail.monitor.memory import memory_peaks as memory_peaks
+    from dovetail.monitor.profile import Profile as Profile
+    from dovetail.monitor.rules import AlertConfig as AlertConfig
+    from dovetail.monitor.rules import AlertRule as AlertRule
+    from dovetail.monitor.rules import AlertRules as AlertRules
+
+_HOMES = {
+    "Alert": "dovetail.monitor.alerts",
+    "AlertConfig": "dovetail.monitor.rules",
+    "AlertManager": "dovetail.monitor.alerts",
+    "AlertRule": "dovetail.monitor.rules",
+    "AlertRules": "dovetail.monitor.rules",
+    "DriftError": "dovetail.monitor.columns",
+    "DriftMetrics": "dovetail.monitor.drift",
+    "DriftMonitor": "dovetail.monitor.drift_monitor",
+    "ExplodingGradientError": "dovetail.monitor.gradients",
+    "GradientHealth": "dovetail.monitor.health",
+    "GradientMonitor": "dovetail.monitor.gradients",
+    "MemoryBudget": "dovetail.monitor.memory",
+    "Profile": "dovetail.monitor.profile",
+    "Severity": "dovetail.monitor.alerts",
+    "check_gradient_health": "dovetail.monitor.health",
+    "jensen_shannon": "dovetail.monitor.drift",
+    "measure_drift": "dovetail.monitor.drift",
+    "memory_peaks": "dovetail.monitor.memory",
+}
+
+__all__ = sorted(_HOMES)  # noqa: PLE0605 (built from the one table above)
+
+__getattr__ = imported_on_use(__name__, _HOMES)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -1,4 +1,4 @@
-"""Alerts: something went wrong that need not end the run. What is told, to whom, and how often."""
+"""Alerts: something that went wrong but need not end the run. Who gets them, and how often."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _RANKS: Final[Mapping[str, int]] = {"warning": 0, "critical": 1}
 class Alert:
     """Something that went wrong without ending the run."""
 
-    #: What it is about, for programs: ``"val_loss_spike"``, ``"drift"``, ``"gradient_norm"`` …
+    #: The kind of alert, for programs: ``"val_loss_spike"``, ``"drift"``, ``"gradient_norm"`` …
     type: str
     #: What happened, for people.
     message: str
     severity: Severity = "warning"
     epoch: int = 0
     step: int = 0
-    #: The figures behind it; ``repeats``, where others like it were held back since the last that was told.
+    #: The values behind it; ``repeats``, if any, is the number of similar alerts suppressed before this one.
     details: Mapping[str, Any] = field(factory=dict)
     time: dt.datetime = field(factory=lambda: dt.datetime.now(dt.UTC))
 
@@ -36,24 +36,26 @@ class Alert:
 
 
 @define
-class _Told:
+class _Last:
+    """The last alert of a kind that was passed on."""
+
     step: int
     rank: int
-    held_back: int = 0
+    suppressed: int = 0
 
 
 class AlertManager:
-    """Passes alerts on, but not the same one again and again.
+    """Passes alerts on to listeners, and suppresses repeats.
 
     Args:
-        listeners: each is called with every alert that is told.
-        history: how many of the last alerts :attr:`alerts` keeps.
+        listeners: each is called with every alert that is passed on.
+        history: how many of the latest alerts :attr:`alerts` keeps.
     """
 
     def __init__(self, *listeners: Callable[[Alert], object], history: int = 1000) -> None:
         self._listeners = list(listeners)
-        self._told: dict[tuple[str, str], _Told] = {}
-        #: Those told, oldest first.
+        self._last: dict[tuple[str, str], _Last] = {}
+        #: The alerts that were passed on, oldest first.
         self.alerts: deque[Alert] = deque(maxlen=history)
 
     def listen(self, listener: Callable[[Alert], object]) -> None:
@@ -61,39 +63,39 @@ class AlertManager:
         self._listeners.append(listener)
 
     def tell(self, alert: Alert, *, about: str = "", cooldown: float = 0) -> bool:
-        """Pass ``alert`` on, and say whether it was.
+        """Pass ``alert`` on unless it is a repeat, and return whether it was passed on.
 
         Args:
             alert: the alert.
-            about: what it is about among others of its type, such as a layer's name.
-            cooldown: for so many updates after one that was told, another of the same type and ``about`` is held back,
-                unless it is more severe.
+            about: the subject, among alerts of the same type, such as a layer's name.
+            cooldown: for this many updates after an alert, suppress others with the same type and ``about``, unless
+                they are more severe.
         """
         key, rank = (alert.type, about), _RANKS[alert.severity]
-        last = self._told.get(key)
+        last = self._last.get(key)
         if last is not None and rank <= last.rank and alert.step - last.step < cooldown:
-            last.held_back += 1
+            last.suppressed += 1
             return False
-        if last is not None and last.held_back:
-            alert = evolve(alert, details={**alert.details, "repeats": last.held_back})
-        self._told[key] = _Told(alert.step, rank)
+        if last is not None and last.suppressed:
+            alert = evolve(alert, details={**alert.details, "repeats": last.suppressed})
+        self._last[key] = _Last(alert.step, rank)
         self.alerts.append(alert)
         for listener in self._listeners:
             listener(alert)
         return True
 
     def state_dict(self) -> dict[str, Any]:
-        """Return which alerts are being held back."""
-        return {"told": [(*key, one.step, one.rank, one.held_back) for key, one in self._told.items()]}
+        """Return the state of suppressed alerts."""
+        return {"told": [(*key, last.step, last.rank, last.suppressed) for key, last in self._last.items()]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a saved state."""
-        self._told = {(kind, about): _Told(*rest) for kind, about, *rest in state["told"]}
+        """Restore a saved state."""
+        self._last = {(kind, about): _Last(*rest) for kind, about, *rest in state["told"]}
 
     def has_alerts(self) -> bool:
-        """Say whether any was told."""
+        """Return whether any alert was passed on."""
         return bool(self.alerts)
 
     def get_alerts(self) -> list[dict[str, Any]]:
-        """Return those told, oldest first, with ``type``, ``message``, ``severity``, ``epoch``, ``step`` …."""
-        return [one.to_dict() for one in self.alerts]
+        """Return the alerts, oldest first, as dicts of ``type``, ``message``, ``severity``, ``epoch``, ``step`` …."""
+        return [alert.to_dict() for alert in self.alerts]

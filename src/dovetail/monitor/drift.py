@@ -1,4 +1,4 @@
-"""Drift: how far the distribution of some data has moved away from that of a reference."""
+"""Drift: how far the distribution of data has moved from that of a reference."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ _CRITICAL: Final = 0.2
 
 
 def jensen_shannon(reference: npt.ArrayLike, current: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Return the Jensen-Shannon divergence of distributions, in bits: 0 for equal ones, 1 for those without overlap.
+    """Return the Jensen-Shannon divergence of distributions, in bits: 0 if they are equal, 1 if they do not overlap.
 
     ``JSD(p, q) = ½ KL(p ‖ m) + ½ KL(q ‖ m)`` with ``m = ½ (p + q)`` (Lin, Divergence measures based on the Shannon
     entropy, 1991, eq. 3.4). It is the square of ``scipy.spatial.distance.jensenshannon(p, q, base=2)``.
 
     Args:
         reference: counts or probabilities ``[…, bins]``, at least 0.
-        current: likewise; each is divided by its sum.
+        current: counts or probabilities of the same shape. Each distribution is divided by its sum.
 
     Returns:
         float64 ``[…]``.
 
     Raises:
-        DriftError: a count is negative or not finite, or there is a distribution of nothing.
+        DriftError: a count is negative or not finite, or all counts of a distribution are 0.
     """
     p, q = _distribution(reference), _distribution(current)
     middle = (p + q) / 2
@@ -46,20 +46,20 @@ def _distribution(counts: npt.ArrayLike) -> npt.NDArray[np.float64]:
     values = np.asarray(counts, np.float64)
     totals = values.sum(-1, keepdims=True)
     if not (np.isfinite(values).all() and (values >= 0).all() and (totals > 0).all()):
-        raise DriftError("a distribution has counts of at least 0, not all of them 0")
-    shares: npt.NDArray[np.float64] = values / totals
-    return shares
+        raise DriftError("the counts of a distribution must be finite and at least 0, and not all of them 0")
+    probabilities: npt.NDArray[np.float64] = values / totals
+    return probabilities
 
 
 @frozen
 class DriftMetrics:
-    """How far data have drifted from a reference."""
+    """The drift of data from a reference."""
 
-    #: Of the feature that has drifted most, 0 to 1.
+    #: Divergence of the feature that drifted most, 0 to 1.
     js_divergence: float
-    #: Its state.
+    #: The state of that feature.
     status: Status
-    #: Features at or above the warning threshold, the one that has drifted most first.
+    #: Features at or above the warning threshold, the largest divergence first.
     affected_features: list[str]
     #: ISO 8601, UTC.
     timestamp: str
@@ -70,34 +70,34 @@ class DriftMetrics:
 
     @property
     def mean_divergence(self) -> float:
-        """Over all features; 0 without any."""
+        """Mean divergence of all features; 0 without features."""
         return sum(self.details.values()) / len(self.details) if self.details else 0.0
 
     def in_words(self) -> str:
-        """Say what has drifted."""
+        """Return a sentence that says which features drifted."""
         if self.status == "healthy":
-            return f"no drift: of {len(self.details)} features none is above {self.js_divergence:.3g}"
+            return f"no drift: the largest divergence of {len(self.details)} features is {self.js_divergence:.3g}"
         named = ", ".join(f"{name} ({self.details[name]:.3g})" for name in self.affected_features[:5])
         more = len(self.affected_features) - 5
         rest = f" and {more} more" if more > 0 else ""
         count = f"{len(self.affected_features)} of {len(self.details)} features"
-        return f"the data have drifted from the reference in {count}: {named}{rest}"
+        return f"the data drifted from the reference in {count}: {named}{rest}"
 
 
 def measure_drift(
     reference: Profile, current: Any, *, warning: float = _WARNING, critical: float = _CRITICAL
 ) -> DriftMetrics:
-    """Return the drift of ``current`` away from ``reference``, feature by feature.
+    """Return the drift of ``current`` from ``reference``, feature by feature.
 
     Args:
         reference: the profile of the reference.
         current: the data, or their profile in the reference's bins (``reference.of(data)``). With few rows the
-            divergence is more than 0 by chance: by about ``bins / (5.5 · rows)``.
-        warning: from this divergence on a feature is in the state ``warning``.
-        critical: from this one on it is ``critical``.
+            divergence is above 0 by chance, by about ``bins / (5.5 · rows)``.
+        warning: a feature with at least this divergence is in the state ``warning``.
+        critical: a feature with at least this divergence is in the state ``critical``.
 
     Raises:
-        DriftError: data and profile do not fit, there are no rows, or the thresholds are not in order.
+        DriftError: data and profile do not match, there are no rows, or the thresholds are not in order.
     """
     if not 0 < warning <= critical:
         raise DriftError(f"thresholds must be 0 < warning <= critical, got {warning:g} and {critical:g}")
@@ -107,8 +107,8 @@ def measure_drift(
     if reference.numeric.names:
         found = jensen_shannon(reference.numeric.counts, other.numeric.counts)
         details |= dict(zip(reference.numeric.names, found.tolist(), strict=True))
-    for name, one in reference.categorical.items():
-        details[name] = float(jensen_shannon(one.counts, other.categorical[name].counts))
+    for name, feature in reference.categorical.items():
+        details[name] = float(jensen_shannon(feature.counts, other.categorical[name].counts))
     affected = sorted((name for name, value in details.items() if value >= warning), key=lambda name: -details[name])
     states: dict[str, Status] = {name: "critical" if details[name] >= critical else "warning" for name in affected}
     return DriftMetrics(
@@ -122,5 +122,5 @@ def measure_drift(
 
 
 def no_drift() -> DriftMetrics:
-    """Return what there is to say where nothing was compared."""
+    """Return the metrics of a comparison without features: healthy."""
     return DriftMetrics(0.0, "healthy", [], dt.datetime.now(dt.UTC).isoformat(), {})

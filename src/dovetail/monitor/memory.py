@@ -1,4 +1,4 @@
-"""Memory: how much a run has taken, and stopping before it takes more than it may."""
+"""Memory: how much a run uses, and when it must stop to stay within its limits."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from typing import Final
 import torch
 from attrs import frozen
 
-#: Share of a limit that is kept free: between two looks a run may still take a little more.
-_SLACK: Final = 0.05
-_SECONDS_BETWEEN_LOOKS: Final = 1.0
+#: Fraction of a limit to keep free, because a run may allocate more between two checks.
+_MARGIN: Final = 0.05
+_CHECK_INTERVAL: Final = 1.0  # seconds
 _STATM: Final = Path("/proc/self/statm")
-#: macOS counts ru_maxrss in bytes, everybody else in KiB.
+#: Bytes in a unit of ru_maxrss: macOS counts in bytes, other systems in KiB.
 _MAXRSS_UNIT: Final = 1 if sys.platform == "darwin" else 1024
 
 
 def host_memory() -> int:
-    """Return the bytes of main memory that this process has now; where the system does not say, its peak."""
+    """Return the bytes of main memory that this process uses now, or its peak if the system has no /proc."""
     try:
         pages = int(_STATM.read_text().split()[1])
     except OSError:
@@ -30,14 +30,14 @@ def host_memory() -> int:
 
 
 def host_peak() -> int:
-    """Return the most bytes of main memory that this process has had."""
+    """Return the peak main memory of this process, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MAXRSS_UNIT
 
 
 def memory_peaks(device: torch.device) -> dict[str, int]:
-    """Return the most bytes that the process has had: ``main``, and ``gpu`` where ``device`` is a CUDA device.
+    """Return the peak memory of the process in bytes: ``main``, and ``gpu`` if ``device`` is a CUDA device.
 
-    On the GPU it is what torch has reserved, in use or not.
+    The GPU's figure is what torch reserved, in use or not.
     """
     peaks = {"main": host_peak()}
     if device.type == "cuda":
@@ -47,41 +47,42 @@ def memory_peaks(device: torch.device) -> dict[str, int]:
 
 @frozen
 class Excess:
-    """A limit that is all but reached."""
+    """A memory limit that is nearly reached."""
 
     #: The setting, ``"budget.memory"`` or ``"budget.gpu_memory"``.
     setting: str
-    #: Both in bytes.
+    #: Bytes in use.
     used: int
+    #: Bytes allowed.
     limit: int
 
 
 class MemoryBudget:
-    """Looks once a second, and says when a run must stop to stay within its limits."""
+    """Checks once a second whether a run must stop to stay within its limits."""
 
     def __init__(self, device: torch.device, *, main: int | None = None, gpu: int | None = None) -> None:
-        """Watch what has a limit, in bytes.
+        """Set the limits, in bytes; None is no limit.
 
-        A limit on a CUDA device also holds in torch's allocator from now on: what asks for more gets torch's
-        out-of-memory error and not the memory.
+        torch's allocator also enforces a limit on a CUDA device from now on: it raises an out-of-memory error rather
+        than exceed the limit.
         """
         self._device, self._main = device, main
         self._gpu = gpu if device.type == "cuda" else None
         if self._gpu is not None:
             total = torch.cuda.get_device_properties(device).total_memory
             torch.cuda.set_per_process_memory_fraction(min(1.0, self._gpu / total), device)
-        watches = self._main is not None or self._gpu is not None
-        #: ``time.monotonic()`` from which on to look; never where nothing has a limit.
-        self.due_at = time.monotonic() if watches else float("inf")
+        limited = self._main is not None or self._gpu is not None
+        #: The value of ``time.monotonic()`` at which the next check is due; infinite without a limit.
+        self.due_at = time.monotonic() if limited else float("inf")
 
-    def look(self) -> Excess | None:
-        """Return the limit of which less than 5 % is left, if it is time to look and there is one."""
+    def check(self) -> Excess | None:
+        """Return a limit with less than 5 % left, or None if there is none or no check is due."""
         if time.monotonic() < self.due_at:
             return None
-        self.due_at = time.monotonic() + _SECONDS_BETWEEN_LOOKS
-        return next((one for one in self._used() if one.used >= one.limit * (1 - _SLACK)), None)
+        self.due_at = time.monotonic() + _CHECK_INTERVAL
+        return next((usage for usage in self._usage() if usage.used >= usage.limit * (1 - _MARGIN)), None)
 
-    def _used(self) -> Iterator[Excess]:
+    def _usage(self) -> Iterator[Excess]:
         if self._main is not None:
             yield Excess("budget.memory", host_memory(), self._main)
         if self._gpu is not None:

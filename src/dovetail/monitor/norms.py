@@ -1,4 +1,4 @@
-"""Norms of gradients, added up on the host."""
+"""Statistics of gradient norms, accumulated on the host."""
 
 from __future__ import annotations
 
@@ -12,43 +12,51 @@ import attrs
 import numpy as np
 import torch
 from attrs import define, field
-from torch import Tensor
 
-from dovetail.monitor.readings import Counts, Measured, Numbers
+from dovetail.monitor.readings import Counts, HostStatistics, Numbers
 from dovetail.ops import HISTOGRAM_EDGES
 
-#: So many readings wait at most.
-_MOST_WAITING: Final = 64
-_COURSES: Final = ("mean", "max", "min", "total")
+#: Statistics that are queued before they are added up.
+_QUEUE_LENGTH: Final = 64
+_SERIES: Final = ("mean", "max", "min", "total")
+#: The fields of _Layers that a checkpoint stores as tensors.
+_ARRAYS: Final = ("sizes", "count", "total", "highest", "last", "zeros", "recent")
 
 
 @define(eq=False)
 class _Layers:
-    """What was seen of some parameters together: their finite norms, and the zeros among their elements."""
+    """Statistics of parameters that always appear together, one entry per parameter."""
 
+    #: Number of elements.
     sizes: Counts
+    #: Number of finite norms.
     count: Counts
+    #: Sum of the finite norms.
     total: Numbers
+    #: Largest finite norm.
     highest: Numbers
+    #: Latest norm.
     last: Numbers
+    #: Number of elements that were zero, over all updates.
     zeros: Counts
+    #: Number of updates.
     looks: int = 0
-    #: The largest norms since figures were last taken.
+    #: Largest finite norm since the last call of ``take``.
     recent: Numbers = field(factory=lambda: np.zeros(0))
 
     @classmethod
     def empty(cls, sizes: Counts) -> _Layers:
-        """Return what it is before the first look."""
+        """Return the statistics of no updates."""
         whole, real = np.zeros(len(sizes), np.int64), np.zeros(len(sizes))
         return cls(sizes, whole, real, real.copy(), real.copy(), whole.copy(), 0, real.copy())
 
-    def add(self, some: Measured) -> None:
-        """Take updates in."""
+    def add(self, some: HostStatistics) -> None:
+        """Add updates."""
         finite = np.isfinite(some.norms)
         norms = np.where(finite, some.norms, 0.0)
         highest = norms.max(0)
         self.count = self.count + finite.sum(0)
-        # One after another, so that it makes no difference which updates are taken in together.
+        # Sequentially, so that the result does not depend on which updates are added together.
         self.total = np.add.accumulate([self.total, *norms])[-1]
         self.highest = np.maximum(self.highest, highest)
         self.recent = np.maximum(self.recent, highest)
@@ -58,10 +66,10 @@ class _Layers:
 
 @define(eq=False)
 class _Window:
-    """What was seen since figures were last taken."""
+    """Statistics of the updates since the last call of ``take``."""
 
     updates: int = 0
-    #: Updates with a gradient that was no number; the figures below are without them.
+    #: Updates with a NaN or infinite gradient; the fields below exclude them.
     faults: int = 0
     mean: float = 0.0
     least: float = math.inf
@@ -70,9 +78,9 @@ class _Window:
     zeros: int = 0
     elements: int = 0
 
-    def add(self, courses: Sequence[Sequence[float]], zeros: Sequence[int], elements: int) -> None:
-        """Take updates in: the course of each figure of :data:`_COURSES`, and the zeros among so many elements."""
-        for mean, most, least, total, none in zip(*courses, zeros, strict=True):
+    def add(self, series: Sequence[Sequence[float]], zeros: Sequence[int], elements: int) -> None:
+        """Add updates: the series of :data:`_SERIES`, and the number of zeros among ``elements`` of each update."""
+        for mean, most, least, total, none in zip(*series, zeros, strict=True):
             self.updates += 1
             if not math.isfinite(total):
                 self.faults += 1
@@ -83,62 +91,62 @@ class _Window:
             self.elements += elements
 
 
-class Norms:
-    """Adds up the norms of one update after another.
+class NormStatistics:
+    """Accumulates the gradient statistics of updates.
 
-    Those that are taken in wait until there are many, or somebody asks: numpy takes hardly longer for a hundred updates
-    than for one.
+    They are queued until there are many, or until a result is requested, because NumPy takes hardly longer for a
+    hundred updates than for one.
     """
 
     def __init__(self, history: int, *, distribution: bool = True) -> None:
-        """Keep the norms of the last ``history`` updates; with ``distribution`` the histogram of all of them too."""
-        self._courses = {name: deque[float](maxlen=history) for name in _COURSES}
+        """Keep the norms of the last ``history`` updates, and with ``distribution`` a histogram of all norms."""
+        self._series = {name: deque[float](maxlen=history) for name in _SERIES}
         self._layers: dict[tuple[str, ...], _Layers] = {}
         self._window = _Window()
-        self._waiting: list[Measured] = []
+        self._queue: list[HostStatistics] = []
         self._distribution = distribution
-        #: Updates so far.
+        #: Number of updates so far.
         self.count = 0
         self._histogram: Counts = np.zeros(len(HISTOGRAM_EDGES) + 1, np.int64)
 
     @property
     def fresh(self) -> bool:
-        """Whether there is anything since figures were last taken."""
-        return bool(self._waiting) or self._window.updates > 0
+        """Whether there are updates since the last call of ``take``."""
+        return bool(self._queue) or self._window.updates > 0
 
-    def add(self, some: Measured) -> None:
-        """Take the gradients of updates in."""
-        self._waiting.append(some)
+    def add(self, some: HostStatistics) -> None:
+        """Add the statistics of updates."""
+        self._queue.append(some)
         self.count += len(some)
-        if len(self._waiting) >= _MOST_WAITING:
-            self._settle()
+        if len(self._queue) >= _QUEUE_LENGTH:
+            self._flush()
 
-    def _settle(self) -> None:
-        """Add up what waits."""
-        waiting, self._waiting = self._waiting, []
-        for _, some in groupby(waiting, lambda one: one.rows.names):
-            self._add(Measured.joined(list(some)))
+    def _flush(self) -> None:
+        """Add up the queue."""
+        queue, self._queue = self._queue, []
+        for _, some in groupby(queue, lambda statistics: statistics.parameters.names):
+            self._add(HostStatistics.concatenate(list(some)))
 
-    def _add(self, some: Measured) -> None:
-        courses = [one.tolist() for one in (some.mean, some.most, some.least, some.totals)]
-        for name, values in zip(_COURSES, courses, strict=True):
-            self._courses[name].extend(values)
-        layers = self._layers.get(some.rows.names)
+    def _add(self, some: HostStatistics) -> None:
+        series = [values.tolist() for values in (some.mean, some.max, some.min, some.total)]
+        for name, values in zip(_SERIES, series, strict=True):
+            self._series[name].extend(values)
+        layers = self._layers.get(some.parameters.names)
         if layers is None:
-            layers = self._layers[some.rows.names] = _Layers.empty(some.rows.sizes)
+            layers = self._layers[some.parameters.names] = _Layers.empty(some.parameters.sizes)
         layers.add(some)
         if self._distribution:
             self._histogram = self._histogram + some.histograms.sum(0)
-        self._window.add(courses, some.zeros.sum(1).tolist(), some.rows.elements)
+        self._window.add(series, some.zeros.sum(1).tolist(), some.parameters.elements)
 
     def take(self) -> tuple[dict[str, float], dict[str, float]]:
-        """Return figures of the updates since the last call, and the largest norm of each parameter in them."""
-        self._settle()
+        """Return the metrics of the updates since the last call, and the largest norm of each parameter in them."""
+        self._flush()
         window, self._window = self._window, _Window()
-        figures: dict[str, float] = {"grad_nan_updates": window.faults}
+        metrics: dict[str, float] = {"grad_nan_updates": window.faults}
         finite = window.updates - window.faults
         if finite:
-            figures |= {
+            metrics |= {
                 "grad_norm_mean": window.mean / finite,
                 "grad_norm_min": window.least,
                 "grad_norm_max": window.most,
@@ -150,11 +158,11 @@ class Norms:
             for name, norm in zip(names, layers.recent.tolist(), strict=True):
                 largest[name] = max(norm, largest.get(name, 0.0))
             layers.recent = np.zeros(len(names))
-        return figures, largest
+        return metrics, largest
 
     def statistics(self) -> dict[str, Any]:
-        """Return the course of the norms, and what was seen of each parameter."""
-        self._settle()
+        """Return the series of norms, and the statistics of each parameter; see ``GradientMonitor.get_statistics``."""
+        self._flush()
         layers: dict[str, dict[str, float]] = {}
         for names, seen in self._layers.items():
             for place, name in enumerate(names):
@@ -165,18 +173,18 @@ class Norms:
                     "last": float(seen.last[place]),
                     "zeros": int(seen.zeros[place]) / looks if looks else 0.0,
                 }
-        courses = {f"{name}_norm_history": list(values) for name, values in self._courses.items()}
-        statistics: dict[str, Any] = {**courses, "check_count": self.count, "layers": layers}
+        series = {f"{name}_norm_history": list(values) for name, values in self._series.items()}
+        statistics: dict[str, Any] = {**series, "check_count": self.count, "layers": layers}
         if self._distribution:
             statistics |= {"histogram": self._histogram.tolist(), "histogram_edges": list(HISTOGRAM_EDGES)}
         return statistics
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything, numbers of many in tensors."""
-        self._settle()
+        """Return the statistics; arrays as tensors."""
+        self._flush()
         window = self._window
         return {
-            "courses": {name: torch.tensor(list(one), dtype=torch.float64) for name, one in self._courses.items()},
+            "courses": {name: torch.tensor(list(values), dtype=torch.float64) for name, values in self._series.items()},
             "count": self.count,
             "histogram": torch.from_numpy(self._histogram.copy()),
             "window": list(attrs.astuple(window)),
@@ -191,21 +199,16 @@ class Norms:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a saved state."""
-        for name, one in state["courses"].items():
-            self._courses[name].clear()
-            self._courses[name].extend(one.tolist())
-        self._waiting = []
+        """Restore a saved state."""
+        for name, values in state["courses"].items():
+            self._series[name].clear()
+            self._series[name].extend(values.tolist())
+        self._queue = []
         self.count, self._window = state["count"], _Window(*state["window"])
         self._histogram = state["histogram"].numpy().copy()
         self._layers = {
-            tuple(one["names"]): _Layers(looks=one["looks"], **{name: _array(one[name]) for name in _ARRAYS})
-            for one in state["layers"]
+            tuple(layers["names"]): _Layers(
+                looks=layers["looks"], **{name: layers[name].numpy().copy() for name in _ARRAYS}
+            )
+            for layers in state["layers"]
         }
-
-
-_ARRAYS: Final = ("sizes", "count", "total", "highest", "last", "zeros", "recent")
-
-
-def _array(tensor: Tensor) -> Any:
-    return tensor.numpy().copy()

@@ -1,4 +1,4 @@
-"""Statistics of gradients on their way from the device: brought to the host together."""
+"""Gradient statistics on their way from the device to the host, many updates in one copy."""
 
 from __future__ import annotations
 
@@ -18,159 +18,156 @@ Counts = npt.NDArray[np.int64]
 
 
 @frozen(eq=False)
-class Rows:
-    """What the rows of some statistics stand for."""
+class Parameters:
+    """The parameters that the statistics of an update belong to."""
 
     #: The parameters' names.
     names: tuple[str, ...]
-    #: How many elements each has, int64.
+    #: ``[N]``: the number of elements of each.
     sizes: Counts
-    #: How many they all have.
+    #: The number of elements of all.
     elements: int = field(init=False)
 
     @elements.default
-    def _elements(self) -> int:
+    def _count_elements(self) -> int:
         return int(self.sizes.sum())
 
 
-class Entry(NamedTuple):
-    """Statistics that are still on the device."""
+class DeviceStatistics(NamedTuple):
+    """The gradient statistics of one update, still on the device."""
 
-    found: GradNorms
-    rows: Rows
+    norms: GradNorms
+    parameters: Parameters
     #: The number of the update, from 1.
     update: int
 
 
 @frozen(eq=False)
-class Measured:
-    """The gradients of K updates in numbers, parameter by parameter."""
+class HostStatistics:
+    """The gradient statistics of K updates of the same N parameters, on the host."""
 
-    rows: Rows
+    parameters: Parameters
     #: The numbers of the updates, from 1.
     updates: tuple[int, ...]
-    #: ``[K, 2 N + 5]``, a row an update as in ``GradNorms``.
+    #: ``[K, 2 N + 5]``: one row per update, as in ``GradNorms``.
     values: Numbers
-    #: ``[K, 3 N + 26]``, likewise.
+    #: ``[K, 3 N + 26]``: one row per update, as in ``GradNorms``.
     counts: Counts
 
     def __len__(self) -> int:
-        """K."""
+        """Return the number of updates, K."""
         return len(self.updates)
 
     @property
     def norms(self) -> Numbers:
-        """``[K, N]``."""
-        return self.values[:, : len(self.rows.names)]
+        """``[K, N]``: the norm of each parameter's gradient."""
+        return self.values[:, : len(self.parameters.names)]
 
     @property
     def zeros(self) -> Counts:
-        """``[K, N]``: how many elements are 0."""
-        return self.counts[:, : len(self.rows.names)]
+        """``[K, N]``: the number of elements that are 0."""
+        return self.counts[:, : len(self.parameters.names)]
 
     @property
-    def totals(self) -> Numbers:
-        """``[K]``: of all gradients together."""
+    def total(self) -> Numbers:
+        """``[K]``: the norm of all gradients together."""
         return self.values[:, -5]
 
     @property
-    def least(self) -> Numbers:
-        """``[K]``: of the norms; NaN where one is."""
+    def min(self) -> Numbers:
+        """``[K]``: the smallest norm; NaN if any norm is."""
         return self.values[:, -3]
 
     @property
     def mean(self) -> Numbers:
-        """``[K]``: of the norms; NaN where one is."""
+        """``[K]``: the mean of the norms; NaN if any norm is."""
         return self.values[:, -2]
 
     @property
-    def most(self) -> Numbers:
-        """``[K]``: of the norms; NaN where one is."""
+    def max(self) -> Numbers:
+        """``[K]``: the largest norm; NaN if any norm is."""
         return self.values[:, -1]
 
     @property
     def histograms(self) -> Counts:
-        """``[K, 26]``."""
-        return self.counts[:, 3 * len(self.rows.names) :]
+        """``[K, 26]``: the histogram of the norms."""
+        return self.counts[:, 3 * len(self.parameters.names) :]
 
     @classmethod
-    def joined(cls, several: Sequence[Measured]) -> Measured:
-        """Return those of the same parameters as one."""
+    def concatenate(cls, several: Sequence[HostStatistics]) -> HostStatistics:
+        """Return statistics of the same parameters as one object."""
         if len(several) == 1:
             return several[0]
         return cls(
-            several[0].rows,
-            tuple(update for one in several for update in one.updates),
-            np.concatenate([one.values for one in several]),
-            np.concatenate([one.counts for one in several]),
+            several[0].parameters,
+            tuple(update for statistics in several for update in statistics.updates),
+            np.concatenate([statistics.values for statistics in several]),
+            np.concatenate([statistics.counts for statistics in several]),
         )
 
-    def __getitem__(self, which: slice) -> Measured:
-        """Return some of the updates."""
-        return Measured(self.rows, self.updates[which], self.values[which], self.counts[which])
+    def __getitem__(self, which: slice) -> HostStatistics:
+        """Return the statistics of some of the updates."""
+        return HostStatistics(self.parameters, self.updates[which], self.values[which], self.counts[which])
 
 
-class Reading:
-    """Statistics on their way to the host, all in two copies."""
+class Transfer:
+    """An asynchronous copy of statistics to the host, in two tensors."""
 
-    def __init__(self, entries: Sequence[Entry]) -> None:
-        """Start the copies; nothing waits for them."""
+    def __init__(self, entries: Sequence[DeviceStatistics]) -> None:
+        """Start the copies without waiting for them."""
         self.entries: Final = list(entries)
-        found = [one.found for one in entries]
-        device = found[-1].values.device
-        if device.type != "cpu":  # where those from a checkpoint are
-            found = [GradNorms(one.values.to(device), one.counts.to(device)) for one in found]
-        values = torch.cat([one.values for one in found])
-        counts = torch.cat([one.counts for one in found])
+        norms = [entry.norms for entry in entries]
+        device = norms[-1].values.device
+        if device.type != "cpu":  # statistics from a checkpoint are on the CPU
+            norms = [GradNorms(found.values.to(device), found.counts.to(device)) for found in norms]
+        values = torch.cat([found.values for found in norms])
+        counts = torch.cat([found.counts for found in norms])
         host = GradNorms(values, counts).to_host()
         self._values, self._counts = host.values, host.counts
-        self._done: Any = torch.cuda.Event() if values.is_cuda else None  # type: ignore[no-untyped-call]  # torch has not typed it
+        self._done: Any = torch.cuda.Event() if values.is_cuda else None  # type: ignore[no-untyped-call]  # untyped in torch
         if self._done is not None:
             self._done.record()
 
     def arrived(self) -> bool:
-        """Say whether the numbers are there."""
+        """Return whether the copies are complete."""
         return self._done is None or bool(self._done.query())
 
-    def numbers(self) -> list[Measured]:
-        """Return them, those of updates one after another together that are of the same parameters.
-
-        This waits for those on their way.
-        """
+    def wait(self) -> list[HostStatistics]:
+        """Return the statistics; consecutive updates of the same parameters form one object. Waits for the copies."""
         if self._done is not None:
             self._done.synchronize()
-        found, values, counts = [], self._values.numpy(), self._counts.numpy()
-        for _, together in groupby(self.entries, lambda entry: entry.rows.names):
-            those = list(together)
-            updates, many = tuple(one.update for one in those), len(those)
-            width, of_counts = many * len(those[0].found.values), many * len(those[0].found.counts)
-            some, numbers = values[:width].reshape(many, -1), counts[:of_counts].reshape(many, -1)
-            values, counts = values[width:], counts[of_counts:]
-            found.append(Measured(those[0].rows, updates, some, numbers))
-        return found
+        results, values, counts = [], self._values.numpy(), self._counts.numpy()
+        for _, group in groupby(self.entries, lambda entry: entry.parameters.names):
+            entries = list(group)
+            updates, many = tuple(entry.update for entry in entries), len(entries)
+            width, count_width = many * len(entries[0].norms.values), many * len(entries[0].norms.counts)
+            rows, count_rows = values[:width].reshape(many, -1), counts[:count_width].reshape(many, -1)
+            values, counts = values[width:], counts[count_width:]
+            results.append(HostStatistics(entries[0].parameters, updates, rows, count_rows))
+        return results
 
 
-def kept(several: Sequence[Entry]) -> list[dict[str, Any]]:
-    """Return entries as a checkpoint keeps them."""
+def to_state(entries: Sequence[DeviceStatistics]) -> list[dict[str, Any]]:
+    """Return statistics as a checkpoint stores them."""
     return [
         {
-            "values": one.found.values.cpu().clone(),
-            "counts": one.found.counts.cpu().clone(),
-            "names": list(one.rows.names),
-            "sizes": one.rows.sizes.tolist(),
-            "update": one.update,
+            "values": entry.norms.values.cpu().clone(),
+            "counts": entry.norms.counts.cpu().clone(),
+            "names": list(entry.parameters.names),
+            "sizes": entry.parameters.sizes.tolist(),
+            "update": entry.update,
         }
-        for one in several
+        for entry in entries
     ]
 
 
-def entries(several: Sequence[Mapping[str, Any]]) -> list[Entry]:
-    """Return the entries that :func:`kept` gave."""
+def from_state(state: Sequence[Mapping[str, Any]]) -> list[DeviceStatistics]:
+    """Return the statistics that :func:`to_state` stored."""
     return [
-        Entry(
-            GradNorms(one["values"], one["counts"]),
-            Rows(tuple(one["names"]), np.array(one["sizes"], np.int64)),
-            one["update"],
+        DeviceStatistics(
+            GradNorms(entry["values"], entry["counts"]),
+            Parameters(tuple(entry["names"]), np.array(entry["sizes"], np.int64)),
+            entry["update"],
         )
-        for one in several
+        for entry in state
     ]

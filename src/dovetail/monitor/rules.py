@@ -1,4 +1,4 @@
-"""Rules: which figures of a run give an alert."""
+"""Alert rules: limits on the metrics of a run."""
 
 from __future__ import annotations
 
@@ -18,41 +18,40 @@ if TYPE_CHECKING:
 
 @frozen
 class AlertRule:
-    """A figure that is watched, and the limits that it should keep to.
-
-    A value that is NaN or infinite breaks every limit.
+    """A metric, and its limits. A value that is NaN or infinite breaks every limit.
 
     Raises:
-        ValueError: there is no limit.
+        ValueError: the rule has no limit.
     """
 
-    #: Its name: ``val_loss``, ``train_loss``, ``grad_norm``, ``samples_per_second`` …
+    #: The name of the metric: ``val_loss``, ``train_loss``, ``grad_norm``, ``samples_per_second`` …
     metric: str
+    #: Alert if the value is above this.
     above: float | None = None
+    #: Alert if the value is below this.
     below: float | None = None
-    #: At most so much above the lowest value so far, as a share of it: 0.2 is 20 %.
+    #: Alert if the value exceeds the lowest so far by more than this fraction of it: 0.2 is 20 %.
     rise: Annotated[float, AtLeast(0)] | None = None
-    #: At most so much below the highest value so far, in the figure's own unit.
+    #: Alert if the value is below the highest so far by more than this, in the unit of the metric.
     drop: Annotated[float, AtLeast(0)] | None = None
-    #: Alert when it is broken so many looks in a row.
+    #: Alert when the rule is broken in this many checks in a row.
     patience: Annotated[int, AtLeast(1)] = 1
     severity: Severity = "warning"
-    #: Stop the run, too.
+    #: Also stop the run.
     stop: bool = False
 
     def __attrs_post_init__(self) -> None:
-        """Refuse a rule that nothing breaks."""
+        """Refuse a rule without a limit."""
         if self.above is self.below is self.rise is self.drop is None:
-            msg = f"the rule for '{self.metric}' needs 'above', 'below', 'rise' or 'drop'"
-            raise ValueError(msg)
+            raise ValueError(f"the rule for '{self.metric}' needs 'above', 'below', 'rise' or 'drop'")
 
     def broken(self, value: float, lowest: float, highest: float) -> str | None:
-        """Say how ``value`` breaks the rule; None if it keeps it.
+        """Return how ``value`` breaks the rule, or None if it does not.
 
         Args:
-            value: the figure now.
-            lowest: the least finite value before, infinite without one.
-            highest: the greatest, minus infinity without one.
+            value: the current value.
+            lowest: the lowest finite value before it; infinity if there is none.
+            highest: the highest finite value before it; minus infinity if there is none.
         """
         if not math.isfinite(value):
             return f"{self.metric} is {value}"
@@ -61,8 +60,8 @@ class AlertRule:
         if self.below is not None and value < self.below:
             return f"{self.metric} is {value:.6g}, below {self.below:g}"
         if self.rise is not None and value - lowest > self.rise * abs(lowest):
-            share = f"{(value - lowest) / abs(lowest):.0%} above" if lowest else "above"
-            return f"{self.metric} rose to {value:.6g}, {share} its lowest, {lowest:.6g}"
+            percent = f"{(value - lowest) / abs(lowest):.0%} above" if lowest else "above"
+            return f"{self.metric} rose to {value:.6g}, {percent} its lowest, {lowest:.6g}"
         if self.drop is not None and highest - value > self.drop:
             return f"{self.metric} fell to {value:.6g}, {highest - value:.3g} below its highest, {highest:.6g}"
         return None
@@ -70,31 +69,30 @@ class AlertRule:
 
 @frozen
 class AlertConfig:
-    """The limits that every run has a use for.
+    """The limits of the built-in alert rules.
 
     Raises:
         ValueError: a threshold is below 0, or the patience below 1.
     """
 
-    #: Validation loss above its lowest by more than this share of it: ``val_loss_spike``.
+    #: ``val_loss_spike``: the validation loss exceeds its lowest value by more than this fraction of it.
     val_loss_spike_threshold: float = 0.2
-    #: Validation accuracy (0 to 1) below its highest by more than this: ``accuracy_drop``.
+    #: ``accuracy_drop``: the validation accuracy (0 to 1) is below its highest value by more than this.
     accuracy_drop_threshold: float = 0.05
-    #: A norm of the gradients, before clipping, above this: ``gradient_norm``.
+    #: ``gradient_norm``: the norm of the gradients, before clipping, is above this.
     gradient_norm_threshold: float = 10.0
-    #: Alert when a limit is broken in so many epochs in a row.
+    #: Alert when a limit is broken in this many epochs in a row.
     patience_epochs: int = 1
 
     def __attrs_post_init__(self) -> None:
-        """Refuse what cannot be meant."""
+        """Check the ranges."""
         for name in fields_dict(AlertConfig):
             least = 1 if name == "patience_epochs" else 0
             if getattr(self, name) < least:
-                msg = f"{name} must be at least {least}, got {getattr(self, name)}"
-                raise ValueError(msg)
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
 
     def rules(self) -> dict[str, AlertRule]:
-        """Return them as rules, by the type of their alerts."""
+        """Return the limits as rules, by the type of their alerts."""
         patience = self.patience_epochs
         return {
             "val_loss_spike": AlertRule("val_loss", rise=self.val_loss_spike_threshold, patience=patience),
@@ -105,7 +103,7 @@ class AlertConfig:
 
 @define
 class _Course:
-    """How a figure went so far."""
+    """The values of a metric so far."""
 
     lowest: float = math.inf
     highest: float = -math.inf
@@ -113,52 +111,52 @@ class _Course:
 
 
 @define
-class Watch:
-    """Looks at figures and says which rules they break: once when one is broken, and anew after it was kept again."""
+class RuleChecker:
+    """Checks metrics against rules. A broken rule alerts once, and again only after it was kept in between."""
 
-    #: By the type of alert.
+    #: The rules by the type of their alerts.
     rules: Mapping[str, AlertRule]
     _courses: dict[str, _Course] = field(factory=dict, init=False)
 
-    def look(self, figures: Mapping[str, float]) -> Iterator[tuple[str, AlertRule, str]]:
-        """Take in ``figures``, and yield the type, the rule and the message of each alert.
+    def check(self, metrics: Mapping[str, float]) -> Iterator[tuple[str, AlertRule, str]]:
+        """Check ``metrics``, and yield the type, the rule and the message of each alert.
 
-        Rules for figures that are not there wait until they are.
+        A rule whose metric is absent is not checked.
         """
         for name, rule in self.rules.items():
-            if rule.metric not in figures:
+            if rule.metric not in metrics:
                 continue
-            value, course = float(figures[rule.metric]), self._courses.setdefault(name, _Course())
+            value, course = float(metrics[rule.metric]), self._courses.setdefault(name, _Course())
             message = rule.broken(value, course.lowest, course.highest)
             if math.isfinite(value):
                 course.lowest, course.highest = min(course.lowest, value), max(course.highest, value)
             course.broken = course.broken + 1 if message else 0
             if message and course.broken == rule.patience:
-                yield name, rule, message + (f", for {rule.patience} looks in a row" if rule.patience > 1 else "")
+                yield name, rule, message + (f", in {rule.patience} checks in a row" if rule.patience > 1 else "")
 
     def state_dict(self) -> dict[str, Any]:
-        """Return how the figures went."""
-        return {name: (one.lowest, one.highest, one.broken) for name, one in self._courses.items()}
+        """Return the values so far."""
+        return {name: (course.lowest, course.highest, course.broken) for name, course in self._courses.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a saved state."""
-        self._courses = {name: _Course(*one) for name, one in state.items()}
+        """Restore a saved state."""
+        self._courses = {name: _Course(*course) for name, course in state.items()}
 
 
 class AlertRules:
-    """Raises an alert when a figure breaks a limit: a spike of the loss, a drop of the accuracy, a gradient too large.
+    """Raises an alert when a metric breaks a limit, such as a spike of the loss or a drop of the accuracy.
 
-    Figures of validation are looked at after every validation, others after every epoch: ``grad_norm`` is then the
-    largest norm that was logged in it.
+    Metrics of validation are checked after every validation, others after every epoch; ``grad_norm`` is then the
+    largest norm logged in the epoch.
 
     Args:
-        val_loss_spike_threshold: alert ``val_loss_spike`` when the validation loss is above its lowest by more than
-            this share of it.
-        accuracy_drop_threshold: alert ``accuracy_drop`` when the validation accuracy is below its highest by more than
-            this, of 1.
-        gradient_norm_threshold: alert ``gradient_norm`` when the norm of the gradients, before clipping, is above.
-        patience_epochs: alert when one of these is broken so many looks in a row.
-        rules: further rules, by the type of their alerts; one with the name of a rule above takes its place.
+        val_loss_spike_threshold: alert ``val_loss_spike`` when the validation loss exceeds its lowest value by more
+            than this fraction of it.
+        accuracy_drop_threshold: alert ``accuracy_drop`` when the validation accuracy (0 to 1) is below its highest
+            value by more than this.
+        gradient_norm_threshold: alert ``gradient_norm`` when the norm of the gradients, before clipping, is above this.
+        patience_epochs: alert when one of these limits is broken in this many checks in a row.
+        rules: more rules, by the type of their alerts; a rule with one of the names above replaces it.
     """
 
     def __init__(
@@ -172,45 +170,45 @@ class AlertRules:
         limits = AlertConfig(
             val_loss_spike_threshold, accuracy_drop_threshold, gradient_norm_threshold, patience_epochs
         )
-        self._watch = Watch({**limits.rules(), **(rules or {})})
+        self._checker = RuleChecker({**limits.rules(), **(rules or {})})
         self._own, self._seen = dict(rules or {}), set[str]()
-        #: The largest norm of the gradients that was logged in the epoch; below 0 before the first.
+        #: The largest gradient norm logged in the epoch; -1 before the first.
         self._norm = -1.0
 
     def dovetail_log(self, run: Run, event: str, metrics: Mapping[str, float]) -> None:
-        """Look at figures."""
+        """Check the metrics of an event."""
         if event == "train" and "grad_norm" in metrics:
             self._norm = max(self._norm, metrics["grad_norm"])
         if event not in {"validation", "epoch", "monitor"}:
             return
-        figures = dict(metrics)
-        if event == "epoch":  # which tells the figures of its validation again
-            figures = {name: value for name, value in metrics.items() if not name.startswith("val_")}
+        values = dict(metrics)
+        if event == "epoch":  # it repeats the metrics of its validation
+            values = {name: value for name, value in metrics.items() if not name.startswith("val_")}
             if self._norm >= 0:
-                figures["grad_norm"] = self._norm
+                values["grad_norm"] = self._norm
             self._norm = -1.0
-        self._seen.update(figures)
-        for name, rule, message in self._watch.look(figures):
-            run.alert(name, message, severity=rule.severity, metric=rule.metric, value=figures[rule.metric])
+        self._seen.update(values)
+        for name, rule, message in self._checker.check(values):
+            run.alert(name, message, severity=rule.severity, metric=rule.metric, value=values[rule.metric])
             if rule.stop:
                 run.request_stop(message, by=self)
 
     def dovetail_epoch_end(self, run: Run) -> None:
-        """Name a rule for which there was nothing to look at, once validation has told its figures."""
+        """Report rules whose metric does not exist, after the first validation if there is one."""
         if run.parts.loaders.validation is not None and "val_loss" not in self._seen:
             return
         for name, rule in self._own.items():
             if rule.metric not in self._seen:
-                message = f"rule '{name}' has seen nothing yet: there was no figure '{rule.metric}'"
+                message = f"rule '{name}' cannot be checked: no metric '{rule.metric}' was logged"
                 message += f"{suggest(rule.metric, self._seen)}; there were {', '.join(sorted(self._seen))}"
                 run.alert("alert_rule", message, about=name, cooldown=math.inf)
         self._own = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run needs."""
-        return {"watch": self._watch.state_dict(), "norm": self._norm}
+        """Return the state of the rules."""
+        return {"watch": self._checker.state_dict(), "norm": self._norm}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a saved state."""
-        self._watch.load_state_dict(state["watch"])
+        """Restore a saved state."""
+        self._checker.load_state_dict(state["watch"])
         self._norm = state["norm"]

@@ -11,7 +11,7 @@ from dovetail.metrics.confidence import Confidence
 from dovetail.models.output import ModelOutput
 from dovetail.monitor.alerts import Alert, AlertManager
 from dovetail.monitor.drift import DriftMetrics, measure_drift, no_drift
-from dovetail.monitor.rules import AlertConfig, Watch
+from dovetail.monitor.rules import AlertConfig, RuleChecker
 from dovetail.pieces.metrics_tracker import MetricsTracker
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class MetricsEngine:
         self._tracker = MetricsTracker(use_wandb)
         self._each = gradient_accumulation_steps
         self._thresholds = {"warning": drift_threshold_warning, "critical": drift_threshold_critical}
-        self._watch = Watch((alert_config or AlertConfig()).rules())
+        self._checker = RuleChecker((alert_config or AlertConfig()).rules())
         #: Passes on the alerts; ``alerts.listen(function)`` hears of each.
         self.alerts = AlertManager()
         #: By name: (update, value), in the order in which they were logged.
@@ -100,7 +100,7 @@ class MetricsEngine:
         self._tracker.log_epoch(epoch, train_metrics, val_metrics, learning_rate, gradient_norm, others=others)
         row = self._tracker.epochs[-1]
         figures = {ours: row[name] for name, ours in _NAMES.items() if name in row}
-        for kind, rule, message in self._watch.look(figures):
+        for kind, rule, message in self._checker.check(figures):
             details = {"metric": rule.metric, "value": figures[rule.metric]}
             self.alerts.tell(Alert(kind, message, rule.severity, epoch, self._update, details))
         if drift.status != "healthy":

@@ -46,7 +46,7 @@ KINDS: Final = Kinds(
             instead="train",
             reserved={
                 "split": Reserved(
-                    "dovetail.data.split:SplitOptions",
+                    "dovetail.data.splits:SplitOptions",
                     None,
                     "how to divide the samples into train, validation and test",
                 )

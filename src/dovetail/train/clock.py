@@ -100,7 +100,7 @@ class Budget:
         Args:
             now: the ``time.monotonic()`` by which the next update will be done; the present by default.
         """
-        excess = self._memory.look()
+        excess = self._memory.check()
         if excess is not None:
             limit = getattr(self._limits, excess.setting.removeprefix("budget."))
             name = "memory" if excess.setting == "budget.memory" else "GPU memory"

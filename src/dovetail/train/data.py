@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from attrs import field, frozen
 
+from dovetail.data import SPLIT_NAMES, SplitName, Splits, split
 from dovetail.data.loader import Loader, make_loader
-from dovetail.data.seeding import KeptGlobals, seed_globals
-from dovetail.data.split import NAMES, SplitName, Splits, split
+from dovetail.data.seeding import preserve_rngs, seed_global_rngs
 from dovetail.kernel.build import BuildError, Part, build
 from dovetail.train.context import Loaders
 from dovetail.train.errors import build_at
@@ -56,13 +56,13 @@ class Data:
         transforms = {name: build(part, given) for name, part in config.transforms.items()}
         used: dict[str, list[Any]] = {
             name: [transforms[one] for one, part in config.transforms.items() if name in _splits_of(part)]
-            for name in NAMES
+            for name in SPLIT_NAMES
         }
         if used["train"]:
             from dovetail.data.transforms import fit_transforms
 
-            with KeptGlobals():
-                seed_globals(seed)
+            with preserve_rngs():
+                seed_global_rngs(seed)
                 build_at("transforms", lambda: fit_transforms(used["train"], splits.train))
         collator = build(config.collator, given)
         pinned = device.type == "cuda" and config.loader.pin_memory is not False
@@ -126,7 +126,7 @@ def _loader(
         transforms=transforms,
         device=device,
         rank=group.rank,
-        ranks=group.size,
+        world_size=group.size,
         whole_batches=group.size > 1 and not training,
     )
 
@@ -144,7 +144,7 @@ def _splits_of(part: Part) -> Sequence[str]:
     if chosen is not None:
         return list(chosen)
     everywhere = part.registered is not None and "every_split" in part.registered.component.traits
-    return NAMES if everywhere else ["train"]
+    return SPLIT_NAMES if everywhere else ["train"]
 
 
 def _num_classes(splits: Splits) -> int | None:

@@ -22,7 +22,7 @@ from torch import nn
 from dovetail.checkpoint.format import read_checkpoint
 from dovetail.config.diagnostics import ConfigError
 from dovetail.config.schema import RunConfig
-from dovetail.data.split import Splits
+from dovetail.data import Splits
 from dovetail.main import resume, run
 from dovetail.record.earlier import ResumeError
 from dovetail.record.experiments import ExperimentDB

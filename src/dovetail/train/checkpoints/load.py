@@ -10,7 +10,7 @@ from torch import nn
 from dovetail.checkpoint.weights import fit, read_weights
 from dovetail.config.compose import compose
 from dovetail.config.structure import structure_part
-from dovetail.data.seeding import KeptGlobals
+from dovetail.data.seeding import preserve_rngs
 from dovetail.kernel.build import build
 from dovetail.record.files import RESOLVED
 from dovetail.record.runs import RunLookupError, load_run, table
@@ -70,6 +70,6 @@ def _built(run: Path, plugins: Plugins) -> nn.Module:
     if isinstance(facts.get("input_shape"), list):
         facts["input_shape"] = tuple(facts["input_shape"])
     seed = tree.table["run"].table["seed"].value
-    with KeptGlobals():
+    with preserve_rngs():
         model: nn.Module = build(structure_part(tree, "model", plugins), {"seed": seed, **facts})
     return model

@@ -1,19 +1,26 @@
-"""Tests on real data, skipped where it is not there (``DOVETAIL_DATA``, by default beside the repository)."""
+"""The public names of data; and real data through datasets, splits and loaders, if ``DOVETAIL_DATA`` has them."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dovetail.data.characters import characters
-from dovetail.data.folder import folder
-from dovetail.data.loader import make_loader
-from dovetail.data.npz import npz_arrays
-from dovetail.data.padding import ClassificationCollator
-from dovetail.data.split import SplitOptions, split
-from dovetail.data.table import csv_table, jsonl_table
+import dovetail.data
+from dovetail.data import (
+    ClassificationCollator,
+    SplitOptions,
+    characters,
+    csv_table,
+    folder,
+    jsonl_table,
+    make_loader,
+    npz_arrays,
+    split,
+)
 from places import DATA
 
 
@@ -26,20 +33,20 @@ def data(name: str) -> Path:
 
 
 def test_abalone_as_a_regression_stratified_by_binned_age():
-    """4,177 rows; the sex is text and becomes three inputs; rings are binned by five for the split."""
+    """The sex, text, becomes three inputs; the split bins the rings by five."""
     samples = csv_table(data("age_tabular/abalone.csv"), "rings", task="regression", one_hot=["sex"])
 
     splits = split(samples, SplitOptions(stratify="rings", bin_size=5, validation=0.15, test=0.15), 42)
 
     assert (len(samples), samples.input_shape) == (4177, (10,))
     assert [len(part) for _, part in splits] == [2924, 627, 626]
-    shares = [np.bincount(part.targets.astype(int) // 5, minlength=6)[:4] / len(part) for _, part in splits]
-    np.testing.assert_allclose(shares[1], shares[0], atol=0.002)
-    np.testing.assert_allclose(shares[2], shares[0], atol=0.002)
+    fractions = [np.bincount(part.targets.astype(int) // 5, minlength=6)[:4] / len(part) for _, part in splits]
+    np.testing.assert_allclose(fractions[1], fractions[0], atol=0.002)
+    np.testing.assert_allclose(fractions[2], fractions[0], atol=0.002)
 
 
 def test_pima_by_decades_of_age():
-    """768 rows, one person of 81, who joins the seventies."""
+    """The only person of 81 joins the seventies."""
     samples = csv_table(data("age_tabular/pima_diabetes.csv"), "outcome")
 
     splits = split(samples, SplitOptions(stratify="age", bin_size=10), 0)
@@ -50,7 +57,7 @@ def test_pima_by_decades_of_age():
 
 
 def test_bearings_split_by_load():
-    """The way that does not leak: a load that was never seen in training."""
+    """The test has a load that training never saw, so nothing leaks."""
     samples = folder(data("cwru_bearing"), "class", keys=["DE"], length=2048, meta=["rpm"])
 
     splits = split(samples, SplitOptions(by="load_hp", test=[3], validation=[2]), 0)
@@ -73,7 +80,7 @@ def test_a_second_machine():
 
 
 def test_news_as_bytes():
-    """Four topics of texts of any length."""
+    """Texts of any length on four topics."""
     samples = jsonl_table(data("text_classification/agnews_train.jsonl"), "class", text="text", max_length=256)
 
     batch = next(iter(make_loader(samples, ClassificationCollator(num_classes=4), batch_size=16, shuffle=True)))
@@ -85,14 +92,14 @@ def test_news_as_bytes():
 
 
 def test_proteins_under_interventions():
-    """Levels of eleven proteins; which was intervened on."""
+    """Levels of eleven proteins; the class is the protein intervened on."""
     samples = csv_table(data("sachs/sachs_discrete_interventional.csv"), "INT")
 
     assert (len(samples), samples.num_classes, samples.input_shape) == (5400, 6, (11,))
 
 
 def test_shakespeare():
-    """A million characters, the first nine tenths to train on."""
+    """A million characters; the first nine tenths train."""
     splits = characters(data("tinyshakespeare/input.txt"), window=64)
 
     assert (splits.train.vocab_size, len(splits.train), len(splits.validation)) == (65, 15685, 1742)
@@ -102,3 +109,13 @@ def test_spoken_digits_cannot_be_read_as_equal_samples():
     """One array holds all recordings end to end: the message shows both shapes."""
     with pytest.raises(ValueError, match=r"'label' has shape \(2500,\) for 8,201,580 samples in 'audio'"):
         npz_arrays(data("fsdd/fsdd.npz"), inputs="audio", targets="label")
+
+
+def test_public_names_are_imported_on_use():
+    """Each is where the table says, and importing the package imports neither torch nor NumPy."""
+    code = "import sys, dovetail.data; print({'torch', 'numpy'} & set(sys.modules), dir(dovetail.data))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+    assert found == f"set() {sorted(dovetail.data.__all__)}\n"
+    for name in dovetail.data.__all__:
+        assert getattr(dovetail.data, name) is not None

@@ -1,4 +1,4 @@
-"""A .npz archive as a dataset: one array of inputs, one of targets, others as columns."""
+"""Datasets built from arrays in memory: a .npz archive, and scikit-learn's handwritten digits."""
 
 from __future__ import annotations
 
@@ -8,13 +8,46 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
+import torch
 
 from dovetail.config.diagnostics import suggest
 from dovetail.data.arrays import Array, Header, as_inputs, read_headers, read_npz
+from dovetail.data.columns import Task, make_targets
 from dovetail.data.errors import DataError, count
 from dovetail.data.samples import TensorSamples
-from dovetail.data.targets import Task, make_targets
 from dovetail.spec.limits import AtLeast
+
+
+def digits(*, flat: bool = False) -> TensorSamples:
+    """Return 1,797 images of handwritten digits in 10 classes: 8 × 8 pixels, values 0 to 1.
+
+    The images need no download: scikit-learn contains them.
+
+    Args:
+        flat: inputs of shape ``[64]`` instead of ``[1, 8, 8]``.
+
+    Raises:
+        ModuleNotFoundError: scikit-learn is not installed.
+
+    Source:
+        The test set of E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI (1998).
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "the dataset 'digits' needs scikit-learn: pip install 'dovetail[digits]'", name=error.name
+        ) from error
+    pixels, labels = load_digits(return_X_y=True)
+    images = (np.asarray(pixels) / 16).astype(np.float32)
+    classes = np.asarray(labels).astype(np.int64)
+    return TensorSamples(
+        torch.from_numpy(images).reshape(-1, *((64,) if flat else (1, 8, 8))),
+        torch.from_numpy(classes),
+        class_names=tuple(map(str, range(10))),
+        fingerprint=hashlib.sha256(images.tobytes() + classes.tobytes()).hexdigest(),
+        columns={"label": classes},
+    )
 
 
 def npz_arrays(
@@ -34,33 +67,32 @@ def npz_arrays(
     ``meta``.
 
     Args:
-        path: the file. Arrays of Python objects are refused: reading them would run code.
+        path: the file. Arrays of Python objects are refused, because reading them would run code.
         inputs: the name of the inputs, ``[samples, …]``.
         targets: the name of the targets, ``[samples]``.
-        task: ``classification`` makes classes of the different targets; ``regression`` takes them as numbers.
+        task: ``classification`` turns the distinct targets into classes; ``regression`` takes them as numbers.
         meta: columns that travel with each sample into the batch's ``meta``.
-        classes: the classes in the order of their indices, where sorted targets are not right.
-        dtype: of the inputs; ``int64`` for token ids.
-        max_bytes: the memory that the arrays together may need once unpacked; 1 GiB by default.
+        classes: the classes in the order of their indices; by default the sorted targets.
+        dtype: dtype of the inputs; ``int64`` for token ids.
+        max_bytes: the memory that all arrays together may need once unpacked; 1 GiB by default.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         DataError: an array is missing, damaged, too large, or of another length; the message names file and array.
     """
     path = Path(path).expanduser()
-    headers = read_headers(path)
-    columns = _checked(path, headers, inputs, targets, meta)
+    columns = _check_arrays(path, read_headers(path), inputs, targets, meta)
     arrays: dict[str, Array] = {}
     left = max_bytes
     for name in dict.fromkeys((inputs, targets, *columns)):
-        arrays[name] = read_npz(path, name, largest=left)
+        arrays[name] = read_npz(path, name, max_bytes=left)
         left -= arrays[name].nbytes
 
-    def fail(row: int, message: str) -> DataError:
+    def row_error(row: int, message: str) -> DataError:
         return DataError.at(path, f"sample {row}: {message}")
 
-    labels = _plain(arrays[targets].reshape(-1))
-    target_values, class_names = make_targets(labels, targets, task, tuple(classes), fail)
+    labels = _decode(arrays[targets].reshape(-1))
+    target_values, class_names = make_targets(labels, targets, task, tuple(classes), row_error)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return TensorSamples(
@@ -68,16 +100,18 @@ def npz_arrays(
         target_values,
         class_names,
         digest,
-        {name: _plain(arrays[name]) for name in columns},
+        {name: _decode(arrays[name]) for name in columns},
         tuple(meta),
     )
 
 
-def _checked(path: Path, headers: Mapping[str, Header], inputs: str, targets: str, meta: Sequence[str]) -> list[str]:
-    """Check that the arrays asked for are there and fit, and return the names of those that are columns."""
+def _check_arrays(
+    path: Path, headers: Mapping[str, Header], inputs: str, targets: str, meta: Sequence[str]
+) -> list[str]:
+    """Check that the arrays exist and fit together, and return the names of the columns."""
     for option, name in (("inputs", inputs), ("targets", targets), *(("meta", name) for name in meta)):
         if name not in headers:
-            shapes = ", ".join(f"'{one}' {header.shape}" for one, header in headers.items())
+            shapes = ", ".join(f"'{known}' {header.shape}" for known, header in headers.items())
             hint = suggest(name, headers)
             raise DataError.at(path, f"{option}: there is no array '{name}'{hint} (there are {shapes})")
     shape = headers[inputs].shape
@@ -90,12 +124,14 @@ def _checked(path: Path, headers: Mapping[str, Header], inputs: str, targets: st
     columns = [name for name, header in headers.items() if header.shape == (samples,) and name != inputs]
     for name in meta:
         if name not in columns:
-            raise DataError.at(path, f"meta: '{name}' has shape {headers[name].shape}, where a column has ({samples},)")
+            raise DataError.at(
+                path, f"meta: '{name}' has shape {headers[name].shape}; a column must have shape ({samples},)"
+            )
     return columns
 
 
-def _plain(values: Array) -> Array:
-    """Return text as objects, and numbers as they are."""
+def _decode(values: Array) -> Array:
+    """Return text as an object array of str, and numbers unchanged."""
     if values.dtype.kind == "S":
         return np.asarray([value.decode("utf-8", "replace") for value in values.tolist()], dtype=object)
     return values.astype(object) if values.dtype.kind == "U" else values

@@ -1,0 +1,285 @@
+"""Columns: the rows of a table by column, missing values, and the targets built from one column."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from attrs import define, evolve, frozen
+
+from dovetail.config.diagnostics import suggest
+from dovetail.data.errors import DataError, count, listing
+
+Array = npt.NDArray[Any]
+#: A cell: text or a number as in the file, None if there is no value.
+Cell = str | float | None
+#: The line that a row begins in, and its cells.
+Row = tuple[int, Sequence[Cell]]
+Missing = Literal["error", "drop"]
+Task = Literal["classification", "regression"]
+#: Builds the error for a row of the source.
+RowError = Callable[[int, str], DataError]
+
+#: What stands for a missing value in a column of numbers; in a column of text, these are text.
+MISSING: Final = frozenset({"na", "n/a", "nan", "null", "none", "?"})
+
+
+# --- values -----------------------------------------------------------------------------------------------------------
+
+
+def number(cell: Cell) -> float | None:
+    """Return a cell's number, or None if the cell is not a number.
+
+    Infinity is a number here, so that the check for finite values reports it. "1_000" and "nan" are not numbers.
+    """
+    if not isinstance(cell, str):
+        return cell
+    if "_" in cell:
+        return None
+    try:
+        value = float(cell)
+    except ValueError:
+        return None
+    return None if math.isnan(value) else value
+
+
+def as_label(value: Any) -> str:
+    """Return a value of a column as text; a whole number has no decimal point."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
+    """Return a sort key that orders numbers inside text by value: ``class2`` before ``class10``."""
+    if re.fullmatch(r"-\d{1,18}", text):
+        return ((0, int(text), ""),)
+    parts = re.findall(r"(\d{1,18})|(\D+|\d+)", text)
+    return tuple((0, int(digits), "") if digits else (1, 0, other) for digits, other in parts)
+
+
+def distinct(values: Array) -> list[str]:
+    """Return the distinct values of a column as text, numbers in numeric and text in natural order."""
+    if values.dtype.kind in "iufb":
+        return [as_label(value) for value in np.unique(values).tolist()]
+    return sorted({str(value) for value in values}, key=natural_key)
+
+
+def compact(values: Array) -> Array:
+    """Return a table's column for splits and meta: int64 if every number is whole, and "" for missing text."""
+    if values.dtype == object:
+        return np.asarray(["" if value is None else value for value in values], dtype=object)
+    whole = np.isfinite(values).all() and (values == np.floor(values)).all() and (np.abs(values) < 2**53).all()
+    return values.astype(np.int64) if whole else values
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+@frozen(eq=False)
+class Table:
+    """The rows of a file, by column."""
+
+    path: Path
+    #: SHA-256 of the file.
+    digest: str
+    #: The line each row begins in, from 1.
+    lines: npt.NDArray[np.int64]
+    #: By name: float64 with NaN for missing values, or objects: str, and None for missing values.
+    columns: dict[str, Array]
+    #: Columns of text that also contain numbers: the line of their first text, and that text.
+    mixed: dict[str, tuple[int, str]]
+
+    def column(self, name: str, option: str) -> Array:
+        """Return a column.
+
+        Args:
+            name: the column's name.
+            option: the option that asks for the column, for the message.
+
+        Raises:
+            DataError: there is no such column.
+        """
+        if name not in self.columns:
+            raise DataError.at(
+                self.path,
+                f"{option}: there is no column '{name}'{suggest(name, self.columns)}"
+                f" (there are {listing(list(self.columns))})",
+            )
+        return self.columns[name]
+
+    def row_error(self, row: int, message: str) -> DataError:
+        """Return the error for a row, with its line."""
+        return DataError.at(self.path, message, line=int(self.lines[row]))
+
+    def complete(self, used: Sequence[str], missing: Missing) -> Table:
+        """Return the table with only the rows that have a value in every column of ``used``.
+
+        Raises:
+            DataError: a value is missing and ``missing`` is ``error``, or no row is left.
+        """
+        gaps = np.zeros(len(self.lines), dtype=np.bool_)
+        for name in used:
+            values = self.columns[name]
+            gap = np.asarray([value is None for value in values]) if values.dtype == object else np.isnan(values)
+            if gap.any() and missing == "error":
+                others = f" (nor do {count(int(gap.sum()) - 1, 'other row')})" if gap.sum() > 1 else ""
+                raise self.row_error(
+                    int(np.argmax(gap)), f"'{name}' has no value here{others}; missing = \"drop\" drops such rows"
+                )
+            gaps |= gap
+        if gaps.all():
+            raise DataError.at(self.path, "every row lacks a value in one of the columns used")
+        if not gaps.any():
+            return self
+        rows = np.flatnonzero(~gaps)
+        columns = {name: values[rows] for name, values in self.columns.items()}
+        return evolve(self, lines=self.lines[rows], columns=columns)
+
+
+@define
+class _Content:
+    """What the cells of a column contain."""
+
+    numbers: bool = False
+    #: The first cell that is neither a number nor missing, with its line.
+    text: tuple[int, str] | None = None
+
+    @property
+    def numeric(self) -> bool:
+        return self.numbers and self.text is None
+
+    def add(self, line: int, cell: Cell, value: float | None, missing: frozenset[str]) -> None:
+        if value is not None:
+            self.numbers = True
+        elif cell is not None and self.text is None and str(cell).lower() not in missing:
+            self.text = (line, str(cell))
+
+
+def build_table(
+    path: Path,
+    digest: str,
+    names: list[str],
+    rows: Callable[[], Iterable[Row]],
+    *,
+    number_of: Callable[[Cell], float | None],
+    missing: frozenset[str],
+) -> Table:
+    """Return the table of ``rows``, read twice: to find the columns of numbers, and to fill the arrays.
+
+    Args:
+        path: the file, for messages.
+        digest: the file's SHA-256.
+        names: the columns' names.
+        rows: returns an iterator over the rows; called twice.
+        number_of: returns a cell's number, or None.
+        missing: lower-case text that stands for a missing value in a column of numbers.
+
+    Raises:
+        DataError: there are no rows.
+    """
+    contents = [_Content() for _ in names]
+    lines: list[int] = []
+    for line, cells in rows():
+        lines.append(line)
+        for content, cell in zip(contents, cells, strict=True):
+            content.add(line, cell, number_of(cell), missing)
+    if not lines:
+        raise DataError.at(path, "there are no rows below the header")
+    arrays: list[Array] = [
+        np.full(len(lines), math.nan) if content.numeric else np.full(len(lines), None, dtype=object)
+        for content in contents
+    ]
+    words: dict[str, str] = {}
+    for row, (_, cells) in enumerate(rows()):
+        for array, cell in zip(arrays, cells, strict=True):
+            if array.dtype != object:
+                value = number_of(cell)
+                array[row] = math.nan if value is None else value
+            elif cell is not None:
+                # A label appears in thousands of rows: keep one string object for all of them.
+                text = cell if isinstance(cell, str) else as_label(cell)
+                array[row] = words.setdefault(text, text)
+    mixed = {name: found.text for name, found in zip(names, contents, strict=True) if found.numbers and found.text}
+    return Table(path, digest, np.asarray(lines), dict(zip(names, arrays, strict=True)), mixed)
+
+
+# --- targets ----------------------------------------------------------------------------------------------------------
+
+
+def make_targets(
+    values: Array, name: str, task: Task, classes: Sequence[str], row_error: RowError
+) -> tuple[torch.Tensor, tuple[str, ...] | None]:
+    """Return the targets and, for a classification, the names of the classes.
+
+    Args:
+        values: one value per row, none missing: numbers, or an object array of str.
+        name: the column's name, for messages.
+        task: ``classification`` gives int64 indices ``[rows]``, ``regression`` float32 values ``[rows, 1]``.
+        classes: the names of the classes in the order of their indices. If empty, the distinct labels in natural order
+            (2 before 10). Integer labels are indices into ``classes``, unless a name in ``classes`` is an integer.
+        row_error: builds the error for a row.
+
+    Raises:
+        DataError: a label is not among ``classes``, the values of a regression are text, class labels have fractions,
+            or there is only one class.
+    """
+    if task == "regression":
+        if classes:
+            raise DataError("task = 'regression' has no classes: leave `classes` out")
+        return _regression_targets(values, name, row_error), None
+    labels = _labels(values, name, row_error)
+    if not classes:
+        names = tuple(sorted(set(labels), key=natural_key))
+        if len(names) == 1:
+            raise DataError(f"every row has the same label in '{name}': '{names[0]}'")
+        return _indices(labels, names), names
+    names = tuple(classes)
+    if len(set(names)) < len(names):
+        raise DataError(f"classes names {listing([each for each in names if names.count(each) > 1][:1])} twice")
+    if values.dtype != object and not any(each.removeprefix("-").isdecimal() for each in names):
+        wrong = np.flatnonzero((values < 0) | (values >= len(names)))
+        if len(wrong):
+            row = int(wrong[0])
+            raise row_error(
+                row,
+                f"label {labels[row]} in '{name}' is out of range: {count(len(names), 'class')} have indices "
+                f"0 to {len(names) - 1}",
+            )
+        return torch.from_numpy(values.astype(np.int64)), names
+    for row, label in enumerate(labels):
+        if label not in names:
+            raise row_error(row, f"label '{label}' in '{name}' is not one of the classes{suggest(label, names)}")
+    return _indices(labels, names), names
+
+
+def _indices(labels: Sequence[str], names: Sequence[str]) -> torch.Tensor:
+    index = {name: number for number, name in enumerate(names)}
+    return torch.tensor([index[label] for label in labels])
+
+
+def _labels(values: Array, name: str, row_error: RowError) -> list[str]:
+    if values.dtype == object:
+        return [str(value) for value in values]
+    if values.dtype.kind == "f":
+        wrong = np.flatnonzero(values != np.floor(values))
+        if len(wrong):
+            row = int(wrong[0])
+            message = f"{values[row]:g} in '{name}' is not a class label; to predict numbers set task = 'regression'"
+            raise row_error(row, message)
+    return [str(int(value)) for value in values]
+
+
+def _regression_targets(values: Array, name: str, row_error: RowError) -> torch.Tensor:
+    if values.dtype == object:
+        raise row_error(0, f"'{name}' is text ('{values[0]}'); set task = 'classification' for labels")
+    with np.errstate(over="ignore"):
+        targets = values.astype(np.float32)
+    wrong = np.flatnonzero(~np.isfinite(targets))
+    if len(wrong):
+        raise row_error(int(wrong[0]), f"{values[wrong[0]]:g} in '{name}' is not a finite float32 number")
+    return torch.from_numpy(targets)[:, None]
