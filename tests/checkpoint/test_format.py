@@ -744,7 +744,7 @@ read_checkpoint(Path({str(saved)!r}))
 
 def test_checkpoints_are_never_overwritten(saved):
     """Not even an empty folder is."""
-    with pytest.raises(StorageError, match="already something of that name"):
+    with pytest.raises(StorageError, match="something with this name already exists"):
         write_checkpoint(saved, {"model": {}})
     assert read_checkpoint(saved)["optimizer"]["lr"] == 0.1
 

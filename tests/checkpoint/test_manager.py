@@ -333,7 +333,7 @@ def test_a_file_in_the_folders_place_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
 
     with pytest.raises(
-        StorageError, match=r"file: cannot make a folder of this: there is already something of that name"
+        StorageError, match=r"file: cannot create this: something with this name already exists"
     ):
         CheckpointManager(tmp_path / "file")
 

@@ -12,7 +12,7 @@ from attrs import evolve, field, frozen
 
 from dovetail.checkpoint.errors import CheckpointError
 from dovetail.checkpoint.manifest import MODEL, Manifest, read_manifest
-from dovetail.storage.atomic import unfinished
+from dovetail.storage.atomic import is_temporary
 from dovetail.storage.errors import storage_error
 
 #: The name of a checkpoint's folder: its step, and a number where a step was saved several times.
@@ -91,7 +91,7 @@ def folders(directory: Path) -> list[Path]:
         there = list(directory.iterdir())
     except OSError as error:
         raise storage_error(directory, error, "list") from error
-    named = {path.name: path for path in there if not unfinished(path.name) and path.is_dir()}
+    named = {path.name: path for path in there if not is_temporary(path.name) and path.is_dir()}
     return [named[name] for name in in_order(named)]
 
 

@@ -17,7 +17,7 @@ from dovetail.checkpoint.history import history_frame, in_saving_order, read_his
 from dovetail.checkpoint.listing import Checkpoint, Retention, checkpoint_of, folders, free_path, list_checkpoints
 from dovetail.checkpoint.manifest import read_manifest
 from dovetail.checkpoint.verify import verify
-from dovetail.storage.atomic import make_folder, reap, remove_folder
+from dovetail.storage.atomic import make_folder, remove_leftovers, remove_folder
 from dovetail.storage.errors import storage_error
 
 if TYPE_CHECKING:
@@ -84,9 +84,9 @@ class CheckpointManager:
             raise ValueError(f"mode must be 'min' or 'max', got {self.mode!r}")
         try:
             make_folder(self.directory)
-            reap(self.directory)
+            remove_leftovers(self.directory)
         except OSError as error:
-            raise storage_error(self.directory, error, "make a folder of") from error
+            raise storage_error(self.directory, error, "create") from error
         self._history.update(read_history(self.directory))
         self._history.update({one.path.name: one for one in self.list() if one.path.name not in self._history})
 
@@ -129,7 +129,7 @@ class CheckpointManager:
             self.prune()
             write_history(self.directory, self._history.values())
             with contextlib.suppress(OSError):  # of a run that was killed just before this one went on, too young then
-                reap(self.directory)
+                remove_leftovers(self.directory)
         return evolve(saved, is_best=is_best)
 
     def prune(self) -> Checkpoints:

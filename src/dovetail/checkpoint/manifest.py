@@ -14,7 +14,7 @@ from typing import Any, Final
 from attrs import field, frozen
 
 from dovetail.checkpoint.errors import CheckpointError
-from dovetail.storage.errors import size
+from dovetail.storage.errors import format_bytes
 
 MANIFEST: Final = "manifest.json"
 #: The part of the state whose tensors get a file of their own, and the file of all others.
@@ -165,7 +165,9 @@ def read_bytes(path: Path, largest: int) -> bytes:
     try:
         with path.open("rb") as file:
             if os.fstat(file.fileno()).st_size > largest:
-                raise CheckpointError(path, f"this file is larger than {size(largest)}, which no checkpoint of ours is")
+                raise CheckpointError(
+                    path, f"this file is larger than {format_bytes(largest)}, which no checkpoint of ours is"
+                )
             return file.read()
     except FileNotFoundError:
         raise

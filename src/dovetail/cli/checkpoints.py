@@ -66,7 +66,7 @@ def _echo(document: Any) -> None:
 def list_(run: str, *, output: str, as_json: bool) -> None:
     """List the checkpoints of a run, oldest first."""
     from dovetail.record.words import share
-    from dovetail.storage.errors import size
+    from dovetail.storage.errors import format_bytes
     from dovetail.train.saved import find_saved
 
     saved = find_saved(run, Path(output))
@@ -84,7 +84,7 @@ def list_(run: str, *, output: str, as_json: bool) -> None:
                 str(one.epoch),
                 share(monitor, one.metrics[monitor]) if monitor in one.metrics else "",
                 "best" if one.is_best else "",
-                size(int(1e6 * (one.model_size_mb + one.state_size_mb))),
+                format_bytes(int(1e6 * (one.model_size_mb + one.state_size_mb))),
                 one.timestamp[:19].replace("T", " "),
             ]
             for one in found
@@ -247,7 +247,7 @@ def _prune(saved: Saved, retention: Retention) -> list[Checkpoint]:
 def export(run: str, *, output: str, which: str, to: Path, ema: bool | None, force: bool, as_json: bool) -> None:
     """Write the model's weights of one checkpoint of a run."""
     from dovetail.checkpoint.manifest import PICKLED
-    from dovetail.storage.errors import size
+    from dovetail.storage.errors import format_bytes
     from dovetail.train.saved import find_saved
 
     if Path(output).suffix == ".safetensors":
@@ -268,6 +268,6 @@ def export(run: str, *, output: str, which: str, to: Path, ema: bool | None, for
         _echo({"path": path, "checkpoint": chosen, **told})
     else:
         averaged = ", the average of the weights" if exported.average else ""
-        click.echo(f"{path}: {len(exported.names)} tensors of {chosen.name}{averaged}, {size(length)}")
+        click.echo(f"{path}: {len(exported.names)} tensors of {chosen.name}{averaged}, {format_bytes(length)}")
     if exported.left_out:
         click.echo(f"left out, being no tensors: {', '.join(exported.left_out)}", err=True)

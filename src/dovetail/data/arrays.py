@@ -22,7 +22,7 @@ from numpy.lib import format as npy
 
 from dovetail.config.diagnostics import suggest
 from dovetail.data.errors import DataError, existing_file, listing
-from dovetail.storage.errors import size
+from dovetail.storage.errors import format_bytes
 
 Array = npt.NDArray[Any]
 
@@ -143,7 +143,7 @@ def _header(file: IO[bytes], length: int) -> Header:
 
 def _check_size(path: Path, name: str | None, header: Header, largest: int) -> None:
     if header.nbytes > largest:
-        needs = f"needs {size(header.nbytes)} of memory, more than {size(largest)}"
+        needs = f"needs {format_bytes(header.nbytes)} of memory, more than {format_bytes(largest)}"
         raise DataError.at(path, f"{_the(name)} of shape {header.shape} {needs}")
 
 

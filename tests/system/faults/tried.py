@@ -20,7 +20,7 @@ from dovetail.checkpoint.format import read_checkpoint
 from dovetail.checkpoint.manager import CheckpointManager
 from dovetail.checkpoint.saver import Saver
 from dovetail.checkpoint.weights import export_weights
-from dovetail.storage.atomic import unfinished
+from dovetail.storage.atomic import is_temporary
 from dovetail.storage.errors import StorageError
 from dovetail.storage.local import LocalStorage
 
@@ -91,7 +91,7 @@ def wrong(folder, mode):
     """Return what is wrong afterwards, if anything is."""
     checkpoints = folder / "checkpoints"
     names = {path.name for path in checkpoints.iterdir()} - {"history.json"}
-    half = {name for name in names if unfinished(name)}
+    half = {name for name in names if is_temporary(name)}
     if half and mode in {"fails", "is full"} and len(half) > 1:
         return f"left behind: {half}"
     steps = []

@@ -1,11 +1,9 @@
-"""Tests of the local store: objects are whole or not there, whatever fails and whoever is killed."""
+"""Tests of LocalStorage: an object is complete or absent, whichever call fails or process dies."""
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import pickle
 import random
 import signal
 import subprocess
@@ -19,10 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from dovetail.storage.atomic import PREFIX, reap, remove_folder, staged_folder, write_atomic
-from dovetail.storage.errors import MissingObjectError, StorageError, size
-from dovetail.storage.keys import check_key
-from dovetail.storage.local import LocalStorage
+from dovetail.storage.atomic import PREFIX
+from dovetail.storage.errors import MissingObjectError, StorageError
+from dovetail.storage.local import LocalStorage, check_key
 from small_disks import small_disk
 
 
@@ -38,8 +35,8 @@ GOOD_KEYS = ["a", "a/b/c.txt", "ä b/ü", "x" * 255, "é" * 127, "..a", "a..", "
 BAD_KEYS = {
     "": "it is empty",
     "/a": "must be relative",
-    "a//b": "an empty part",
-    "a/": "an empty part",
+    "a//b": "a part is empty",
+    "a/": "a part is empty",
     ".": "'.' and '..'",
     "..": "'.' and '..'",
     "a/../b": "'.' and '..'",
@@ -49,14 +46,14 @@ BAD_KEYS = {
     "x" * 256: "longer than 255 bytes",
     "a/" + "é" * 128: "longer than 255 bytes",
     "\ud800": "UTF-8",
-    f"{PREFIX}1": "unfinished file",
-    f"a/{PREFIX}1/b": "unfinished file",
+    f"{PREFIX}1": "temporary file",
+    f"a/{PREFIX}1/b": "temporary file",
 }
 
 
 @pytest.mark.parametrize("key", GOOD_KEYS)
-def test_keys_that_are_allowed(tmp_path, key):
-    """What goes in comes out and is listed."""
+def test_a_valid_key_stores_an_object(tmp_path, key):
+    """The object can be read and listed under its key."""
     store = LocalStorage(path=tmp_path)
 
     store.put(key, b"x")
@@ -66,8 +63,8 @@ def test_keys_that_are_allowed(tmp_path, key):
 
 
 @pytest.mark.parametrize("key, message", BAD_KEYS.items())
-def test_keys_that_are_not(tmp_path, key, message):
-    """The same for every method, and nothing is written anywhere."""
+def test_every_method_refuses_an_invalid_key(tmp_path, key, message):
+    """Nothing is written anywhere."""
     store = LocalStorage(path=tmp_path / "store")
 
     for call in (
@@ -82,26 +79,26 @@ def test_keys_that_are_not(tmp_path, key, message):
 
 
 @given(st.text(max_size=20))
-def test_any_key_is_checked_without_another_error(key):
-    """Allowed or refused."""
+def test_check_key_accepts_or_raises_value_error(key):
+    """No text makes it raise anything else."""
     try:
         assert check_key(key) == key
     except ValueError:
         assert not key or set(key) & set("/.\0") or key.startswith(PREFIX) or not key.isascii()
 
 
-# --- one store against a dict ---------------------------------------------------------------------------------------
+# --- against a dict -----------------------------------------------------------------------------------------------
 
 keys = st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=3).map("/".join)
 
 
 def blocked(key: str, keys: set[str]) -> bool:
-    """Say whether a file system cannot hold ``key`` beside ``keys``: one is a folder of another."""
+    """Return whether a file system cannot hold ``key`` beside ``keys``, because one is a folder of another."""
     return any(other.startswith(f"{key}/") or key.startswith(f"{other}/") for other in keys)
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """A store does what a dict does."""
+    """LocalStorage behaves as a dict does."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -117,7 +114,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(key=keys, value=st.binary(max_size=20))
     def put(self, key, value):
-        """Put, or be refused where a folder and a file would have one name."""
+        """Put, or expect an error if a folder and a file would have the same name."""
         if blocked(key, set(self.model)):
             with pytest.raises(StorageError, match="cannot write this"):
                 self.store.put(key, value)
@@ -127,7 +124,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(key=keys)
     def delete(self, key):
-        """Delete, or be told that there is none."""
+        """Delete, or expect an error if the object is missing."""
         if key in self.model:
             self.store.delete(key)
             del self.model[key]
@@ -137,7 +134,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(key=keys)
     def read(self, key):
-        """Read, or be told that there is none."""
+        """Read, or expect an error if the object is missing."""
         assert self.store.exists(key) == (key in self.model)
         if key in self.model:
             assert content(self.store, key) == self.model[key]
@@ -147,17 +144,17 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(prefix=st.sampled_from(["", "a", "a/", "a/b", "b/c", "z"]))
     def list(self, prefix):
-        """List by any prefix, whole parts or not."""
+        """List by any prefix, which may end inside a part."""
         assert self.store.list(prefix) == sorted(key for key in self.model if key.startswith(prefix))
 
     @rule()
     def open_again(self):
-        """A new store on the same folder has the same objects."""
+        """Open the same folder again."""
         self.store = LocalStorage(path=self.store.path)
 
     @invariant()
-    def nothing_unfinished(self):
-        """No leftovers."""
+    def no_leftovers(self):
+        """Expect no temporary files."""
         assert not list(self.store.path.rglob(f"{PREFIX}*"))
 
 
@@ -165,8 +162,8 @@ TestStore = StoreMachine.TestCase
 TestStore.settings = settings(max_examples=30, stateful_step_count=25)
 
 
-def test_files_are_copied(tmp_path):
-    """A path as a source: its content, larger than one read."""
+def test_putting_a_path_copies_the_file(tmp_path):
+    """The file may be larger than one read; a missing file or a folder is refused."""
     source = tmp_path / "source"
     source.write_bytes(os.urandom(3_000_001))
     store = LocalStorage(path=tmp_path / "store")
@@ -180,8 +177,8 @@ def test_files_are_copied(tmp_path):
         store.put("a/c", tmp_path)
 
 
-def test_a_reader_is_not_disturbed(tmp_path):
-    """It reads to the end what it opened, whatever becomes of the key."""
+def test_an_open_object_outlives_put_and_delete(tmp_path):
+    """A reader reads to the end the content that it opened."""
     store = LocalStorage(path=tmp_path)
     store.put("a", b"old")
     with store.open("a") as first:
@@ -192,7 +189,7 @@ def test_a_reader_is_not_disturbed(tmp_path):
 
 
 def test_symbolic_links_are_refused(tmp_path):
-    """To a file or a folder, inside or outside; and they are not listed."""
+    """They may point to a file or a folder, and are not listed either."""
     (tmp_path / "secret").write_bytes(b"secret")
     store = LocalStorage(path=tmp_path / "store")
     store.put("real/file", b"x")
@@ -211,8 +208,8 @@ def test_symbolic_links_are_refused(tmp_path):
     assert (tmp_path / "secret").read_bytes() == b"secret"
 
 
-def test_the_store_may_be_reached_through_a_link(tmp_path):
-    """What is above the folder is the user's business."""
+def test_the_storage_folder_itself_may_be_a_link(tmp_path):
+    """Only links below the folder are refused."""
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
 
@@ -221,42 +218,14 @@ def test_the_store_may_be_reached_through_a_link(tmp_path):
     assert (tmp_path / "real" / "a").read_bytes() == b"x"
 
 
-def test_a_file_in_the_stores_place_is_refused(tmp_path):
-    """With its path."""
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
+    """The message shows its path."""
     (tmp_path / "file").write_bytes(b"")
 
-    with pytest.raises(
-        StorageError, match=r"file: cannot make a store of this: there is already something of that name"
-    ):
+    with pytest.raises(StorageError, match=r"file: cannot create this: something with this name already exists"):
         LocalStorage(path=tmp_path / "file")
     with pytest.raises(StorageError, match="a part of the path is a file"):
         LocalStorage(path=tmp_path / "file" / "store")
-
-
-def test_errors_can_be_handed_to_another_process(tmp_path):
-    """Whole, with their message."""
-    error = StorageError(tmp_path, "cannot write this", errno.ENOSPC)
-
-    again = pickle.loads(pickle.dumps(error))  # noqa: S301 (our own)
-
-    assert (str(again), again.filename, again.errno) == (str(error), str(tmp_path), errno.ENOSPC)
-    assert isinstance(error, OSError)
-
-
-@pytest.mark.parametrize(
-    "number, text",
-    [
-        (0, "0 bytes"),
-        (999, "999 bytes"),
-        (1000, "1 kB"),
-        (1_500_000, "1.5 MB"),
-        (2 * 10**9, "2 GB"),
-        (5 * 10**15, "5e+03 TB"),
-    ],
-)
-def test_sizes_are_shown_as_a_person_reads_them(number, text):
-    """In powers of a thousand."""
-    assert size(number) == text
 
 
 # --- faults ---------------------------------------------------------------------------------------------------------
@@ -265,7 +234,7 @@ CALLS = ("write", "fsync", "replace")
 
 
 class FailingOs:
-    """Makes the Nth of a kind of call to the operating system fail."""
+    """Makes the nth call of one function of ``os`` fail."""
 
     def __init__(self, monkeypatch, name: str, nth: int, code: int = errno.EIO) -> None:
         self.left = nth
@@ -281,8 +250,8 @@ class FailingOs:
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_whichever_call_fails_the_old_object_stays(tmp_path, monkeypatch, name):
-    """Reliability 2: for every N until none fails any more."""
+def test_a_failed_put_keeps_the_old_object(tmp_path, monkeypatch, name):
+    """Reliability 2: for the first, second … call, until put makes no more calls."""
     for nth in range(1, 30):
         store = LocalStorage(path=tmp_path / f"{name}-{nth}")
         store.put("a/b", b"old")
@@ -291,26 +260,26 @@ def test_whichever_call_fails_the_old_object_stays(tmp_path, monkeypatch, name):
             try:
                 store.put("a/b", b"n" * 3_000_000)
             except StorageError as error:
-                said = str(error)
+                message = str(error)
             else:
                 break
-        assert str(store.path / "a" / "b") in said
-        # Only when the folder could not be flushed after the rename may the new object be there.
+        assert str(store.path / "a" / "b") in message
+        # The new object may be there only if flushing the folder failed, after the rename.
         assert content(store, "a/b") == b"old" or (name == "fsync" and content(store, "a/b") == b"n" * 3_000_000)
         assert not list(store.path.rglob(f"{PREFIX}*"))
     else:
-        pytest.fail("the calls never ended")
+        pytest.fail("put failed every time")
 
 
 @pytest.fixture
 def disk(tmp_path):
-    """Return a disk of 1 MB, where that is allowed."""
+    """Mount a disk of 1 MB, where mounting is allowed."""
     with small_disk(tmp_path, "1m") as path:
         yield path
 
 
-def test_a_full_disk_names_what_was_needed(disk):
-    """Reliability 3: the path, the bytes needed and those free; what was there still is."""
+def test_a_full_disk_shows_needed_and_free_bytes(disk):
+    """Reliability 3: the message shows the path too, and the old object stays."""
     store = LocalStorage(path=disk / "store")
     store.put("a", b"old")
 
@@ -323,15 +292,15 @@ def test_a_full_disk_names_what_was_needed(disk):
     assert store.list() == ["a"]
 
 
-def test_a_read_only_disk_is_named(disk):
-    """Reliability 4."""
+def test_a_read_only_disk_is_reported(disk):
+    """Reliability 4: writing and creating a storage folder both say so."""
     (disk / "store").mkdir()
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
     store = LocalStorage(path=disk / "store")
 
     with pytest.raises(StorageError, match=r"/a: cannot write this: the file system is read-only"):
         store.put("a", b"x")
-    with pytest.raises(StorageError, match=r"new: cannot make a store of this: the file system is read-only"):
+    with pytest.raises(StorageError, match=r"new: cannot create this: the file system is read-only"):
         LocalStorage(path=disk / "new")
 
 
@@ -350,8 +319,8 @@ while True:
 
 
 @pytest.mark.slow
-def test_a_killed_writer_leaves_a_whole_object(tmp_path):
-    """Reliability 1: killed at random instants, the object is whole; old leftovers are reaped."""
+def test_a_killed_writer_leaves_a_complete_object(tmp_path):
+    """Reliability 1: killed at a random moment; its old leftovers are removed later."""
     draw = random.Random(1)  # noqa: S311 (instants to kill at)
     for _ in range(12):
         writer = subprocess.Popen([sys.executable, "-c", WRITER, tmp_path], stdout=subprocess.PIPE)
@@ -374,35 +343,14 @@ def test_a_killed_writer_leaves_a_whole_object(tmp_path):
     assert not list(tmp_path.rglob(f"{PREFIX}*"))
 
 
-def test_only_what_is_old_and_nobodys_is_reaped(tmp_path):
-    """A file that somebody is still writing is locked; a young one may be about to be."""
-    young, old, held, link = (tmp_path / f"{PREFIX}{name}" for name in ("young", "old", "held", "link"))
-    folder = tmp_path / f"{PREFIX}folder"
-    (folder / "inside").mkdir(parents=True)
-    for path in (young, old, held):
-        path.write_bytes(b"")
-    link.symlink_to(old)
-    (tmp_path / "normal").write_bytes(b"")
-    then = time.time() - 120
-    for path in (old, held, folder, tmp_path / "normal"):
-        os.utime(path, (then, then))
-    os.utime(link, (then, then), follow_symlinks=False)
-    with held.open() as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        reaped = reap(tmp_path)
-
-    assert sorted(reaped) == [folder, link, old]
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([young.name, held.name, "normal"])
-
-
-def test_a_folder_that_goes_while_it_is_looked_at_is_made_again(tmp_path, monkeypatch):
-    """A delete by another process between mkdir(), which found the folder, and the look at what is there."""
+def test_put_recreates_a_folder_that_a_concurrent_delete_removed(tmp_path, monkeypatch):
+    """The delete happens after mkdir() found the folder, and before the check that it is a folder."""
     store = LocalStorage(path=tmp_path)
     (tmp_path / "a").mkdir()
     mkdir = os.mkdir
 
-    def gone_by_then(path, *arguments):
-        """Make a folder; where there is one, it is removed by somebody else right after that was found."""
+    def mkdir_then_removed(path, *arguments):
+        """Create a folder; if it exists, remove it, as another process would."""
         try:
             mkdir(path, *arguments)
         except FileExistsError:
@@ -410,14 +358,14 @@ def test_a_folder_that_goes_while_it_is_looked_at_is_made_again(tmp_path, monkey
             Path(path).rmdir()
             raise
 
-    monkeypatch.setattr(os, "mkdir", gone_by_then)
+    monkeypatch.setattr(os, "mkdir", mkdir_then_removed)
     store.put("a/b", b"1")
 
     assert content(store, "a/b") == b"1"
 
 
-def test_many_threads_may_put_and_delete_at_once(tmp_path):
-    """The folders between come and go, and no object is ever half there."""
+def test_threads_may_put_and_delete_concurrently(tmp_path):
+    """Folders come and go meanwhile, and every object is complete."""
     store = LocalStorage(path=tmp_path)
     failures: list[BaseException] = []
 
@@ -439,35 +387,3 @@ def test_many_threads_may_put_and_delete_at_once(tmp_path):
 
     assert failures == []
     assert list(tmp_path.iterdir()) == []
-
-
-# --- folders --------------------------------------------------------------------------------------------------------
-
-
-def test_a_staged_folder_appears_whole_or_not_at_all(tmp_path):
-    """And never in the place of another, be it empty."""
-    with staged_folder(tmp_path / "a") as staging:
-        (staging / "file").write_bytes(b"x")
-        assert not (tmp_path / "a").exists()
-    assert [path.name for path in (tmp_path / "a").iterdir()] == ["file"]
-
-    with pytest.raises(KeyError), staged_folder(tmp_path / "b"):
-        raise KeyError
-    with pytest.raises(FileExistsError), staged_folder(tmp_path / "a"):
-        pass
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(FileExistsError), staged_folder(tmp_path / "empty"):
-        pass
-
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "empty"]
-
-
-def test_a_folder_is_removed_at_once(tmp_path):
-    """And write_atomic refuses to make folders by itself."""
-    (tmp_path / "a" / "b").mkdir(parents=True)
-
-    remove_folder(tmp_path / "a")
-
-    assert list(tmp_path.iterdir()) == []
-    with pytest.raises(FileNotFoundError):
-        write_atomic(tmp_path / "a" / "b", b"")
