@@ -124,48 +124,48 @@ def dovetail_optimizers() -> Iterator[Component]:
     """Offer optimizers and their presets."""
     yield Component(
         "adamw",
-        "dovetail.optimizers.factories:adamw",
+        "dovetail.optimizers:adamw",
         summary="AdamW (lr 1e-3, weight decay 0.01), fused where possible.",
     )
     yield Component(
         "adam",
-        "dovetail.optimizers.factories:adam",
+        "dovetail.optimizers:adam",
         summary="Adam (lr 1e-3, no weight decay), fused where possible.",
     )
     yield Component(
         "sgd",
-        "dovetail.optimizers.factories:sgd",
+        "dovetail.optimizers:sgd",
         summary="SGD with Nesterov momentum (lr 1e-2, momentum 0.9).",
     )
     yield Component(
         "rmsprop",
-        "dovetail.optimizers.factories:rmsprop",
+        "dovetail.optimizers:rmsprop",
         summary="RMSprop (lr 1e-3, alpha 0.99, weight decay 1e-5).",
     )
     yield Component(
         "lbfgs",
-        "dovetail.optimizers.factories:lbfgs",
+        "dovetail.optimizers:lbfgs",
         summary="L-BFGS with a line search, for losses without noise; asks for the loss several times an update.",
         traits=("one_group",),
     )
     yield Component(
         "default",
-        "dovetail.optimizers.presets:default",
+        "dovetail.optimizers:default",
         summary="Preset: AdamW, lr 1e-3, weight decay 1e-4.",
     )
     yield Component(
         "fast_convergence",
-        "dovetail.optimizers.presets:fast_convergence",
+        "dovetail.optimizers:fast_convergence",
         summary="Preset: AdamW with three times the learning rate.",
     )
     yield Component(
         "strong_regularization",
-        "dovetail.optimizers.presets:strong_regularization",
+        "dovetail.optimizers:strong_regularization",
         summary="Preset: AdamW with ten times the weight decay.",
     )
     yield Component(
         "sgd_baseline",
-        "dovetail.optimizers.presets:sgd_baseline",
+        "dovetail.optimizers:sgd_baseline",
         summary="Preset: SGD, lr 1e-2, Nesterov momentum 0.9, weight decay 1e-4.",
     )
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from dovetail.checkpoint.shares import is_sharded, local
 from dovetail.losses.result import LossResult
 from dovetail.ops._loader import native
-from dovetail.optimizers.fused import begin_momentum
+from dovetail.optimizers.fused import init_momentum
 from dovetail.train.group import ALONE, Group
 from dovetail.train.stepping import plain_step
 
@@ -57,7 +57,7 @@ class Gradients:
                 be told so on the device (``_step_supports_amp_scaling``), this waits for the device at every update.
         """
         self._optimizer, self._max_norm, self._clip_by, self._scaler = optimizer, max_norm, clip_by, scaler
-        begin_momentum(optimizer)  # which may be one made elsewhere
+        init_momentum(optimizer)  # which may be one made elsewhere
         self._step = plain_step(optimizer)
         self._parameters = [one for group in optimizer.param_groups for one in group["params"]]
         self._skip_nonfinite = skip_nonfinite
