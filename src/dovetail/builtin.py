@@ -175,71 +175,71 @@ def dovetail_schedulers() -> Iterator[Component]:
     """Offer learning-rate schedulers."""
     yield Component(
         "step",
-        "dovetail.schedulers.step:step",
+        "dovetail.schedulers:step",
         summary="Multiply the learning rate by gamma every step_size epochs.",
         traits=("per_epoch",),
     )
     yield Component(
         "exponential",
-        "dovetail.schedulers.exponential:exponential",
+        "dovetail.schedulers:exponential",
         summary="Multiply the learning rate by gamma every epoch.",
         traits=("per_epoch",),
     )
     yield Component(
         "cosine",
-        "dovetail.schedulers.cosine:cosine",
+        "dovetail.schedulers:cosine",
         summary="Anneal along half a cosine over T_max epochs (default: the run).",
         traits=("per_epoch",),
     )
     yield Component(
         "plateau",
-        "dovetail.schedulers.plateau:plateau",
+        "dovetail.schedulers:plateau",
         summary="Reduce the learning rate when the monitored metric stops improving.",
         traits=("per_epoch",),
     )
     yield Component(
         "warmup_cosine",
-        "dovetail.schedulers.warmup_cosine:warmup_cosine",
+        "dovetail.schedulers:warmup_cosine",
         summary="Linear warm-up, then half a cosine to the end of the run.",
     )
     yield Component(
         "warmup",
-        "dovetail.schedulers.linear_warmup:linear_warmup",
+        "dovetail.schedulers:linear_warmup",
         summary="Linear warm-up, then constant.",
     )
     yield Component(
         "warmup_linear",
-        "dovetail.schedulers.warmup_linear:warmup_linear",
+        "dovetail.schedulers:warmup_linear",
         summary="Linear warm-up, then a straight line down to 0 at the end of the run.",
     )
     yield Component(
         "with_warmup",
-        "dovetail.schedulers.with_warmup:with_warmup",
+        "dovetail.schedulers:with_warmup",
         summary="Linear warm-up around any other scheduler, its base_scheduler.",
         traits=("per_epoch",),
         example={"base_scheduler": {"type": "dovetail:cosine"}},
     )
     yield Component(
         "warm_restarts",
-        "dovetail.schedulers.warm_restarts:warm_restarts",
+        "dovetail.schedulers:warm_restarts",
         summary="Half a cosine over and over, each T_mult times as long as the one before.",
         traits=("per_epoch",),
     )
     yield Component(
         "polynomial",
-        "dovetail.schedulers.polynomial:polynomial",
+        "dovetail.schedulers:polynomial",
         summary="Lower the learning rate as a power of the time that is left.",
         traits=("per_epoch",),
     )
     yield Component(
         "one_cycle",
-        "dovetail.schedulers.one_cycle:one_cycle",
+        "dovetail.schedulers:one_cycle",
         summary="Up to the highest learning rate and far down again in one run, momentum the other way.",
         traits=("cycles_momentum",),
     )
     yield Component(
         "noam",
-        "dovetail.schedulers.noam:noam",
+        "dovetail.schedulers:noam",
         summary="The transformer's schedule: linear warm-up, then the inverse square root; set optimizer.lr = 1.",
     )
 

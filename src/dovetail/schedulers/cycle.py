@@ -1,21 +1,23 @@
-"""One cycle: Smith and Topin, «Super-convergence: very fast training using large learning rates», 2018."""
+"""The one-cycle schedule.
+
+Smith and Topin, «Super-convergence: very fast training using large learning rates», 2018.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from attrs import frozen
 from torch.optim import Optimizer
 
-from dovetail.schedulers.closed_form import ClosedFormLR
+from dovetail.schedulers.closed_form import ClosedFormLR, check_limit
 from dovetail.spec.limits import AtLeast, Between, MoreThan
 
 
 @frozen
 class Cycle:
-    """From ``start`` to ``peak`` by the step ``turn``, on to ``end`` by the step ``last``, and there it stays."""
+    """A value that moves from ``start`` to ``peak`` at step ``turn``, then to ``end`` at step ``last``, and stays."""
 
     turn: float
     last: float
@@ -25,39 +27,39 @@ class Cycle:
         """Return the value at ``step``."""
         if step <= self.turn:
             return self._between(start, peak, step / self.turn if self.turn > 0 else 1.0)
-        share = (step - self.turn) / (self.last - self.turn) if step < self.last else 1.0
-        return self._between(peak, end, share)
+        progress = (step - self.turn) / (self.last - self.turn) if step < self.last else 1.0
+        return self._between(peak, end, progress)
 
-    def _between(self, here: float, there: float, share: float) -> float:
+    def _between(self, first: float, second: float, progress: float) -> float:
         if self.shape == "linear":
-            return here + (there - here) * share
-        return there + (here - there) * (1 + math.cos(math.pi * share)) / 2
+            return first + (second - first) * progress
+        return second + (first - second) * (1 + math.cos(math.pi * progress)) / 2
 
 
 @frozen
 class OneCycleCurve:
-    """A cycle of the learning rate: up from ``peak / div_factor``, down to that over ``final_div_factor``."""
+    """The learning rate: ``peak / div_factor``, up to ``peak``, then down to the first over ``final_div_factor``."""
 
     cycle: Cycle
-    #: None for the group's own rate.
+    #: The highest rate; None for each group's base rate.
     peak: float | None
     div_factor: float
     final_div_factor: float
 
     def __call__(self, step: int, base: float) -> float:
-        """Return the rate at ``step``."""
+        """Return the learning rate at ``step``."""
         peak = base if self.peak is None else self.peak
         start = peak / self.div_factor
         return self.cycle(step, start, peak, start / self.final_div_factor)
 
 
 class MomentumCycleLR(ClosedFormLR):
-    """A closed-form schedule that moves momentum, or Adam's first beta, along with the rate.
+    """Moves momentum, or Adam's first beta, against the learning rate.
 
     Args:
-        optimizer: its groups' rates at this moment are the bases.
-        curve: the rate over time.
-        momentum: the momentum over time.
+        optimizer: its groups' current learning rates are the base rates.
+        curve: the learning rate over time.
+        momentum: the lowest and the highest momentum.
     """
 
     def __init__(self, optimizer: Optimizer, curve: OneCycleCurve, momentum: tuple[float, float]) -> None:
@@ -66,7 +68,7 @@ class MomentumCycleLR(ClosedFormLR):
         super().__init__(optimizer, curve)
 
     def get_lr(self) -> list[Any]:
-        """Return the rate of each group at the current step, and set their momentum."""
+        """Return the learning rate of each group at the current step, and set its momentum."""
         momentum = self._cycle(self.last_epoch, self._high, self._low, self._high)
         for group in self.optimizer.param_groups:
             if "betas" in group:
@@ -89,46 +91,37 @@ def one_cycle(
     div_factor: Annotated[float, AtLeast(1)] = 25.0,
     final_div_factor: Annotated[float, AtLeast(1)] = 1e4,
 ) -> ClosedFormLR:
-    """Return a scheduler that raises the rate for a part of the run and lowers it far below for the rest.
+    """Return a scheduler that raises the learning rate, then lowers it far below the first rate by the end of the run.
 
-    It is torch's ``OneCycleLR`` of two phases, made for a run of any length: beyond its end it stays where it is.
+    It equals torch's ``OneCycleLR`` with two phases. Beyond the end of the run, the rate stays constant.
 
     Args:
         optimizer: the run provides it.
-        total_steps: steps of the scheduler in the whole run, which provides it.
-        max_lr: the highest rate, of every group; by default each group's own.
-        pct_start: share of the run in which the rate rises, 0 to 1.
-        anneal_strategy: the shape of both parts: half a cosine, or a straight line.
-        cycle_momentum: move momentum (or Adam's first beta) the other way: high where the rate is low.
+        total_steps: scheduler steps in the whole run; the run provides them.
+        max_lr: the highest rate of every group; by default each group's own rate.
+        pct_start: fraction of the run in which the rate rises, 0 to 1.
+        anneal_strategy: the shape of both phases: half a cosine, or a straight line.
+        cycle_momentum: whether to move momentum, or Adam's first beta, the other way: high while the rate is low.
         base_momentum: the lowest momentum, at the highest rate.
-        max_momentum: the highest momentum, at both ends.
+        max_momentum: the highest momentum, at the start and the end.
         div_factor: the first rate is ``max_lr / div_factor``.
         final_div_factor: the last rate is the first over ``final_div_factor``.
 
     Raises:
         ValueError: an option is out of its range, or the optimizer has no momentum to move.
     """
-    _check(max_lr, pct_start, {"div_factor": div_factor, "final_div_factor": final_div_factor})
+    if max_lr is not None:
+        check_limit("max_lr", max_lr, MoreThan(0))
+    check_limit("pct_start", pct_start, Between(0, 1))
+    check_limit("div_factor", div_factor, AtLeast(1))
+    check_limit("final_div_factor", final_div_factor, AtLeast(1))
     last = max(total_steps - 1, 1)
     cycle = Cycle(pct_start * total_steps - 1, last, anneal_strategy)
     curve = OneCycleCurve(cycle, max_lr, div_factor, final_div_factor)
     if not cycle_momentum:
         return ClosedFormLR(optimizer, curve)
     if not optimizer.defaults.keys() & {"momentum", "betas"}:
-        who = type(optimizer).__name__
-        msg = f"cycle_momentum: {who} has no momentum to move; set cycle_momentum = false"
-        raise ValueError(msg)
+        raise ValueError(
+            f"cycle_momentum: {type(optimizer).__name__} has no momentum to move; set cycle_momentum = false"
+        )
     return MomentumCycleLR(optimizer, curve, (base_momentum, max_momentum))
-
-
-def _check(max_lr: float | None, pct_start: float, factors: Mapping[str, float]) -> None:
-    if max_lr is not None and max_lr <= 0:
-        msg = f"max_lr: must be above 0, got {max_lr:g}"
-        raise ValueError(msg)
-    if not 0 <= pct_start <= 1:
-        msg = f"pct_start: must be between 0 and 1, got {pct_start:g}"
-        raise ValueError(msg)
-    for name, value in factors.items():
-        if value < 1:
-            msg = f"{name}: must be at least 1, got {value:g}"
-            raise ValueError(msg)
