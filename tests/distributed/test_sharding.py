@@ -16,11 +16,11 @@ from safetensors.torch import load_file
 from torch import distributed, multiprocessing, nn
 from torch.distributed.fsdp import FSDPModule
 
-from dovetail.checkpoint.errors import CheckpointError
 from dovetail.checkpoint.format import encode, read_checkpoint, read_model, write_checkpoint
+from dovetail.checkpoint.manifest import CheckpointError
 from dovetail.checkpoint.saver import HostBuffers
-from dovetail.checkpoint.shares import is_sharded, local, write_shares
-from dovetail.checkpoint.verify import problems, verify
+from dovetail.checkpoint.sharded import is_sharded, local_shard, write_shards
+from dovetail.checkpoint.verify import find_problems, verify
 from dovetail.data.sampler import AddressedSampler
 from dovetail.kernel.build import BuildError
 from dovetail.ops import grad_norms
@@ -123,14 +123,14 @@ def overflow(rank: int, folder: str, limit: float | None) -> None:
     gradients = Gradients(optimizer, max_norm=limit, scaler=scaler)
     found = []
     for spoiled in (True, False):
-        before = local(model.weight).detach().clone()
+        before = local_shard(model.weight).detach().clone()
         gradients.clear()
         gradients.backward(model(torch.ones(3, 4)).sum())
         if spoiled and rank == 1:
-            local(model.weight.grad)[0, 0] = torch.inf
+            local_shard(model.weight.grad)[0, 0] = torch.inf
         gradients.clip()
         gradients.apply()
-        found.append([torch.equal(local(model.weight), before), scaler.get_scale()])
+        found.append([torch.equal(local_shard(model.weight), before), scaler.get_scale()])
     Path(folder, f"{rank}.json").write_text(json.dumps(found))
     distributed.destroy_process_group()
 
@@ -254,7 +254,7 @@ def test_the_position_is_counted_in_samples(data, length, size, drop):
 
 def save(directory: Path, state: dict[str, object]) -> None:
     """Write a checkpoint of what one process has shares of."""
-    write_checkpoint(directory, state, share_writer=lambda folder, shared: write_shares(folder, shared, 0))
+    write_checkpoint(directory, state, write_shards=lambda folder, sharded: write_shards(folder, sharded, 0))
 
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int64, torch.uint8]
@@ -296,12 +296,15 @@ def test_shares_are_copied_in_memory_that_is_used_again(tmp_path, mesh):
 
     copied = buffers.copy(encode({"model": {"weight": weights, "bias": weights[0]}}))
     weights.mul_(2)
-    write_checkpoint(tmp_path / "one", copied, share_writer=lambda folder, shared: write_shares(folder, shared, 0))
+    write_checkpoint(tmp_path / "one", copied, write_shards=lambda folder, sharded: write_shards(folder, sharded, 0))
     again = buffers.copy(encode({"model": {"weight": weights}}))
 
     assert_close(read_model(tmp_path / "one"), {"weight": before, "bias": before[0]}, rtol=0, atol=0)
-    assert local(again.shared["model"]["weight"]).data_ptr() == local(copied.shared["model"]["weight"]).data_ptr()
-    assert torch.equal(again.shared["model"]["weight"].full_tensor(), 2 * before)
+    assert (
+        local_shard(again.sharded["model"]["weight"]).data_ptr()
+        == local_shard(copied.sharded["model"]["weight"]).data_ptr()
+    )
+    assert torch.equal(again.sharded["model"]["weight"].full_tensor(), 2 * before)
 
 
 def test_any_damage_to_shares_is_found(tmp_path, mesh):
@@ -313,7 +316,7 @@ def test_any_damage_to_shares_is_found(tmp_path, mesh):
 
     for place in range(0, len(sound), 7):
         path.write_bytes(sound[:place] + bytes([sound[place] ^ 1]) + sound[place + 1 :])
-        (problem,) = problems(tmp_path / "one")
+        (problem,) = find_problems(tmp_path / "one")
 
         assert problem.path == path
         with pytest.raises(CheckpointError, match="damaged"):
@@ -330,7 +333,7 @@ def test_a_tensor_that_the_files_cannot_hold_is_refused(tmp_path, mesh):
     encoded.tree["model"]["weight"]["$tensor"]["shape"] = [1 << 20, 1 << 20]
 
     write_checkpoint(
-        tmp_path / "one", evolve(encoded), share_writer=lambda folder, shared: write_shares(folder, shared, 0)
+        tmp_path / "one", evolve(encoded), write_shards=lambda folder, sharded: write_shards(folder, sharded, 0)
     )
 
     with pytest.raises(CheckpointError, match="too small for 'weight'"):
@@ -346,7 +349,7 @@ def test_a_file_elsewhere_is_no_share(tmp_path, mesh):
     found = read_manifest(tmp_path / "one")
     (tmp_path / "secret.safetensors").write_bytes(b"1234")
     outside = evolve(found, files={**found.files, "../secret.safetensors": (4, "0" * 64)})
-    manifest.write_bytes(outside.rendered())
+    manifest.write_bytes(outside.to_bytes())
 
     with pytest.raises(CheckpointError, match="the manifest is damaged"):
         read_checkpoint(tmp_path / "one")

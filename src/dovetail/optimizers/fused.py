@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
-from dovetail.checkpoint.shares import is_sharded
+from dovetail.checkpoint.sharded import is_sharded
 
 #: What an optimizer takes: tensors, ``(name, tensor)`` pairs, or groups of them.
 Params = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]

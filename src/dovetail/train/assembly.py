@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import nn
 
-from dovetail.checkpoint.errors import CheckpointError
-from dovetail.checkpoint.listing import folders
-from dovetail.checkpoint.manager import CheckpointManager
+from dovetail.checkpoint.listing import checkpoint_folders
+from dovetail.checkpoint.manifest import CheckpointError
+from dovetail.checkpoint.store import CheckpointStore
 from dovetail.config.diagnostics import ConfigError, Problem
 from dovetail.config.freeze import parts_of
 from dovetail.config.structure import origin_of
@@ -209,7 +209,7 @@ def _look_at_coupling(config: RunConfig, group: Group) -> None:
 def _init_weights(config: RunConfig, model: nn.Module, store: RunDirectory) -> None:
     """Give the model the weights that ``training.init_from`` names; a run that has checkpoints goes on from them."""
     training = config.training
-    if training.init_from is None or (store.checkpoints.is_dir() and folders(store.checkpoints)):
+    if training.init_from is None or (store.checkpoints.is_dir() and checkpoint_folders(store.checkpoints)):
         return
     from dovetail.checkpoint.weights import load_weights
 
@@ -268,9 +268,9 @@ def _module(model: Any) -> nn.Module:
     return model
 
 
-def _checkpoints(config: RunConfig, store: RunDirectory) -> CheckpointManager:
+def _checkpoints(config: RunConfig, store: RunDirectory) -> CheckpointStore:
     section = config.checkpoint
-    return CheckpointManager(
+    return CheckpointStore(
         store.checkpoints,
         keep_best=section.keep_best,
         keep_last=section.keep_last,

@@ -19,7 +19,7 @@ from dovetail.train.journal import Figures, Journal
 from dovetail.train.state import Status, Stop, TrainState
 
 if TYPE_CHECKING:
-    from dovetail.checkpoint.manager import CheckpointManager
+    from dovetail.checkpoint.store import CheckpointStore
     from dovetail.config.schema import RunConfig
     from dovetail.data.batch import Batch
     from dovetail.data.loader import Loader
@@ -159,7 +159,7 @@ class Run:
     gradients: Gradients
     #: Where the run is on disk.
     store: RunDirectory
-    checkpoints: CheckpointManager
+    checkpoints: CheckpointStore
     schedule: Schedule | None = None
     hooks: Hooks = field(factory=Hooks)
     #: The only thing here that changes while training, with ``stop``.

@@ -9,7 +9,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from dovetail.checkpoint.shares import local
+from dovetail.checkpoint.sharded import local_shard
 
 #: The average begins as a short one: after n updates its decay is at most (1 + n) / (10 + n), else it would long be the
 #: average of the weights that nobody has trained.
@@ -36,8 +36,8 @@ class WeightAverage:
         self._names = [name for name, _ in named]
         # Where weights are shared out over processes, so is their average; each process averages its part.
         self._kept = [one.detach().clone() for _, one in named]
-        self._weights = [local(one).detach() for _, one in named]
-        self._averages = [local(one) for one in self._kept]
+        self._weights = [local_shard(one).detach() for _, one in named]
+        self._averages = [local_shard(one) for one in self._kept]
         self._updates = 0
 
     def update(self) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from dovetail.checkpoint.shares import is_sharded, local
+from dovetail.checkpoint.sharded import is_sharded, local_shard
 from dovetail.losses.result import LossResult
 from dovetail.ops._loader import native
 from dovetail.optimizers.fused import init_momentum
@@ -76,7 +76,7 @@ class Gradients:
         # Made for the first who wants to know, since with it comes the object of the native ops.
         from dovetail.ops import GradNormsPlan
 
-        return GradNormsPlan(map(local, self._parameters))
+        return GradNormsPlan(map(local_shard, self._parameters))
 
     @property
     def norms(self) -> Tensor | None:
@@ -267,7 +267,7 @@ class Gradients:
 
     def _present(self) -> list[Tensor]:
         grads = [grad for one in self._parameters if (grad := one.grad) is not None]
-        return [local(one) for one in grads] if self._sharded else grads
+        return [local_shard(one) for one in grads] if self._sharded else grads
 
 
 def asks_again(optimizer: torch.optim.Optimizer) -> bool:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from dovetail.checkpoint.finite import listed, unsound
-from dovetail.checkpoint.shares import local
+from dovetail.checkpoint.saver import join_first, nonfinite_weights
+from dovetail.checkpoint.sharded import local_shard
 from dovetail.data.loader import Loader
 from dovetail.train.errors import NonFiniteLossError
 from dovetail.train.standard import StandardTrainer
@@ -73,7 +73,7 @@ class Recovery:
         spoiled = self._unsound()
         if not spoiled:
             return
-        what = f"{listed(spoiled)} became NaN or infinite by update {run.state.step} ({self._place()})"
+        what = f"{join_first(spoiled)} became NaN or infinite by update {run.state.step} ({self._place()})"
         if run.config.training.nan_policy == "roll_back":
             self._roll_back(what)
         else:
@@ -87,7 +87,7 @@ class Recovery:
         if spoiled:
             # Skipping cannot heal them: a batch norm, say, has taken the batch in while it ran forward.
             raise self._refusal(
-                f"{what}, and {listed(spoiled)} in the model now hold NaN or infinite values, which skipping the "
+                f"{what}, and {join_first(spoiled)} in the model now hold NaN or infinite values, which skipping the "
                 'update cannot undo. training.nan_policy = "roll_back" can'
             )
         if run.gradients.norm is None:
@@ -147,12 +147,18 @@ class Recovery:
 
     def _place(self, numbers: Sequence[int] = ()) -> str:
         """Say which epoch it is, and which of its batches, from 0, are meant."""
-        batches = f", batch{'es' if len(numbers) > 1 else ''} {listed(one + 1 for one in numbers)}" if numbers else ""
+        batches = (
+            f", batch{'es' if len(numbers) > 1 else ''} {join_first(one + 1 for one in numbers)}" if numbers else ""
+        )
         return f"epoch {self._run.state.epoch}{batches}"
 
     def _unsound(self) -> list[str]:
         modules = self._run.parts.modules()
-        own = [name if path == "model" else f"{path}.{name}" for path, one in modules.items() for name in unsound(one)]
+        own = [
+            name if path == "model" else f"{path}.{name}"
+            for path, one in modules.items()
+            for name in nonfinite_weights(one)
+        ]
         return [*dict.fromkeys(name for names in self._run.group.gather(own) for name in names)]
 
     def _last_sound(self) -> str:
@@ -174,11 +180,11 @@ class Recovery:
         parameters = gradients.measured()
         norms = gradients.norms
         if norms is None or len(norms) != len(parameters):  # nothing clips, so they lie as they were computed
-            grads = [local(one.grad) for one in parameters if one.grad is not None]
+            grads = [local_shard(one.grad) for one in parameters if one.grad is not None]
             norms = torch.stack([one.norm() for one in grads] or [torch.zeros(0)])
         broken = [names[id(one)] for one, fine in zip(parameters, norms.isfinite().tolist(), strict=True) if not fine]
         if broken:
-            yield f"the gradients of {listed(broken)} are not finite"
+            yield f"the gradients of {join_first(broken)} are not finite"
 
     def _refusal(self, what: str) -> NonFiniteLossError:
         training = self._run.config.training
@@ -195,11 +201,11 @@ class Recovery:
 def _in_data(loader: Loader, epoch: int, numbers: Sequence[int]) -> Iterable[str]:
     """Say which samples the batches were made of, and which of those hold what is no number."""
     indices = [int(index) for number in numbers for index in loader.indices(epoch, number)]
-    yield f"training samples {listed(indices)}"
+    yield f"training samples {join_first(indices)}"
     broken = [index for number in numbers for index in _spoiled(loader, epoch, number)]
     if broken:
         many = len(broken) > 1
-        yield f"sample{'s' * many} {listed(broken)} hold{'s' * (not many)} NaN or infinite values"
+        yield f"sample{'s' * many} {join_first(broken)} hold{'s' * (not many)} NaN or infinite values"
 
 
 def _spoiled(loader: Loader, epoch: int, number: int) -> list[int]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from dovetail.checkpoint.shares import local
+from dovetail.checkpoint.sharded import local_shard
 from dovetail.train.errors import MisfitError
 from dovetail.train.standard import StandardTrainer
 
@@ -45,7 +45,7 @@ class Reaching:
                 raise
             raise self._misfit() from error
         trained = [one for one in self._run.parts.model.parameters() if one.requires_grad]
-        gradients = [local(one.grad) for one in trained if one.grad is not None]
+        gradients = [local_shard(one.grad) for one in trained if one.grad is not None]
         if trained and not gradients:
             raise self._misfit()
         if trained and not any(self._run.group.gather(any(bool(one.any()) for one in gradients))):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from dovetail.checkpoint.format import encode
 from dovetail.checkpoint.saver import Saver, Write
 from dovetail.train.cadence import Cadence
-from dovetail.train.together import ShareWriter
+from dovetail.train.together import ShardWriter
 from dovetail.train.unsaved import Unsaved
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class RunSaver:
         self.cadence = Cadence(run.config.checkpoint.every)
         self._saver = Saver(run.checkpoints, background=run.config.checkpoint.background)
         # Talking apart from training, which may go on meanwhile.
-        self._shares = None if run.group.mesh is None else ShareWriter(run.group.apart())
+        self._shares = None if run.group.mesh is None else ShardWriter(run.group.apart())
         #: After how many updates was last saved; None where there is something new since.
         self.saved: int | None = 0
         #: Whether the best so far is still to be saved.
@@ -52,7 +52,7 @@ class RunSaver:
             with self._saver:
                 yield
         except BaseException:
-            for saved in self._saver.saved():
+            for saved in self._saver.take_saved():
                 hook = self._run.hooks.dovetail_checkpoint_saved
                 for failure in hook.call_all(run=self._run, checkpoint=saved.checkpoint):
                     _logger.exception("%s", failure, exc_info=failure)
@@ -91,7 +91,7 @@ class RunSaver:
             self._unsaved.tell()
             self._unsaved = None
         state = self._collect()
-        write: Write = partial(run.checkpoints.save, step, run.state.epoch, measured, share_writer=self._shares)
+        write: Write = partial(run.checkpoints.save, step, run.state.epoch, measured, write_shards=self._shares)
         if self._shares is not None:
             write = partial(self._shares.save, write)
         if self._shares is not None or run.group.leads:
@@ -111,6 +111,6 @@ class RunSaver:
             if not self._run.group.share(self._saver.done):
                 return
             self._saver.wait()
-        for saved in self._saver.saved():
+        for saved in self._saver.take_saved():
             self._budget.took("checkpoint", saved.seconds)
             self._run.hooks.dovetail_checkpoint_saved(run=self._run, checkpoint=saved.checkpoint)

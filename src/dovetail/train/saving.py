@@ -20,7 +20,7 @@ from dovetail.train.state import Stop
 from dovetail.train.together import read_first, shared_out
 
 if TYPE_CHECKING:
-    from dovetail.checkpoint.shares import Place
+    from dovetail.checkpoint.sharded import Allocate
     from dovetail.train.context import Run
 
 
@@ -179,11 +179,11 @@ def restore_best(run: Run) -> None:
     """Give model, average and loss the weights of the best checkpoint that is whole; without one they keep theirs."""
     evaluated = {"model": run.parts.model} | _evaluated_besides(run)
 
-    def read(path: Path, *place: Place) -> dict[str, Any]:
+    def read(path: Path, *allocate: Allocate) -> dict[str, Any]:
         # The optimizer's state beside the model may be large: it is read only where something is besides.
         if [*evaluated] == ["model"]:
-            return {"model": read_model(path, *place)}
-        saved = read_checkpoint(path, *place)
+            return {"model": read_model(path, *allocate)}
+        saved = read_checkpoint(path, *allocate)
         return {name: saved[name] for name in evaluated}
 
     found = read_first(run, [one.path for one in run.checkpoints.ranked()], read)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from dovetail.checkpoint.shares import local
+from dovetail.checkpoint.sharded import local_shard
 from dovetail.ops import GradNorms
 from dovetail.ops._grad_norms import summed_up
 from dovetail.train.recompute import blocks
@@ -85,7 +85,9 @@ def like(value: Tensor, model: Tensor) -> Tensor:
 
     shared: Any = model
     # Every process has the whole, so each takes its own part.
-    return distribute_tensor(value.to(local(model).device), shared.device_mesh, shared.placements, src_data_rank=None)
+    return distribute_tensor(
+        value.to(local_shard(model).device), shared.device_mesh, shared.placements, src_data_rank=None
+    )
 
 
 def norms_over_ranks(own: GradNorms, max_norm: float) -> GradNorms:

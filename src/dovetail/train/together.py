@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import nn
 
-from dovetail.checkpoint.errors import CheckpointError
 from dovetail.checkpoint.format import Encoded, read_checkpoint
-from dovetail.checkpoint.manifest import read_manifest
-from dovetail.checkpoint.shares import Share, Shared, is_sharded, write_shares
+from dovetail.checkpoint.manifest import CheckpointError, read_manifest
+from dovetail.checkpoint.sharded import ShardedSpec, ShardedTensors, is_sharded, write_shards
 from dovetail.checkpoint.verify import verify
 from dovetail.storage.errors import StorageError
 
 if TYPE_CHECKING:
+    from dovetail.checkpoint.layout import Piece
     from dovetail.checkpoint.listing import Checkpoint
-    from dovetail.checkpoint.pieces import Piece
     from dovetail.checkpoint.saver import Write
     from dovetail.train.context import Run
     from dovetail.train.ema import WeightAverage
@@ -29,7 +28,7 @@ _logger: Final = logging.getLogger("dovetail.train")
 _Read = Callable[..., Any]
 
 
-class ShareWriter:
+class ShardWriter:
     """Writes the shares of all processes into a checkpoint that the leader makes."""
 
     def __init__(self, group: Group) -> None:
@@ -62,7 +61,7 @@ class ShareWriter:
         else:
             folder = self._group.share(None)
             if folder is not None:
-                self._write(folder, encoded.shared)
+                self._write(folder, encoded.sharded)
         told = self._group.share(None if error is None else f"{error}")
         if error is not None:
             raise error
@@ -70,7 +69,7 @@ class ShareWriter:
             raise StorageError(".", told)
         return saved
 
-    def __call__(self, directory: Path, shared: Shared) -> Mapping[str, list[Piece]]:
+    def __call__(self, directory: Path, shared: ShardedTensors) -> Mapping[str, list[Piece]]:
         """Write the shares, in the leader; the others do so in :meth:`save`."""
         self._begun = True
         self._group.share(directory)
@@ -83,11 +82,11 @@ class ShareWriter:
             raise StorageError(directory.parent, message)
         return written
 
-    def _write(self, directory: Path, shared: Shared) -> tuple[dict[str, list[Piece]], list[str]]:
+    def _write(self, directory: Path, shared: ShardedTensors) -> tuple[dict[str, list[Piece]], list[str]]:
         """Write this process's shares, and return the pieces of all files, and what went wrong anywhere."""
         pieces, problem = {}, None
         try:
-            pieces = write_shares(directory, shared, self._group.rank, self._group.channel)
+            pieces = write_shards(directory, shared, self._group.rank, self._group.channel)
         except Exception as error:  # noqa: BLE001 (told to the others, who would wait for this one)
             problem = f"process {self._group.rank}: {' '.join(str(error).split())}"
         found = self._group.gather((pieces, problem))
@@ -175,14 +174,14 @@ def read_shares_of(run: Run, path: Path, read: _Read = read_checkpoint) -> Any:
         CheckpointError: this process cannot read it.
     """
 
-    def place(share: Share) -> torch.Tensor:
+    def allocate(spec: ShardedSpec) -> torch.Tensor:
         from torch.distributed.tensor import Replicate, Shard, empty
 
-        placement = Replicate() if share.dim is None else Shard(share.dim)
+        placement = Replicate() if spec.dim is None else Shard(spec.dim)
         mesh = run.group.mesh
-        return empty(share.shape, dtype=share.dtype, device_mesh=mesh, placements=[placement])
+        return empty(spec.shape, dtype=spec.dtype, device_mesh=mesh, placements=[placement])
 
-    return read(path, place)
+    return read(path, allocate)
 
 
 def shared_out(run: Run, part: Any, state: Any) -> Any:

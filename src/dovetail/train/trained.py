@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
-from dovetail.checkpoint.weights import fit, read_weights
+from dovetail.checkpoint.weights import load_state, read_weights
 from dovetail.config.compose import compose
 from dovetail.config.structure import structure_part
 from dovetail.data.seeding import KeptGlobals
@@ -60,7 +60,7 @@ def load_model(
         if saved.run is None:
             raise RunLookupError(f"{chosen} is not of a run, which would say what model it is of: give model=")
         model = _built(saved.run, Plugins.discover() if plugins is None else plugins)
-    fit(model, read_weights(chosen, ema=ema), chosen)
+    load_state(model, read_weights(chosen, ema=ema), chosen)
     return model.eval()
 
 

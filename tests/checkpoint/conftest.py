@@ -1,0 +1,27 @@
+"""Fixtures of the tests of checkpoints."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from dovetail.checkpoint.format import write_checkpoint
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory):
+    """Return the path of a small checkpoint; do not change it."""
+    path = tmp_path_factory.mktemp("saved") / "step"
+    state = {"model": {"w": torch.arange(6.0)}, "optimizer": {"state": {0: {"m": torch.ones(3)}}, "lr": 0.1}}
+    write_checkpoint(path, state, {"step": 12, "metrics": {"val_loss": math.nan, "val_accuracy": 0.5}})
+    return path
+
+
+@pytest.fixture
+def damaged(saved, tmp_path):
+    """Return a copy of the small checkpoint to damage."""
+    return Path(shutil.copytree(saved, tmp_path / "step"))
