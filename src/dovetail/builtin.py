@@ -145,7 +145,7 @@ def dovetail_optimizers() -> Iterator[Component]:
     yield Component(
         "lbfgs",
         "dovetail.optimizers:lbfgs",
-        summary="L-BFGS with a line search, for losses without noise; asks for the loss several times an update.",
+        summary="L-BFGS with a line search, for losses without noise; evaluates the loss several times per update.",
         traits=("one_group",),
     )
     yield Component(
@@ -188,7 +188,7 @@ def dovetail_schedulers() -> Iterator[Component]:
     yield Component(
         "cosine",
         "dovetail.schedulers:cosine",
-        summary="Anneal along half a cosine over T_max epochs (default: the run).",
+        summary="Lower the learning rate along half a cosine over T_max epochs (default: the run).",
         traits=("per_epoch",),
     )
     yield Component(
@@ -205,12 +205,12 @@ def dovetail_schedulers() -> Iterator[Component]:
     yield Component(
         "warmup",
         "dovetail.schedulers:linear_warmup",
-        summary="Linear warm-up, then constant.",
+        summary="Linear warm-up, then a constant learning rate.",
     )
     yield Component(
         "warmup_linear",
         "dovetail.schedulers:warmup_linear",
-        summary="Linear warm-up, then a straight line down to 0 at the end of the run.",
+        summary="Linear warm-up, then a linear decay to 0 at the end of the run.",
     )
     yield Component(
         "with_warmup",
@@ -222,25 +222,25 @@ def dovetail_schedulers() -> Iterator[Component]:
     yield Component(
         "warm_restarts",
         "dovetail.schedulers:warm_restarts",
-        summary="Half a cosine over and over, each T_mult times as long as the one before.",
+        summary="Repeated half cosines, each T_mult times as long as the one before.",
         traits=("per_epoch",),
     )
     yield Component(
         "polynomial",
         "dovetail.schedulers:polynomial",
-        summary="Lower the learning rate as a power of the time that is left.",
+        summary="Lower the learning rate as a power of the remaining time.",
         traits=("per_epoch",),
     )
     yield Component(
         "one_cycle",
         "dovetail.schedulers:one_cycle",
-        summary="Up to the highest learning rate and far down again in one run, momentum the other way.",
+        summary="Raise the learning rate, then lower it far below the first one; momentum moves the other way.",
         traits=("cycles_momentum",),
     )
     yield Component(
         "noam",
         "dovetail.schedulers:noam",
-        summary="The transformer's schedule: linear warm-up, then the inverse square root; set optimizer.lr = 1.",
+        summary="The transformer's schedule: linear warm-up, then inverse square root decay; set optimizer.lr = 1.",
     )
 
 
@@ -411,7 +411,7 @@ def dovetail_storage_backends() -> Iterator[Component]:
     yield Component(
         "local",
         "dovetail.storage.local:LocalStorage",
-        summary="A folder of this machine: each object appears whole or not at all.",
+        summary="A local folder; each object appears complete or not at all.",
         traits=("atomic",),
         example={"path": "store"},
     )
