@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import distributed
 
 from dovetail.checkpoint.format import write_checkpoint
 
@@ -25,3 +26,11 @@ def saved(tmp_path_factory):
 def damaged(saved, tmp_path):
     """Return a copy of the small checkpoint to damage."""
     return Path(shutil.copytree(saved, tmp_path / "step"))
+
+
+@pytest.fixture
+def mesh():
+    """Return a device mesh of one process, over which tensors can be sharded."""
+    distributed.init_process_group("gloo", rank=0, world_size=1, store=distributed.HashStore())
+    yield distributed.init_device_mesh("cpu", (1,))
+    distributed.destroy_process_group()

@@ -107,10 +107,10 @@ def test_retention_matches_a_plain_implementation(tmp_path_factory, values, keep
             best_so_far = sign * value
         kept.append(step)
         ranked = sorted(
-            (step for step in kept if (v := value) is not None and math.isfinite(v)),
-            key=lambda step: sign * value,
+            (there for there in kept if (v := values[there]) is not None and math.isfinite(v)),
+            key=lambda there: sign * values[there],
         )
-        kept = [step for step in kept if step in kept[-keep_last:] or step in ranked[:keep_best]]
+        kept = [there for there in kept if there in kept[-keep_last:] or there in ranked[:keep_best]]
 
         assert steps(store.list()) == kept
 
