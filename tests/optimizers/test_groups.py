@@ -43,7 +43,7 @@ def test_groups_lose_no_parameter(keywords: list[str]) -> None:
 
 
 def test_keywords_match_in_any_case() -> None:
-    """ "BIAS" matches "bias"."""
+    """The keyword "BIAS" matches the name "bias"."""
     assert len(split_parameters(model(), ["BIAS"])[1]) == 3
 
 
