@@ -29,8 +29,8 @@ import torch.distributed.checkpoint as dcp
 from _measure import alternate, ratios, record, table, versions
 
 from dovetail.checkpoint.format import encode, read_checkpoint, write_checkpoint
-from dovetail.checkpoint.manager import CheckpointManager
 from dovetail.checkpoint.saver import Saver
+from dovetail.checkpoint.store import CheckpointStore
 from dovetail.checkpoint.tensor_file import memory_of
 from dovetail.checkpoint.verify import verify
 
@@ -168,15 +168,15 @@ def stall_section(folder: Path, state: dict[str, Any]) -> str:
     """Measure how long training waits for a save in the background."""
     tensors = flat(state)
     buffers = [torch.empty_like(one).zero_() for one in tensors.values()]
-    manager = CheckpointManager(folder / "background", keep_best=0, keep_last=1)
-    saver = Saver(manager, background=True)
+    store = CheckpointStore(folder / "background", keep_best=0, keep_last=1)
+    saver = Saver(store, background=True)
     step = 0
 
     def ours() -> float:
         nonlocal step
         saver.wait()
         step += 1
-        return seconds(lambda: saver.save(state, partial(manager.save, step, 1, {})))
+        return seconds(lambda: saver.save(state, partial(store.save, step, 1, {})))
 
     pending: list[Any] = []
 

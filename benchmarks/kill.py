@@ -34,8 +34,8 @@ import dovetail.models.mlp
 import dovetail.pieces.schedulers
 import dovetail.record.trackers.sqlite
 import dovetail.train.session  # noqa: F401 (imported before the forks, so that each begins at once)
-from dovetail.checkpoint.errors import CheckpointError
 from dovetail.checkpoint.format import read_checkpoint
+from dovetail.checkpoint.manifest import CheckpointError
 from dovetail.cli import main as command_line
 from dovetail.record.experiments import ExperimentDB
 

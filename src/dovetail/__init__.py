@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from dovetail import optimizers as optimizers
     from dovetail import pieces as pieces
     from dovetail import schedulers as schedulers
-    from dovetail.checkpoint.errors import CheckpointError as CheckpointError
+    from dovetail.checkpoint.manifest import CheckpointError as CheckpointError
     from dovetail.config.api import Config as Config
     from dovetail.config.diagnostics import ConfigError as ConfigError
     from dovetail.data.batch import Batch as Batch

@@ -124,48 +124,48 @@ def dovetail_optimizers() -> Iterator[Component]:
     """Offer optimizers and their presets."""
     yield Component(
         "adamw",
-        "dovetail.optimizers.factories:adamw",
+        "dovetail.optimizers:adamw",
         summary="AdamW (lr 1e-3, weight decay 0.01), fused where possible.",
     )
     yield Component(
         "adam",
-        "dovetail.optimizers.factories:adam",
+        "dovetail.optimizers:adam",
         summary="Adam (lr 1e-3, no weight decay), fused where possible.",
     )
     yield Component(
         "sgd",
-        "dovetail.optimizers.factories:sgd",
+        "dovetail.optimizers:sgd",
         summary="SGD with Nesterov momentum (lr 1e-2, momentum 0.9).",
     )
     yield Component(
         "rmsprop",
-        "dovetail.optimizers.factories:rmsprop",
+        "dovetail.optimizers:rmsprop",
         summary="RMSprop (lr 1e-3, alpha 0.99, weight decay 1e-5).",
     )
     yield Component(
         "lbfgs",
-        "dovetail.optimizers.factories:lbfgs",
-        summary="L-BFGS with a line search, for losses without noise; asks for the loss several times an update.",
+        "dovetail.optimizers:lbfgs",
+        summary="L-BFGS with a line search, for losses without noise; evaluates the loss several times per update.",
         traits=("one_group",),
     )
     yield Component(
         "default",
-        "dovetail.optimizers.presets:default",
+        "dovetail.optimizers:default",
         summary="Preset: AdamW, lr 1e-3, weight decay 1e-4.",
     )
     yield Component(
         "fast_convergence",
-        "dovetail.optimizers.presets:fast_convergence",
+        "dovetail.optimizers:fast_convergence",
         summary="Preset: AdamW with three times the learning rate.",
     )
     yield Component(
         "strong_regularization",
-        "dovetail.optimizers.presets:strong_regularization",
+        "dovetail.optimizers:strong_regularization",
         summary="Preset: AdamW with ten times the weight decay.",
     )
     yield Component(
         "sgd_baseline",
-        "dovetail.optimizers.presets:sgd_baseline",
+        "dovetail.optimizers:sgd_baseline",
         summary="Preset: SGD, lr 1e-2, Nesterov momentum 0.9, weight decay 1e-4.",
     )
 
@@ -175,72 +175,72 @@ def dovetail_schedulers() -> Iterator[Component]:
     """Offer learning-rate schedulers."""
     yield Component(
         "step",
-        "dovetail.schedulers.step:step",
+        "dovetail.schedulers:step",
         summary="Multiply the learning rate by gamma every step_size epochs.",
         traits=("per_epoch",),
     )
     yield Component(
         "exponential",
-        "dovetail.schedulers.exponential:exponential",
+        "dovetail.schedulers:exponential",
         summary="Multiply the learning rate by gamma every epoch.",
         traits=("per_epoch",),
     )
     yield Component(
         "cosine",
-        "dovetail.schedulers.cosine:cosine",
-        summary="Anneal along half a cosine over T_max epochs (default: the run).",
+        "dovetail.schedulers:cosine",
+        summary="Lower the learning rate along half a cosine over T_max epochs (default: the run).",
         traits=("per_epoch",),
     )
     yield Component(
         "plateau",
-        "dovetail.schedulers.plateau:plateau",
+        "dovetail.schedulers:plateau",
         summary="Reduce the learning rate when the monitored metric stops improving.",
         traits=("per_epoch",),
     )
     yield Component(
         "warmup_cosine",
-        "dovetail.schedulers.warmup_cosine:warmup_cosine",
+        "dovetail.schedulers:warmup_cosine",
         summary="Linear warm-up, then half a cosine to the end of the run.",
     )
     yield Component(
         "warmup",
-        "dovetail.schedulers.linear_warmup:linear_warmup",
-        summary="Linear warm-up, then constant.",
+        "dovetail.schedulers:linear_warmup",
+        summary="Linear warm-up, then a constant learning rate.",
     )
     yield Component(
         "warmup_linear",
-        "dovetail.schedulers.warmup_linear:warmup_linear",
-        summary="Linear warm-up, then a straight line down to 0 at the end of the run.",
+        "dovetail.schedulers:warmup_linear",
+        summary="Linear warm-up, then a linear decay to 0 at the end of the run.",
     )
     yield Component(
         "with_warmup",
-        "dovetail.schedulers.with_warmup:with_warmup",
+        "dovetail.schedulers:with_warmup",
         summary="Linear warm-up around any other scheduler, its base_scheduler.",
         traits=("per_epoch",),
         example={"base_scheduler": {"type": "dovetail:cosine"}},
     )
     yield Component(
         "warm_restarts",
-        "dovetail.schedulers.warm_restarts:warm_restarts",
-        summary="Half a cosine over and over, each T_mult times as long as the one before.",
+        "dovetail.schedulers:warm_restarts",
+        summary="Repeated half cosines, each T_mult times as long as the one before.",
         traits=("per_epoch",),
     )
     yield Component(
         "polynomial",
-        "dovetail.schedulers.polynomial:polynomial",
-        summary="Lower the learning rate as a power of the time that is left.",
+        "dovetail.schedulers:polynomial",
+        summary="Lower the learning rate as a power of the remaining time.",
         traits=("per_epoch",),
     )
     yield Component(
         "one_cycle",
-        "dovetail.schedulers.one_cycle:one_cycle",
-        summary="Up to the highest learning rate and far down again in one run, momentum the other way.",
+        "dovetail.schedulers:one_cycle",
+        summary="Raise the learning rate, then lower it far below the first one; momentum moves the other way.",
         traits=("cycles_momentum",),
     )
     yield Component(
         "noam",
-        "dovetail.schedulers.noam:noam",
-        summary="The transformer's schedule: linear warm-up, then the inverse square root; set optimizer.lr = 1.",
+        "dovetail.schedulers:noam",
+        summary="The transformer's schedule: linear warm-up, then inverse square root decay; set optimizer.lr = 1.",
     )
 
 
@@ -411,7 +411,7 @@ def dovetail_storage_backends() -> Iterator[Component]:
     yield Component(
         "local",
         "dovetail.storage.local:LocalStorage",
-        summary="A folder of this machine: each object appears whole or not at all.",
+        summary="A local folder; each object appears complete or not at all.",
         traits=("atomic",),
         example={"path": "store"},
     )

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from dovetail.checkpoint.format import read_model
-from dovetail.checkpoint.manager import CheckpointManager
+from dovetail.checkpoint.store import CheckpointStore
 from dovetail.cli import main
 from dovetail.main import run
 from dovetail.record.run_directory import RunDirectory
@@ -83,7 +83,7 @@ def test_verify_names_file_and_tensor(trained, capsys):
 def test_prune_keeps_the_best_and_the_last(trained, capsys):
     """A dry run changes nothing; without numbers the run file's hold, which the run itself has kept to."""
     before = names(trained)
-    best = next(one.path.name for one in CheckpointManager(trained / "checkpoints").list() if one.is_best)
+    best = next(one.path.name for one in CheckpointStore(trained / "checkpoints").list() if one.is_best)
 
     assert main(["checkpoints", "prune", "latest", "--keep-last", "1", "--dry-run", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
@@ -97,12 +97,12 @@ def test_prune_keeps_the_best_and_the_last(trained, capsys):
     assert said == f"{len(told['kept'])} kept: {', '.join(sorted(told['kept']))}"
     assert names(trained) == sorted({best, before[-1]}) == sorted(told["kept"])
     assert sorted(told["removed"]) == sorted(set(before) - {best, before[-1]})
-    assert [one.path.name for one in CheckpointManager(trained / "checkpoints").history() if not one.kept]
+    assert [one.path.name for one in CheckpointStore(trained / "checkpoints").history() if not one.kept]
 
 
 def test_a_folder_begun_anew_is_pruned_as_it_was_told(tmp_path, capsys):
     """The newest are those saved last, in a dry run, in the list, and when they are removed."""
-    manager = CheckpointManager(tmp_path, keep_best=0, keep_last=9)
+    manager = CheckpointStore(tmp_path, keep_best=0, keep_last=9)
     for step in (7, 8, 1, 2):
         manager.save(step=step, epoch=step, metrics={}, state={"model": {"w": torch.ones(2)}})
     prune = ["checkpoints", "prune", str(tmp_path), "--keep-best", "0", "--keep-last", "2", "--json"]
@@ -130,7 +130,7 @@ def test_prune_leaves_a_run_alone_that_is_under_way(trained, capsys):
 
 def test_export_writes_the_models_weights(trained, capsys, tmp_path):
     """Of the best checkpoint unless another is named, to a file or into a folder, and never over another file."""
-    best = next(one.path for one in CheckpointManager(trained / "checkpoints").list() if one.is_best)
+    best = next(one.path for one in CheckpointStore(trained / "checkpoints").list() if one.is_best)
 
     assert main(["checkpoints", "export", "latest", "--to", "weights/model.safetensors"]) == 0
     assert main(["checkpoints", "export", "--checkpoint", "last", "--to", "weights", "--json"]) == 0
@@ -168,7 +168,7 @@ def test_export_refuses_what_is_damaged(trained, capsys):
 def test_tied_weights_are_exported_under_both_names(tmp_path, capsys):
     """From a folder of checkpoints that no run has made; other programs know nothing of our views."""
     weight = torch.arange(6.0).reshape(2, 3)
-    manager = CheckpointManager(tmp_path / "own")
+    manager = CheckpointStore(tmp_path / "own")
     manager.save(3, 1, {}, {"model": {"encoder": weight, "decoder": weight.T, "extra": {"note": 1}}})
 
     assert main(["checkpoints", "export", str(tmp_path / "own"), "--to", str(tmp_path / "a.safetensors")]) == 0
@@ -231,7 +231,7 @@ sys.exit(main(["checkpoints", "{command}"]))
 @pytest.mark.slow
 def test_what_a_run_removes_meanwhile_is_not_damaged(tmp_path, capsys):
     """Verifying and listing while checkpoints come and go tell of none that was there and is not any more."""
-    manager = CheckpointManager(tmp_path, keep_best=0, keep_last=3)
+    manager = CheckpointStore(tmp_path, keep_best=0, keep_last=3)
 
     def train() -> None:
         for step in range(1, 20):

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import json
 import signal
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import distributed, multiprocessing, nn
 from torch.distributed.fsdp import FSDPModule
 
-from dovetail.checkpoint.errors import CheckpointError
-from dovetail.checkpoint.format import encode, read_checkpoint, read_model, write_checkpoint
-from dovetail.checkpoint.saver import HostBuffers
-from dovetail.checkpoint.shares import is_sharded, local, write_shares
-from dovetail.checkpoint.verify import problems, verify
+from dovetail.checkpoint.format import read_checkpoint, read_model, write_checkpoint
+from dovetail.checkpoint.sharded import is_sharded, local_shard, write_shards
+from dovetail.checkpoint.verify import verify
 from dovetail.data.sampler import AddressedSampler
 from dovetail.distributed.group import Group
 from dovetail.distributed.sharding import norms_over_ranks, shard, shard_like
@@ -123,14 +121,14 @@ def overflow(rank: int, folder: str, limit: float | None) -> None:
     gradients = Gradients(optimizer, max_norm=limit, scaler=scaler)
     found = []
     for spoiled in (True, False):
-        before = local(model.weight).detach().clone()
+        before = local_shard(model.weight).detach().clone()
         gradients.clear()
         gradients.backward(model(torch.ones(3, 4)).sum())
         if spoiled and rank == 1:
-            local(model.weight.grad)[0, 0] = torch.inf
+            local_shard(model.weight.grad)[0, 0] = torch.inf
         gradients.clip()
         gradients.apply()
-        found.append([torch.equal(local(model.weight), before), scaler.get_scale()])
+        found.append([torch.equal(local_shard(model.weight), before), scaler.get_scale()])
     Path(folder, f"{rank}.json").write_text(json.dumps(found))
     distributed.destroy_process_group()
 
@@ -252,106 +250,6 @@ def test_the_position_is_counted_in_samples(data, length, size, drop):
 # --- checkpoints ------------------------------------------------------------------------------------------------------
 
 
-def save(directory: Path, state: dict[str, object]) -> None:
-    """Write a checkpoint of what one process has shares of."""
-    write_checkpoint(directory, state, share_writer=lambda folder, shared: write_shares(folder, shared, 0))
-
-
-DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int64, torch.uint8]
-
-
-def test_shares_come_back_whole_and_as_shares(tmp_path, mesh):
-    """Tensors of all shapes and dtypes, one after another in the state, come back to the bit, whole or shared out."""
-    whole = {
-        f"{dtype}".removeprefix("torch.") + f".{number}": torch.arange(24).to(dtype)[: int(np.prod(shape))].view(shape)
-        for dtype in DTYPES
-        for number, shape in enumerate([(4, 6), (1,), (2, 3, 4), (0, 3), (5,)])
-    }
-    model = {name: distributed.tensor.distribute_tensor(one, mesh) for name, one in whole.items()}
-    rows = distributed.tensor.distribute_tensor(torch.ones(3, 2), mesh, [distributed.tensor.Shard(1)])
-    state = {"model": model, "optimizer": {"state": {0: {"exp_avg": rows, "step": torch.tensor(3.0)}}}, "step": 7}
-
-    save(tmp_path / "one", state)
-    back = read_checkpoint(tmp_path / "one")
-    shared = read_checkpoint(
-        tmp_path / "one",
-        lambda share: distributed.tensor.zeros(
-            share.shape, dtype=share.dtype, device_mesh=mesh, placements=[distributed.tensor.Shard(share.dim or 0)]
-        ),
-    )
-
-    verify(tmp_path / "one")
-    assert_close(whole, back["model"], rtol=0, atol=0)
-    assert_close(whole, read_model(tmp_path / "one"), rtol=0, atol=0)
-    assert_close(whole, {name: one.full_tensor() for name, one in shared["model"].items()}, rtol=0, atol=0)
-    assert torch.equal(back["optimizer"]["state"][0]["exp_avg"], torch.ones(3, 2))
-    assert shared["optimizer"]["state"][0]["exp_avg"].placements == (distributed.tensor.Shard(1),)
-    assert back["step"] == shared["step"] == 7
-
-
-def test_shares_are_copied_in_memory_that_is_used_again(tmp_path, mesh):
-    """What is saved later is of the step of the copy, whatever is trained meanwhile."""
-    weights = distributed.tensor.distribute_tensor(torch.randn(6, 5), mesh, [distributed.tensor.Shard(1)])
-    before, buffers = weights.full_tensor().clone(), HostBuffers()
-
-    copied = buffers.copy(encode({"model": {"weight": weights, "bias": weights[0]}}))
-    weights.mul_(2)
-    write_checkpoint(tmp_path / "one", copied, share_writer=lambda folder, shared: write_shares(folder, shared, 0))
-    again = buffers.copy(encode({"model": {"weight": weights}}))
-
-    assert_close(read_model(tmp_path / "one"), {"weight": before, "bias": before[0]}, rtol=0, atol=0)
-    assert local(again.shared["model"]["weight"]).data_ptr() == local(copied.shared["model"]["weight"]).data_ptr()
-    assert torch.equal(again.shared["model"]["weight"].full_tensor(), 2 * before)
-
-
-def test_any_damage_to_shares_is_found(tmp_path, mesh):
-    """A byte changed anywhere in a file of shares is found, the tensor named, and nothing is read."""
-    weights = distributed.tensor.distribute_tensor(torch.randn(6, 5), mesh)
-    save(tmp_path / "one", {"model": {"weight": weights}})
-    (path,) = (tmp_path / "one" / "model.shards").iterdir()
-    sound = path.read_bytes()
-
-    for place in range(0, len(sound), 7):
-        path.write_bytes(sound[:place] + bytes([sound[place] ^ 1]) + sound[place + 1 :])
-        (problem,) = problems(tmp_path / "one")
-
-        assert problem.path == path
-        with pytest.raises(CheckpointError, match="damaged"):
-            read_checkpoint(tmp_path / "one")
-    path.write_bytes(sound[:-1])
-    with pytest.raises(CheckpointError, match="bytes, but the manifest says"):
-        read_checkpoint(tmp_path / "one")
-
-
-def test_a_tensor_that_the_files_cannot_hold_is_refused(tmp_path, mesh):
-    """A state that tells of a share larger than its files costs no memory."""
-    weights = distributed.tensor.distribute_tensor(torch.randn(6, 5), mesh)
-    encoded = encode({"model": {"weight": weights}})
-    encoded.tree["model"]["weight"]["$tensor"]["shape"] = [1 << 20, 1 << 20]
-
-    write_checkpoint(
-        tmp_path / "one", evolve(encoded), share_writer=lambda folder, shared: write_shares(folder, shared, 0)
-    )
-
-    with pytest.raises(CheckpointError, match="too small for 'weight'"):
-        read_checkpoint(tmp_path / "one")
-
-
-def test_a_file_elsewhere_is_no_share(tmp_path, mesh):
-    """A manifest that names files outside of the checkpoint is refused."""
-    save(tmp_path / "one", {"model": {"weight": distributed.tensor.distribute_tensor(torch.ones(2), mesh)}})
-    manifest = tmp_path / "one" / "manifest.json"
-    from dovetail.checkpoint.manifest import read_manifest
-
-    found = read_manifest(tmp_path / "one")
-    (tmp_path / "secret.safetensors").write_bytes(b"1234")
-    outside = evolve(found, files={**found.files, "../secret.safetensors": (4, "0" * 64)})
-    manifest.write_bytes(outside.rendered())
-
-    with pytest.raises(CheckpointError, match="the manifest is damaged"):
-        read_checkpoint(tmp_path / "one")
-
-
 @pytest.mark.slow
 def test_the_command_line_knows_shares(tmp_path, run_file):
     """Verify finds a damaged share, export writes whole tensors, and a run goes on from the checkpoint before."""
@@ -361,10 +259,10 @@ def test_the_command_line_knows_shares(tmp_path, run_file):
 
     dovetail(tmp_path, "checkpoints", "verify", "small")
     dovetail(tmp_path, "checkpoints", "export", "small", "--checkpoint", "last", "--to", "whole.safetensors")
-    listed = json.loads(dovetail(tmp_path, "checkpoints", "list", "small", "--json").stdout)
+    join_first = json.loads(dovetail(tmp_path, "checkpoints", "list", "small", "--json").stdout)
 
     assert_close(last_weights(folder), load_file(tmp_path / "whole.safetensors"), rtol=0, atol=0)
-    assert all(one["model_size_mb"] > 1210 * 4e-6 for one in listed)
+    assert all(one["model_size_mb"] > 1210 * 4e-6 for one in join_first)
 
     shares = sorted((newest(folder) / "state.shards").iterdir())
     assert len(shares) == 2
@@ -453,7 +351,7 @@ def test_what_is_one_stays_one(tmp_path, mesh):
     model = Tied()
 
     shard({"model": model}, mesh)
-    save(tmp_path / "one", {"model": model.state_dict()})
+    write_checkpoint(tmp_path / "one", {"model": model.state_dict()}, write_shards=partial(write_shards, rank=0))
     back = read_model(tmp_path / "one")
 
     assert model.ties() == [True] * 4

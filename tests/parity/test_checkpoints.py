@@ -15,7 +15,7 @@ import tomli
 import torch
 
 from dovetail import CheckpointManager
-from dovetail.checkpoint.errors import CheckpointError
+from dovetail.checkpoint.manifest import CheckpointError
 from dovetail.config.schema import RunConfig
 
 TABLE: dict[str, Any] = tomli.loads((Path(__file__).parent / "checkpoints.toml").read_text())

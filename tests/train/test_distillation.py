@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from dovetail.checkpoint.errors import CheckpointError
 from dovetail.checkpoint.format import read_checkpoint, read_model
+from dovetail.checkpoint.manifest import CheckpointError
 from dovetail.checkpoint.weights import load_weights
 from dovetail.config.diagnostics import ConfigError
 from dovetail.losses.distillation import DistillationLoss
@@ -128,7 +128,7 @@ def test_weights_that_do_not_fit_are_named_where_they_are_written(tmp_path, taug
         "teacher_weights": str(taught),
     }
 
-    with pytest.raises(ConfigError, match=r"trainer: .*these are not the weights of this MLP: .*size mismatch"):
+    with pytest.raises(ConfigError, match=r"trainer: .*these weights do not fit this MLP: .*size mismatch"):
         run(distilled(tmp_path, taught, trainer=trainer))
 
 
@@ -141,7 +141,7 @@ def test_files_that_are_no_weights_are_named(tmp_path):
     for name, message in (
         ("none.safetensors", "there is no such file"),
         ("none.pt", "there is no such file"),
-        ("weights.pt", "this is a file of torch.save, which is pickle and may run code"),
+        ("weights.pt", "torch.save wrote this file as pickle, which may run code"),
         ("bad.safetensors", "this file cannot be read"),
         (".", "there is no manifest"),
     ):

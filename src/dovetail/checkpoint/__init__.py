@@ -1,1 +1,1 @@
-"""Checkpoints: a safe format, and a manager of which to keep."""
+"""Checkpoints: a format without pickle, its verification, and the store that keeps the best and newest ones."""

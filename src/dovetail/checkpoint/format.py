@@ -1,17 +1,17 @@
-"""A checkpoint on disk: a folder of four files, without pickle, so that opening a stranger's never runs code.
+"""Write and read a checkpoint: a folder of four files without pickle, so that reading a stranger's runs no code.
 
 ========================  ==============================================================================================
 ``model.safetensors``     the model's tensors under their own names, for any program that reads safetensors
 ``state.safetensors``     all other tensors
-``state.json``            everything that is no tensor, where the tensors belong (:mod:`dovetail.checkpoint.tree`),
-                          and the digests of their pieces (:mod:`dovetail.checkpoint.pieces`)
-``model.shards/``         where several processes have shares of the state: a file of each
-``state.shards/``         (:mod:`dovetail.checkpoint.shares`)
-``manifest.json``         written last: size and SHA-256 of each file, and a few facts such as the step; its own digest
+``state.json``            everything else, with references to the tensors (:mod:`dovetail.checkpoint.tree`), and the
+                          digests of the tensor files' pieces (:mod:`dovetail.checkpoint.layout`)
+``model.shards/``         if the state is sharded over several processes: one file per process
+``state.shards/``         (:mod:`dovetail.checkpoint.sharded`)
+``manifest.json``         written last: size and SHA-256 of each file, facts such as the step, and its own digest
 ========================  ==============================================================================================
 
-It is written under another name, flushed and renamed, so it is there whole or not at all, and it is checked before it
-is read: a folder without a valid manifest is no checkpoint.
+The folder is written under a temporary name, flushed and renamed, so that it appears complete or not at all. Every file
+is verified before it is parsed. A folder without a valid manifest is not a checkpoint.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from typing import Any
 import torch
 from attrs import evolve, field, frozen
 
-from dovetail.checkpoint.errors import CheckpointError
+from dovetail.checkpoint.layout import Piece, combined_digest, hash_pool, pieces_to_json, read_pool, sha256
 from dovetail.checkpoint.manifest import (
     MALFORMED,
     MANIFEST,
     MODEL,
-    SHARE_FOLDERS,
+    SHARD_FOLDERS,
     TENSOR_FILES,
     TREE,
+    CheckpointError,
     Manifest,
     read_manifest,
 )
-from dovetail.checkpoint.pieces import Piece, hashers, readers, root, sha256, to_json
-from dovetail.checkpoint.shares import Place, Share, Shared, ShareWriter, read_shares, whole
+from dovetail.checkpoint.references import resolve, with_strides
+from dovetail.checkpoint.sharded import Allocate, ShardedSpec, ShardedTensors, WriteShards, allocate_full, read_shards
 from dovetail.checkpoint.tensor_file import read_tensors, write_tensors
-from dovetail.checkpoint.tensors import laid_out, resolve
 from dovetail.checkpoint.tree import Encoder, decode
 from dovetail.checkpoint.verify import pieces_of, read_pieces, read_tree
 from dovetail.storage.atomic import make_folder, staged_folder, sync_file, write_atomic
@@ -53,60 +53,62 @@ class Encoded:
     tree: Any
     tensors: Mapping[str, Mapping[str, torch.Tensor]]
     strides: Mapping[str, Mapping[str, list[int]]]
-    #: What this process has a share of.
-    shared: Shared = field(factory=dict)
+    #: ``DTensor``s, of which this process writes its shards.
+    sharded: ShardedTensors = field(factory=dict)
 
     def nbytes(self) -> int:
-        """Return how many bytes the tensors take, those that are shared out in all processes together."""
-        files = (*self.tensors.values(), *self.shared.values())
+        """Return how many bytes the tensors take; a sharded tensor counts in full."""
+        files = (*self.tensors.values(), *self.sharded.values())
         return sum(tensor.nbytes for file in files for tensor in file.values())
 
 
 def encode(state: Mapping[str, Any]) -> Encoded:
-    """Return ``state`` in the form that is written, without writing it: also the trial of whether it can be.
+    """Return ``state`` in the form that is written, without writing it. This also tests whether it can be saved.
 
     Args:
-        state: a tree of numbers, text, tensors, NumPy arrays, lists, tuples, sets and dicts. What is under ``model``
-            gets a file of its own.
+        state: a tree of numbers, text, tensors, NumPy arrays, lists, tuples, sets and dicts. Tensors under ``model``
+            get a file of their own.
 
     Raises:
-        TypeError: it holds something else; the message names the path to it.
+        TypeError: the state holds something else; the message names its path.
     """
     encoder = Encoder()
     tree = encoder.encode(dict(state))
-    tensors, strides = encoder.keeper.place()
-    return Encoded(tree, tensors, strides, encoder.keeper.shared)
+    tensors, strides = encoder.collector.store()
+    return Encoded(tree, tensors, strides, encoder.collector.sharded)
+
+
+# --- write ------------------------------------------------------------------------------------------------------------
 
 
 def write_checkpoint(
     directory: Path,
     state: Mapping[str, Any] | Encoded,
     info: Mapping[str, Any] | None = None,
-    share_writer: ShareWriter | None = None,
+    write_shards: WriteShards | None = None,
 ) -> Manifest:
-    """Write a checkpoint as ``directory``, which must not exist: checkpoints are never overwritten.
+    """Write a checkpoint to ``directory``, which must not exist: checkpoints are never overwritten.
 
-    When this returns, all of it is on the disk. When it fails, or the process or machine dies, there is no
-    ``directory``.
+    On return, all of it is on the disk. If writing fails, or the process or machine dies, there is no ``directory``.
 
     Args:
-        directory: the folder to make; the folders above it are made too.
-        state: a tree as for :func:`encode`, or what that returned.
+        directory: the folder to create, with its missing parents.
+        state: a tree as for :func:`encode`, or its result.
         info: facts for the manifest.
-        share_writer: writes what several processes have shares of.
+        write_shards: writes the sharded tensors.
 
     Raises:
-        TypeError: the state or info holds what cannot be kept.
-        StorageError: it cannot be written; with a full disk the message says how many bytes were needed.
+        TypeError: the state or info holds something that a checkpoint cannot hold.
+        StorageError: the checkpoint cannot be written; if the disk is full, the message shows the bytes needed.
     """
     encoded = state if isinstance(state, Encoded) else encode(state)
     facts = Manifest(dict(info or {}))
-    facts.rendered()  # what cannot be kept is refused before anything is written
+    facts.to_bytes()  # refuse invalid facts before writing anything
     try:
         make_folder(directory.parent)
-        with staged_folder(directory) as staging, hashers() as pool:
-            manifest = evolve(facts, files=_write_files(staging, encoded, share_writer, pool))
-            write_atomic(staging / MANIFEST, manifest.rendered())
+        with staged_folder(directory) as staging, hash_pool() as pool:
+            manifest = evolve(facts, files=_write_files(staging, encoded, write_shards, pool))
+            write_atomic(staging / MANIFEST, manifest.to_bytes())
     except StorageError:
         raise
     except OSError as error:
@@ -115,130 +117,139 @@ def write_checkpoint(
 
 
 def _write_files(
-    staging: Path, encoded: Encoded, share_writer: ShareWriter | None, pool: Executor
+    staging: Path, encoded: Encoded, write_shards: WriteShards | None, pool: Executor
 ) -> dict[str, tuple[int, str]]:
-    """Write all but the manifest, and return what it says of the files."""
+    """Write all files except the manifest, and return their sizes and digests for it."""
     digests: dict[str, Callable[[], list[Piece]]] = {}
     flushed = []
-    # One file is flushed while the next is written and hashed.
-    with ThreadPoolExecutor(len(TENSOR_FILES), "dovetail-flush") as flushing:
-        for file, name in TENSOR_FILES.items():
-            with (staging / name).open("xb", buffering=0) as opened:
-                digests[file] = write_tensors(opened, encoded.tensors[file], pool)
-            flushed.append(flushing.submit(sync_file, staging / name))
-        shares: dict[str, list[Piece]] = {}
-        if share_writer is not None and any(encoded.shared.values()):
-            shares = dict(share_writer(staging, encoded.shared))
-        pieces = {file: digest() for file, digest in digests.items()}
-    for one in flushed:
-        one.result()
+    # Flush each file while the next is written and hashed.
+    with ThreadPoolExecutor(len(TENSOR_FILES), "dovetail-flush") as flush_pool:
+        for part, name in TENSOR_FILES.items():
+            with (staging / name).open("xb", buffering=0) as file:
+                digests[part] = write_tensors(file, encoded.tensors[part], pool)
+            flushed.append(flush_pool.submit(sync_file, staging / name))
+        shards: dict[str, list[Piece]] = {}
+        if write_shards is not None and any(encoded.sharded.values()):
+            shards = dict(write_shards(staging, encoded.sharded))
+        pieces = {part: digest() for part, digest in digests.items()} | shards
+    for flush in flushed:
+        flush.result()
     tree = {
         "tree": encoded.tree,
         "strides": encoded.strides,
-        "pieces": {file: to_json(some) for file, some in (pieces | shares).items()},
+        "pieces": {name: pieces_to_json(of_file) for name, of_file in pieces.items()},
     }
     text = json.dumps(tree, allow_nan=False, separators=(",", ":")).encode()
     write_atomic(staging / TREE, text)
-    files = {TENSOR_FILES.get(file, file): (some[-1].end, root(some)) for file, some in (pieces | shares).items()}
+    files = {
+        TENSOR_FILES.get(name, name): (of_file[-1].end, combined_digest(of_file)) for name, of_file in pieces.items()
+    }
     return files | {TREE: (len(text), sha256(text))}
 
 
-# --- back -----------------------------------------------------------------------------------------------------------
+# --- read -------------------------------------------------------------------------------------------------------------
 
 
-def read_checkpoint(directory: Path, place: Place | None = None) -> dict[str, Any]:
-    """Return the state of a checkpoint, with its tensors on the CPU; all of it is verified before it is parsed.
+def read_checkpoint(directory: Path, allocate: Allocate | None = None) -> dict[str, Any]:
+    """Return the state of a checkpoint, with its tensors on the CPU; every file is verified before it is parsed.
 
     Args:
         directory: the checkpoint.
-        place: where all processes of a run read together, each its shares: gives the memory of one. They are not
-            verified then: one process has done that for all (:func:`~dovetail.checkpoint.verify.verify`).
+        allocate: if given, every rank must make this call, and each reads only its shards into the tensors that
+            ``allocate`` returns. The shards are not verified: one process must have called
+            :func:`~dovetail.checkpoint.verify.verify` for all of them.
 
     Raises:
-        CheckpointError: it is not whole, not valid or not there.
+        CheckpointError: the checkpoint is incomplete, invalid or missing.
     """
     manifest = read_manifest(directory)
-    state = _read(directory, manifest, (*TENSOR_FILES,), (), place)
+    state = _read(directory, manifest, (*TENSOR_FILES,), (), allocate)
     if not isinstance(state, dict):
-        raise CheckpointError(directory / TREE, "the state is no dict")
+        raise CheckpointError(directory / TREE, "the state is not a dict")
     return state
 
 
-def read_model(directory: Path, place: Place | None = None) -> Any:
-    """Return what a checkpoint keeps under ``model``, its ``state_dict``, without reading the other tensors.
+def read_model(directory: Path, allocate: Allocate | None = None) -> Any:
+    """Return the state under ``model``, the model's ``state_dict``, without reading other tensors.
 
     Args:
         directory: the checkpoint.
-        place: as for :func:`read_checkpoint`.
+        allocate: as for :func:`read_checkpoint`.
 
     Raises:
-        CheckpointError: it is not whole, not valid, not there, or has no model.
+        CheckpointError: the checkpoint is incomplete, invalid or missing, or has no model.
     """
-    return _read(directory, read_manifest(directory), (MODEL,), (MODEL,), place)
+    return _read(directory, read_manifest(directory), (MODEL,), (MODEL,), allocate)
 
 
-def _read(directory: Path, manifest: Manifest, files: Sequence[str], path: Sequence[str], place: Place | None) -> Any:
-    """Return what is at ``path`` of the state, all tensors of which are in ``files``."""
+def _read(
+    directory: Path, manifest: Manifest, parts: Sequence[str], path: Sequence[str], allocate: Allocate | None
+) -> Any:
+    """Return the value at ``path`` of the state, whose tensors are all in ``parts``."""
     tree = read_tree(directory, manifest)
     node = tree["tree"]
     for name in path:
         if not isinstance(node, dict) or name not in node:
             raise CheckpointError(directory, f"there is no {name} in this checkpoint")
         node = node[name]
-    with readers() as pool:
-        kept = {file: _tensors(directory, manifest, tree, file, pool) for file in files}
-        if place is None:
-            for file in files:
-                _check_shares(directory, manifest, tree, file, pool)
-    shares: dict[Share, torch.Tensor] = {}
-    room = {
-        file: sum(length for name, (length, _) in manifest.files.items() if name.startswith(f"{folder}/"))
-        for file, folder in SHARE_FOLDERS.items()
+    with read_pool() as pool:
+        stored = {part: _read_tensors(directory, manifest, tree, part, pool) for part in parts}
+        if allocate is None:
+            for part in parts:
+                _verify_shards(directory, manifest, tree, part, pool)
+    sharded: dict[ShardedSpec, torch.Tensor] = {}
+    remaining = {
+        part: sum(length for name, (length, _) in manifest.files.items() if name.startswith(f"{folder}/"))
+        for part, folder in SHARD_FOLDERS.items()
     }
 
-    def memory(share: Share) -> torch.Tensor:
-        room[share.file] -= share.nbytes()
-        if room[share.file] < 0:
-            raise ValueError(f"the files are too small for '{share.key}'")
-        return (place or whole)(share)
+    def allocate_within_files(spec: ShardedSpec) -> torch.Tensor:
+        remaining[spec.file] -= spec.nbytes
+        if remaining[spec.file] < 0:
+            raise ValueError(f"the files are too small for '{spec.key}'")
+        return (allocate or allocate_full)(spec)
 
-    state = _decoded(directory, node, kept, shares, memory)
-    read_shares(directory, shares, alone=place is None)
+    state = _decode(directory, node, stored, sharded, allocate_within_files)
+    read_shards(directory, sharded, alone=allocate is None)
     return state
 
 
-def _tensors(
-    directory: Path, manifest: Manifest, tree: Mapping[str, Any], file: str, pool: Executor
+def _read_tensors(
+    directory: Path, manifest: Manifest, tree: Mapping[str, Any], part: str, pool: Executor
 ) -> dict[str, torch.Tensor]:
-    name = TENSOR_FILES[file]
-    kept = read_tensors(directory / name, pieces_of(directory, manifest, tree, name), pool)
+    name = TENSOR_FILES[part]
+    stored = read_tensors(directory / name, pieces_of(directory, manifest, tree, name), pool)
     try:
-        return kept | {key: laid_out(kept[key], stride) for key, stride in tree["strides"].get(file, {}).items()}
+        return stored | {
+            key: with_strides(stored[key], stride) for key, stride in tree["strides"].get(part, {}).items()
+        }
     except MALFORMED as error:
         raise CheckpointError(directory / name, f"the tensors cannot be read: {error}") from error
 
 
-def _check_shares(directory: Path, manifest: Manifest, tree: Mapping[str, Any], file: str, pool: Executor) -> None:
+def _verify_shards(directory: Path, manifest: Manifest, tree: Mapping[str, Any], part: str, pool: Executor) -> None:
     for name in sorted(manifest.files):
-        if name.startswith(f"{SHARE_FOLDERS[file]}/"):
+        if name.startswith(f"{SHARD_FOLDERS[part]}/"):
             for problem in read_pieces(directory / name, pieces_of(directory, manifest, tree, name), pool):
                 raise problem
 
 
-def _decoded(
+def _decode(
     directory: Path,
     tree: Any,
-    kept: Mapping[str, Mapping[str, torch.Tensor]],
-    shares: dict[Share, torch.Tensor],
-    place: Place,
+    stored: Mapping[str, Mapping[str, torch.Tensor]],
+    sharded: dict[ShardedSpec, torch.Tensor],
+    allocate: Allocate,
 ) -> Any:
+    """Return the state in ``tree``; its sharded tensors are added to ``sharded``, not yet filled."""
+
     def tensor(reference: Any) -> torch.Tensor:
         if "share" not in reference:
-            return resolve(reference, kept)
-        share = Share.referred(reference)
-        if share not in shares:
-            shares[share] = place(share)
-        return shares[share]
+            return resolve(reference, stored)
+        spec = ShardedSpec.from_reference(reference)
+        if spec not in sharded:
+            sharded[spec] = allocate(spec)
+        return sharded[spec]
 
     try:
         return decode(tree, tensor)

@@ -1,4 +1,4 @@
-"""What a checkpoint says about itself: the file that is written last, and read first, without torch."""
+"""The manifest of a checkpoint: written last, read first, without torch. Also file names and errors of checkpoints."""
 
 from __future__ import annotations
 
@@ -13,104 +13,119 @@ from typing import Any, Final
 
 from attrs import field, frozen
 
-from dovetail.checkpoint.errors import CheckpointError
-from dovetail.storage.errors import size
+from dovetail.storage.errors import format_bytes
 
 MANIFEST: Final = "manifest.json"
-#: The part of the state whose tensors get a file of their own, and the file of all others.
+#: The part of the state whose tensors have a file of their own, and the name for all other tensors.
 MODEL: Final = "model"
 STATE: Final = "state"
-#: Everything that is no tensor, where tensors belong, and the digests of their pieces.
+#: Everything except tensors, references to the tensors, and the digests of their pieces.
 TREE: Final = "state.json"
-TENSOR_FILES: Final = {file: f"{file}.safetensors" for file in (MODEL, STATE)}
-#: Where the shares of several processes are, if state was shared out: one file each, named by torch.
-SHARE_FOLDERS: Final = {file: f"{file}.shards" for file in (MODEL, STATE)}
-#: The files that every checkpoint has, in the order they are written.
+TENSOR_FILES: Final = {part: f"{part}.safetensors" for part in (MODEL, STATE)}
+#: Folders of sharded tensors: one file per process, named by torch.
+SHARD_FOLDERS: Final = {part: f"{part}.shards" for part in (MODEL, STATE)}
+#: The files of every checkpoint, in the order in which they are written.
 FILES: Final = (*TENSOR_FILES.values(), TREE)
 
-#: How names of files of torch.save end: read only where that is asked for, and never written.
-PICKLED: Final = frozenset({".bin", ".ckpt", ".pt", ".pth"})
+#: Suffixes of files written by ``torch.save``: read only on request, never written.
+PICKLE_SUFFIXES: Final = frozenset({".bin", ".ckpt", ".pt", ".pth"})
 
-#: What a file may contain makes JSON readers, and what is done with what they return, raise.
+#: What parsing malformed content raises.
 MALFORMED: Final = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RuntimeError)
+#: Bytes of the largest manifest; a larger file is refused before it is read.
+MAX_MANIFEST: Final = 1 << 20
 
-_SHARE: Final = re.compile(rf"({'|'.join(map(re.escape, SHARE_FOLDERS.values()))})/[a-z0-9-]+\.safetensors")
+_SHARD: Final = re.compile(rf"({'|'.join(map(re.escape, SHARD_FOLDERS.values()))})/[a-z0-9-]+\.safetensors")
 _FORMAT: Final = "dovetail-checkpoint"
 _VERSION: Final = 1
-#: Bytes of the largest manifest: nobody's file is read into memory before its size is known to be sane.
-LARGEST: Final = 1 << 20
+
+
+class CheckpointError(Exception):
+    """A checkpoint is incomplete, invalid or missing. The message names the faulty file; so does :attr:`path`.
+
+    :attr:`tensor` is the name of the damaged tensor in that file, if known.
+    """
+
+    def __init__(self, path: Path, message: str, tensor: str | None = None) -> None:
+        super().__init__(path, message, tensor)
+        self.path = path
+        self.message = message
+        self.tensor = tensor
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}"
 
 
 @frozen
 class Manifest:
-    """What a checkpoint says about itself."""
+    """The content of ``manifest.json``."""
 
-    #: Facts that can be read without opening the rest: numbers, text, lists and dicts.
+    #: Facts to read without opening the other files: numbers, text, lists and dicts.
     info: Mapping[str, Any]
-    #: Size in bytes and SHA-256 of each file, by name. That of a file of tensors is over the digests of its pieces.
+    #: Size in bytes and SHA-256 of each file, by name. For a file of tensors, the digest covers its pieces' digests.
     files: Mapping[str, tuple[int, str]] = field(factory=dict)
 
-    def rendered(self) -> bytes:
-        """Return the file.
+    def to_bytes(self) -> bytes:
+        """Return the content of the file.
 
         Raises:
-            TypeError: ``info`` holds something else than numbers, text, lists and dicts with text as keys.
+            TypeError: ``info`` holds something other than numbers, text, lists and dicts with text as keys.
         """
         body = {
             "format": _FORMAT,
             "version": _VERSION,
-            "info": _encoded(self.info, "info"),
+            "info": _encode(self.info, "info"),
             "files": {name: {"size": length, "sha256": digest} for name, (length, digest) in self.files.items()},
         }
-        return canonical({**body, "digest": hashlib.sha256(canonical(body)).hexdigest()})
+        return canonical_json({**body, "digest": hashlib.sha256(canonical_json(body)).hexdigest()})
 
 
-def canonical(value: Mapping[str, Any]) -> bytes:
-    """Return the one way to write ``value`` as JSON."""
+def canonical_json(value: Mapping[str, Any]) -> bytes:
+    """Return the one JSON text that a manifest of this content may have."""
     return (json.dumps(value, sort_keys=True, indent=1, allow_nan=False) + "\n").encode()
 
 
-def _encoded(value: Any, path: str) -> Any:
+def _encode(value: Any, path: str) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return {"$float": repr(value)}
     if isinstance(value, Mapping) and all(isinstance(key, str) and not key.startswith("$") for key in value):
-        return {key: _encoded(item, f"{path}.{key}") for key, item in value.items()}
+        return {key: _encode(item, f"{path}.{key}") for key, item in value.items()}
     if isinstance(value, list):
-        return [_encoded(item, f"{path}[{number}]") for number, item in enumerate(value)]
+        return [_encode(item, f"{path}[{index}]") for index, item in enumerate(value)]
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise TypeError(f"{path}: a manifest holds numbers, text, lists and dicts, not a {type(value).__name__}")
 
 
-def _decoded(value: Any) -> Any:
+def _decode(value: Any) -> Any:
     if isinstance(value, list):
-        return [_decoded(item) for item in value]
+        return [_decode(item) for item in value]
     if not isinstance(value, dict):
         return value
     if not any(key.startswith("$") for key in value):
-        return {key: _decoded(item) for key, item in value.items()}
+        return {key: _decode(item) for key, item in value.items()}
     (tag, text), *others = value.items()
     if others or tag != "$float" or text not in {"nan", "inf", "-inf"}:
-        raise ValueError(f"an unknown tag '{tag}'")
+        raise ValueError(f"unknown tag '{tag}'")
     return float(text)
 
 
 def read_manifest(directory: Path) -> Manifest:
-    """Return what the checkpoint says about itself, having checked that its files are there with the right sizes.
+    """Return the manifest of a checkpoint, after checking that its files exist and have the right sizes.
 
-    That is quick, and enough to list checkpoints; :func:`~dovetail.checkpoint.verify.verify` reads the files too.
+    This is fast enough to list checkpoints; :func:`~dovetail.checkpoint.verify.verify` also reads the files.
 
     Raises:
-        CheckpointError: there is no valid manifest, or a file is missing or has another size.
+        CheckpointError: there is no valid manifest, or a file is missing or has the wrong size.
     """
     path = directory / MANIFEST
     try:
-        raw = read_bytes(path, LARGEST)
+        raw = read_at_most(path, MAX_MANIFEST)
     except FileNotFoundError:
         if not directory.is_dir():
             raise CheckpointError(directory, "there is no such checkpoint") from None
         raise CheckpointError(
-            path, "there is no manifest: this is no checkpoint, or its writing was cut short"
+            path, "there is no manifest: this is not a checkpoint, or writing it was interrupted"
         ) from None
     manifest = parse_manifest(path, raw)
     for name, (length, _) in manifest.files.items():
@@ -125,25 +140,25 @@ def read_manifest(directory: Path) -> Manifest:
 
 
 def parse_manifest(path: Path, raw: bytes) -> Manifest:
-    """Return the manifest that the bytes of the file ``path`` are.
+    """Return the manifest whose file ``path`` holds ``raw``.
 
     Raises:
-        CheckpointError: they are none, or damaged.
+        CheckpointError: the content is not a manifest, or is damaged.
     """
     try:
         value = json.loads(raw)
         version = value["version"]
         if value["format"] != _FORMAT or not isinstance(version, int):
             raise ValueError("another format")
-        files = {str(name): (int(one["size"]), str(one["sha256"])) for name, one in value["files"].items()}
+        files = {str(name): (int(entry["size"]), str(entry["sha256"])) for name, entry in value["files"].items()}
         info = value["info"]
     except (*MALFORMED, RecursionError) as error:
-        raise CheckpointError(path, f"this is no manifest of a checkpoint ({type(error).__name__})") from error
+        raise CheckpointError(path, f"this is not a checkpoint manifest ({type(error).__name__})") from error
     if version != _VERSION:
         raise CheckpointError(path, f"this checkpoint has format version {version}; this Dovetail reads {_VERSION}")
     try:
-        manifest = Manifest(_decoded(info), files)
-        intact = manifest.rendered() == raw and _named_well(files) and isinstance(info, dict)
+        manifest = Manifest(_decode(info), files)
+        intact = manifest.to_bytes() == raw and _are_valid_names(files) and isinstance(info, dict)
     except (*MALFORMED, RecursionError) as error:
         raise CheckpointError(path, f"the manifest is damaged ({type(error).__name__})") from error
     if not intact:
@@ -151,21 +166,23 @@ def parse_manifest(path: Path, raw: bytes) -> Manifest:
     return manifest
 
 
-def _named_well(files: Mapping[str, Any]) -> bool:
-    return files.keys() >= set(FILES) and all(map(_SHARE.fullmatch, files.keys() - set(FILES)))
+def _are_valid_names(files: Mapping[str, Any]) -> bool:
+    return files.keys() >= set(FILES) and all(map(_SHARD.fullmatch, files.keys() - set(FILES)))
 
 
-def read_bytes(path: Path, largest: int) -> bytes:
+def read_at_most(path: Path, limit: int) -> bytes:
     """Return a file's content.
 
     Raises:
-        FileNotFoundError: it is not there.
-        CheckpointError: it cannot be read, or has more than ``largest`` bytes.
+        FileNotFoundError: there is no such file.
+        CheckpointError: the file cannot be read, or is larger than ``limit`` bytes.
     """
     try:
         with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_size > largest:
-                raise CheckpointError(path, f"this file is larger than {size(largest)}, which no checkpoint of ours is")
+            if os.fstat(file.fileno()).st_size > limit:
+                raise CheckpointError(
+                    path, f"this file is larger than {format_bytes(limit)}, the limit for this file of a checkpoint"
+                )
             return file.read()
     except FileNotFoundError:
         raise

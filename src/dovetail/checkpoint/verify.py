@@ -1,4 +1,4 @@
-"""Checking every byte of a checkpoint. No torch is imported for it."""
+"""Check every byte of a checkpoint, without torch."""
 
 from __future__ import annotations
 
@@ -13,43 +13,62 @@ from typing import Any, Final
 
 from attrs import define, field
 
-from dovetail.checkpoint.errors import CheckpointError
-from dovetail.checkpoint.header import LARGEST_HEAD, Entry, parse
-from dovetail.checkpoint.manifest import FILES, MALFORMED, TENSOR_FILES, TREE, Manifest, read_bytes, read_manifest
-from dovetail.checkpoint.pieces import LARGEST, Piece, from_json, readers, root, sha256
+from dovetail.checkpoint.layout import (
+    MAX_HEADER,
+    MAX_PIECE,
+    Entry,
+    Piece,
+    combined_digest,
+    parse_header,
+    pieces_from_json,
+    read_pool,
+    sha256,
+)
+from dovetail.checkpoint.manifest import (
+    FILES,
+    MALFORMED,
+    TENSOR_FILES,
+    TREE,
+    CheckpointError,
+    Manifest,
+    read_at_most,
+    read_manifest,
+)
 
-_LARGEST_TREE: Final = 1 << 29
-#: Bytes that are read and hashed at a time: they are still in the cache when they are hashed.
-_STEP: Final = 1 << 18
-#: Gives the memory that a tensor's bytes are to be read into.
+_MAX_TREE: Final = 1 << 29
+#: Bytes to read before hashing them, few enough to be still in the processor's cache.
+_BLOCK: Final = 1 << 18
+#: Returns the memory to read a tensor's bytes into.
 Memory = Callable[[Entry], memoryview]
+#: Called with the number of bytes checked since the last call.
+Progress = Callable[[int], object]
 
 
 def verify(directory: Path, names: Sequence[str] | None = None) -> Manifest:
-    """Return what the checkpoint says about itself, having checked every byte of its files.
+    """Return the manifest of a checkpoint after checking every byte of its files.
 
     Args:
         directory: the checkpoint.
-        names: the files to check; all unless given.
+        names: the files to check; by default all.
 
     Raises:
-        CheckpointError: a file is missing, cut short or altered; the message and ``path`` name it.
+        CheckpointError: a file is missing, truncated or altered; the message and ``path`` name it.
     """
     manifest = read_manifest(directory)
-    for problem in problems(directory, names):
+    for problem in find_problems(directory, names):
         raise problem
     return manifest
 
 
-def problems(
-    directory: Path, names: Sequence[str] | None = None, told: Callable[[int], object] = lambda _: None
+def find_problems(
+    directory: Path, names: Sequence[str] | None = None, progress: Progress = lambda _: None
 ) -> Iterator[CheckpointError]:
-    """Yield whatever is wrong with a checkpoint, in the order of its files and tensors.
+    """Yield every problem of a checkpoint, in the order of its files and tensors.
 
     Args:
         directory: the checkpoint.
-        names: the files to check; all unless given.
-        told: called with the number of bytes that have been checked since the last time.
+        names: the files to check; by default all.
+        progress: called with the number of bytes checked since the last call.
     """
     try:
         manifest = read_manifest(directory)
@@ -57,8 +76,8 @@ def problems(
     except CheckpointError as error:
         yield error
         return
-    told(manifest.files[TREE][0])
-    with readers() as pool:
+    progress(manifest.files[TREE][0])
+    with read_pool() as pool:
         for name in names or (*FILES, *sorted(manifest.files.keys() - set(FILES))):
             if name != TREE:
                 try:
@@ -66,27 +85,27 @@ def problems(
                 except CheckpointError as error:
                     yield error
                 else:
-                    yield from read_pieces(directory / name, pieces, pool, told=told)
+                    yield from read_pieces(directory / name, pieces, pool, progress=progress)
 
 
 def read_tree(directory: Path, manifest: Manifest) -> dict[str, Any]:
     """Return the content of ``state.json``, verified before it is parsed.
 
     Raises:
-        CheckpointError: it is damaged or malformed.
+        CheckpointError: the file is damaged or malformed.
     """
     path = directory / TREE
     try:
-        raw = read_bytes(path, _LARGEST_TREE)
+        raw = read_at_most(path, _MAX_TREE)
         if sha256(raw) != manifest.files[TREE][1]:
             raise CheckpointError(path, "this file is damaged: its content does not match the manifest")
         tree = json.loads(raw)
         if set(tree) != {"tree", "strides", "pieces"} or not all(
-            isinstance(one, dict) for one in (tree["pieces"], tree["strides"], *tree["strides"].values())
+            isinstance(table, dict) for table in (tree["pieces"], tree["strides"], *tree["strides"].values())
         ):
-            raise ValueError("other keys")
+            raise ValueError("unexpected keys")
     except (*MALFORMED, OSError, RecursionError) as error:
-        raise CheckpointError(path, f"this is no state of a checkpoint ({type(error).__name__})") from error
+        raise CheckpointError(path, f"this is not the state of a checkpoint ({type(error).__name__})") from error
     return dict(tree)
 
 
@@ -94,26 +113,27 @@ def pieces_of(directory: Path, manifest: Manifest, tree: Mapping[str, Any], name
     """Return the pieces of a file of tensors.
 
     Raises:
-        CheckpointError: they are malformed, or not those that the manifest tells of.
+        CheckpointError: the pieces are malformed, or do not match the manifest.
     """
     length, digest = manifest.files[name]
-    file = next((one for one, named in TENSOR_FILES.items() if named == name), name)
+    key = next((part for part, file in TENSOR_FILES.items() if file == name), name)
     try:
-        pieces = from_json(tree["pieces"][file], length)
+        pieces = pieces_from_json(tree["pieces"][key], length)
     except MALFORMED as error:
         raise CheckpointError(directory / TREE, f"the pieces of {name} cannot be read: {error}") from error
-    if root(pieces) != digest:
-        raise CheckpointError(directory / TREE, f"the pieces of {name} are not those of the manifest")
+    if combined_digest(pieces) != digest:
+        raise CheckpointError(directory / TREE, f"the pieces of {name} do not match the manifest")
     return pieces
 
 
-# --- a file of tensors ----------------------------------------------------------------------------------------------
+# --- one file of tensors ----------------------------------------------------------------------------------------------
 
 
 @define
 class _Job:
-    """Neighbouring pieces to be read and checked in one go."""
+    """Adjacent pieces that one thread reads and checks."""
 
+    #: Start of each piece, the piece, the name of its tensor, and the memory to read into.
     pieces: list[tuple[int, Piece, str, memoryview | None]] = field(factory=list)
     length: int = 0
 
@@ -123,19 +143,19 @@ def read_pieces(
     pieces: Sequence[Piece],
     pool: Executor,
     memory: Memory | None = None,
-    told: Callable[[int], object] = lambda _: None,
+    progress: Progress = lambda _: None,
 ) -> list[CheckpointError]:
-    """Read a file of tensors and return what is wrong with it.
+    """Read a file of tensors and return its problems, at most one per tensor.
 
-    The header is checked before it is parsed, and so describes the file truly or as somebody hostile made it: then it
-    is refused before any memory is taken.
+    The header is checked against its digest, then parsed without trust: a hostile header is refused before any memory
+    is allocated.
 
     Args:
         path: the file.
-        pieces: of all of it.
-        pool: where to read and hash.
-        memory: where to put a tensor's bytes; nowhere unless given.
-        told: called with the number of bytes checked.
+        pieces: the pieces of the whole file.
+        pool: threads to read and hash in.
+        memory: returns the memory for a tensor's bytes; by default, the bytes are only checked.
+        progress: called with the number of bytes checked since the last call.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -145,9 +165,9 @@ def read_pieces(
         jobs = _jobs(pieces, _entries(path, descriptor, pieces), memory)
         found: dict[str | None, CheckpointError] = {}
         check = partial(_check, path, descriptor)
-        # Every job has ended before the file is closed.
+        # Every job ends before the file is closed.
         for job, problems in zip(jobs, pool.map(check, jobs) if len(jobs) > 1 else map(check, jobs), strict=True):
-            told(job.length)
+            progress(job.length)
             found |= {problem.tensor: problem for problem in problems}
     except CheckpointError as error:
         return [error]
@@ -159,44 +179,44 @@ def read_pieces(
 
 
 def _entries(path: Path, descriptor: int, pieces: Sequence[Piece]) -> list[Entry]:
-    if not pieces or pieces[0].end > LARGEST_HEAD:
+    if not pieces or pieces[0].end > MAX_HEADER:
         raise ValueError("the length of the header does not fit the file")
-    head = bytearray(pieces[0].end)
-    _fill(path, descriptor, memoryview(head), 0)
-    if sha256(head) != pieces[0].sha256:
+    header = bytearray(pieces[0].end)
+    _fill(path, descriptor, memoryview(header), 0)
+    if sha256(header) != pieces[0].sha256:
         raise CheckpointError(path, "this file is damaged: its header does not match its digest")
-    return parse(bytes(head), pieces[-1].end)
+    return parse_header(bytes(header), pieces[-1].end)
 
 
 def _jobs(pieces: Sequence[Piece], entries: Sequence[Entry], memory: Memory | None) -> list[_Job]:
     jobs = [_Job()]
-    at = 1
+    index = 1
     for entry in entries:
         content, start = None if memory is None else memory(entry), entry.start
         while start < entry.end:
-            piece = pieces[at]
-            if piece.end > entry.end or piece.end - start > LARGEST:
+            piece = pieces[index]
+            if piece.end > entry.end or piece.end - start > MAX_PIECE:
                 raise ValueError(f"the pieces of '{entry.name}' do not fit it")
-            if jobs[-1].length >= LARGEST:
+            if jobs[-1].length >= MAX_PIECE:
                 jobs.append(_Job())
-            into = None if content is None else content[start - entry.start : piece.end - entry.start]
-            jobs[-1].pieces.append((start, piece, entry.name, into))
+            target = None if content is None else content[start - entry.start : piece.end - entry.start]
+            jobs[-1].pieces.append((start, piece, entry.name, target))
             jobs[-1].length += piece.end - start
-            start, at = piece.end, at + 1
+            start, index = piece.end, index + 1
     return jobs
 
 
 def _check(path: Path, descriptor: int, job: _Job) -> list[CheckpointError]:
-    """Read and check a job's pieces, and return what is wrong with them, once for each tensor."""
+    """Read and check the pieces of a job; return at most one problem per tensor."""
     found: dict[str, CheckpointError] = {}
-    spare = memoryview(bytearray(_STEP))
-    for start, piece, name, into in job.pieces:
+    buffer = memoryview(bytearray(_BLOCK))
+    for start, piece, name, target in job.pieces:
         digest = hashlib.sha256()
         try:
-            for place in range(start, piece.end, _STEP):
-                end = min(place + _STEP, piece.end)
-                content = spare[: end - place] if into is None else into[place - start : end - start]
-                _fill(path, descriptor, content, place)
+            for offset in range(start, piece.end, _BLOCK):
+                end = min(offset + _BLOCK, piece.end)
+                content = buffer[: end - offset] if target is None else target[offset - start : end - start]
+                _fill(path, descriptor, content, offset)
                 digest.update(content)
         except CheckpointError as error:
             found[name] = error
@@ -207,13 +227,13 @@ def _check(path: Path, descriptor: int, job: _Job) -> list[CheckpointError]:
     return list(found.values())
 
 
-def _fill(path: Path, descriptor: int, content: memoryview, place: int) -> None:
-    """Read from ``place`` of the file on until ``content`` is full."""
+def _fill(path: Path, descriptor: int, content: memoryview, offset: int) -> None:
+    """Read from ``offset`` of the file until ``content`` is full."""
     try:
         while content:
-            length = os.preadv(descriptor, [content], place)
+            length = os.preadv(descriptor, [content], offset)
             if not length:
                 raise CheckpointError(path, "this file ends before its last tensor")
-            content, place = content[length:], place + length
+            content, offset = content[length:], offset + length
     except OSError as error:
         raise CheckpointError(path, f"this file cannot be read ({error.strerror})") from error

@@ -1,4 +1,4 @@
-"""Weights by themselves: given to a model, and written for other programs."""
+"""Model weights: loaded from checkpoints and weight files, and exported for other programs."""
 
 from __future__ import annotations
 
@@ -12,83 +12,84 @@ import torch
 from attrs import frozen
 from torch import nn
 
-from dovetail.checkpoint.errors import CheckpointError
 from dovetail.checkpoint.format import read_checkpoint, read_model
-from dovetail.checkpoint.manifest import MALFORMED, PICKLED, read_manifest
-from dovetail.checkpoint.pieces import hashers
-from dovetail.checkpoint.tensor_file import NAMES, write_tensors
+from dovetail.checkpoint.layout import hash_pool
+from dovetail.checkpoint.manifest import MALFORMED, PICKLE_SUFFIXES, CheckpointError, read_manifest
+from dovetail.checkpoint.tensor_file import SAFETENSORS_NAMES, write_tensors
 from dovetail.checkpoint.verify import read_tree
 from dovetail.storage.atomic import make_folder, staged_file
 from dovetail.storage.errors import storage_error
 
-#: The key under which many programs put the weights in a file of torch.save.
-_INSIDE = ("state_dict", "model_state_dict", "model")
+#: The keys under which programs put the weights in a file written by torch.save.
+_WEIGHT_KEYS = ("state_dict", "model_state_dict", "model")
 
 
 def read_weights(checkpoint: Path, *, ema: bool | None = None) -> dict[str, Any]:
-    """Return the model's state in a checkpoint, with the weights that its metrics are of unless told otherwise.
+    """Return the model's state in a checkpoint, by default with the weights that its metrics were measured with.
 
     Args:
-        checkpoint: its folder; what is read of it is verified.
-        ema: True for the moving average of the weights, False for those that were trained. None is the one that was
-            validated: the average where the run kept one, unless ``training.ema_validate`` was off.
+        checkpoint: its folder; the files read are verified.
+        ema: True for the moving average of the weights, False for the trained weights. None for the validated weights:
+            the average if the run kept one, unless ``training.ema_validate`` was off.
 
     Raises:
-        CheckpointError: it is damaged, has no model, or no average though that is asked for.
+        CheckpointError: the checkpoint is damaged, has no model, or has no average and ``ema`` is true.
     """
     if not is_average(checkpoint, ema=ema):
         return dict(read_model(checkpoint))
     state = read_checkpoint(checkpoint)
     try:
         for name, average in state["ema"]["weights"].items():
-            state["model"][name].copy_(average)  # in place, for every name of a weight that is tied
+            state["model"][name].copy_(average)  # in place, so that tied weights change under every name
         return dict(state["model"])
     except MALFORMED as error:
-        raise CheckpointError(checkpoint, f"the average of weights does not fit the model: {error}") from error
+        raise CheckpointError(checkpoint, f"the average of the weights does not fit the model: {error}") from error
 
 
 def is_average(checkpoint: Path, *, ema: bool | None = None) -> bool:
-    """Say whether :func:`read_weights` returns the moving average of the weights.
+    """Return whether :func:`read_weights` returns the moving average of the weights.
 
     Raises:
-        CheckpointError: as there.
+        CheckpointError: the checkpoint is damaged, or has no average and ``ema`` is true.
     """
     tree = read_tree(checkpoint, read_manifest(checkpoint))["tree"]
-    kept = tree.get("ema") if isinstance(tree, dict) else None
-    if not isinstance(kept, dict) or "validated" not in kept:  # a loop of somebody's own may keep another thing there
+    state = tree.get("ema") if isinstance(tree, dict) else None
+    if not isinstance(state, dict) or "validated" not in state:  # a custom loop may save something else under "ema"
         if ema:
-            raise CheckpointError(checkpoint, "there is no average of weights in it: the run had no training.ema_decay")
+            raise CheckpointError(
+                checkpoint, "there is no moving average of the weights in it: the run had no training.ema_decay"
+            )
         return False
-    return bool(kept["validated"] if ema is None else ema)
+    return bool(state["validated"] if ema is None else ema)
 
 
 def load_weights(model: nn.Module, path: Path, *, allow_pt: bool = False) -> None:
-    """Give ``model`` the weights at ``path``, every one of them.
+    """Load all weights at ``path`` into ``model``.
 
     Args:
-        model: of the architecture that the weights were saved from.
-        path: a checkpoint of a run, which is a folder, or a ``.safetensors`` file. A checkpoint's are those that its
-            run validated, as :func:`read_weights` tells.
-        allow_pt: take a file of ``torch.save`` too. It is read with ``weights_only``, which runs no code that is not
-            torch's own; but that is pickle, and has been broken before.
+        model: a model with the architecture that the weights were saved from.
+        path: a checkpoint's folder, or a ``.safetensors`` file. From a checkpoint, the validated weights are loaded;
+            see :func:`read_weights`.
+        allow_pt: whether to accept a file written by ``torch.save``. It is read with ``weights_only``, which runs no
+            code except torch's own; but the format is pickle, and this protection has been broken before.
 
     Raises:
-        CheckpointError: there is nothing, it is damaged, or its weights are not those of such a model.
+        CheckpointError: there is no such file, it is damaged, or its weights do not fit the model.
     """
-    fit(model, _read(path.expanduser(), allow_pt=allow_pt), path)
+    load_state(model, _read(path.expanduser(), allow_pt=allow_pt), path)
 
 
-def fit(model: nn.Module, state: Mapping[str, Any], path: Path) -> None:
-    """Give ``model`` the weights in ``state``, which was read from ``path``.
+def load_state(model: nn.Module, state: Mapping[str, Any], path: Path) -> None:
+    """Load ``state``, which was read from ``path``, into ``model``.
 
     Raises:
-        CheckpointError: they are not those of such a model.
+        CheckpointError: the weights do not fit the model.
     """
     try:
         model.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:
-        why = " ".join(str(error).split())
-        raise CheckpointError(path, f"these are not the weights of this {type(model).__name__}: {why}") from error
+        reason = " ".join(str(error).split())
+        raise CheckpointError(path, f"these weights do not fit this {type(model).__name__}: {reason}") from error
 
 
 def _read(path: Path, *, allow_pt: bool) -> Mapping[str, Any]:
@@ -96,15 +97,15 @@ def _read(path: Path, *, allow_pt: bool) -> Mapping[str, Any]:
         return read_weights(path)
     if not path.exists():
         raise CheckpointError(path, "there is no such file")
-    if path.suffix in PICKLED:
+    if path.suffix in PICKLE_SUFFIXES:
         if not allow_pt:
             raise CheckpointError(
-                path, "this is a file of torch.save, which is pickle and may run code; see training.init_from_pt"
+                path, "torch.save wrote this file as pickle, which may run code; see training.init_from_pt"
             )
         return _read_pickled(path)
     if path.suffix != ".safetensors":
         raise CheckpointError(path, "this is neither a checkpoint's folder nor a .safetensors file")
-    # Only here, as few runs begin from such a file: the import takes 2.6 MB of memory.
+    # Imported here because it takes 2.6 MB of memory, and few runs start from such a file.
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -116,56 +117,57 @@ def _read(path: Path, *, allow_pt: bool) -> Mapping[str, Any]:
 
 def _read_pickled(path: Path) -> Mapping[str, Any]:
     try:
-        # Only from torch 2.10 on, which Dovetail asks for, does weights_only keep what it promises (CVE-2026-24747).
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        # weights_only is safe from torch 2.10 on, which Dovetail requires (CVE-2026-24747).
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as error:
-        # Torch's message goes on to advise running the code, which is not for here.
-        asks = re.search(r"GLOBAL ([\w.]+)", str(error))
-        why = f"it asks for {asks[1]}" if asks else "it is damaged, or not one of torch.save"
-        raise CheckpointError(path, f"this file cannot be read without running its code ({why})") from error
-    if isinstance(found, Mapping):
-        inner = next((found[key] for key in _INSIDE if isinstance(found.get(key), Mapping)), None)
-        found = found if inner is None else inner
-    if not isinstance(found, Mapping):
-        raise CheckpointError(path, f"this file holds a {type(found).__name__}, not the weights of a model")
-    return found
+        # Leave out torch's message: it advises running the code.
+        needs = re.search(r"GLOBAL ([\w.]+)", str(error))
+        reason = f"it needs {needs[1]}" if needs else "it is damaged, or torch.save did not write it"
+        raise CheckpointError(path, f"this file cannot be read without running its code ({reason})") from error
+    if isinstance(content, Mapping):
+        inner = next((content[key] for key in _WEIGHT_KEYS if isinstance(content.get(key), Mapping)), None)
+        content = content if inner is None else inner
+    if not isinstance(content, Mapping):
+        raise CheckpointError(path, f"this file holds a {type(content).__name__}, not the weights of a model")
+    return content
 
 
 @frozen
 class Exported:
-    """What was written."""
+    """The result of :func:`export_weights`."""
 
+    #: Names of the exported tensors.
     names: list[str]
-    #: Whether it is the moving average of the weights.
+    #: Whether the tensors are the moving average of the weights.
     average: bool
-    #: What a model's state has besides tensors, and tensors of dtypes that the format has no name for.
+    #: Names in the model's state that are not tensors, or have a dtype without a safetensors name.
     left_out: list[str]
 
 
 def export_weights(checkpoint: Path, path: Path, *, ema: bool | None = None) -> Exported:
-    """Write the model's weights of a checkpoint as one ``.safetensors`` file, whole or not at all.
+    """Write the model's weights in a checkpoint to one ``.safetensors`` file, atomically.
 
-    Every tensor is there under its own name: weights that are tied in the model are written once for each.
+    Every tensor is stored under its own name, so a tied weight is written once per name.
 
     Args:
-        checkpoint: its folder; what is read of it is verified.
-        path: the file to write, replacing what is there.
+        checkpoint: its folder; the files read are verified.
+        path: the file to write; an existing file is replaced.
         ema: as for :func:`read_weights`.
 
     Raises:
-        CheckpointError: as :func:`read_weights`.
+        CheckpointError: as for :func:`read_weights`.
         StorageError: the file cannot be written.
     """
     state = read_weights(checkpoint, ema=ema)
     tensors = {
         name: value.detach().contiguous()
         for name, value in state.items()
-        if isinstance(value, torch.Tensor) and value.dtype in NAMES
+        if isinstance(value, torch.Tensor) and value.dtype in SAFETENSORS_NAMES
     }
     try:
         make_folder(path.absolute().parent)
-        with hashers() as pool, staged_file(path) as file:
+        with hash_pool() as pool, staged_file(path) as file:
             write_tensors(file, tensors, pool)()
     except OSError as error:
-        raise storage_error(path, error, "write", needed=sum(one.nbytes for one in tensors.values())) from error
+        raise storage_error(path, error, "write", needed=sum(tensor.nbytes for tensor in tensors.values())) from error
     return Exported(sorted(tensors), is_average(checkpoint, ema=ema), sorted(set(state) - set(tensors)))

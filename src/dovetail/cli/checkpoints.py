@@ -19,8 +19,8 @@ from dovetail.cli.options import json_option, output_option
 from dovetail.cli.text import columns, examples
 
 if TYPE_CHECKING:
-    from dovetail.checkpoint.errors import CheckpointError
     from dovetail.checkpoint.listing import Checkpoint, Retention
+    from dovetail.checkpoint.manifest import CheckpointError
     from dovetail.train.checkpoints.lookup import SavedRun
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -66,7 +66,7 @@ def _echo(document: Any) -> None:
 def list_(run: str, *, output: str, as_json: bool) -> None:
     """List the checkpoints of a run, oldest first."""
     from dovetail.record.words import share
-    from dovetail.storage.errors import size
+    from dovetail.storage.errors import format_bytes
     from dovetail.train.checkpoints.lookup import find_saved
 
     saved = find_saved(run, Path(output))
@@ -84,7 +84,7 @@ def list_(run: str, *, output: str, as_json: bool) -> None:
                 str(one.epoch),
                 share(monitor, one.metrics[monitor]) if monitor in one.metrics else "",
                 "best" if one.is_best else "",
-                size(int(1e6 * (one.model_size_mb + one.state_size_mb))),
+                format_bytes(int(1e6 * (one.model_size_mb + one.state_size_mb))),
                 one.timestamp[:19].replace("T", " "),
             ]
             for one in found
@@ -116,7 +116,7 @@ def _as_json(one: Checkpoint) -> dict[str, Any]:
 @click.pass_context
 def verify(ctx: click.Context, run: str, *, output: str, as_json: bool) -> None:
     """Read every byte of the checkpoints of a run."""
-    from dovetail.checkpoint.verify import problems
+    from dovetail.checkpoint.verify import find_problems
     from dovetail.train.checkpoints.lookup import find_saved
 
     paths = find_saved(run, Path(output)).folders()
@@ -125,7 +125,7 @@ def verify(ctx: click.Context, run: str, *, output: str, as_json: bool) -> None:
     hidden = as_json or not sys.stderr.isatty()
     with click.progressbar(length=total, label="verifying", file=sys.stderr, hidden=hidden) as bar:
         for path in paths:
-            wrong = list(problems(path, told=bar.update))
+            wrong = list(find_problems(path, progress=bar.update))
             if not wrong or path.is_dir():  # or else a run that goes on has removed it meanwhile
                 found[path] = wrong
     damaged = sum(map(bool, found.values()))
@@ -180,7 +180,7 @@ def prune(run: str, *, output: str, keep_best: int | None, keep_last: int | None
         keep_last=retention.keep_last if keep_last is None else keep_last,
     )
     there = saved.list(lambda _: None)
-    removed = retention.superfluous(there) if dry_run else _prune(saved, retention)
+    removed = retention.expired(there) if dry_run else _prune(saved, retention)
     gone = {one.path.name for one in removed}
     kept = [one for one in there if one.path.name not in gone]
     if as_json:
@@ -195,20 +195,20 @@ def prune(run: str, *, output: str, keep_best: int | None, keep_last: int | None
 def _prune(saved: SavedRun, retention: Retention) -> list[Checkpoint]:
     from contextlib import nullcontext
 
-    from dovetail.checkpoint.manager import CheckpointManager
+    from dovetail.checkpoint.store import CheckpointStore
     from dovetail.record.run_directory import RunDirectory, RunDirectoryError
 
     try:
         # Held while it lasts, so that no process trains on meanwhile.
         with RunDirectory(saved.run) if saved.run else nullcontext():
-            manager = CheckpointManager(
+            store = CheckpointStore(
                 saved.directory,
                 keep_best=retention.keep_best,
                 keep_last=retention.keep_last,
                 monitor=retention.monitor,
                 mode=retention.mode,
             )
-            return manager.prune()
+            return store.prune()
     except RunDirectoryError as error:
         raise click.ClickException(str(error)) from error
 
@@ -246,13 +246,13 @@ def _prune(saved: SavedRun, retention: Retention) -> list[Checkpoint]:
 @json_option
 def export(run: str, *, output: str, which: str, to: Path, ema: bool | None, force: bool, as_json: bool) -> None:
     """Write the model's weights of one checkpoint of a run."""
-    from dovetail.checkpoint.manifest import PICKLED
-    from dovetail.storage.errors import size
+    from dovetail.checkpoint.manifest import PICKLE_SUFFIXES
+    from dovetail.storage.errors import format_bytes
     from dovetail.train.checkpoints.lookup import find_saved
 
     if Path(output).suffix == ".safetensors":
         raise click.UsageError(f"--output is the folder of all runs; the file to write is said with --to {output}")
-    if to.suffix in PICKLED and not to.is_dir():
+    if to.suffix in PICKLE_SUFFIXES and not to.is_dir():
         raise click.UsageError(f"--to {to}: weights are written as safetensors, such as {to.stem}.safetensors")
     saved = find_saved(run, Path(output))
     chosen = saved.choose(which)
@@ -268,6 +268,6 @@ def export(run: str, *, output: str, which: str, to: Path, ema: bool | None, for
         _echo({"path": path, "checkpoint": chosen, **told})
     else:
         averaged = ", the average of the weights" if exported.average else ""
-        click.echo(f"{path}: {len(exported.names)} tensors of {chosen.name}{averaged}, {size(length)}")
+        click.echo(f"{path}: {len(exported.names)} tensors of {chosen.name}{averaged}, {format_bytes(length)}")
     if exported.left_out:
         click.echo(f"left out, being no tensors: {', '.join(exported.left_out)}", err=True)

@@ -106,7 +106,7 @@ def _usage(error: click.UsageError) -> Failure:
 
 def _ours(error: Exception) -> Failure | None:
     """Return what one of Dovetail's own errors means, or None for any other error."""
-    from dovetail.checkpoint.errors import CheckpointError
+    from dovetail.checkpoint.manifest import CheckpointError
     from dovetail.config.diagnostics import ConfigError
     from dovetail.distributed.errors import GroupError
     from dovetail.kernel.build import BuildError

@@ -22,7 +22,7 @@ from numpy.lib import format as npy
 
 from dovetail.config.diagnostics import suggest
 from dovetail.data.errors import DataError, existing_file, listing
-from dovetail.storage.errors import size
+from dovetail.storage.errors import format_bytes
 
 Array = npt.NDArray[Any]
 
@@ -142,9 +142,9 @@ def _read_header(file: IO[bytes], length: int) -> Header:
     return header
 
 
-def _check_size(path: Path, name: str | None, header: Header, max_bytes: int) -> None:
-    if header.nbytes > max_bytes:
-        needs = f"needs {size(header.nbytes)} of memory, more than {size(max_bytes)}"
+def _check_size(path: Path, name: str | None, header: Header, largest: int) -> None:
+    if header.nbytes > largest:
+        needs = f"needs {format_bytes(header.nbytes)} of memory, more than {format_bytes(largest)}"
         raise DataError.at(path, f"{_the(name)} of shape {header.shape} {needs}")
 
 

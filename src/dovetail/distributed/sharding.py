@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from dovetail.checkpoint.shares import local
+from dovetail.checkpoint.sharded import local_shard
 from dovetail.models.recompute import blocks
 from dovetail.ops import GradNorms
 from dovetail.ops._grad_norms import summed_up
@@ -82,7 +82,7 @@ def shard_like(value: Tensor, sharded: Any) -> Tensor:
     from torch.distributed.tensor import distribute_tensor
 
     # Every process has the full value, so each takes its own shard.
-    own = value.to(local(sharded).device)
+    own = value.to(local_shard(sharded).device)
     return distribute_tensor(own, sharded.device_mesh, sharded.placements, src_data_rank=None)
 
 

@@ -1,7 +1,7 @@
-"""The step of torch's Adam and AdamW on the CPU, the same to the last bit, in fewer calls.
+"""The step of torch's Adam and AdamW on the CPU, bit for bit, in fewer calls.
 
-In a small update most of the time of torch's own step goes into calls and not into numbers: without ``fused`` it makes
-ten calls of torch for every parameter. Here each is made once for many parameters.
+In a small update, torch spends most of its time on calls: without ``fused``, it calls ten operations for every
+parameter. Here, each operation is called once for many parameters.
 """
 
 from __future__ import annotations
@@ -14,113 +14,114 @@ import torch
 from torch import Tensor
 from torch.optim import Adam, AdamW, Optimizer
 
-# So many elements are worked on together: what is computed in between stays in the processor's cache, and is little
-# memory beside the parameters. A larger parameter is worked on alone.
-_TOGETHER: Final = 1 << 17
+# Elements per chunk. Intermediate results stay in the processor's cache, and take little memory compared with the
+# parameters. A larger parameter forms a chunk of its own.
+_CHUNK_SIZE: Final = 1 << 17
 
 _DTYPES: Final = frozenset({torch.float32, torch.float64})
 _NUMBERS: Final = (float, int)
 
-#: The optimizer's memory of one parameter.
-_Memory = dict[str, Any]
-#: Parameters that have a gradient, the gradients, both running averages, and the number of steps of each.
+#: The optimizer's state of one parameter.
+_State = dict[str, Any]
+#: Parameters that have a gradient, their gradients, both running means, and their step counts.
 _Lists = tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor], list[Tensor]]
 
 
 class AdamStep:
-    """Does what ``step()`` of an Adam or AdamW does. What that keeps stays where torch keeps it."""
+    """Replaces ``step()`` of an Adam or AdamW; the state stays in ``optimizer.state``."""
 
     def __init__(self, optimizer: Adam) -> None:
-        """Look at the optimizer's parameters once."""
+        """Cache the optimizer's parameters."""
         self._optimizer = optimizer
         self._parameters = [list(group["params"]) for group in optimizer.param_groups]
-        self._unrecorded = torch.no_grad()
-        # What the optimizer remembered of all parameters when it was last looked up, and of those of each run. Looking
-        # up a tensor calls Python; comparing all that is remembered with what was there before does not.
-        self._known: list[_Memory] | None = None
-        self._runs: list[list[_Run]] = []
+        self._no_grad = torch.no_grad()
+        # The states of all parameters when they were last looked up, and the chunks of each group. Looking up a tensor
+        # in optimizer.state runs Python code for its hash; comparing the states with the cached ones does not.
+        self._states: list[_State] | None = None
+        self._chunks: list[list[_Chunk]] = []
 
     @classmethod
     def of(cls, optimizer: Optimizer) -> Self | None:
-        """Return the step of ``optimizer``, None where torch's own is to be taken.
+        """Return a step for ``optimizer``, or None if only torch's own ``step()`` can update it.
 
-        Subclasses, parameters elsewhere than on the CPU and tensors of a kind of their own are left to torch; so is
-        half precision, in which multiplying several tensors with a number rounds that number first.
+        Subclasses of Adam and AdamW, parameters on other devices and tensor subclasses are left to torch. So is half
+        precision, where a foreach multiplication by a number rounds that number first.
         """
         if type(optimizer) not in {Adam, AdamW}:
             return None
-        parameters = [one for group in optimizer.param_groups for one in group["params"]]
         plain = all(
-            type(one) in {Tensor, torch.nn.Parameter} and one.is_cpu and one.dtype in _DTYPES for one in parameters
+            type(parameter) in {Tensor, torch.nn.Parameter} and parameter.is_cpu and parameter.dtype in _DTYPES
+            for group in optimizer.param_groups
+            for parameter in group["params"]
         )
-        return cls(optimizer) if plain else None  # type: ignore[arg-type]  # its type was looked at
+        return cls(optimizer) if plain else None  # type: ignore[arg-type]  # checked above
 
     def __call__(self) -> bool:
-        """Make a step; say False, having done nothing, where that is torch's to do, such as the first one."""
+        """Make a step; return False without changing anything if torch must make it, such as the first step."""
         groups = self._optimizer.param_groups
         if len(groups) != len(self._parameters) or not all(map(_is_plain, groups, self._parameters)):
             return False
-        self._look_up()
+        self._update_cache()
         ready = []
-        for group, runs in zip(groups, self._runs, strict=True):
-            for whole in runs:
-                grads = [grad for one in whole.parameters if (grad := one.grad) is not None]
-                run = whole if len(grads) == len(whole.parameters) else whole.with_gradients()
-                if not all(run.memories):
+        for group, chunks in zip(groups, self._chunks, strict=True):
+            for full_chunk in chunks:
+                grads = [grad for parameter in full_chunk.parameters if (grad := parameter.grad) is not None]
+                chunk = full_chunk if len(grads) == len(full_chunk.parameters) else full_chunk.with_gradients()
+                if not all(chunk.states):
                     return False
                 if grads:
-                    ready.append((group, run, grads))
-        with self._unrecorded:
-            for group, run, grads in ready:
-                lists = run.parameters, grads, *run.averages(), run.steps()
-                counts = run.count()
+                    ready.append((group, chunk, grads))
+        with self._no_grad:
+            for group, chunk, grads in ready:
+                lists = chunk.parameters, grads, *chunk.means(), chunk.steps()
+                counts = chunk.count_step()
                 if group["fused"]:
                     _fused(group, lists)
                 else:
                     _unfused(group, lists, counts)
         return True
 
-    def _look_up(self) -> None:
-        """See what the optimizer remembers of each parameter, unless it is what was there before."""
+    def _update_cache(self) -> None:
+        """Look up the state of each parameter, unless the cached states are still the optimizer's."""
         state = self._optimizer.state
-        known = list(state.values())
-        if self._known is not None and _the_same(known, self._known):
+        states = list(state.values())
+        if self._states is not None and _identical(states, self._states):
             return
-        self._known = known
-        self._runs = [
-            [_Run(some, [state.get(one, {}) for one in some]) for some in _runs(parameters)]
+        self._states = states
+        self._chunks = [
+            [_Chunk(chunk, [state.get(parameter, {}) for parameter in chunk]) for chunk in _chunks(parameters)]
             for parameters in self._parameters
         ]
 
 
-class _Run:
-    """Parameters that are worked on together, and what the optimizer remembers of each."""
+class _Chunk:
+    """Parameters that are updated together, and the optimizer's state of each."""
 
-    def __init__(self, parameters: list[Tensor], memories: list[_Memory]) -> None:
-        self.parameters, self.memories = parameters, memories
-        # The numbers of steps, and where they are: torch takes twenty times as long to add one to them.
+    def __init__(self, parameters: list[Tensor], states: list[_State]) -> None:
+        self.parameters, self.states = parameters, states
+        # The step tensors, and views of their memory: adding 1 through torch takes twenty times as long.
         self._steps: list[Tensor] = []
         self._counts: list[Any] = []
 
-    def with_gradients(self) -> _Run:
-        """Return those of the parameters that have a gradient."""
-        pairs = zip(self.parameters, self.memories, strict=True)
-        some = [(one, memory) for one, memory in pairs if one.grad is not None]
-        return _Run([one for one, _ in some], [memory for _, memory in some])
+    def with_gradients(self) -> _Chunk:
+        """Return a chunk of the parameters that have a gradient."""
+        pairs = zip(self.parameters, self.states, strict=True)
+        chosen = [(parameter, state) for parameter, state in pairs if parameter.grad is not None]
+        return _Chunk([parameter for parameter, _ in chosen], [state for _, state in chosen])
 
-    def averages(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Return the running averages of the gradients, and of their squares."""
-        return [one["exp_avg"] for one in self.memories], [one["exp_avg_sq"] for one in self.memories]
+    def means(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the running means of the gradients, and of their squares."""
+        return [state["exp_avg"] for state in self.states], [state["exp_avg_sq"] for state in self.states]
 
     def steps(self) -> list[Tensor]:
-        """Return the number of steps of each parameter."""
-        steps = [one["step"] for one in self.memories]
-        if not _the_same(steps, self._steps):
-            self._steps, self._counts = steps, [one.numpy().data for one in steps]
+        """Return the step count of each parameter."""
+        steps = [state["step"] for state in self.states]
+        if not _identical(steps, self._steps):
+            self._steps, self._counts = steps, [step.numpy().data for step in steps]
         return self._steps
 
-    def count(self) -> list[float]:
-        """Add one to the number of steps of each parameter, and return them as they are kept."""
+    def count_step(self) -> list[float]:
+        """Add 1 to the step count of each parameter, and return the new counts."""
         numbers = []
         for count in self._counts:
             count[()] += 1.0
@@ -128,38 +129,38 @@ class _Run:
         return numbers
 
 
-def _runs(parameters: Iterable[Tensor]) -> Iterable[list[Tensor]]:
-    """Yield the parameters in their order, as many at a time as are to be worked on together."""
-    some: list[Tensor] = []
+def _chunks(parameters: Iterable[Tensor]) -> Iterable[list[Tensor]]:
+    """Yield the parameters in their order, in lists of at most :data:`_CHUNK_SIZE` elements, or of one parameter."""
+    chunk: list[Tensor] = []
     elements = 0
-    for one in parameters:
-        elements += one.numel()
-        if some and elements > _TOGETHER:
-            yield some
-            some, elements = [], one.numel()
-        some.append(one)
-    yield some
+    for parameter in parameters:
+        elements += parameter.numel()
+        if chunk and elements > _CHUNK_SIZE:
+            yield chunk
+            chunk, elements = [], parameter.numel()
+        chunk.append(parameter)
+    yield chunk
 
 
 def _is_plain(group: Mapping[str, Any], parameters: list[Tensor]) -> bool:
-    """Say whether a group has the parameters that it had, and nothing set that is seldom set.
+    """Return whether a group still has these parameters, and no rarely used option is set.
 
-    A schedule, or whoever has the optimizer, may change any of it between two steps.
+    A scheduler or user code may change either between two steps.
     """
     rare = group["amsgrad"] or group["maximize"] or group["foreach"] or group["capturable"] or group["differentiable"]
-    if rare or not _the_same(group["params"], parameters):
+    if rare or not _identical(group["params"], parameters):
         return False
     beta1, beta2 = group["betas"]
     return isinstance(group["lr"], _NUMBERS) and isinstance(beta1, _NUMBERS) and isinstance(beta2, _NUMBERS)
 
 
-def _the_same(some: list[Any], others: list[Any]) -> bool:
-    """Say whether two lists hold the very same objects."""
-    return len(some) == len(others) and all(map(is_, some, others))
+def _identical(first: list[Any], second: list[Any]) -> bool:
+    """Return whether two lists hold the same objects, compared by identity."""
+    return len(first) == len(second) and all(map(is_, first, second))
 
 
 def _fused(group: Mapping[str, Any], lists: _Lists) -> None:
-    """Update by the one kernel that torch's own step calls; the steps have been counted."""
+    """Update with the kernel that torch's own step calls; the step counts already include this step."""
     parameters, grads, means, squares, steps = lists
     kernel: Any = torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_
     beta1, beta2 = group["betas"]
@@ -171,12 +172,12 @@ def _fused(group: Mapping[str, Any], lists: _Lists) -> None:
 
 
 def _unfused(group: Mapping[str, Any], lists: _Lists, counts: list[float]) -> None:
-    """Update by the operations of torch's own step in their order, each for all parameters before the next.
+    """Update with the operations of torch's own step in the same order, each for all parameters before the next.
 
     Args:
         group: the options.
-        lists: what it is about.
-        counts: the number of steps of each parameter, this one included.
+        lists: the parameters, and their gradients and state.
+        counts: the step count of each parameter, including this step.
     """
     parameters, grads, means, squares, _ = lists
     rate, decay, (beta1, beta2) = group["lr"], group["weight_decay"], group["betas"]

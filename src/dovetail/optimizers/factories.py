@@ -1,6 +1,6 @@
-"""Torch's optimizers with the defaults of this project, fused where they can be.
+"""Torch's optimizers with Dovetail's defaults, fused where possible.
 
-The fused kernels do an update in one pass: same mathematics, not always the same last bit. ``fused = false``
+A fused kernel makes an update in one pass over the parameters: the same mathematics, up to rounding. ``fused = false``
 chooses torch's other implementations.
 """
 
@@ -10,18 +10,18 @@ from typing import Annotated, Literal
 
 from torch.optim import LBFGS, SGD, Adam, AdamW, RMSprop
 
-from dovetail.optimizers.fused import Params, begin_momentum, can_fuse, read_params
+from dovetail.optimizers.fused import Params, can_fuse, init_momentum, read_params
 from dovetail.spec.limits import AtLeast, Between, MoreThan
 
 NonNegative = Annotated[float, AtLeast(0)]
-Share = Annotated[float, Between(0, 1)]
+Fraction = Annotated[float, Between(0, 1)]
 
 
 def adamw(
     params: Params,
     *,
     lr: NonNegative = 1e-3,
-    betas: tuple[Share, Share] = (0.9, 0.999),
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999),
     eps: NonNegative = 1e-8,
     weight_decay: NonNegative = 0.01,
     amsgrad: bool = False,
@@ -30,26 +30,26 @@ def adamw(
     """Return AdamW: Loshchilov and Hutter, «Decoupled weight decay regularization», 2019.
 
     Args:
-        params: what to optimise; the run provides it.
+        params: the parameters to optimise; the run provides them.
         lr: learning rate.
-        betas: how slowly the averages of the gradient and of its square forget, each from 0 to below 1.
+        betas: decay of the running means of the gradient and of its square, each at least 0 and below 1.
         eps: added to the denominator.
-        weight_decay: share of the weight, times ``lr``, taken off at each update.
-        amsgrad: whether the largest average of squares so far is used.
-        fused: one kernel for the whole update; by default wherever torch has it.
+        weight_decay: fraction of each weight, times ``lr``, subtracted at each update.
+        amsgrad: whether to use the largest running mean of the squared gradient so far.
+        fused: whether one kernel makes the whole update; by default, wherever torch has such a kernel.
 
     Raises:
         ValueError: there are no parameters, or torch refuses an option.
     """
-    listed = read_params(params)
+    parameters = read_params(params)
     return AdamW(
-        listed,
+        parameters,
         lr=lr,
         betas=betas,
         eps=eps,
         weight_decay=weight_decay,
         amsgrad=amsgrad,
-        fused=can_fuse(listed) if fused is None else fused,
+        fused=can_fuse(parameters) if fused is None else fused,
     )
 
 
@@ -57,7 +57,7 @@ def adam(
     params: Params,
     *,
     lr: NonNegative = 1e-3,
-    betas: tuple[Share, Share] = (0.9, 0.999),
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999),
     eps: NonNegative = 1e-8,
     weight_decay: NonNegative = 0.0,
     amsgrad: bool = False,
@@ -66,26 +66,26 @@ def adam(
     """Return Adam: Kingma and Ba, «Adam: a method for stochastic optimization», 2015.
 
     Args:
-        params: what to optimise; the run provides it.
+        params: the parameters to optimise; the run provides them.
         lr: learning rate.
-        betas: how slowly the averages of the gradient and of its square forget, each from 0 to below 1.
+        betas: decay of the running means of the gradient and of its square, each at least 0 and below 1.
         eps: added to the denominator.
-        weight_decay: share of the weight added to the gradient; for decay proper, use AdamW.
-        amsgrad: whether the largest average of squares so far is used.
-        fused: one kernel for the whole update; by default wherever torch has it.
+        weight_decay: fraction of each weight added to its gradient; for decoupled weight decay, use AdamW.
+        amsgrad: whether to use the largest running mean of the squared gradient so far.
+        fused: whether one kernel makes the whole update; by default, wherever torch has such a kernel.
 
     Raises:
         ValueError: there are no parameters, or torch refuses an option.
     """
-    listed = read_params(params)
+    parameters = read_params(params)
     return Adam(
-        listed,
+        parameters,
         lr=lr,
         betas=betas,
         eps=eps,
         weight_decay=weight_decay,
         amsgrad=amsgrad,
-        fused=can_fuse(listed) if fused is None else fused,
+        fused=can_fuse(parameters) if fused is None else fused,
     )
 
 
@@ -99,59 +99,60 @@ def sgd(
     nesterov: bool = True,
     fused: bool | None = None,
 ) -> SGD:
-    """Return stochastic gradient descent, with Nesterov's momentum unless told otherwise.
+    """Return stochastic gradient descent, by default with Nesterov momentum.
 
     Args:
-        params: what to optimise; the run provides it.
+        params: the parameters to optimise; the run provides them.
         lr: learning rate.
-        momentum: share of the last step kept in the next.
-        dampening: share of the gradient kept out of the momentum; 0 with Nesterov's.
-        weight_decay: share of the weight added to the gradient.
-        nesterov: whether the gradient is applied after the momentum's step; needs ``momentum > 0``.
-        fused: one kernel for the whole update; by default wherever torch has it.
+        momentum: fraction of the last step added to the next.
+        dampening: fraction of the gradient left out of the momentum; must be 0 with Nesterov momentum.
+        weight_decay: fraction of each weight added to its gradient.
+        nesterov: whether to apply the gradient after the momentum step; needs ``momentum > 0``.
+        fused: whether one kernel makes the whole update; by default, wherever torch has such a kernel.
 
     Raises:
         ValueError: there are no parameters, or ``nesterov`` is on without momentum or with dampening.
     """
     if nesterov and (momentum <= 0 or dampening):
-        msg = f"nesterov: needs momentum above 0 and no dampening, got momentum = {momentum:g}, "
-        msg += f"dampening = {dampening:g}; set nesterov = false for plain momentum or none"
-        raise ValueError(msg)
-    listed = read_params(params)
-    made = SGD(
-        listed,
+        raise ValueError(
+            f"nesterov: needs momentum above 0 and no dampening, got momentum = {momentum:g}, "
+            f"dampening = {dampening:g}; set nesterov = false for plain momentum or none"
+        )
+    parameters = read_params(params)
+    optimizer = SGD(
+        parameters,
         lr=lr,
         momentum=momentum,
         dampening=dampening,
         weight_decay=weight_decay,
         nesterov=nesterov,
-        # Torch has no fused one for weights that processes share out among them.
-        fused=can_fuse(listed, sharded=False) if fused is None else fused,
+        # Torch has no fused SGD for sharded weights.
+        fused=can_fuse(parameters, sharded=False) if fused is None else fused,
     )
-    begin_momentum(made)
-    return made
+    init_momentum(optimizer)
+    return optimizer
 
 
 def rmsprop(
     params: Params,
     *,
     lr: NonNegative = 1e-3,
-    alpha: Share = 0.99,
+    alpha: Fraction = 0.99,
     eps: NonNegative = 1e-8,
     weight_decay: NonNegative = 1e-5,
     momentum: NonNegative = 0.0,
     centered: bool = False,
 ) -> RMSprop:
-    """Return RMSprop: Tieleman and Hinton, «Lecture 6.5: RMSProp», 2012. Torch has no fused one.
+    """Return RMSprop: Tieleman and Hinton, «Lecture 6.5: RMSProp», 2012. Torch has no fused RMSprop.
 
     Args:
-        params: what to optimise; the run provides it.
+        params: the parameters to optimise; the run provides them.
         lr: learning rate.
-        alpha: how slowly the average of the squared gradient forgets, 0 to 1.
+        alpha: decay of the running mean of the squared gradient, 0 to 1.
         eps: added to the denominator.
-        weight_decay: share of the weight added to the gradient.
-        momentum: share of the last step kept in the next.
-        centered: whether the gradient's mean is taken off its square.
+        weight_decay: fraction of each weight added to its gradient.
+        momentum: fraction of the last step added to the next.
+        centered: whether to subtract the squared mean of the gradient, so that its variance normalises the step.
 
     Raises:
         ValueError: there are no parameters.
@@ -180,19 +181,18 @@ def lbfgs(
 ) -> LBFGS:
     """Return L-BFGS: Liu and Nocedal, «On the limited memory BFGS method for large scale optimization», 1989.
 
-    One update asks for the loss and its gradient up to ``max_eval`` times, on the same batches. It is meant for losses
-    without noise: batches that hold all samples, no dropout. Its gradients are not clipped, and half precision is
-    refused.
+    One update evaluates the loss and its gradient up to ``max_eval`` times on the same batches. Use it for losses
+    without noise: full batches, no dropout. Gradients are not clipped, and half precision is refused.
 
     Args:
-        params: what to optimise, in one group; the run provides it.
-        lr: length of the first step that is tried.
-        max_iter: steps within an update.
-        max_eval: evaluations within an update; a quarter more than ``max_iter`` unless set.
-        tolerance_grad: an update ends once no gradient is larger than this.
-        tolerance_change: an update ends once a step changes no parameter, or the loss, by more than this.
-        history_size: earlier steps from which the curvature is known.
-        line_search_fn: how far to go along each direction; None goes ``lr`` far, without looking.
+        params: the parameters to optimise, in one group; the run provides them.
+        lr: length of the first step to try.
+        max_iter: iterations per update.
+        max_eval: evaluations per update; by default 1.25 times ``max_iter``.
+        tolerance_grad: the update ends once no gradient is larger than this.
+        tolerance_change: the update ends once a step changes neither a parameter nor the loss by more than this.
+        history_size: number of earlier steps that approximate the curvature.
+        line_search_fn: how to choose the step length; None takes a step of length ``lr`` without a search.
 
     Raises:
         ValueError: there are no parameters, or they are in several groups (``no_decay``).

@@ -1,10 +1,10 @@
-"""Named settings that are good starting points, each a factory whose defaults are the preset."""
+"""Presets: named settings to start from, each a factory whose defaults are the preset."""
 
 from __future__ import annotations
 
 from torch.optim import SGD, AdamW
 
-from dovetail.optimizers.factories import NonNegative, Share, adamw, sgd
+from dovetail.optimizers.factories import Fraction, NonNegative, adamw, sgd
 from dovetail.optimizers.fused import Params
 
 
@@ -13,12 +13,12 @@ def default(
     *,
     lr: NonNegative = 1e-3,
     weight_decay: NonNegative = 1e-4,
-    betas: tuple[Share, Share] = (0.9, 0.999),
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999),
 ) -> AdamW:
-    """Return AdamW with light decay. Errors as for ``adamw``.
+    """Return AdamW with light weight decay; raises as ``adamw`` does.
 
     Args:
-        params: the parameters, or groups of them.
+        params: the parameters to optimise, or groups of them; the run provides them.
         lr: learning rate.
         weight_decay: decoupled weight decay.
         betas: decay of the running means of the gradient and of its square.
@@ -31,12 +31,12 @@ def fast_convergence(
     *,
     lr: NonNegative = 3e-3,
     weight_decay: NonNegative = 1e-4,
-    betas: tuple[Share, Share] = (0.9, 0.999),
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999),
 ) -> AdamW:
-    """Return AdamW with a three times higher learning rate. Errors as for ``adamw``.
+    """Return AdamW with three times the learning rate of ``default``; raises as ``adamw`` does.
 
     Args:
-        params: the parameters, or groups of them.
+        params: the parameters to optimise, or groups of them; the run provides them.
         lr: learning rate.
         weight_decay: decoupled weight decay.
         betas: decay of the running means of the gradient and of its square.
@@ -49,12 +49,12 @@ def strong_regularization(
     *,
     lr: NonNegative = 1e-3,
     weight_decay: NonNegative = 1e-3,
-    betas: tuple[Share, Share] = (0.9, 0.999),
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999),
 ) -> AdamW:
-    """Return AdamW with ten times the decay of ``default``. Errors as for ``adamw``.
+    """Return AdamW with ten times the weight decay of ``default``; raises as ``adamw`` does.
 
     Args:
-        params: the parameters, or groups of them.
+        params: the parameters to optimise, or groups of them; the run provides them.
         lr: learning rate.
         weight_decay: decoupled weight decay.
         betas: decay of the running means of the gradient and of its square.
@@ -70,13 +70,13 @@ def sgd_baseline(
     weight_decay: NonNegative = 1e-4,
     nesterov: bool = True,
 ) -> SGD:
-    """Return SGD with Nesterov's momentum, slow and hard to beat. Errors as for ``sgd``.
+    """Return SGD with Nesterov momentum, slow but hard to beat; raises as ``sgd`` does.
 
     Args:
-        params: the parameters, or groups of them.
+        params: the parameters to optimise, or groups of them; the run provides them.
         lr: learning rate.
-        momentum: share of the last step that is kept.
-        weight_decay: weight decay, added to the gradient.
-        nesterov: look ahead by the momentum.
+        momentum: fraction of the last step added to the next.
+        weight_decay: fraction of each weight added to its gradient.
+        nesterov: whether to apply the gradient after the momentum step.
     """
     return sgd(params, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)

@@ -12,12 +12,11 @@ from attrs import evolve, field, frozen
 from torch import nn
 
 from dovetail.checkpoint.copier import Copier
-from dovetail.checkpoint.errors import CheckpointError
-from dovetail.checkpoint.finite import listed, unsound
 from dovetail.checkpoint.format import read_checkpoint
-from dovetail.checkpoint.listing import Checkpoint, checkpoint_of
-from dovetail.checkpoint.manager import CheckpointManager as Folder
-from dovetail.checkpoint.manifest import read_manifest
+from dovetail.checkpoint.listing import Checkpoint
+from dovetail.checkpoint.manifest import CheckpointError, read_manifest
+from dovetail.checkpoint.saver import join_first, nonfinite_weights
+from dovetail.checkpoint.store import CheckpointStore
 from dovetail.config.diagnostics import suggest
 from dovetail.storage.local import LocalStorage
 
@@ -107,7 +106,7 @@ class CheckpointManager:
                 raise ValueError(f"{name} must be at least {least}, got {number}")
         self.save_interval_epochs = save_interval_epochs
         self._warned = False
-        self._folder = Folder(
+        self._folder = CheckpointStore(
             Path(checkpoint_dir), keep_best=keep_best_k, keep_last=keep_last_n, monitor=monitor, mode=mode
         )
         self._copier = None if backup is None else Copier(backup, self._folder.directory.name, self._folder.retention)
@@ -145,9 +144,9 @@ class CheckpointManager:
             raise ValueError(f"epoch must be a whole number from 0 on, got {epoch}")
         if epoch % self.save_interval_epochs:
             return None
-        spoiled = unsound(model) if isinstance(model, nn.Module) else []
+        spoiled = nonfinite_weights(model) if isinstance(model, nn.Module) else []
         if spoiled:
-            raise ValueError(f"epoch {epoch}: {listed(spoiled)} became NaN or infinite, so this model is not saved")
+            raise ValueError(f"epoch {epoch}: {join_first(spoiled)} became NaN or infinite, so this model is not saved")
         odd = next((name for name, value in metrics.items() if not _is_number(value)), None)
         if odd is not None:
             raise ValueError(f"metrics: '{odd}' is no number but {metrics[odd]!r}")
@@ -190,7 +189,8 @@ class CheckpointManager:
             part.load_state_dict(state[name])
         best = self._folder.best()
         loaded = evolve(
-            checkpoint_of(folder, read_manifest(folder)), is_best=best is not None and best.path.samefile(folder)
+            Checkpoint.from_manifest(folder, read_manifest(folder)),
+            is_best=best is not None and best.path.samefile(folder),
         )
         return CheckpointMetadata.of(loaded, state.get(_METADATA))
 

@@ -10,15 +10,18 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from dovetail.config.diagnostics import suggest, unknown
-from dovetail.schedulers.closed_form import ClosedFormLR, require_below
-from dovetail.schedulers.cosine import cosine
-from dovetail.schedulers.exponential import exponential
-from dovetail.schedulers.one_cycle import one_cycle
-from dovetail.schedulers.plateau import plateau
-from dovetail.schedulers.polynomial import PolynomialCurve
-from dovetail.schedulers.step import step
-from dovetail.schedulers.warm_restarts import warm_restarts
-from dovetail.schedulers.with_warmup import WarmupScheduler
+from dovetail.schedulers import (
+    ClosedFormLR,
+    WarmupScheduler,
+    cosine,
+    exponential,
+    one_cycle,
+    plateau,
+    step,
+    warm_restarts,
+)
+from dovetail.schedulers.closed_form import check_below_base
+from dovetail.schedulers.decay import PolynomialCurve
 
 
 def create_cosine_scheduler(optimizer: Optimizer, num_epochs: int, eta_min: float = 1e-6) -> ClosedFormLR:
@@ -77,7 +80,7 @@ class PolynomialLRScheduler(ClosedFormLR):
         if total_epochs < 1:
             msg = f"total_epochs: must be at least 1 epoch, got {total_epochs}"
             raise ValueError(msg)
-        require_below("min_lr", min_lr, optimizer)
+        check_below_base("min_lr", min_lr, optimizer)
         super().__init__(optimizer, PolynomialCurve(total_epochs, power, min_lr))
 
 

@@ -9,10 +9,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from dovetail.pieces.schedulers import by_name
-from dovetail.schedulers.closed_form import ClosedFormLR
-from dovetail.schedulers.noam import noam
-from dovetail.schedulers.warmup_cosine import warmup_cosine
-from dovetail.schedulers.warmup_linear import warmup_linear
+from dovetail.schedulers import ClosedFormLR, noam, warmup_cosine, warmup_linear
 
 
 def create_warmup_cosine_schedule(

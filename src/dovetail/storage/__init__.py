@@ -1,1 +1,1 @@
-"""Where objects are kept under keys, each whole or not at all."""
+"""Storage backends: objects stored under keys, each appearing complete or not at all."""

@@ -1,8 +1,7 @@
-"""Files and folders that appear whole or not at all: written beside their place, flushed, then renamed into it.
+"""Files and folders that appear complete or not at all: written under a temporary name, flushed, then renamed.
 
-What is being written has a name that begins with :data:`PREFIX` and is locked by its writer. A killed writer's lock
-goes with it, so what is left over can be told from what is still being written, also by another container on the
-same disk.
+A temporary name begins with :data:`PREFIX`, and the writer holds a lock on the file or folder. A killed writer loses
+its lock, so leftovers can be told from files still being written, even by another container on the same disk.
 """
 
 from __future__ import annotations
@@ -19,36 +18,41 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
-#: How the name of everything unfinished begins.
+#: The prefix of every temporary name.
 PREFIX: Final = ".dovetail-tmp-"
 
-_YOUNG: Final = 60.0  # seconds: what was made just now may not be locked yet
+_MIN_AGE: Final = 60.0  # seconds: a new file may not be locked yet
 _CHUNK: Final = 1 << 20
 
 
-def unfinished(name: str) -> bool:
-    """Say whether ``name`` is that of something still being written, or left over by a writer that died."""
+def is_temporary(name: str) -> bool:
+    """Return whether ``name`` belongs to a file or folder that is being written, or was left by a killed writer."""
     return name.startswith(PREFIX)
 
 
 def write_atomic(path: Path, source: Path | bytes) -> None:
-    """Make ``path`` a file with the content of ``source``, replacing what was there; its folder must exist.
+    """Write the content of ``source`` to ``path``, replacing any existing file; the parent folder must exist.
 
-    When this returns, the file is on the disk. When it fails, or the process or machine dies, what was there before is.
+    On return, the file is on the disk. If writing fails, or the process or machine dies, the previous file is intact.
 
     Raises:
-        OSError: what the operating system says.
+        OSError: from the operating system.
     """
     with staged_file(path) as file:
-        _fill(file, source)
+        if isinstance(source, Path):
+            with source.open("rb", buffering=0) as opened:
+                while chunk := opened.read(_CHUNK):
+                    write_all(file, chunk)
+        else:
+            write_all(file, source)
 
 
 @contextlib.contextmanager
 def staged_file(path: Path) -> Iterator[BinaryIO]:
-    """Yield an empty, unbuffered file to fill; on leaving, it takes the place of ``path``. On an error it is removed.
+    """Yield an empty, unbuffered file that replaces ``path`` when the block ends, and is removed if the block raises.
 
     Raises:
-        OSError: what the operating system says.
+        OSError: from the operating system.
     """
     temporary = path.with_name(PREFIX + secrets.token_hex(8))
     try:
@@ -56,8 +60,8 @@ def staged_file(path: Path) -> Iterator[BinaryIO]:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield file
             os.fsync(file.fileno())
-            # Still locked: what is renamed is never mistaken for a leftover.
-            os.replace(temporary, path)  # noqa: PTH105 (as every call here that faults are injected into)
+            # Rename while still locked, so that remove_leftovers() never takes the file for a leftover.
+            os.replace(temporary, path)  # noqa: PTH105 (tests inject faults into os.replace)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -65,24 +69,15 @@ def staged_file(path: Path) -> Iterator[BinaryIO]:
     sync_folder(path.parent)
 
 
-def _fill(file: BinaryIO, source: Path | bytes) -> None:
-    if isinstance(source, Path):
-        with source.open("rb", buffering=0) as other:
-            while chunk := other.read(_CHUNK):
-                write_all(file, chunk)
-    else:
-        write_all(file, source)
-
-
 def write_all(file: BinaryIO, data: bytes | memoryview) -> None:
-    """Write all of ``data`` to an unbuffered file, however much of it the system takes at a time."""
+    """Write all of ``data`` to an unbuffered file, in as many calls as the system needs."""
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(file.fileno(), rest) :]
 
 
 def sync_file(path: Path) -> None:
-    """Flush a file that something else has written to the disk."""
+    """Flush to the disk a file that was written through another handle."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -91,30 +86,31 @@ def sync_file(path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Flush a folder's list of names to the disk: without it a rename may be undone when the power fails."""
+    """Flush a folder's entries to the disk; without it, a power failure may undo a rename."""
     sync_file(path)
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it, and flush their names to the disk.
+    """Create a folder and its missing parents, and flush their entries to the disk.
 
     Raises:
-        OSError: what the operating system says.
+        OSError: from the operating system.
     """
-    missing = [one for one in (path, *path.parents) if not one.exists()]
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
-    for one in reversed(missing):
-        sync_folder(one.parent)
+    for folder in reversed(missing):
+        sync_folder(folder.parent)
 
 
 @contextlib.contextmanager
 def staged_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder to fill; on leaving, it becomes ``path``, which must not exist. On an error it is removed.
+    """Yield an empty folder that becomes ``path`` when the block ends, and is removed if the block raises.
 
-    Files put in it must be flushed by whoever puts them there.
+    ``path`` must not exist. The caller flushes the files that it puts into the folder.
 
     Raises:
-        OSError: what the operating system says; FileExistsError where there is something at ``path``.
+        FileExistsError: ``path`` exists, even as an empty folder.
+        OSError: from the operating system.
     """
     staging = path.with_name(PREFIX + secrets.token_hex(8))
     staging.mkdir()
@@ -130,22 +126,21 @@ def staged_folder(path: Path) -> Iterator[Path]:
 
 
 def _rename_new(staging: Path, path: Path) -> None:
-    # rename() itself would take the place of an empty folder.
-    if os.path.lexists(path):
+    if os.path.lexists(path):  # rename() itself would replace an empty folder
         raise FileExistsError(errno.EEXIST, "File exists", str(path))
-    os.rename(staging, path)  # noqa: PTH104 (as in write_atomic)
+    os.rename(staging, path)  # noqa: PTH104 (tests inject faults into os.rename)
 
 
 def remove_folder(path: Path) -> None:
-    """Remove a folder so that it is never seen half removed: renamed away first, then deleted.
+    """Remove a folder without ever showing it half removed: rename it to a temporary name, then delete it.
 
     Raises:
-        OSError: what the operating system says.
+        OSError: from the operating system.
     """
     doomed = path.with_name(PREFIX + secrets.token_hex(8))
-    os.rename(path, doomed)  # noqa: PTH104 (as in write_atomic)
+    os.rename(path, doomed)  # noqa: PTH104 (tests inject faults into os.rename)
     sync_folder(path.parent)
-    with contextlib.suppress(FileNotFoundError):  # somebody may be reaping it at the same time
+    with contextlib.suppress(FileNotFoundError):  # another process may remove it as a leftover
         shutil.rmtree(doomed)
 
 
@@ -159,22 +154,25 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def reap(folder: Path) -> list[Path]:
-    """Remove what writers that died have left directly in ``folder``, and return it.
+def remove_leftovers(folder: Path) -> list[Path]:
+    """Remove the temporary files and folders that killed writers left directly in ``folder``, and return their paths.
 
-    Kept is what somebody has locked, what is less than a minute old, and what cannot be removed.
+    Entries that are locked, less than a minute old, or cannot be removed stay.
     """
-    reaped = []
+    removed = []
     for path in sorted(folder.glob(f"{PREFIX}*")):
         with contextlib.suppress(OSError):
-            if _abandoned(path):
-                _remove(path)
-                reaped.append(path)
-    return reaped
+            if _is_leftover(path):
+                if stat.S_ISDIR(path.lstat().st_mode):
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+                removed.append(path)
+    return removed
 
 
-def _abandoned(path: Path) -> bool:
-    if abs(time.time() - path.lstat().st_mtime) < _YOUNG:
+def _is_leftover(path: Path) -> bool:
+    if abs(time.time() - path.lstat().st_mtime) < _MIN_AGE:
         return False
     if path.is_symlink():
         return True
@@ -186,10 +184,3 @@ def _abandoned(path: Path) -> bool:
     finally:
         os.close(descriptor)
     return True
-
-
-def _remove(path: Path) -> None:
-    if stat.S_ISDIR(path.lstat().st_mode):
-        shutil.rmtree(path)
-    else:
-        path.unlink()

@@ -1,4 +1,4 @@
-"""A store in a folder of this machine."""
+"""Storage in a local folder."""
 
 from __future__ import annotations
 
@@ -8,26 +8,25 @@ import os
 from pathlib import Path
 from typing import BinaryIO, Final, final
 
-from dovetail.storage.atomic import make_folder, reap, sync_folder, unfinished, write_atomic
+from dovetail.storage.atomic import is_temporary, make_folder, remove_leftovers, sync_folder, write_atomic
 from dovetail.storage.errors import MissingObjectError, StorageError, storage_error
-from dovetail.storage.keys import check_key
 
-_TRIES: Final = 10  # times that a folder which a concurrent delete empties is made again
+_MAX_NAME: Final = 255  # bytes: the limit of file systems for one name
+_ATTEMPTS: Final = 10  # to create a folder that concurrent deletes remove
 
 
 @final
 class LocalStorage:
-    """Keeps each object as a file under a folder, its key being its path there.
+    """Stores each object as a file in a folder; the key is the file's path relative to that folder.
 
-    An object appears and changes whole or not at all, and is on the disk when ``put`` returns. Symbolic links under
-    the folder are refused, so that no key leads out of it. As in any file system, ``a`` and ``a/b`` cannot both be
-    objects.
+    An object appears and changes atomically, and is on the disk when ``put`` returns. Symbolic links below the folder
+    are refused, so that no key leads out of it. As in any file system, ``a`` and ``a/b`` cannot both be objects.
 
     Args:
-        path: the folder; made if it does not exist. Leftovers of writers that died are removed from it.
+        path: the folder; created if missing. Leftovers of killed writers are removed.
 
     Raises:
-        StorageError: the folder cannot be made, or there is a file in its place.
+        StorageError: the folder cannot be created, or a file is in its place.
     """
 
     def __init__(self, *, path: Path) -> None:
@@ -35,19 +34,19 @@ class LocalStorage:
         try:
             make_folder(self.path)
             for folder, _, _ in os.walk(self.path):
-                reap(Path(folder))
+                remove_leftovers(Path(folder))
         except OSError as error:
-            raise storage_error(self.path, error, "make a store of") from error
+            raise storage_error(self.path, error, "create") from error
 
     def __repr__(self) -> str:
         return f"LocalStorage(path={str(self.path)!r})"
 
     def put(self, key: str, source: Path | bytes) -> None:
-        """Store a file's content, or bytes, under ``key``, replacing what was there.
+        """Store a file's content, or bytes, under ``key``, replacing any existing object.
 
         Raises:
-            ValueError: the key is not allowed.
-            StorageError: it cannot be stored; what was there before is untouched.
+            ValueError: the key is invalid.
+            StorageError: the object cannot be stored; the previous one is intact.
         """
         path = self._locate(key)
         if isinstance(source, Path) and not source.is_file():
@@ -59,27 +58,27 @@ class LocalStorage:
             raise storage_error(path, error, "write", needed=needed) from error
 
     def _write(self, path: Path, source: Path | bytes) -> None:
-        for attempt in range(_TRIES):
+        for attempt in range(_ATTEMPTS):
             try:
                 make_folder(path.parent)
                 if path.is_dir():
-                    path.rmdir()  # left empty by a put that failed; one with objects in it stays, and the put fails
+                    path.rmdir()  # a failed put left it empty; rmdir() and the put fail if it holds objects
                 write_atomic(path, source)
             except (FileNotFoundError, FileExistsError):
-                # delete() of the last neighbour took the folder away after it was made, or while it was looked at:
-                # mkdir() found it there, and it was no folder any more when that was checked.
-                if attempt == _TRIES - 1:
+                # A concurrent delete() of the folder's last object removed the folder: after make_folder(), or between
+                # mkdir(), which found it, and the check that it is a folder.
+                if attempt == _ATTEMPTS - 1:
                     raise
             else:
                 return
 
     def open(self, key: str) -> BinaryIO:
-        """Open the object under ``key`` for reading. A put or delete meanwhile does not disturb the reader.
+        """Open the object under ``key`` for reading. A concurrent put or delete does not affect the reader.
 
         Raises:
-            ValueError: the key is not allowed.
-            MissingObjectError: there is no such object; it is a FileNotFoundError too.
-            StorageError: it cannot be read.
+            ValueError: the key is invalid.
+            MissingObjectError: there is no such object; also a FileNotFoundError.
+            StorageError: the object cannot be read.
         """
         path = self._locate(key)
         try:
@@ -94,19 +93,19 @@ class LocalStorage:
         return os.fdopen(descriptor, "rb")
 
     def list(self, prefix: str = "") -> list[str]:
-        """Return the keys that start with ``prefix``, sorted. Unfinished files and links are not among them.
+        """Return the keys that start with ``prefix``, sorted, without temporary files and symbolic links.
 
         Raises:
             StorageError: a folder cannot be read.
         """
         keys = []
-        for folder, folders, files in os.walk(self.path, onerror=_refuse):
+        for folder, folders, files in os.walk(self.path, onerror=_raise):
             relative = Path(folder).relative_to(self.path)
-            folders[:] = [name for name in folders if not unfinished(name) and _leads_to((relative / name), prefix)]
+            folders[:] = [name for name in folders if not is_temporary(name) and _may_hold(relative / name, prefix)]
             keys += [
                 key
                 for name in files
-                if not unfinished(name)
+                if not is_temporary(name)
                 and (key := (relative / name).as_posix()).startswith(prefix)
                 and not (Path(folder) / name).is_symlink()
             ]
@@ -116,22 +115,22 @@ class LocalStorage:
         """Remove the object under ``key``.
 
         Raises:
-            ValueError: the key is not allowed.
+            ValueError: the key is invalid.
             MissingObjectError: there is no such object.
-            StorageError: it cannot be removed.
+            StorageError: the object cannot be removed.
         """
         path = self._locate(key)
         if not path.is_file():
             raise _missing(path)
         try:
             path.unlink()
-            with contextlib.suppress(FileNotFoundError):  # a concurrent delete may take the folder away
+            with contextlib.suppress(FileNotFoundError):  # a concurrent delete may have removed the folder
                 sync_folder(path.parent)
         except FileNotFoundError as error:
             raise _missing(path) from error
         except OSError as error:
             raise storage_error(path, error, "remove") from error
-        # A folder without objects is no object: it must not stand in the way of a key of its name.
+        # Remove empty folders, so that they do not block keys with their names.
         for folder in path.parents:
             if folder == self.path:
                 break
@@ -139,10 +138,10 @@ class LocalStorage:
                 folder.rmdir()
 
     def exists(self, key: str) -> bool:
-        """Say whether there is an object under ``key``.
+        """Return whether there is an object under ``key``.
 
         Raises:
-            ValueError: the key is not allowed.
+            ValueError: the key is invalid.
         """
         return self._locate(key).is_file()
 
@@ -151,7 +150,7 @@ class LocalStorage:
         for part in check_key(key).split("/"):
             path = path / part
             if path.is_symlink():
-                raise StorageError(path, "this is a symbolic link, which might lead out of the store", errno.ELOOP)
+                raise StorageError(path, "this is a symbolic link, which may lead out of the folder", errno.ELOOP)
         return path
 
 
@@ -159,12 +158,44 @@ def _missing(path: Path) -> MissingObjectError:
     return MissingObjectError(path, "there is no such object", errno.ENOENT)
 
 
-def _refuse(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError):  # a concurrent delete may take a folder away
+def _raise(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):  # a concurrent delete may have removed the folder
         raise storage_error(Path(error.filename), error, "list") from error
 
 
-def _leads_to(folder: Path, prefix: str) -> bool:
-    """Say whether keys under ``folder`` can start with ``prefix``."""
+def _may_hold(folder: Path, prefix: str) -> bool:
+    """Return whether keys under ``folder`` can start with ``prefix``."""
     start = f"{folder.as_posix()}/"
     return start.startswith(prefix) or prefix.startswith(start)
+
+
+def check_key(key: str) -> str:
+    """Return ``key`` if every storage backend can take it: a relative path with ``/`` between its parts.
+
+    Raises:
+        ValueError: the key is empty, absolute, holds a NUL character or is not valid UTF-8; or one of its parts is
+            empty, ``.``, ``..``, longer than 255 bytes in UTF-8, or a temporary name. The message shows the key.
+    """
+    problem = _key_problem(key)
+    if problem:
+        shown = key if len(key) <= 80 else f"{key[:80]}…"  # noqa: PLR2004 (enough to recognise it)
+        raise ValueError(f"key {shown!r}: {problem}")
+    return key
+
+
+def _key_problem(key: str) -> str | None:
+    try:
+        encoded = key.encode()
+    except UnicodeEncodeError:
+        return "it cannot be written in UTF-8"
+    parts = key.split("/")
+    problems = {
+        "it is empty": not key,
+        "it holds a NUL character": "\0" in key,
+        "it must be relative, not start with '/'": key.startswith("/"),
+        "a part is empty": "" in parts,
+        "'.' and '..' are not allowed as parts": "." in parts or ".." in parts,
+        f"a part is longer than {_MAX_NAME} bytes": any(len(part) > _MAX_NAME for part in encoded.split(b"/")),
+        "a part is the name of a temporary file": any(map(is_temporary, parts)),
+    }
+    return next((problem for problem, found in problems.items() if found), None)

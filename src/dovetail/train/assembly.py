@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import nn
 
-from dovetail.checkpoint.errors import CheckpointError
-from dovetail.checkpoint.listing import folders
-from dovetail.checkpoint.manager import CheckpointManager
+from dovetail.checkpoint.listing import checkpoint_folders
+from dovetail.checkpoint.manifest import CheckpointError
+from dovetail.checkpoint.store import CheckpointStore
 from dovetail.config.freeze import parts_of
 from dovetail.distributed.environment import own_gpu, world_size
 from dovetail.distributed.group import ALONE, Group
@@ -217,7 +217,7 @@ def _check_additive(config: RunConfig, group: Group) -> None:
 def _init_weights(config: RunConfig, model: nn.Module, store: RunDirectory) -> None:
     """Load the weights of ``training.init_from``, unless the run has checkpoints to continue from."""
     training = config.training
-    if training.init_from is None or (store.checkpoints.is_dir() and folders(store.checkpoints)):
+    if training.init_from is None or (store.checkpoints.is_dir() and checkpoint_folders(store.checkpoints)):
         return
     from dovetail.checkpoint.weights import load_weights
 
@@ -270,9 +270,9 @@ def _num_batches(trainer: Any, loader: Loader) -> int:
     return batches
 
 
-def _checkpoints(config: RunConfig, store: RunDirectory) -> CheckpointManager:
+def _checkpoints(config: RunConfig, store: RunDirectory) -> CheckpointStore:
     section = config.checkpoint
-    return CheckpointManager(
+    return CheckpointStore(
         store.checkpoints,
         keep_best=section.keep_best,
         keep_last=section.keep_last,

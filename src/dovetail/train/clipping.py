@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from dovetail.checkpoint.shares import is_sharded, local
+from dovetail.checkpoint.sharded import is_sharded, local_shard
 from dovetail.ops._loader import native
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Clipping:
         # Loads the native ops, so only once something needs the statistics.
         from dovetail.ops import GradNormsPlan
 
-        return GradNormsPlan(map(local, self._parameters))
+        return GradNormsPlan(map(local_shard, self._parameters))
 
     @property
     def norms(self) -> Tensor | None:
@@ -55,7 +55,7 @@ class Clipping:
     def present(self) -> list[Tensor]:
         """Return the gradients that there are; of a sharded one, this process's shard."""
         grads = [grad for parameter in self._parameters if (grad := parameter.grad) is not None]
-        return [local(grad) for grad in grads] if self._sharded else grads
+        return [local_shard(grad) for grad in grads] if self._sharded else grads
 
     def measured(self) -> list[Tensor]:
         """Return the parameters that have a gradient, in the order of :attr:`norms`."""

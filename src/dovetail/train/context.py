@@ -18,7 +18,7 @@ from dovetail.train.metrics_log import Figures, MetricsLog
 from dovetail.train.state import Status, Stop, TrainState
 
 if TYPE_CHECKING:
-    from dovetail.checkpoint.manager import CheckpointManager
+    from dovetail.checkpoint.store import CheckpointStore
     from dovetail.config.schema import RunConfig
     from dovetail.data.batch import Batch
     from dovetail.data.loader import Loader
@@ -122,7 +122,7 @@ class Run:
     criterion: Loss
     #: The run's folder, and its checkpoints.
     store: RunDirectory
-    checkpoints: CheckpointManager
+    checkpoints: CheckpointStore
     hooks: Hooks = field(factory=Hooks)
     #: The processes that train together.
     group: Group = field(factory=Group)

@@ -9,7 +9,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from dovetail.checkpoint.shares import local
+from dovetail.checkpoint.sharded import local_shard
 
 #: The decay after n updates is at most (1 + n) / (10 + n): otherwise the untrained weights would dominate the average
 #: for a long time.
@@ -36,8 +36,8 @@ class WeightAverage:
         self._names = [name for name, _ in named]
         # The average of sharded weights is sharded too: each process averages its own shard.
         self._kept = [parameter.detach().clone() for _, parameter in named]
-        self._weights = [local(parameter).detach() for _, parameter in named]
-        self._averages = [local(average) for average in self._kept]
+        self._weights = [local_shard(parameter).detach() for _, parameter in named]
+        self._averages = [local_shard(average) for average in self._kept]
         self._updates = 0
 
     def update(self) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from attrs import evolve
 
-from dovetail.checkpoint.shares import local
+from dovetail.checkpoint.sharded import local_shard
 from dovetail.train.best import check_monitored
 from dovetail.train.errors import MisfitError, known_error
 from dovetail.train.evaluate import evaluate
@@ -114,7 +114,7 @@ class GradientCheck:
                 raise
             raise self._misfit() from error
         trained = [parameter for parameter in self._run.parts.model.parameters() if parameter.requires_grad]
-        gradients = [local(parameter.grad) for parameter in trained if parameter.grad is not None]
+        gradients = [local_shard(parameter.grad) for parameter in trained if parameter.grad is not None]
         if trained and not gradients:
             raise self._misfit()
         if trained and not any(self._run.group.all_gather(any(bool(gradient.any()) for gradient in gradients))):

@@ -13,7 +13,7 @@ from torch import Tensor
 from dovetail.distributed.group import ALONE, Group
 from dovetail.kernel.renamed import renamed
 from dovetail.losses.result import LossResult
-from dovetail.optimizers.fused import begin_momentum
+from dovetail.optimizers.fused import init_momentum
 from dovetail.optimizers.plain_step import plain_step
 from dovetail.train.clipping import ClipBy, Clipping, Observer
 
@@ -47,7 +47,7 @@ class Gradients:
                 (``_step_supports_amp_scaling``), this waits for the device at every update.
         """
         self._optimizer, self._scaler, self._skip_nonfinite = optimizer, scaler, skip_nonfinite
-        begin_momentum(optimizer)  # a user may have made the optimizer with torch alone
+        init_momentum(optimizer)  # a user may have made the optimizer with torch alone
         self._step = plain_step(optimizer)
         self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self.clipping = Clipping(self._parameters, max_norm, clip_by)

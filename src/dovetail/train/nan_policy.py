@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from dovetail.checkpoint.finite import listed, unsound
-from dovetail.checkpoint.shares import local
+from dovetail.checkpoint.saver import join_first, nonfinite_weights
+from dovetail.checkpoint.sharded import local_shard
 from dovetail.data.loader import Loader
 from dovetail.train.checkpoints.sharded import read_first, sharded_like
 from dovetail.train.errors import NonFiniteLossError
@@ -68,7 +68,7 @@ class NanPolicy:
         names = self._unsound()
         if not names:
             return
-        what = f"{listed(names)} became NaN or infinite by update {run.state.step} ({self._place()})"
+        what = f"{join_first(names)} became NaN or infinite by update {run.state.step} ({self._place()})"
         if run.config.training.nan_policy == "roll_back":
             self._roll_back(what)
         else:
@@ -82,8 +82,8 @@ class NanPolicy:
         if names:
             # Skipping does not repair them: a batch norm, for instance, updates its statistics in the forward pass.
             raise self._error(
-                f"{what}, and {listed(names)} in the model now hold NaN or infinite values, which skipping the update "
-                'cannot undo; training.nan_policy = "roll_back" can'
+                f"{what}, and {join_first(names)} in the model now hold NaN or infinite values, which skipping "
+                'the update cannot undo; training.nan_policy = "roll_back" can'
             )
         if run.gradients.norm is None:
             raise self._error(f"{what}, and this update cannot be skipped because no gradient norm was computed")
@@ -143,14 +143,14 @@ class NanPolicy:
     def _place(self, numbers: Sequence[int] = ()) -> str:
         """Return the epoch, and the batches with these indices in it, in words."""
         plural = "es" if len(numbers) > 1 else ""
-        batches = f", batch{plural} {listed(number + 1 for number in numbers)}" if numbers else ""
+        batches = f", batch{plural} {join_first(number + 1 for number in numbers)}" if numbers else ""
         return f"epoch {self._run.state.epoch}{batches}"
 
     def _unsound(self) -> list[str]:
         own = [
             name if path == "model" else f"{path}.{name}"
             for path, module in self._run.parts.modules().items()
-            for name in unsound(module)
+            for name in nonfinite_weights(module)
         ]
         return [*dict.fromkeys(name for names in self._run.group.all_gather(own) for name in names)]
 
@@ -175,12 +175,12 @@ class NanPolicy:
         parameters = gradients.measured()
         norms = gradients.norms
         if norms is None or len(norms) != len(parameters):  # nothing clips, so the gradients are unchanged
-            grads = [local(parameter.grad) for parameter in parameters if parameter.grad is not None]
+            grads = [local_shard(parameter.grad) for parameter in parameters if parameter.grad is not None]
             norms = torch.stack([grad.norm() for grad in grads] or [torch.zeros(0)])
         finite = norms.isfinite().tolist()
         broken = [names[id(parameter)] for parameter, fine in zip(parameters, finite, strict=True) if not fine]
         if broken:
-            yield f"the gradients of {listed(broken)} are not finite"
+            yield f"the gradients of {join_first(broken)} are not finite"
 
     def _error(self, what: str) -> NonFiniteLossError:
         training = self._run.config.training
@@ -197,11 +197,11 @@ class NanPolicy:
 def _in_data(loader: Loader, epoch: int, numbers: Sequence[int]) -> Iterable[str]:
     """Yield the samples of the batches, and those with NaN or infinite values, in words."""
     indices = [int(index) for number in numbers for index in loader.indices(epoch, number)]
-    yield f"training samples {listed(indices)}"
+    yield f"training samples {join_first(indices)}"
     broken = [index for number in numbers for index in _broken_samples(loader, epoch, number)]
     if broken:
         many = len(broken) > 1
-        yield f"sample{'s' * many} {listed(broken)} hold{'s' * (not many)} NaN or infinite values"
+        yield f"sample{'s' * many} {join_first(broken)} hold{'s' * (not many)} NaN or infinite values"
 
 
 def _broken_samples(loader: Loader, epoch: int, number: int) -> list[int]:

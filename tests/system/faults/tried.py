@@ -15,12 +15,12 @@ from pathlib import Path
 
 import torch
 
-from dovetail.checkpoint.errors import CheckpointError
 from dovetail.checkpoint.format import read_checkpoint
-from dovetail.checkpoint.manager import CheckpointManager
+from dovetail.checkpoint.manifest import CheckpointError
 from dovetail.checkpoint.saver import Saver
+from dovetail.checkpoint.store import CheckpointStore
 from dovetail.checkpoint.weights import export_weights
-from dovetail.storage.atomic import unfinished
+from dovetail.storage.atomic import is_temporary
 from dovetail.storage.errors import StorageError
 from dovetail.storage.local import LocalStorage
 
@@ -37,19 +37,19 @@ def state(step):
     return {"model": {"w": torch.full((3000,), float(step)), "b": torch.full((2,), step)}, "steps": [step] * 5}
 
 
-def manager(folder):
-    """Return a manager that has room for one."""
-    return CheckpointManager(folder / "checkpoints", keep_best=0, keep_last=1)
+def checkpoint_store(folder):
+    """Return a store that keeps one checkpoint."""
+    return CheckpointStore(folder / "checkpoints", keep_best=0, keep_last=1)
 
 
 def save(folder):
-    """Save a second checkpoint, by a manager of its own."""
-    manager(folder).save(2, 1, {"val_loss": 0.5}, state(2))
+    """Save a second checkpoint, with a new store."""
+    checkpoint_store(folder).save(2, 1, {"val_loss": 0.5}, state(2))
 
 
 def save_in_background(folder):
     """Save a second checkpoint in a thread."""
-    there = manager(folder)
+    there = checkpoint_store(folder)
     with Saver(there, background=True) as saver:
         saver.save(state(2), partial(there.save, 2, 1, {"val_loss": 0.5}))
 
@@ -74,7 +74,7 @@ def careless(folder):
 
 def load(folder):
     """Read the newest checkpoint."""
-    found = manager(folder).latest()
+    found = checkpoint_store(folder).latest()
     if found is None or read_checkpoint(found.path)["steps"] != [1] * 5:
         raise CheckpointError(folder, "not read")
 
@@ -82,7 +82,7 @@ def load(folder):
 def prepare(folder):
     """Make what is there before."""
     folder.mkdir(parents=True)
-    manager(folder).save(1, 1, {"val_loss": 0.7}, state(1))
+    checkpoint_store(folder).save(1, 1, {"val_loss": 0.7}, state(1))
     LocalStorage(path=folder / "store").put("a/b", b"old" * 1000)
     (folder / "w.safetensors").write_bytes(b"old")
 
@@ -91,7 +91,7 @@ def wrong(folder, mode):
     """Return what is wrong afterwards, if anything is."""
     checkpoints = folder / "checkpoints"
     names = {path.name for path in checkpoints.iterdir()} - {"history.json"}
-    half = {name for name in names if unfinished(name)}
+    half = {name for name in names if is_temporary(name)}
     if half and mode in {"fails", "is full"} and len(half) > 1:
         return f"left behind: {half}"
     steps = []
@@ -101,7 +101,7 @@ def wrong(folder, mode):
         if found["steps"] != [step] * 5 or not bool((found["model"]["w"] == step).all()):
             return f"{name} is mixed"
         steps.append(step)
-    again = manager(folder)
+    again = checkpoint_store(folder)
     if not steps or again.latest().step != max(steps):
         return f"checkpoints {steps}"
     if again.save(3, 1, {}, state(3)).step != again.latest().step:

@@ -12,8 +12,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 import dovetail
-from dovetail.checkpoint.errors import CheckpointError
 from dovetail.checkpoint.format import read_model
+from dovetail.checkpoint.manifest import CheckpointError
 from dovetail.checkpoint.weights import export_weights, read_weights
 from dovetail.config.diagnostics import ConfigError
 from dovetail.main import run
@@ -124,10 +124,10 @@ def test_what_cannot_be_loaded_is_said(tmp_path, monkeypatch):
         dovetail.load_model("latest")
     with pytest.raises(RunLookupError, match="there is no checkpoint 'step-9' in"):
         dovetail.load_model("latest", "step-9")
-    with pytest.raises(CheckpointError, match=r"these are not the weights of this Linear: .* size mismatch"):
+    with pytest.raises(CheckpointError, match=r"these weights do not fit this Linear: .* size mismatch"):
         dovetail.load_model("latest", model=nn.Linear(4, 5))
     with pytest.raises(
-        CheckpointError, match=r"there is no average of weights in it: the run had no training.ema_decay"
+        CheckpointError, match=r"there is no moving average of the weights in it: the run had no training.ema_decay"
     ):
         dovetail.load_model("latest", model=nn.Linear(4, 3), ema=True)
     shutil.copytree(folder / "checkpoints", "copied")

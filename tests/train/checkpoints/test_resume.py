@@ -425,7 +425,7 @@ def test_without_a_whole_checkpoint_nothing_is_begun(tmp_path):
     for path in (folder / "checkpoints").glob("step-*"):
         (path / "state.json").write_bytes(b"{}")
     before = contents(folder)
-    with pytest.raises(ResumeError, match=r"none of its \d checkpoints is whole; .*state\.json: this file has 2 bytes"):
+    with pytest.raises(ResumeError, match=r"all \d of its checkpoints are damaged; .*json: this file has 2 bytes"):
         resume(folder, config_of(tmp_path, PLAIN))
 
     assert contents(folder) == before

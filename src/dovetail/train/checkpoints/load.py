@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
-from dovetail.checkpoint.weights import fit, read_weights
+from dovetail.checkpoint.weights import load_state, read_weights
 from dovetail.config.compose import compose
 from dovetail.config.structure import structure_part
 from dovetail.data.seeding import preserve_rngs
@@ -59,7 +59,7 @@ def load_model(
         if saved.run is None:
             raise RunLookupError(f"{chosen} belongs to no run, so its model is unknown: pass model=")
         model = _built(saved.run, Plugins.discover() if plugins is None else plugins)
-    fit(model, read_weights(chosen, ema=ema), chosen)
+    load_state(model, read_weights(chosen, ema=ema), chosen)
     return model.eval()
 
 

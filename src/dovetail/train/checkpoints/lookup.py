@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve, frozen
 
-from dovetail.checkpoint.history import in_saving_order, read_history
-from dovetail.checkpoint.listing import Checkpoint, Retention, folders, list_checkpoints
+from dovetail.checkpoint.listing import (
+    Checkpoint,
+    Retention,
+    checkpoint_folders,
+    list_checkpoints,
+    read_history,
+    sort_by_save_order,
+)
 from dovetail.checkpoint.manifest import MANIFEST
 from dovetail.config.schema import KEEP_BEST, KEEP_LAST
 from dovetail.record.files import RECORD
@@ -17,7 +23,7 @@ from dovetail.record.runs import RunLookupError, checkpoint_folder, find_run, lo
 from dovetail.train.figures import direction
 
 if TYPE_CHECKING:
-    from dovetail.checkpoint.errors import CheckpointError
+    from dovetail.checkpoint.manifest import CheckpointError
 
 
 @frozen
@@ -37,14 +43,14 @@ class SavedRun:
         """Return the folders that are named like checkpoints."""
         if self.only is not None:
             return [self.only]
-        return folders(self.directory) if self.directory.is_dir() else []
+        return checkpoint_folders(self.directory) if self.directory.is_dir() else []
 
     def list(self, refused: Callable[[CheckpointError], object]) -> list[Checkpoint]:
         """Return the checkpoints, the best one marked; call ``refused`` for folders that hold none."""
         if not self.directory.is_dir():
             return []
-        saved = in_saving_order(list_checkpoints(self.directory, refused), read_history(self.directory))
-        found = self.retention.marked(saved)
+        saved = sort_by_save_order(list_checkpoints(self.directory, refused), read_history(self.directory))
+        found = self.retention.mark_best(saved)
         return [checkpoint for checkpoint in found if self.only in {None, checkpoint.path}]
 
     def choose(self, which: str) -> Path:
@@ -87,7 +93,7 @@ def find_saved(reference: str, output: Path) -> SavedRun:
         if not (run_folder / RECORD).is_file():
             return SavedRun(path.parent, None, path.name, retention, path)
         return evolve(find_saved(str(run_folder), output), only=path)
-    if path.is_dir() and not (path / RECORD).is_file() and folders(path):
+    if path.is_dir() and not (path / RECORD).is_file() and checkpoint_folders(path):
         return SavedRun(path, None, path.name, retention)
     run = load_run(path) if (path / RECORD).is_file() else find_run(reference, output)
     section = table(read_config(run.folder).get("checkpoint"))

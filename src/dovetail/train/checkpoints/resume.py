@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from attrs import frozen
 
-from dovetail.checkpoint.errors import CheckpointError
+from dovetail.checkpoint.manifest import CheckpointError
 from dovetail.config.freeze import LENGTH_KEYS, freeze
 from dovetail.record.earlier import Change, ResumeError, as_record, changes, finished, refuse_changes
 from dovetail.record.runs import RunRecord, flat, load_run, number, table
@@ -20,7 +20,7 @@ from dovetail.train.errors import TrainingError
 from dovetail.train.state import Outcome
 
 if TYPE_CHECKING:
-    from dovetail.checkpoint.manager import ResumePoint
+    from dovetail.checkpoint.store import ResumePoint
     from dovetail.config.schema import RunConfig
     from dovetail.record.recorder import Recorder
     from dovetail.train.context import Run

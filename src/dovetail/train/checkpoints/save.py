@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dovetail.checkpoint.format import encode
 from dovetail.checkpoint.saver import Saver, Write
-from dovetail.train.checkpoints.sharded import ShardedWriter
+from dovetail.train.checkpoints.sharded import ShardWriter
 from dovetail.train.checkpoints.unsaved import UnsavedState
 from dovetail.train.clock import Cadence
 
@@ -36,7 +36,7 @@ class RunSaver:
         self.cadence = Cadence(run.config.checkpoint.every)
         self._saver = Saver(run.checkpoints, background=run.config.checkpoint.background)
         # A process group of its own, since training continues meanwhile.
-        self._sharded = None if run.group.mesh is None else ShardedWriter(run.group.new_group())
+        self._sharded = None if run.group.mesh is None else ShardWriter(run.group.new_group())
         #: The update of the last checkpoint; None if there is something new since.
         self.saved: int | None = 0
         #: Whether the weights are the best so far, and not saved yet.
@@ -52,7 +52,7 @@ class RunSaver:
             with self._saver:
                 yield
         except BaseException:
-            for saved in self._saver.saved():
+            for saved in self._saver.take_saved():
                 hook = self._run.hooks.dovetail_checkpoint_saved
                 for failure in hook.call_all(run=self._run, checkpoint=saved.checkpoint):
                     _logger.exception("%s", failure, exc_info=failure)
@@ -91,7 +91,7 @@ class RunSaver:
             self._unsaved.alert()
             self._unsaved = None
         state = self._collect()
-        write: Write = partial(run.checkpoints.save, step, run.state.epoch, measured, share_writer=self._sharded)
+        write: Write = partial(run.checkpoints.save, step, run.state.epoch, measured, write_shards=self._sharded)
         if self._sharded is not None:
             write = partial(self._sharded.save, write)
         if self._sharded is not None or run.group.leads:
@@ -111,6 +111,6 @@ class RunSaver:
             if not self._run.group.broadcast(self._saver.done):
                 return
             self._saver.wait()
-        for saved in self._saver.saved():
+        for saved in self._saver.take_saved():
             self._budget.took("checkpoint", saved.seconds)
             self._run.hooks.dovetail_checkpoint_saved(run=self._run, checkpoint=saved.checkpoint)

@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import nn
 
-from dovetail.checkpoint.errors import CheckpointError
 from dovetail.checkpoint.format import Encoded, read_checkpoint
-from dovetail.checkpoint.manifest import read_manifest
-from dovetail.checkpoint.shares import Share, Shared, is_sharded, write_shares
+from dovetail.checkpoint.manifest import CheckpointError, read_manifest
+from dovetail.checkpoint.sharded import ShardedSpec, ShardedTensors, is_sharded, write_shards
 from dovetail.checkpoint.verify import verify
 from dovetail.storage.errors import StorageError
 
 if TYPE_CHECKING:
+    from dovetail.checkpoint.layout import Piece
     from dovetail.checkpoint.listing import Checkpoint
-    from dovetail.checkpoint.pieces import Piece
     from dovetail.checkpoint.saver import Write
     from dovetail.distributed.group import Group
     from dovetail.train.context import Run
@@ -29,7 +28,7 @@ _logger: Final = logging.getLogger("dovetail.train")
 _Read = Callable[..., Any]
 
 
-class ShardedWriter:
+class ShardWriter:
     """Writes the shards of all processes into a checkpoint that rank 0 commits."""
 
     def __init__(self, group: Group) -> None:
@@ -62,7 +61,7 @@ class ShardedWriter:
         else:
             folder = self._group.broadcast(None)
             if folder is not None:
-                self._write(folder, encoded.shared)
+                self._write(folder, encoded.sharded)
         problem = self._group.broadcast(None if error is None else f"{error}")
         if error is not None:
             raise error
@@ -70,7 +69,7 @@ class ShardedWriter:
             raise StorageError(".", problem)
         return saved
 
-    def __call__(self, directory: Path, shared: Shared) -> Mapping[str, list[Piece]]:
+    def __call__(self, directory: Path, shared: ShardedTensors) -> Mapping[str, list[Piece]]:
         """Write the shards, on rank 0; the other ranks write theirs in :meth:`save`."""
         self._begun = True
         self._group.broadcast(directory)
@@ -86,11 +85,11 @@ class ShardedWriter:
             )
         return written
 
-    def _write(self, directory: Path, shared: Shared) -> tuple[dict[str, list[Piece]], list[str]]:
+    def _write(self, directory: Path, shared: ShardedTensors) -> tuple[dict[str, list[Piece]], list[str]]:
         """Write this process's shards, and return the pieces of all files, and what went wrong in any process."""
         pieces, problem = {}, None
         try:
-            pieces = write_shares(directory, shared, self._group.rank, self._group.channel)
+            pieces = write_shards(directory, shared, self._group.rank, self._group.channel)
         except Exception as error:  # noqa: BLE001 (the other processes wait to hear of it)
             problem = f"process {self._group.rank}: {' '.join(str(error).split())}"
         found = self._group.all_gather((pieces, problem))
@@ -179,13 +178,13 @@ def read_shards(run: Run, path: Path, read: _Read = read_checkpoint) -> Any:
         CheckpointError: this process cannot read it.
     """
 
-    def place(share: Share) -> torch.Tensor:
+    def allocate(spec: ShardedSpec) -> torch.Tensor:
         from torch.distributed.tensor import Replicate, Shard, empty
 
-        placement = Replicate() if share.dim is None else Shard(share.dim)
-        return empty(share.shape, dtype=share.dtype, device_mesh=run.group.mesh, placements=[placement])
+        placement = Replicate() if spec.dim is None else Shard(spec.dim)
+        return empty(spec.shape, dtype=spec.dtype, device_mesh=run.group.mesh, placements=[placement])
 
-    return read(path, place)
+    return read(path, allocate)
 
 
 def sharded_like(run: Run, part: Any, state: Any) -> Any:

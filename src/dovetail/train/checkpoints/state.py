@@ -20,7 +20,7 @@ from dovetail.train.seeds import rng_state
 from dovetail.train.state import Stop
 
 if TYPE_CHECKING:
-    from dovetail.checkpoint.shares import Place
+    from dovetail.checkpoint.sharded import Allocate
     from dovetail.train.context import Run
 
 
@@ -180,11 +180,11 @@ def restore_best(run: Run) -> None:
     """Load the weights of the best intact checkpoint into model, moving average and loss, if there is one."""
     evaluated = {"model": run.parts.model} | _evaluated_besides(run)
 
-    def read(path: Path, *place: Place) -> dict[str, Any]:
+    def read(path: Path, *allocate: Allocate) -> dict[str, Any]:
         # The optimizer's state may be large: the whole checkpoint is read only if more than the model is needed.
         if [*evaluated] == ["model"]:
-            return {"model": read_model(path, *place)}
-        saved = read_checkpoint(path, *place)
+            return {"model": read_model(path, *allocate)}
+        saved = read_checkpoint(path, *allocate)
         return {name: saved[name] for name in evaluated}
 
     found = read_first(run, [checkpoint.path for checkpoint in run.checkpoints.ranked()], read)
