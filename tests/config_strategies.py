@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import attrs
 from hypothesis import strategies as st
 
+from dovetail.config.annotations import ARRAYS, MAPPINGS, accepts, field_types, is_enum, is_union, part_kind
 from dovetail.config.parts import reserved_type
 from dovetail.config.schema import sections
-from dovetail.config.words import ARRAYS, MAPPINGS, accepts, field_types, is_enum, is_union, part_kind
 from dovetail.kernel.component import PluginError
 from dovetail.kernel.plugins import Plugins
 from dovetail.kernel.secret import Env

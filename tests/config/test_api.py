@@ -19,12 +19,11 @@ from hypothesis import strategies as st
 import dovetail
 from config_parts import WHOLE, make_plugins
 from config_strategies import configurations
-from dovetail.config.aliases import ALIASES, ELSEWHERE
+from dovetail.config.aliases import ALIASES, ELSEWHERE, unknown_key
 from dovetail.config.api import Config
 from dovetail.config.defaults import _limit, default_file, write_defaults
 from dovetail.config.diagnostics import ConfigError
 from dovetail.config.freeze import config_hash, origins
-from dovetail.config.hints import unknown_key
 from dovetail.config.schema import Every, sections
 from dovetail.kernel.plugins import Plugins
 from dovetail.kernel.secret import Env
@@ -154,7 +153,7 @@ def test_the_default_name_has_the_time(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_what_cannot_be_saved(tmp_path: Path) -> None:
     """An object from Python is named with its place; so is a suffix that nobody reads."""
-    message = "is an object passed from Python, which no file can hold; name a component by its type instead"
+    message = "is a Python object, which a file cannot hold; name a component by its type instead"
 
     assert refusal(lambda: config().with_model(Net()).save(tmp_path / "a.toml")) == f"Python: model.type: {message}"
     assert "must end in .toml or .json" in refusal(lambda: config().save(tmp_path / "a.yaml"))
@@ -177,7 +176,7 @@ def test_a_json_file_keeps_its_origin(tmp_path: Path) -> None:
         ("{", ":1:2: is not JSON: expecting property name enclosed in double quotes"),
         ('{"a": 1,}', "is not JSON: "),
         ("[]", ": expected a JSON object, got an empty array"),
-        ('{"a": 1, "a": 2}', ": the key 'a' stands twice in one object"),
+        ('{"a": 1, "a": 2}', ": the key 'a' appears twice in one object"),
         ("9" * 5000, ": Exceeds the limit (4300 digits) for integer string conversion"),
         ('{"a":' * 5000 + "1" + "}" * 5000, ": nested too deep"),
         (b"\xff", "is not UTF-8"),
@@ -381,7 +380,7 @@ def test_switches_keep_what_they_agree_with() -> None:
         (lambda: config().with_training(btch_size=3), "Python: btch_size: unknown setting; did you mean 'batch_size'?"),
         (
             lambda: config().with_hardware(epochs=3),
-            "Python: epochs: unknown setting; it is 'training.max_epochs', for another with_… method",
+            "Python: epochs: unknown setting; it is 'training.max_epochs', which another with_… method takes",
         ),
         (
             lambda: config().with_hardware(zzz=3),
@@ -518,7 +517,7 @@ def test_default_files_replace_nothing(tmp_path: Path) -> None:
     (tmp_path / "default.toml").write_text("mine")
 
     assert (
-        refusal(lambda: write_defaults(tmp_path)) == f"{tmp_path}/default.toml: is there already; name another folder"
+        refusal(lambda: write_defaults(tmp_path)) == f"{tmp_path}/default.toml: already exists; choose another folder"
     )
     assert [one.name for one in tmp_path.iterdir()] == ["default.toml"]
 
@@ -560,7 +559,7 @@ def test_without_omegaconf() -> None:
     """The extra that is missing is named."""
     code = (
         "import sys; sys.modules['omegaconf'] = None\n"
-        "from dovetail.config.omega import to_omegaconf\n"
+        "from dovetail.config.formats import to_omegaconf\n"
         "try:\n    to_omegaconf(None)\nexcept ImportError as error:\n    print(error)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

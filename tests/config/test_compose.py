@@ -11,11 +11,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from dovetail.config.compose import Node, compose
+from dovetail.config.compose import MAX_CHAIN, MAX_FILES, Node, compose
 from dovetail.config.diagnostics import PYTHON, ConfigError, Origin, Problem
-from dovetail.config.layers import MAX_CHAIN, MAX_FILES
-from dovetail.config.merge import merge, settle
-from dovetail.config.tree import flatten
+from dovetail.config.tree import flatten, merge, settle
 from dovetail.kernel.secret import Env
 from strategies import plain_tables
 
@@ -273,7 +271,7 @@ def test_errors_in_extended_files_are_told_there_and_once(write: Write) -> None:
     )
 
     assert refusals(path, overrides=["x"], profile="none") == [
-        "broken.toml:1:5: expected a value, got the end of the line",
+        "broken.toml:1:5: invalid value",
         "run.toml:3:5: profile.x: expected a table, got the integer 1",
         "command line, argument 1: 'x' has no '='; write KEY=VALUE, for example training.max_epochs=3",
     ]
@@ -349,7 +347,7 @@ def test_profiles_that_two_packages_provide() -> None:
     "load, said",
     [
         (lambda: 1, "profile.bad: expected a table, got the integer 1"),
-        (lambda: {"extends": []}, "profile.bad.extends: a profile cannot hold this; only a file can"),
+        (lambda: {"extends": []}, "profile.bad.extends: a profile cannot contain this; only a file can"),
         (lambda: 1 / 0, "cannot be loaded: ZeroDivisionError: division by zero"),
     ],
 )
@@ -366,8 +364,8 @@ def test_installed_profiles_that_are_none(load: Callable[[], Any], said: str) ->
             "1:11: profile: expected a table of profiles, got the integer 1; for example [profile.fast.training]",
         ),
         ("[profile]\nfast = 1", "2:8: profile.fast: expected a table, got the integer 1"),
-        ("[profile.fast]\nextends = []", "2:1: profile.fast.extends: a profile cannot hold this; only a file can"),
-        ("[profile.fast.profile.x]", "1:15: profile.fast.profile: a profile cannot hold this; only a file can"),
+        ("[profile.fast]\nextends = []", "2:1: profile.fast.extends: a profile cannot contain this; only a file can"),
+        ("[profile.fast.profile.x]", "1:15: profile.fast.profile: a profile cannot contain this; only a file can"),
     ],
 )
 def test_profiles_of_a_wrong_shape(write: Write, text: str, said: str) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from config_parts import Colour, Range, make_plugins
 from config_strategies import configurations
+from dovetail.config.check import check_config
 from dovetail.config.compose import compose
 from dovetail.config.diagnostics import ConfigError
 from dovetail.config.document import parse_document
@@ -30,11 +31,9 @@ from dovetail.config.freeze import (
     parts_of,
     writable,
 )
-from dovetail.config.merge import settle
 from dovetail.config.plain import is_plain, plain
 from dovetail.config.schema import RunConfig, sections
-from dovetail.config.structure import structure
-from dovetail.config.tree import Node
+from dovetail.config.tree import Node, settle
 from dovetail.kernel.secret import Env
 
 PLUGINS = make_plugins()
@@ -43,12 +42,12 @@ WHOLE: dict[str, Any] = {"data": {"type": "digits"}, "model": {"type": "net", "h
 
 def structured(**tables: Any) -> RunConfig:
     """Structure plain tables."""
-    return structure(Node.from_python({**WHOLE, **tables}), PLUGINS)
+    return check_config(Node.from_python({**WHOLE, **tables}), PLUGINS)
 
 
 def thawed(text: str) -> RunConfig:
     """Load a resolved file."""
-    return structure(settle(parse_document(text, "resolved.toml").tree(), []), PLUGINS)
+    return check_config(settle(parse_document(text, "resolved.toml").tree(), []), PLUGINS)
 
 
 def test_a_resolved_file() -> None:
@@ -61,7 +60,7 @@ def test_a_resolved_file() -> None:
     assert "lr = 1.0\n" in text
     assert 'max_steps = "@none"\nmax_epochs = 10\n' in text
     assert "[training.validate_every]\nepochs = 1\n" in text
-    assert text.startswith("# A run as it was resolved")
+    assert text.startswith("# The resolved configuration of a run")
 
 
 def test_the_resolved_file_gives_the_same_run() -> None:
@@ -94,7 +93,7 @@ def test_the_resolved_file_gives_the_same_run() -> None:
 def test_any_resolved_file_gives_the_same_run(tables: dict[str, Any]) -> None:
     """The identity holds for whatever can be configured."""
     try:
-        config = structure(Node.from_python(tables), PLUGINS)
+        config = check_config(Node.from_python(tables), PLUGINS)
     except ConfigError:
         assume(False)
     text = freeze(config)
@@ -138,7 +137,7 @@ def test_objects_from_python_are_described() -> None:
     assert f'type = "python:{__name__}.Net"' in text
     assert f"# - model: {__name__}.Net\n" in text
     assert [path for path, _ in live_parts(config)] == ["model"]
-    with pytest.raises(ConfigError, match=r"model.type: was a live object of Python .* pass it again from Python"):
+    with pytest.raises(ConfigError, match=r"model.type: was a Python object .* pass it from Python again"):
         thawed(text)
 
 
@@ -210,7 +209,7 @@ def test_the_hash_is_that_of_canonical_json() -> None:
 @given(st.permutations(list(WHOLE)))
 def test_the_order_of_sections_does_not_count(names: list[str]) -> None:
     """Two files that say the same in another order are the same run."""
-    config = structure(Node.from_python({name: WHOLE[name] for name in names}), PLUGINS)
+    config = check_config(Node.from_python({name: WHOLE[name] for name in names}), PLUGINS)
 
     assert config_hash(config) == config_hash(structured())
 
@@ -222,7 +221,7 @@ def test_origins_of_every_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         '[data]\ntype = "digits"\n[model]\ntype = "net"\nhidden = [8]\n[loss]\ntype = "mse"\n'
         '[checkpoint]\ncopy_to = { type = "vault", path = "x", token = { env = "T" } }\n'
     )
-    config = structure(compose("run.toml", overrides=["training.validate_every=2"]), PLUGINS)
+    config = check_config(compose("run.toml", overrides=["training.validate_every=2"]), PLUGINS)
     told = origins(config)
 
     assert told["model.hidden"] == "run.toml:5:10"

@@ -14,13 +14,13 @@ from jsonschema import Draft202012Validator
 
 from config_parts import WHOLE, make_plugins
 from config_strategies import configurations, jsonable
+from dovetail.config.check import check_config
 from dovetail.config.compose import compose
 from dovetail.config.defaults import default_file, profiles_file
 from dovetail.config.diagnostics import ConfigError
 from dovetail.config.freeze import freeze
 from dovetail.config.json_schema import json_schema
-from dovetail.config.presets import preset, preset_names
-from dovetail.config.structure import structure
+from dovetail.config.profiles import preset, preset_names
 from dovetail.config.tree import Node
 from dovetail.kernel.plugins import Plugins
 from places import ROOT
@@ -54,7 +54,7 @@ def test_the_schema_is_a_schema(own: bool) -> None:
 def test_what_dovetail_accepts_the_schema_accepts(tables: dict[str, Any]) -> None:
     """Whatever can be configured is valid, and so is what it is frozen to."""
     try:
-        config = structure(Node.from_python(tables), PLUGINS)
+        config = check_config(Node.from_python(tables), PLUGINS)
     except ConfigError:
         assume(False)
 
@@ -68,7 +68,7 @@ def test_every_example_is_valid(path: Path) -> None:
     plugins = Plugins.discover(blocked=True)
 
     assert complaints(path.read_text(), own=True) == []
-    structure(compose(path), plugins)
+    check_config(compose(path), plugins)
 
 
 def test_our_own_files_are_valid() -> None:
@@ -115,7 +115,7 @@ def test_what_both_refuse(lines: str, path: str) -> None:
 
     assert path in complaints(text)
     with pytest.raises(ConfigError):
-        structure(Node.from_python(tomli.loads(text)), PLUGINS)
+        check_config(Node.from_python(tomli.loads(text)), PLUGINS)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_what_both_refuse_in_parts(old: str, new: str, path: str) -> None:
 
     assert any(one.startswith(path) for one in complaints(text))
     with pytest.raises(ConfigError):
-        structure(Node.from_python(tomli.loads(text)), PLUGINS)
+        check_config(Node.from_python(tomli.loads(text)), PLUGINS)
 
 
 def test_layers_may_be_incomplete() -> None:

@@ -143,17 +143,18 @@ ARRAY = "phases is an array (default), and one element cannot be overridden"
         ("a\nb=1", f"'a\\nb' {NO_KEY}"),
         (
             "run.tags=[1, 2",
-            f"run.tags: '[1, 2' {NO_TOML}: an array that is never closed with ']'; for example run.tags='{TAGS}'",
+            f"run.tags: '[1, 2' {NO_TOML}: unclosed array; for example run.tags='{TAGS}'",
         ),
         (
             "x=[a]",
-            f"x: '[a]' {NO_TOML}: expected a value, got 'a'; a string needs quotes: \"a\"; for example x='{TAGS}'",
+            f"x: '[a]' {NO_TOML}: invalid value; a string needs quotes: \"a\"; for example x='{TAGS}'",
         ),
         (
             "x={a: b}",
-            f"x: '{{a: b}}' {NO_TOML}: expected '=' after the key, got ':'; for example x='{{ type = \"cnn\" }}'",
+            f"x: '{{a: b}}' {NO_TOML}: expected '=' after a key in a key/value pair; "
+            "for example x='{ type = \"cnn\" }'",
         ),
-        ('x="y', f"x: '\"y' {NO_TOML}: a string that is never closed; for example x='\"text\"'"),
+        ('x="y', f"x: '\"y' {NO_TOML}: unterminated string; for example x='\"text\"'"),
         ("x=1", "x: set to the integer 1 here, but to the integer 0 by command line, argument 1"),
         (
             "x=['a'] # b",

@@ -9,10 +9,9 @@ import pytest
 from config_parts import make_plugins
 from dovetail.config import profiles
 from dovetail.config.api import Config
-from dovetail.config.compose import compose
+from dovetail.config.compose import compose, installed_profiles
 from dovetail.config.freeze import origins
-from dovetail.config.presets import preset, preset_names
-from dovetail.config.profiles import installed_profiles
+from dovetail.config.profiles import preset, preset_names
 from dovetail.kernel.plugins import Plugins
 from places import EXAMPLES
 

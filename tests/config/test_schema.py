@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dovetail.config import schema
+from dovetail.config.fields import limit_problem, seconds, size_in_bytes
 from dovetail.config.schema import (
     BudgetSection,
     CheckpointSection,
@@ -23,8 +24,6 @@ from dovetail.config.schema import (
     TrainingSection,
     sections,
 )
-from dovetail.config.settings import limit_problem
-from dovetail.config.values import seconds, size_in_bytes
 from dovetail.spec.limits import AtLeast, Between
 
 OWN = [one for one in vars(schema).values() if isinstance(one, type) and one.__name__.endswith("Section")]

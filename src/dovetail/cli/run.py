@@ -76,14 +76,14 @@ def run(
     removes a setting, a.b=@none sets it to nothing.
     """
     from dovetail.cli.processes import supervise, to_be_watched
-    from dovetail.config.structure import structure
+    from dovetail.config.check import check_config
     from dovetail.train.ranks import from_environment
 
     # With --json, standard output is for the one document: what parts and console print goes to standard error.
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         plugins = discover(no_plugins, strict_plugins=strict_plugins)
         rank, started = from_environment()
-        config = structure(
+        config = check_config(
             compose(partial(compose_file, file, profile=profile, plugins=plugins), overrides, nproc, started), plugins
         )
         if started == 1 and to_be_watched(config.hardware.devices, max_restarts):

@@ -1,10 +1,9 @@
-"""Where in a TOML text each key and each value stands.
+"""Where each key and each value of a TOML text is.
 
-tomli says what a document holds, but not where. This reads the text again, once, when somebody first asks
-for a place. It relies on tomli having accepted the text: it looks for the ends of things, and does not judge
-them. Two callers hand it less than that: the search for what is too deep or too long, which stops at the
-first such thing, and the explanation of a syntax error, which reads up to the error. Both expect a
-``StrayError``.
+tomli returns the content of a document without positions. This module reads the text a second time, when a position is
+first needed. It relies on tomli having accepted the text: it finds the ends of things and does not validate them. Two
+callers pass other texts, and expect a ``StrayError``: the search for what is too deep or too long, which stops at the
+first find, and the explanation of a syntax error, which reads up to the error.
 """
 
 from __future__ import annotations
@@ -27,20 +26,20 @@ MAX_NUMBER: Final = 300
 
 Span: TypeAlias = tuple[int, int]
 Remark: TypeAlias = tuple[str, int]
-Part: TypeAlias = tuple[str, Span]
+KeyPart: TypeAlias = tuple[str, Span]
 
 _BLANK: Final = re.compile(r"(?:[ \t\n]++|#[^\n]*+)*+")
 _SPACE: Final = re.compile(r"[ \t]*+")
 _BASIC: Final = r'"(?:[^"\\\n]++|\\.)*+"'
 _LITERAL: Final = r"'[^'\n]*+'"
 _KEY: Final = re.compile(rf"[A-Za-z0-9_-]++|{_BASIC}|{_LITERAL}")
-_STRINGS: Final = {  # by how they begin; up to two quotes may stand before the three that close
+_STRINGS: Final = {  # by their opening; up to two quotes may precede the closing three
     '"""': re.compile(r'"""(?:[^"\\]++|\\.|"(?!""))*+"{3,5}', re.DOTALL),
     "'''": re.compile(r"'''(?:[^']++|'(?!''))*+'{3,5}"),
     '"': re.compile(_BASIC),
     "'": re.compile(_LITERAL),
 }
-_PLAIN: Final = re.compile(  # of these, only a date with a time may hold a space
+_PLAIN: Final = re.compile(  # only a date with a time may contain a space
     r"\d{4}-\d\d-\d\d \d\d:[\d:.]++(?:[Zz]|[+-]\d\d:\d\d)?|[A-Za-z0-9_+.:-]++"
 )
 
@@ -48,24 +47,27 @@ _PLAIN: Final = re.compile(  # of these, only a date with a time may hold a spac
 class MistakeError(Exception):
     """A text is not TOML."""
 
-    def __init__(self, position: int, message: str, path: KeyPath = (), other: Remark | None = None) -> None:
+    def __init__(
+        self, position: int, message: str, path: KeyPath = (), other: Remark | None = None, hint: str = ""
+    ) -> None:
         super().__init__(message)
         #: Where in the text, as an offset.
         self.position = position
-        #: In plain words.
         self.message = message
         #: The key in question, if there is one.
         self.path = path
-        #: Another place that matters, such as ("first", 12).
+        #: Another position that matters, such as ("the string begins", 12).
         self.other = other
+        #: What to write instead; begins with "; " unless it is empty.
+        self.hint = hint
 
 
 class ExcessError(MistakeError):
-    """Something in a text is deeper or longer than any configuration needs."""
+    """A text nests values deeper, or has longer keys or numbers, than any configuration needs."""
 
 
 class StrayError(Exception):
-    """The text is not TOML here: at the start of an unclosed string, or where something is missing."""
+    """The text is not TOML at this position: an unclosed string begins there, or something is missing."""
 
     def __init__(self, position: int) -> None:
         super().__init__(position)
@@ -74,10 +76,10 @@ class StrayError(Exception):
 
 @define
 class Spot:
-    """The places of one key and its value, as offsets of their first and behind their last character."""
+    """The positions of one key and its value: pairs of offsets, of the first character and after the last one."""
 
     depth: int
-    #: The value; for a table with a header, the header; for one that only longer keys name, its key.
+    #: The value; for a table with a header, the header; for a table that only longer keys name, its key.
     value: Span
     #: None for the whole document and for the elements of an array in brackets.
     key: Span | None = None
@@ -85,14 +87,14 @@ class Spot:
 
     @property
     def start(self) -> int:
-        """Where the key begins, or the value if there is no key."""
+        """The offset of the key, or of the value if there is no key."""
         return (self.key or self.value)[0]
 
     def find(self, path: KeyPath) -> Spot:
         """Return the spot at a path below this one.
 
         Raises:
-            LookupError: there is none.
+            LookupError: nothing is there.
         """
         spot, before = self, 0
         for before, part in enumerate(path):
@@ -103,7 +105,7 @@ class Spot:
         return spot
 
     def step(self, part: str | int) -> Spot | None:
-        """Return the spot of one key or one element, or None if there is none."""
+        """Return the spot of one key or one element, or None."""
         match self.children:
             case dict() if isinstance(part, str):
                 return self.children.get(part)
@@ -114,7 +116,7 @@ class Spot:
 
 
 class Lines:
-    """Turns offsets in a text into lines and columns, both counted from 1."""
+    """Converts offsets in a text to lines and columns, both counted from 1."""
 
     def __init__(self, text: str) -> None:
         self._starts = [0, *(newline.end() for newline in re.finditer("\n", text))]
@@ -126,14 +128,14 @@ class Lines:
 
 
 class Scanner:
-    """One reading of a text whose lines end in a bare newline."""
+    """Reads a text whose lines end in a bare newline, once."""
 
     def __init__(self, text: str) -> None:
         self.text = text
         self.root = Spot(0, (0, 0), children={})
-        #: Where the arrays and inline tables begin that are open, outermost first.
+        #: The offsets of the arrays and inline tables that are not closed yet, outermost first.
         self.open: list[int] = []
-        #: The key read last, from the root, and where it begins. Of a pair, it is read when its value is.
+        #: The path of the last key, and its offset; the key of a pair is set after its value.
         self.last: tuple[KeyPath, int] = ((), 0)
 
     def scan(self) -> Spot:
@@ -167,12 +169,12 @@ class Scanner:
         spot = self._enter(table, name, key)
         if bracket == "]]":
             return self._element(spot, (start, end), key), path, end
-        if spot.value == spot.key:  # only keys have named it so far
+        if spot.value == spot.key:  # only longer keys have named it so far
             spot.key, spot.value = key, (start, end)
         return spot, path, end
 
     def _element(self, array: Spot, header: Span, key: Span) -> Spot:
-        if not array.children:  # the first element: what looked like a table is an array
+        if not array.children:  # the first element; until now the spot was taken for a table
             array.value, array.children = header, []
         element = self._spot(array, header, key)
         element.children = {}
@@ -180,7 +182,7 @@ class Scanner:
             array.children.append(element)
         return element
 
-    def _reach(self, table: Spot, parts: list[Part]) -> Spot:
+    def _reach(self, table: Spot, parts: list[KeyPart]) -> Spot:
         for name, key in parts:
             table = self._enter(table, name, key)
             if isinstance(table.children, list) and table.children:
@@ -197,7 +199,7 @@ class Scanner:
 
     @staticmethod
     def _keep(table: Spot, name: str, spot: Spot) -> None:
-        """Remember a spot, but not instead of an earlier one: a second definition is an error to explain."""
+        """Add a spot, unless there is one already: a second definition is an error, which needs the first one."""
         if isinstance(table.children, dict):
             table.children.setdefault(name, spot)
 
@@ -214,14 +216,14 @@ class Scanner:
         self.last = path, start
         return end
 
-    def key(self, position: int) -> tuple[list[Part], int]:
-        """Return the parts of the dotted key at a position, and where what follows it begins.
+    def key(self, position: int) -> tuple[list[KeyPart], int]:
+        """Return the parts of the dotted key at a position, and the offset of what follows it.
 
         Raises:
             ExcessError: the key is too long.
             StrayError: there is no key, or a part of it is missing.
         """
-        parts: list[Part] = []
+        parts: list[KeyPart] = []
         while True:
             token = _KEY.match(self.text, position)
             if token is None:
@@ -279,7 +281,7 @@ class Scanner:
         return end + 1
 
     def _next(self, bracket: str, position: int) -> int:
-        """Return where the next entry of an array or an inline table begins, or its bracket closes."""
+        """Return the offset of the next entry of an array or an inline table, or of its closing bracket."""
         position = self._blank(position)
         return position if self._at(bracket, position) else self._blank(self._expect(",", position))
 

@@ -17,7 +17,7 @@ from dovetail.checkpoint.listing import folders
 from dovetail.checkpoint.manager import CheckpointManager
 from dovetail.config.diagnostics import ConfigError, Problem
 from dovetail.config.freeze import parts_of
-from dovetail.config.structure import origin_of
+from dovetail.config.tree import origin_of
 from dovetail.kernel.build import BuildError, build
 from dovetail.losses.adapt import as_loss
 from dovetail.train.clock import Stopwatch

@@ -8,8 +8,8 @@ from pathlib import Path
 from torch import nn
 
 from dovetail.checkpoint.weights import fit, read_weights
+from dovetail.config.check import check_part
 from dovetail.config.compose import compose
-from dovetail.config.structure import structure_part
 from dovetail.data.seeding import KeptGlobals
 from dovetail.kernel.build import build
 from dovetail.kernel.plugins import Plugins
@@ -72,5 +72,5 @@ def _built(run: Path, plugins: Plugins) -> nn.Module:
         said["input_shape"] = tuple(said["input_shape"])
     seed = tree.table["run"].table["seed"].value
     with KeptGlobals():
-        model: nn.Module = build(structure_part(tree, "model", plugins), {"seed": seed, **said})
+        model: nn.Module = build(check_part(tree, "model", plugins), {"seed": seed, **said})
     return model
