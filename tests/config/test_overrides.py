@@ -151,8 +151,10 @@ ARRAY = "phases is an array (default), and one element cannot be overridden"
         ),
         (
             "x={a: b}",
-            f"x: '{{a: b}}' {NO_TOML}: expected '=' after a key in a key/value pair; "
-            "for example x='{ type = \"cnn\" }'",
+            (
+                f"x: '{{a: b}}' {NO_TOML}: expected '=' after a key in a key/value pair; "
+                "for example x='{ type = \"cnn\" }'"
+            ),
         ),
         ('x="y', f"x: '\"y' {NO_TOML}: unterminated string; for example x='\"text\"'"),
         ("x=1", "x: set to the integer 1 here, but to the integer 0 by command line, argument 1"),
