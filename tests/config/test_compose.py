@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
 
-from dovetail.config.compose import MAX_CHAIN, MAX_FILES, Node, compose
-from dovetail.config.diagnostics import PYTHON, ConfigError, Origin, Problem
-from dovetail.config.tree import flatten, merge, settle
+from dovetail.config.compose import MAX_CHAIN, MAX_FILES, compose
+from dovetail.config.diagnostics import ConfigError
+from dovetail.config.tree import flatten
 from dovetail.kernel.secret import Env
-from strategies import plain_tables
 
 Write = Callable[..., str]
 
@@ -371,44 +369,6 @@ def test_installed_profiles_that_are_none(load: Callable[[], Any], said: str) ->
 def test_profiles_of_a_wrong_shape(write: Write, text: str, said: str) -> None:
     """A file's profiles are looked at, chosen or not."""
     assert refusals(write(run=text)) == [f"run.toml:{said}"]
-
-
-# --- the tree ------------------------------------------------------------------------------------------------
-
-
-@given(plain_tables)
-def test_plain_values_survive_the_tree(table: dict[str, Any]) -> None:
-    """A tree of plain values gives them back."""
-    assert repr(Node.from_python(table).to_python()) == repr(table)
-
-
-def test_live_objects_are_left_alone() -> None:
-    """Whatever a program passes as a value stays the very object, even if it cannot be compared."""
-
-    class Odd:
-        def __eq__(self, other: object) -> bool:
-            raise AssertionError("compared")
-
-        __hash__ = None
-
-    odd = Odd()
-    problems: list[Problem] = []
-    tree = merge(Node.from_python({"a": {"type": "x"}}), Node.from_python({"a": {"type": odd, "b": (odd,)}}), problems)
-
-    settled = settle(tree, problems)
-
-    assert settled.table["a"].table["type"].value is odd
-    assert settled.table["a"].table["b"].value[0].value is odd
-    assert settled.table["a"].origin() == PYTHON
-    assert problems == []
-
-
-def test_flattening_quotes_keys_and_keeps_empty_tables() -> None:
-    """Paths are TOML; an empty table is a value, an empty configuration has none."""
-    tree = Node.from_python({"a": {"b c": {"d": 1}, "e": {}}, "f": []}, Origin("x"))
-
-    assert flatten(tree) == [('a."b c".d', 1, Origin("x")), ("a.e", {}, Origin("x")), ("f", [], Origin("x"))]
-    assert flatten(Node.from_python({})) == []
 
 
 def test_composing_is_light(tmp_path: Path) -> None:

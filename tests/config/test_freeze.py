@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
-import enum
 import json
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from config_parts import Colour, Range, make_plugins
+from config_parts import make_plugins
 from config_strategies import configurations
 from dovetail.config.check import check_config
 from dovetail.config.compose import compose
@@ -29,9 +27,7 @@ from dovetail.config.freeze import (
     numeric_hash,
     origins,
     parts_of,
-    writable,
 )
-from dovetail.config.plain import is_plain, plain
 from dovetail.config.schema import RunConfig, sections
 from dovetail.config.tree import Node, settle
 from dovetail.kernel.secret import Env
@@ -251,32 +247,3 @@ def test_parts_of_a_configuration() -> None:
         "trainer",
         "checkpoint.copy_to",
     ]
-
-
-class Odd(enum.Enum):
-    """An enumeration."""
-
-    A = ("x", 1)
-
-
-def test_plain_values() -> None:
-    """Everything that a configuration holds has a plain form."""
-    assert plain({"a": (1, 2), "b": {3, 1, 2}, "c": Path("x"), "d": Colour.RED, "e": Odd.A}) == {
-        "a": [1, 2],
-        "b": [1, 2, 3],
-        "c": "x",
-        "d": "red",
-        "e": ["x", 1],
-    }
-    assert plain(Range(0.0)) == {"low": 0.0, "high": 1.0, "unit": "Hz"}
-    assert plain(Range) == f"python:{Range.__module__}.Range"
-    assert plain(len) == "python:builtins.len"
-    assert attrs.has(Range)
-
-
-def test_what_is_plain() -> None:
-    """TOML has a notation for it, none being written @none."""
-    assert is_plain({"a": [1, None, {"b": dt.date(2024, 1, 1)}]})
-    assert not is_plain({1: 2})
-    assert not is_plain([object()])
-    assert writable({"a": [None, Env("X")], "b": 1}) == {"a": ["@none", {"env": "X"}], "b": 1}
