@@ -13,7 +13,7 @@ from dovetail.config.schema import sections
 def test_every_alias_is_of_a_setting(name: str) -> None:
     """Each alias is of a setting that exists, or of an option of a part."""
     section, _, rest = ALIASES[name].partition(".")
-    known = {one.name: one.type for one in sections()}
+    known = {section.name: section.type for section in sections()}
 
     assert section in known
     if attrs.has(known[section]):

@@ -49,7 +49,7 @@ def test_default_files_work_together(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_limits_in_default_files() -> None:
     """Each sort of limit has its words."""
-    assert [_limit(one) for one in (Between(0, 1), AtLeast(1), MoreThan(0.5))] == [
+    assert [_limit(limit) for limit in (Between(0, 1), AtLeast(1), MoreThan(0.5))] == [
         "0 to 1",
         "at least 1",
         "more than 0.5",

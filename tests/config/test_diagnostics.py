@@ -1,4 +1,4 @@
-"""Tests of dovetail.config.diagnostics and of the notation that its messages use."""
+"""Tests of dovetail.config.diagnostics."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ from dovetail.kernel.secret import Env
     ],
 )
 def test_origins_are_shown_as_users_know_them(origin: Origin, shown: str) -> None:
-    """A place in a file reads file:line:column, anything else in words."""
+    """A position in a file is file:line:column, any other origin is words."""
     assert shown == str(origin)
 
 
 def test_a_problem_is_one_line() -> None:
-    """The parts of a problem are joined by colons; what has no path leaves it out."""
+    """Colons join the parts of a problem; an empty path is left out."""
     origin = Origin("bearing.toml", 18, 1)
     problem = Problem(origin, "loss.lamda_freq", "unknown key; did you mean 'lambda_freq'?")
 
@@ -53,8 +53,8 @@ def test_a_problem_is_one_line() -> None:
     assert str(Problem(origin, "", "no\nnews")) == "bearing.toml:18:1: no news"
 
 
-def test_problems_are_sorted_and_told_once() -> None:
-    """Places in files come first, by file, line and column; arguments follow by number, not by digit."""
+def test_problems_are_sorted_and_unique() -> None:
+    """Positions in files come first, by file, line and column; arguments follow by number, not by digit."""
     problems = [
         Problem(Origin.argument(10), "a", "wrong"),
         Problem(Origin.argument(2), "a", "wrong"),
@@ -80,7 +80,7 @@ def test_problems_are_sorted_and_told_once() -> None:
 
 
 def test_errors_survive_a_process_boundary() -> None:
-    """A worker process hands its problems back whole."""
+    """A worker process returns its problems complete."""
     error = ConfigError([Problem(Origin("a.toml", 2, 1), "a", "wrong")])
 
     assert error.problems == pickle.loads(pickle.dumps(error)).problems  # noqa: S301 - our own bytes
@@ -111,13 +111,13 @@ def test_errors_survive_a_process_boundary() -> None:
     ],
 )
 def test_values_are_named_in_the_words_of_toml(value: object, word: str, text: str) -> None:
-    """What was found is told briefly, with TOML's word for its type."""
+    """A value is described briefly, with TOML's word for its type."""
     assert word == toml_type(value)
     assert text == found(value)
 
 
 def test_integers_beyond_what_python_writes() -> None:
-    """An integer of thousands of digits, which only a program can pass, is no trouble to name."""
+    """An integer of thousands of digits, which only a program can pass, can be described."""
     assert found(16**5000) == f"the integer 0x1{'0' * 37}…"
     assert tomli.loads(f"x = {inline(16**5000)}") == {"x": 16**5000}
 
@@ -149,7 +149,7 @@ def test_articles() -> None:
     ],
 )
 def test_suggestions(name: str, candidates: list[str], meant: str | None) -> None:
-    """The nearest name is suggested; where none is near, nothing is."""
+    """The nearest name is suggested, or none if none is near."""
     assert meant == nearest(name, candidates)
     assert suggest(name, candidates) == ("" if meant is None else f"; did you mean '{meant}'?")
 

@@ -1,4 +1,4 @@
-"""Tests of dovetail.config.document, .source and .syntax: TOML files, good, broken and hostile."""
+"""Tests of dovetail.config.document: TOML files, valid, broken and hostile."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BACKSLASH = r"write \\ for a backslash, or put the string in single quotes"
 
 
 def refusal(text: str) -> str:
-    """What is said about a text that is not accepted, without the name of the file."""
+    """Return the message about a text that is refused, without the name of the file."""
     with pytest.raises(ConfigError) as raised:
         parse_document(text, "run.toml")
     [problem] = raised.value.problems
@@ -32,7 +32,7 @@ def refusal(text: str) -> str:
 
 
 def loading(path: str | Path) -> str:
-    """What is said about a file that is not accepted, without its name."""
+    """Return the message about a file that is refused, without its name."""
     with pytest.raises(ConfigError) as raised:
         load_document(path)
     [problem] = raised.value.problems
@@ -53,8 +53,8 @@ def test_a_file_is_read(tmp_path: Path) -> None:
     assert str(document.origin(("run", "name"), "key")) == f"{path}:2:1"
 
 
-def test_a_tree_knows_its_places() -> None:
-    """Every node of a document's tree tells where its value and its key stand."""
+def test_a_tree_knows_its_positions() -> None:
+    """Every node of a document's tree has the positions of its value and of its key."""
     tree = parse_document("[[a]]\nb = [1, 2]\n", "run.toml").tree()
 
     inner = tree.table["a"].value[0].table["b"]
@@ -64,8 +64,8 @@ def test_a_tree_knows_its_places() -> None:
     assert (inner.value[1].origin().line, inner.value[1].origin().column) == (2, 9)
 
 
-def test_places_are_looked_up_lazily(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reading a file costs one run of tomli; the second reading waits until somebody asks for a place."""
+def test_positions_are_computed_lazily(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading a file runs tomli once; the scanner runs when a position is first needed."""
 
     def forbidden(*_: object) -> None:
         raise AssertionError("scanned")
@@ -173,7 +173,7 @@ def test_syntax_errors_have_a_place_and_a_hint(text: str, said: str) -> None:
 
 
 def test_the_sentence_is_tomlis(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever tomli says is passed on, at its position."""
+    """The sentence of tomli is passed on, at its position."""
 
     def loads(text: str) -> None:
         raise tomli.TOMLDecodeError("Something new", text, 4)
@@ -185,7 +185,7 @@ def test_the_sentence_is_tomlis(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @given(st.text(alphabet="ab.=[]{}\"'\\#,1- \n\r\t\0u0e:T", max_size=30))
 def test_any_text_is_read_or_refused(text: str) -> None:
-    """Whatever a text holds, tomli's judgement stands, and a refusal is one line about a place inside the text."""
+    """A text is refused exactly if tomli refuses it, in one line with a position inside the text."""
     try:
         expected = tomli.loads(text)
     except tomli.TOMLDecodeError:
@@ -196,8 +196,8 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 
 @pytest.mark.slow
 @given(toml_texts(), st.data())
-def test_any_slip_in_a_document_is_read_or_refused(text: str, data: st.DataObject) -> None:
-    """A document with a few characters lost or changed behaves no worse."""
+def test_any_typing_error_is_read_or_refused(text: str, data: st.DataObject) -> None:
+    """The same holds for a document with a few characters lost or changed."""
     start = data.draw(st.integers(0, len(text)))
     end = data.draw(st.integers(start, min(len(text), start + 5)))
     slipped = text[:start] + data.draw(st.sampled_from(["", "'", '"', "]", "}", "=", "\n", "a"])) + text[end:]
@@ -261,15 +261,15 @@ def _check_refusal(text: str) -> None:
     ids=lambda text: text[:20],
 )
 def test_hostile_texts_end_in_one_line(text: str, said: str) -> None:
-    """What no run file needs is refused at its place, in moments."""
+    """What no run file needs is refused at its position, in less than two seconds."""
     started = time.process_time()
 
     assert said == refusal(text)
     assert time.process_time() - started < 2
 
 
-def test_long_but_honest_texts_are_read() -> None:
-    """Long strings, many entries, and nesting up to the limit are no attack."""
+def test_long_but_valid_texts_are_read() -> None:
+    """Long strings, many entries, and nesting up to the limit are read."""
     notes = "n" * 300_000
     path = ".".join("abcdefgh" * 4)
     entries = "\n".join(f"k{number} = {number}" for number in range(2000))
@@ -282,11 +282,11 @@ def test_long_but_honest_texts_are_read() -> None:
     assert parse_document(f"a = {'[' * 32}{']' * 32}", "run.toml").locate(("a", *[0] * 31)) == (1, 36)
 
 
-# --- files that are none -------------------------------------------------------------------------------------
+# --- unreadable files ---------------------------------------------------------------------------------------
 
 
 def test_missing_files_are_named_with_their_neighbours(tmp_path: Path) -> None:
-    """A file that is not there is answered with the one that was probably meant."""
+    """The message about a missing file suggests a similar name in its folder."""
     (tmp_path / "bearing.toml").touch()
     (tmp_path / "bearing.txt").touch()
 
@@ -295,16 +295,16 @@ def test_missing_files_are_named_with_their_neighbours(tmp_path: Path) -> None:
     assert loading(tmp_path / "none" / "bearing.toml") == ": no such file or directory"
 
 
-def test_neighbours_of_a_bare_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name without a folder is looked for where the command runs."""
+def test_a_missing_file_without_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name without a folder is looked up in the working directory."""
     monkeypatch.chdir(tmp_path)
     Path("bearing.toml").touch()
 
     assert loading("bearing") == ": no such file or directory; did you mean 'bearing.toml'?"
 
 
-def test_folders_pipes_devices_and_sockets_are_no_files(tmp_path: Path) -> None:
-    """What is not a regular file is refused without waiting for it or reading it to an end it does not have."""
+def test_folders_pipes_devices_and_sockets_are_refused(tmp_path: Path) -> None:
+    """Anything but a regular file is refused, without waiting for it or reading it."""
     pipe, plug = tmp_path / "pipe", tmp_path / "socket"
     os.mkfifo(pipe)
     with socket.socket(socket.AF_UNIX) as server:
@@ -317,7 +317,7 @@ def test_folders_pipes_devices_and_sockets_are_no_files(tmp_path: Path) -> None:
 
 
 def test_names_that_no_file_can_have(tmp_path: Path) -> None:
-    """NUL, lone surrogates, endless names and links that lead to themselves have one line each."""
+    """NUL, lone surrogates, endless names and links to themselves get one line each."""
     loop = tmp_path / "loop.toml"
     loop.symlink_to(loop)
 
@@ -334,7 +334,7 @@ def test_names_that_no_file_can_have(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
 def test_forbidden_files(tmp_path: Path) -> None:
-    """A file without permission to read says so."""
+    """The message says that the permission is missing."""
     path = tmp_path / "run.toml"
     path.touch(mode=0)
 
@@ -357,8 +357,8 @@ def test_forbidden_files(tmp_path: Path) -> None:
     ],
     ids=lambda data: repr(data[:10]),
 )
-def test_files_that_hold_no_text(tmp_path: Path, data: bytes, said: str) -> None:
-    """Too large, binary, or in another encoding: told in one line, with the place of the first wrong byte."""
+def test_files_that_are_not_text(tmp_path: Path, data: bytes, said: str) -> None:
+    """A file that is too large, binary or not UTF-8 gets one line, with the position of the first wrong byte."""
     path = tmp_path / "run.toml"
     path.write_bytes(data)
 
@@ -366,7 +366,7 @@ def test_files_that_hold_no_text(tmp_path: Path, data: bytes, said: str) -> None
 
 
 def test_a_file_of_the_largest_size_is_read(tmp_path: Path) -> None:
-    """The limit itself is within the limit."""
+    """A file may have exactly the largest size."""
     path = tmp_path / "run.toml"
     path.write_bytes(b"#" * MAX_BYTES)
 
@@ -375,7 +375,7 @@ def test_a_file_of_the_largest_size_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_memory_stays_bounded(tmp_path: Path) -> None:
-    """A large file of many small values costs less than 512 MB of address space, its places included."""
+    """A large file of many small values takes less than 512 MB of address space, positions included."""
     path = tmp_path / "run.toml"
     path.write_text("a = [" + "[]," * 100_000 + "]")
     code = (

@@ -14,7 +14,7 @@ from strategies import key_names, plain_values
 
 @given(st.lists(key_names, min_size=1, max_size=4))
 def test_paths_are_written_as_toml_reads_them(names: list[str]) -> None:
-    """A dotted path, quoted where it must be, is one line of TOML that leads to the same key."""
+    """A dotted path, quoted where necessary, is one line of TOML with the same key."""
     written = dotted(names)
     table = tomli.loads(f"{written} = 1")
     for name in names:
@@ -25,14 +25,14 @@ def test_paths_are_written_as_toml_reads_them(names: list[str]) -> None:
     assert key(names[0]) == dotted(names[:1])
 
 
-def test_elements_of_arrays_stand_in_brackets() -> None:
-    """The place of an element follows the name of its array."""
+def test_indexes_are_in_brackets() -> None:
+    """The index of an element follows the name of its array."""
     assert dotted(("a", "b c", 2, "d", 0, 1)) == 'a."b c"[2].d[0][1]'
 
 
 @given(plain_values)
 def test_values_are_written_as_toml_reads_them(value: object) -> None:
-    """Every plain value fits on one line, and comes back as it was."""
+    """Every plain value fits on one line, and TOML reads it back unchanged."""
     written = inline(value)
 
     assert "\n" not in written
@@ -48,7 +48,7 @@ def test_values_without_notation() -> None:
 
 @given(st.text())
 def test_visible_text_is_short_and_on_one_line(text: str) -> None:
-    """Whatever a text holds, a message shows it without control characters and cut in its middle."""
+    """A message shows any text without control characters, shortened in the middle."""
     shown = visible(text, limit=20)
 
     assert shown.isprintable()
@@ -56,7 +56,7 @@ def test_visible_text_is_short_and_on_one_line(text: str) -> None:
     assert quoted(text)[0] == quoted(text)[-1]
 
 
-def test_long_text_is_cut_in_its_middle() -> None:
-    """Beginning and end of a long text are what one recognises it by."""
+def test_long_text_is_shortened_in_the_middle() -> None:
+    """The beginning and the end of a long text remain."""
     assert visible("begin" + "x" * 100 + "end!!", limit=11) == "begin…end!!"
     assert visible("\U000e0001\x7f") == "\\U000E0001\\u007F"

@@ -38,7 +38,7 @@ def test_plain_values() -> None:
 
 
 def test_what_is_plain() -> None:
-    """TOML has a notation for it, none being written @none."""
+    """A value is plain if TOML has a notation for it, with @none for None."""
     assert is_plain({"a": [1, None, {"b": dt.date(2024, 1, 1)}]})
     assert not is_plain({1: 2})
     assert not is_plain([object()])

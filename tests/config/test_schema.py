@@ -1,4 +1,4 @@
-"""Tests of dovetail.config.schema, .settings and .values: sections, defaults, durations and sizes."""
+"""Tests of dovetail.config.schema: sections, defaults and rules across settings."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ OWN = [one for one in vars(schema).values() if isinstance(one, type) and one.__n
 
 
 def test_the_sections_of_a_run_file() -> None:
-    """The sections, in the order in which they are written."""
-    assert [one.name for one in sections()] == [
+    """The sections have the order in which they are written."""
+    assert [section.name for section in sections()] == [
         "run",
         "data",
         "transforms",
@@ -52,10 +52,10 @@ def test_the_sections_of_a_run_file() -> None:
 
 @pytest.mark.parametrize("cls", [*OWN, Every])
 def test_every_setting_is_documented(cls: Any) -> None:
-    """Each field says in its metadata what it is for; from there it reaches the reference, the schema, the files."""
-    for one in attrs.fields(cls):
-        assert one.metadata["help"], one.name
-        assert one.default is not attrs.NOTHING, one.name
+    """Each field has its help in its metadata, for the reference, the JSON schema and the default files."""
+    for field in attrs.fields(cls):
+        assert field.metadata["help"], field.name
+        assert field.default is not attrs.NOTHING, field.name
 
 
 @pytest.mark.parametrize("section", sections(), ids=lambda one: one.name)
@@ -65,7 +65,7 @@ def test_every_section_is_documented(section: Any) -> None:
 
 
 def test_defaults() -> None:
-    """The documented defaults."""
+    """The defaults are the documented ones."""
     assert RunSection() == RunSection("run", None, 42, False, "", [])
     assert TrainingSection().max_epochs == 10
     assert TrainingSection().max_grad_norm == 1.0
@@ -76,7 +76,7 @@ def test_defaults() -> None:
 
 
 def test_steps_alone_are_a_length() -> None:
-    """Whoever asks for steps does not get the default epochs on top."""
+    """A run that sets steps has no default number of epochs."""
     assert TrainingSection(max_steps=5000).max_epochs is None
     assert TrainingSection(max_steps=5000, max_epochs=2).max_epochs == 2
     with pytest.raises(ValueError, match="needs max_epochs or max_steps"):
@@ -84,14 +84,14 @@ def test_steps_alone_are_a_length() -> None:
 
 
 def test_best_only_means_one() -> None:
-    """best_only is one best and one last checkpoint; anything else beside it is a contradiction."""
+    """best_only keeps one best and one last checkpoint, and contradicts other numbers."""
     assert (CheckpointSection(best_only=True).keep_best, CheckpointSection(best_only=True).keep_last) == (1, 1)
     with pytest.raises(ValueError, match="best_only = true keeps 1, which contradicts 3"):
         CheckpointSection(best_only=True, keep_best=3)
 
 
 def test_budgets_in_numbers() -> None:
-    """Durations and sizes are text in the file and numbers for the code."""
+    """Durations and sizes are text in the file and numbers in Python."""
     budget = BudgetSection(wall_clock="1h30m", memory="2GB", gpu_memory="1GiB")
 
     assert (budget.wall_clock_seconds, budget.memory_bytes, budget.gpu_memory_bytes) == (5400, 2 * 10**9, 2**30)
