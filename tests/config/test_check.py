@@ -6,8 +6,11 @@ from __future__ import annotations
 
 import pytest
 
-from config_parts import WHOLE, Check, Refusals
+from config_parts import WHOLE, Check, Refusals, make_plugins
+from dovetail.config.check import check_part
+from dovetail.config.diagnostics import ConfigError
 from dovetail.config.schema import Every
+from dovetail.config.tree import Node
 
 
 def test_defaults_complete_a_small_file(check: Check) -> None:
@@ -196,4 +199,44 @@ def test_sections_that_are_not_tables(refusals: Refusals) -> None:
     assert refusals("run = 3\nplugins = 1\n" + WHOLE) == [
         "run.toml:1:7: run: expected a table, got the integer 3",
         "run.toml:2:11: plugins: expected a table with the keys require, got the integer 1",
+    ]
+
+
+def test_one_part_by_itself() -> None:
+    """check_part() checks one part, whatever is wrong with the others."""
+    tree = Node.from_python({"model": {"type": "net", "hidden": [8]}, "loss": {"type": "no_such_loss"}})
+
+    assert check_part(tree, "model", make_plugins()).options["hidden"] == [8]
+    with pytest.raises(ConfigError, match=r"Python: loss.type: unknown loss 'no_such_loss'"):
+        check_part(tree, "loss", make_plugins())
+    with pytest.raises(ConfigError, match="Python: data: needs a 'type', the name of a dataset; there is digits"):
+        check_part(tree, "data", make_plugins())
+
+
+# --- phases -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "phases, length",
+    [
+        ("[[phases]]\nmax_epochs = 2\n[[phases]]\nmax_epochs = 3\n", (5, None)),
+        ("[[phases]]\nmax_steps = 2\n[[phases]]\nmax_steps = 3\n", (None, 5)),
+        ("[[phases]]\nmax_epochs = 2\n[[phases]]\nmax_steps = 3\n", (10, None)),
+        ("[training]\nmax_epochs = 9\n[[phases]]\nmax_epochs = 2\n[[phases]]\nmax_epochs = 3\n", (9, None)),
+    ],
+)
+def test_the_length_of_phases(check: Check, phases: str, length: tuple[int | None, int | None]) -> None:
+    """A run is as long as its phases together, if all have a length in one unit and [training] sets none."""
+    training = check(WHOLE + phases).training
+
+    assert (training.max_epochs, training.max_steps) == length
+
+
+def test_phases_that_never_end_or_start(refusals: Refusals) -> None:
+    """Every phase but the last needs an end, and the last needs epochs to start in."""
+    assert refusals(WHOLE + "[[phases]]\n[[phases]]\nmax_epochs = 1\n") == [
+        "run.toml:8:1: phases[0]: needs max_epochs or max_steps; only the last phase may run until training ends"
+    ]
+    assert refusals(WHOLE + "[training]\nmax_epochs = 2\n[[phases]]\nmax_epochs = 2\n[[phases]]\n") == [
+        "run.toml:9:14: training.max_epochs: the phases before the last take 2 epochs; with max_epochs = 2 the last never starts"
     ]

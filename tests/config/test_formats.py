@@ -66,6 +66,8 @@ def test_what_cannot_be_saved(tmp_path: Path) -> None:
     assert (
         refusal(lambda: whole_config().with_model(Net()).save(tmp_path / "a.toml")) == f"Python: model.type: {message}"
     )
+    dated = whole_config().with_data(when=dt.date(2024, 2, 29))
+    assert refusal(lambda: dated.save(tmp_path / "a.json")) == "Python: JSON has no dates and times; save as .toml"
     assert "must end in .toml or .json" in refusal(lambda: whole_config().save(tmp_path / "a.yaml"))
     assert list(tmp_path.iterdir()) == []
 

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from config_parts import refusal, whole_config
+from config_parts import Net, refusal, whole_config
 from dovetail.config.api import Config
+from dovetail.config.keywords import with_objects
+from dovetail.config.tree import Live
 
 
 def test_the_documented_methods() -> None:
@@ -173,3 +175,27 @@ def test_implied_parts() -> None:
     assert whole_config().with_data(stratify_by_age=False).to_dict()["data"]["split"] == {"stratify": False}
     assert whole_config().with_data(dataset_folder="a", metadata_file="b.csv").to_dict()["data"]["metadata"] == "b.csv"
     assert whole_config().with_hardware(compile_mode=None).to_dict()["hardware"] == {"compile": False}
+
+
+def test_objects_become_tables() -> None:
+    """An object in place of a part, in any section, becomes the type of a table; other values stay as they are."""
+    net = Net()
+    tables = with_objects(
+        {
+            "model": net,
+            "data": [1, 2],
+            "loss": {"type": "mse"},
+            "callbacks": {"bell": net},
+            "phases": [{"optimizer": net, "freeze": ["x"]}, 3],
+            "run": {"name": net},
+        }
+    )
+
+    assert tables["model"]["type"].value is net
+    assert tables["data"]["type"].value == [1, 2]
+    assert tables["loss"] == {"type": "mse"}
+    assert tables["callbacks"]["bell"]["type"].value is net
+    assert isinstance(tables["phases"][0]["optimizer"]["type"], Live)
+    assert tables["phases"][0]["freeze"] == ["x"]
+    assert tables["phases"][1] == 3
+    assert tables["run"] == {"name": net}

@@ -80,5 +80,5 @@ def _phase_problems(config: RunConfig, tree: Node) -> Iterator[Problem]:
             yield entry_at(tree, ("phases", number)).problem(message)
     limit, epochs = config.training.max_epochs, sum(phase.max_epochs or 0 for phase in before)
     if limit is not None and epochs >= limit:
-        message = f"the phases before the last take {epochs} epochs, so with {limit} the last phase never starts"
+        message = f"the phases before the last take {epochs} epochs; with max_epochs = {limit} the last never starts"
         yield entry_at(tree, ("training", "max_epochs")).problem(message)

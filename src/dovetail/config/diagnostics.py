@@ -29,6 +29,7 @@ _TYPES: Final[tuple[tuple[type, str], ...]] = (  # a subclass stands before its 
     (tuple, "array"),
     (Mapping, "table"),
 )
+_PLAIN_TYPES: Final = tuple(kind for kind, _ in _TYPES)
 #: TOML's names of what a run file can express, none and secrets included.
 TOML_TYPES: Final = tuple(dict.fromkeys(word for _, word in _TYPES))
 
@@ -123,7 +124,7 @@ def toml_type(value: object) -> str:
 
 def is_toml(value: object) -> bool:
     """Tell whether TOML can express a value, none and secrets included; only the outermost type counts."""
-    return toml_type(value) in TOML_TYPES
+    return isinstance(value, _PLAIN_TYPES)
 
 
 def with_article(word: str) -> str:
