@@ -29,7 +29,7 @@ from dovetail.config.freeze import (
     parts_of,
 )
 from dovetail.config.schema import RunConfig, sections
-from dovetail.config.tree import Node, settle
+from dovetail.config.tree import Node, resolve
 from dovetail.kernel.secret import Env
 
 PLUGINS = make_plugins()
@@ -43,7 +43,7 @@ def structured(**tables: Any) -> RunConfig:
 
 def thawed(text: str) -> RunConfig:
     """Load a resolved file."""
-    return check_config(settle(parse_document(text, "resolved.toml").tree(), []), PLUGINS)
+    return check_config(resolve(parse_document(text, "resolved.toml").tree(), []), PLUGINS)
 
 
 def test_a_resolved_file() -> None:

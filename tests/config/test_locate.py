@@ -160,4 +160,4 @@ def test_nothing_there(path: tuple[str | int, ...]) -> None:
 
 def test_lines_of_an_empty_text() -> None:
     """An empty text has a first line and a first column."""
-    assert Lines("").place(0) == (1, 1)
+    assert Lines("").position(0) == (1, 1)

@@ -81,10 +81,10 @@ def test_every_key_and_value_can_be_overridden(path: list[str], value: Any) -> N
     for name in path:
         tree = tree[name]
 
-    assert repr(tree) == repr(_settled(value))
+    assert repr(tree) == repr(_resolved(value))
 
 
-def _settled(value: Any) -> Any:
+def _resolved(value: Any) -> Any:
     """Return a value as compose() does: None for its string, and secrets for their tables."""
     match value:
         case "@none":
@@ -92,9 +92,9 @@ def _settled(value: Any) -> Any:
         case {"env": str(name)} if len(value) == 1 and name.isidentifier() and name.isascii():
             return Env(name)
         case dict():
-            return {name: _settled(inner) for name, inner in value.items()}
+            return {name: _resolved(inner) for name, inner in value.items()}
         case list():
-            return [_settled(inner) for inner in value]
+            return [_resolved(inner) for inner in value]
         case _:
             return value
 

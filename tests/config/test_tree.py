@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 
 from dovetail.config.diagnostics import PYTHON, Origin, Problem
-from dovetail.config.tree import Node, flatten, merge, origin_of, settle
+from dovetail.config.tree import Node, flatten, merge, origin_of, resolve
 from strategies import plain_tables
 
 
@@ -39,11 +39,11 @@ def test_objects_are_not_touched() -> None:
     problems: list[Problem] = []
     tree = merge(Node.from_python({"a": {"type": "x"}}), Node.from_python({"a": {"type": odd, "b": (odd,)}}), problems)
 
-    settled = settle(tree, problems)
+    resolved = resolve(tree, problems)
 
-    assert settled.table["a"].table["type"].value is odd
-    assert settled.table["a"].table["b"].value[0].value is odd
-    assert settled.table["a"].origin() == PYTHON
+    assert resolved.table["a"].table["type"].value is odd
+    assert resolved.table["a"].table["b"].value[0].value is odd
+    assert resolved.table["a"].origin() == PYTHON
     assert problems == []
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from dovetail.config.check import check_config
 from dovetail.config.diagnostics import PYTHON, ConfigError, Origin, Problem, suggest
-from dovetail.config.keywords import Scope, layer, with_objects, written
+from dovetail.config.keywords import Scope, layer, value_at, with_objects
 from dovetail.config.schema import RunConfig, sections
-from dovetail.config.tree import Live, Node, merge, settle
+from dovetail.config.tree import Live, Node, merge, resolve
 from dovetail.kernel.plugins import Plugins
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Config:
 
         None is TOML's ``"@none"``, ``{"env": "NAME"}`` is a secret, and an object in place of a part is that part.
         """
-        return cls(_laid(Node.from_python({}), values), plugins=plugins)
+        return cls(_merged(Node.from_python({}), values), plugins=plugins)
 
     @classmethod
     def preset(cls, name: str, *, plugins: Plugins | None = None) -> Config:
@@ -116,7 +116,7 @@ class Config:
             raise ConfigError([Problem(PYTHON, "", f"unknown preset {name!r}{hint}")])
         tree = Node.from_python({})
         for values in preset(name):
-            tree = _laid(tree, values, Origin(f"preset {name}"))
+            tree = _merged(tree, values, Origin(f"preset {name}"))
         return cls(tree, plugins=plugins)
 
     # --- changes -------------------------------------------------------------------------------------------------
@@ -287,27 +287,27 @@ class Config:
         if chosen is None:
             return self._set(scope, options)
         kept = dict(self._tree.table)
-        if not (isinstance(chosen, str) and isinstance(written(self._tree, f"{section}.type"), str)):
+        if not (isinstance(chosen, str) and isinstance(value_at(self._tree, f"{section}.type"), str)):
             kept.pop(section, None)  # if both are names, merge() drops the options of the old type
-        tree = _laid(
+        tree = _merged(
             self._tree.with_value(kept), {section: {"type": chosen if isinstance(chosen, str) else Live(chosen)}}
         )
-        return Config(_laid(tree, layer(scope, options, tree)), plugins=self._plugins)
+        return Config(_merged(tree, layer(scope, options, tree)), plugins=self._plugins)
 
     def _with(self, values: Mapping[str, Any]) -> Config:
-        return Config(_laid(self._tree, values), plugins=self._plugins)
+        return Config(_merged(self._tree, values), plugins=self._plugins)
 
     def _timestamped(self) -> str:
-        name = written(self._tree, "run.name")
+        name = value_at(self._tree, "run.name")
         stem = name if isinstance(name, str) else "run"
         return f"{stem}-{dt.datetime.now(dt.UTC):%Y-%m-%dT%H-%M-%S}.toml"
 
 
-def _laid(tree: Node, values: Mapping[str, Any], origin: Origin = PYTHON) -> Node:
+def _merged(tree: Node, values: Mapping[str, Any], origin: Origin = PYTHON) -> Node:
     """Return ``tree`` with plain tables, or objects in place of parts, laid over it."""
     problems: list[Problem] = []
     over = Node.from_python(with_objects(values), origin)
-    tree = settle(merge(tree, over, problems), problems)
+    tree = resolve(merge(tree, over, problems), problems)
     if problems:
         raise ConfigError(problems)
     return tree

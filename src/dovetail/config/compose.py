@@ -13,7 +13,7 @@ from attrs import define, field, frozen
 from dovetail.config.diagnostics import DEFAULT, ConfigError, Origin, Problem, Problems, found, suggest
 from dovetail.config.document import load_document
 from dovetail.config.notation import visible
-from dovetail.config.tree import Entry, Node, merge, settle
+from dovetail.config.tree import Entry, Node, merge, resolve
 
 if TYPE_CHECKING:
     from dovetail.kernel.plugins import Plugins, Registered
@@ -67,7 +67,7 @@ def compose(
         from dovetail.config.overrides import layer, read_overrides
 
         tree = merge(tree, layer(read_overrides(overrides, problems), tree, problems), problems)
-    tree = settle(tree, problems)
+    tree = resolve(tree, problems)
     problems.finish()
     return tree
 
@@ -90,30 +90,30 @@ class Files:
     problems: Problems
     read: list[File] = field(factory=list)
     #: The real paths of all files so far, including those that could not be read.
-    _met: set[str] = field(factory=set)
+    _seen: set[str] = field(factory=set)
     _size: int = 0
     #: Whether a problem already says that there are too many files.
-    _full: bool = False
+    _is_reported: bool = False
 
     def add(self, name: str) -> None:
         """Read a file and, before it, the files it extends; what is wrong with them is added to ``problems``."""
         self._add(name, None, {})
 
-    def _add(self, name: str, asked: Origin | None, chain: dict[str, str]) -> None:
+    def _add(self, name: str, named_at: Origin | None, chain: dict[str, str]) -> None:
         real = _real_path(name)
-        if asked is not None and (refusal := self._refusal(real, name, chain)):
-            self.problems.append(Problem(asked, "extends", refusal))
-        elif real not in self._met and (asked is None or self._has_room(asked)):
-            self._met.add(real)
+        if named_at is not None and (refusal := self._refusal(real, name, chain)):
+            self.problems.append(Problem(named_at, "extends", refusal))
+        elif real not in self._seen and (named_at is None or self._has_room(named_at)):
+            self._seen.add(real)
             try:
                 document = load_document(name)
             except ConfigError as error:
-                self.problems.extend(_at_extends(problem, asked) for problem in error.problems)
+                self.problems.extend(_at_extends(problem, named_at) for problem in error.problems)
             else:
                 self._size += len(document.text)
                 tree = document.tree()
                 for entry, origin in self._extended(tree):
-                    self._add(_beside(name, entry), origin, {**chain, real: name})
+                    self._add(_relative_to(name, entry), origin, {**chain, real: name})
                 self.read.append(self._file(tree))
 
     def _refusal(self, real: str, name: str, chain: dict[str, str]) -> str | None:
@@ -124,14 +124,14 @@ class Files:
             return f"more than {MAX_CHAIN} files extend one another in a row"
         return None
 
-    def _has_room(self, asked: Origin) -> bool:
+    def _has_room(self, named_at: Origin) -> bool:
         """Tell whether one more file may be read; the first that may not is a problem."""
-        if len(self._met) < MAX_FILES and self._size <= MAX_SIZE:
+        if len(self._seen) < MAX_FILES and self._size <= MAX_SIZE:
             return True
-        if not self._full:
-            self._full = True
+        if not self._is_reported:
+            self._is_reported = True
             message = f"more than {MAX_FILES} files or {MAX_SIZE // 1_000_000} MB make up this configuration"
-            self.problems.append(Problem(asked, "extends", message))
+            self.problems.append(Problem(named_at, "extends", message))
         return False
 
     def _extended(self, tree: Node) -> list[tuple[str, Origin]]:
@@ -163,14 +163,14 @@ class Files:
         return File(tree.with_value(body), tables)
 
 
-def _at_extends(problem: Problem, asked: Origin | None) -> Problem:
+def _at_extends(problem: Problem, named_at: Origin | None) -> Problem:
     """Report a file that cannot be read at the ``extends`` that names it."""
-    if asked is None or problem.origin.line is not None:
+    if named_at is None or problem.origin.line is not None:
         return problem
-    return Problem(asked, "extends", f"{problem.origin}: {problem.message}")
+    return Problem(named_at, "extends", f"{problem.origin}: {problem.message}")
 
 
-def _beside(name: str, entry: str) -> str:
+def _relative_to(name: str, entry: str) -> str:
     """Return the path of a file that the file ``name`` calls ``entry``; keep a ``..`` that follows a link."""
     joined = str(Path(name).parent / entry)
     tidy = os.path.normpath(joined)

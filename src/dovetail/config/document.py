@@ -18,12 +18,12 @@ from dovetail.config.diagnostics import ConfigError, Origin, Problem, suggest
 from dovetail.config.locate import (
     MAX_DEPTH,
     MAX_KEY,
-    ExcessError,
+    LimitError,
     Lines,
-    MistakeError,
+    Location,
+    ScanError,
     Scanner,
-    Spot,
-    StrayError,
+    TomlError,
 )
 from dovetail.config.notation import KeyPath, basic_string, dotted, visible
 from dovetail.config.tree import Node
@@ -63,7 +63,7 @@ class Document:
         Raises:
             LookupError: the document has nothing at that path.
         """
-        return self._lines.place(self.span(path, what)[0])
+        return self._lines.position(self.span(path, what)[0])
 
     def span(self, path: KeyPath, what: Literal["key", "value"] = "value") -> tuple[int, int]:
         """Return where in ``text`` the key or the value at a path begins and ends.
@@ -71,8 +71,8 @@ class Document:
         Raises:
             LookupError: the document has nothing at that path.
         """
-        spot = self._spots.find(path)
-        return spot.key if what == "key" and spot.key else spot.value
+        location = self._locations.find(path)
+        return location.key if what == "key" and location.key else location.value
 
     def origin(self, path: KeyPath, what: Literal["key", "value"] = "value") -> Origin:
         """Return the position of the key or the value at a path as an origin; raises as :meth:`locate` does."""
@@ -91,7 +91,7 @@ class Document:
         return Node(value, partial(self.origin, path), partial(self.origin, path, "key"))
 
     @cached_property
-    def _spots(self) -> Spot:
+    def _locations(self) -> Location:
         return Scanner(self.text).scan()
 
     @cached_property
@@ -119,12 +119,12 @@ def parse_document(text: str, name: str) -> Document:
     text = text.removeprefix("\ufeff")
     try:
         return Document(name, bare_newlines(text), parse(text))
-    except MistakeError as mistake:
+    except TomlError as mistake:
         lines, message = Lines(bare_newlines(text)), mistake.message
         if mistake.other:
             remark, position = mistake.other
-            message += " ({} at {}:{})".format(remark, *lines.place(position))
-        origin = Origin(name, *lines.place(mistake.position))
+            message += " ({} at {}:{})".format(remark, *lines.position(position))
+        origin = Origin(name, *lines.position(mistake.position))
         raise ConfigError([Problem(origin, dotted(mistake.path), f"{message}{mistake.hint}")]) from None
 
 
@@ -157,7 +157,7 @@ def read_text(name: str) -> str:
     except UnicodeDecodeError as error:
         before = data[: error.start].decode("utf-8-sig")
         message = f"the byte 0x{data[error.start]:02X} is not UTF-8; save the file as UTF-8"
-        raise ConfigError([Problem(Origin(name, *Lines(before).place(len(before))), "", message)]) from None
+        raise ConfigError([Problem(Origin(name, *Lines(before).position(len(before))), "", message)]) from None
 
 
 def _without_waiting(name: str, flags: int) -> int:
@@ -197,7 +197,7 @@ def parse(text: str) -> dict[str, Any]:
     """Parse TOML, within bounds of time and memory.
 
     Raises:
-        MistakeError: the text is not TOML; an ``ExcessError`` if it exceeds the limits. Positions are offsets in
+        TomlError: the text is not TOML; a ``LimitError`` if it exceeds the limits. Positions are offsets in
             ``bare_newlines(text)``.
     """
     normal = bare_newlines(text)
@@ -219,18 +219,18 @@ def _is_suspicious(text: str) -> bool:
     return any(len(line) > MAX_KEY or line.count(".") >= MAX_DEPTH for line in text.split("\n"))
 
 
-def _excess(text: str) -> ExcessError | None:
+def _excess(text: str) -> LimitError | None:
     try:
         Scanner(text).scan()
-    except ExcessError as excess:
+    except LimitError as excess:
         return excess
-    except StrayError:  # tomli finds the same mistake, or an earlier one, and describes it
+    except ScanError:  # tomli finds the same mistake, or an earlier one, and describes it
         return None
     return None
 
 
-def _too_deep(text: str) -> ExcessError:
-    return _excess(text) or ExcessError(0, "nested too deep")
+def _too_deep(text: str) -> LimitError:
+    return _excess(text) or LimitError(0, "nested too deep")
 
 
 def _is_deeper(limit: int, data: dict[str, Any]) -> bool:
@@ -253,7 +253,7 @@ def _inner(value: Any) -> Iterable[Any]:
 # --- syntax errors ----------------------------------------------------------------------------------------------
 
 
-def _explained(error: tomli.TOMLDecodeError) -> MistakeError:
+def _explained(error: tomli.TOMLDecodeError) -> TomlError:
     """Return tomli's error with its surroundings and a hint, or an earlier excess.
 
     Both come from the text alone; tomli's sentence is passed on and never interpreted.
@@ -263,35 +263,35 @@ def _explained(error: tomli.TOMLDecodeError) -> MistakeError:
     scanner, stray = Scanner(text[:position]), position
     try:
         scanner.scan()
-    except ExcessError as excess:
+    except LimitError as excess:
         return excess
-    except StrayError as unfinished:
+    except ScanError as unfinished:
         stray = unfinished.position
     if stray < position and text[stray] in "\"'":
         hint = _BACKSLASH if "\\" in text[max(stray, position - 2) : position] else ""
-        return MistakeError(position, message, other=("the string begins", stray), hint=hint)
+        return TomlError(position, message, other=("the string begins", stray), hint=hint)
     if scanner.open:
         what = "array" if text[scanner.open[-1]] == "[" else "inline table"
         other = f"the {what} begins", scanner.open[-1]
-        return MistakeError(position, message, other=other, hint=_value_hint(text, position))
+        return TomlError(position, message, other=other, hint=_value_hint(text, position))
     path, start = scanner.last
     if not path or "\n" in text[start:position]:  # a mistake after the line of the last key
-        return MistakeError(position, message, hint=_value_hint(text, position) or _key_hint(text, position))
+        return TomlError(position, message, hint=_value_hint(text, position) or _key_hint(text, position))
     first = _first_definition(scanner)
     if first is not None:
-        return MistakeError(start, message, path, ("first defined", first))
-    return MistakeError(position, message, path, hint=_value_hint(text, position) or _key_hint(text, position))
+        return TomlError(start, message, path, ("first defined", first))
+    return TomlError(position, message, path, hint=_value_hint(text, position) or _key_hint(text, position))
 
 
 def _first_definition(scanner: Scanner) -> int | None:
     """Return the position of the first definition of the last key, if it is defined twice."""
     path, start = scanner.last
-    spot: Spot | None = scanner.root
+    location: Location | None = scanner.root
     for part in path:
-        if spot and spot.children and isinstance(spot.children, list) and isinstance(part, str):
-            spot = spot.children[-1]  # a header refers to the last element
-        spot = spot.step(part) if spot else None
-    return spot.start if spot and spot.start < start and not isinstance(spot.children, list) else None
+        if location and location.children and isinstance(location.children, list) and isinstance(part, str):
+            location = location.children[-1]  # a header refers to the last element
+        location = location.step(part) if location else None
+    return location.start if location and location.start < start and not isinstance(location.children, list) else None
 
 
 def _value_hint(text: str, position: int) -> str:

@@ -15,7 +15,7 @@ import tomli_w
 
 from dovetail.config.diagnostics import DEFAULT, Origin
 from dovetail.config.notation import NONE, KeyPath, dotted
-from dovetail.config.plain import LIVE, described, plain
+from dovetail.config.plain import LIVE, live_type, plain
 from dovetail.config.schema import RunConfig, sections
 from dovetail.config.tree import Node
 from dovetail.kernel.build import Part
@@ -63,7 +63,7 @@ def freeze(config: RunConfig) -> str:
     The ``type`` of each part includes its distribution, so that the file means the same wherever it is loaded; loading
     it gives an equal configuration. Of a part that is a Python object the file has only the class, and says so.
     """
-    live = [f"# - {path}: {described(part.live).removeprefix(LIVE)}\n" for path, part in live_parts(config)]
+    live = [f"# - {path}: {live_type(part.live).removeprefix(LIVE)}\n" for path, part in live_parts(config)]
     notes = "".join([_NOT_REPEATED, *live]) if live else _REPEATED
     table = {name: section for name, section in writable(_resolved(config)).items() if section != {}}
     return f"{_HEADER}{notes}\n{tomli_w.dumps(table)}"

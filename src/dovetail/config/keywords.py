@@ -73,7 +73,7 @@ def layer(scope: Scope, settings: Mapping[str, Any], tree: Node) -> dict[str, An
         raise ConfigError(problems)
     for path, kind in _DEFAULT_TYPES.items():
         table = _get(result, path)
-        if table is not None and "type" not in table and written(tree, f"{path}.type") is None:
+        if table is not None and "type" not in table and value_at(tree, f"{path}.type") is None:
             table["type"] = kind
     return result
 
@@ -107,7 +107,7 @@ def _settings(section: str) -> list[str]:
 def _reconciled(path: str, given: Mapping[str, Any], tree: Node) -> Any:
     """Return the one value of all keywords for one setting."""
     if path == "training.precision":
-        return _precision(given, written(tree, path))
+        return _precision(given, value_at(tree, path))
     values = {name: _converted(name, value) for name, value in given.items()}
     (first, value), *others = values.items()
     for name, other in others:
@@ -165,7 +165,7 @@ def _get(table: Mapping[str, Any], path: str) -> Any:
     return found
 
 
-def written(tree: Node, path: str) -> Any:
+def value_at(tree: Node, path: str) -> Any:
     """Return the value that a tree has at a dotted path, or None."""
     node: Node | None = tree
     for name in path.split("."):

@@ -2,7 +2,7 @@
 
 tomli returns the content of a document without positions. This module reads the text a second time, when a position is
 first needed. It relies on tomli having accepted the text: it finds the ends of things and does not validate them. Two
-callers pass other texts, and expect a ``StrayError``: the search for what is too deep or too long, which stops at the
+callers pass other texts, and expect a ``ScanError``: the search for what is too deep or too long, which stops at the
 first find, and the explanation of a syntax error, which reads up to the error.
 """
 
@@ -44,7 +44,7 @@ _PLAIN: Final = re.compile(  # only a date with a time may contain a space
 )
 
 
-class MistakeError(Exception):
+class TomlError(Exception):
     """A text is not TOML."""
 
     def __init__(
@@ -62,11 +62,11 @@ class MistakeError(Exception):
         self.hint = hint
 
 
-class ExcessError(MistakeError):
+class LimitError(TomlError):
     """A text nests values deeper, or has longer keys or numbers, than any configuration needs."""
 
 
-class StrayError(Exception):
+class ScanError(Exception):
     """The text is not TOML at this position: an unclosed string begins there, or something is missing."""
 
     def __init__(self, position: int) -> None:
@@ -75,7 +75,7 @@ class StrayError(Exception):
 
 
 @define
-class Spot:
+class Location:
     """The positions of one key and its value: pairs of offsets, of the first character and after the last one."""
 
     depth: int
@@ -83,29 +83,29 @@ class Spot:
     value: Span
     #: None for the whole document and for the elements of an array in brackets.
     key: Span | None = None
-    children: dict[str, Spot] | list[Spot] | None = None
+    children: dict[str, Location] | list[Location] | None = None
 
     @property
     def start(self) -> int:
         """The offset of the key, or of the value if there is no key."""
         return (self.key or self.value)[0]
 
-    def find(self, path: KeyPath) -> Spot:
-        """Return the spot at a path below this one.
+    def find(self, path: KeyPath) -> Location:
+        """Return the location at a path below this one.
 
         Raises:
             LookupError: nothing is there.
         """
-        spot, before = self, 0
+        location, before = self, 0
         for before, part in enumerate(path):
-            deeper = spot.step(part)
+            deeper = location.step(part)
             if deeper is None:
                 raise LookupError(f"no {part!r} at {path[:before]!r}")
-            spot = deeper
-        return spot
+            location = deeper
+        return location
 
-    def step(self, part: str | int) -> Spot | None:
-        """Return the spot of one key or one element, or None."""
+    def step(self, part: str | int) -> Location | None:
+        """Return the location of one key or one element, or None."""
         match self.children:
             case dict() if isinstance(part, str):
                 return self.children.get(part)
@@ -121,7 +121,7 @@ class Lines:
     def __init__(self, text: str) -> None:
         self._starts = [0, *(newline.end() for newline in re.finditer("\n", text))]
 
-    def place(self, offset: int) -> tuple[int, int]:
+    def position(self, offset: int) -> tuple[int, int]:
         """Return the (line, column) of an offset."""
         line = bisect_right(self._starts, offset)
         return line, offset - self._starts[line - 1] + 1
@@ -132,20 +132,20 @@ class Scanner:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.root = Spot(0, (0, 0), children={})
+        self.root = Location(0, (0, 0), children={})
         #: The offsets of the arrays and inline tables that are not closed yet, outermost first.
         self.open: list[int] = []
         #: The path of the last key, and its offset; the key of a pair is set after its value.
         self.last: tuple[KeyPath, int] = ((), 0)
 
-    def scan(self) -> Spot:
-        """Return the spot of the whole document.
+    def scan(self) -> Location:
+        """Return the location of the whole document.
 
         Raises:
-            ExcessError: something is too deep or too long.
-            StrayError: the text is not TOML.
+            LimitError: something is too deep or too long.
+            ScanError: the text is not TOML.
         """
-        table: Spot = self.root
+        table: Location = self.root
         path: KeyPath = ()
         position = self._blank(0)
         while position < len(self.text):
@@ -158,7 +158,7 @@ class Scanner:
 
     # --- tables ---
 
-    def _header(self, start: int) -> tuple[Spot, KeyPath, int]:
+    def _header(self, start: int) -> tuple[Location, KeyPath, int]:
         bracket = "]]" if self._at("[[", start) else "]"
         parts, end = self.key(self._space(start + len(bracket)))
         path = tuple(name for name, _ in parts)
@@ -166,53 +166,53 @@ class Scanner:
         end = self._expect(bracket, end)
         table = self._reach(self.root, parts[:-1])
         name, key = parts[-1]
-        spot = self._enter(table, name, key)
+        location = self._enter(table, name, key)
         if bracket == "]]":
-            return self._element(spot, (start, end), key), path, end
-        if spot.value == spot.key:  # only longer keys have named it so far
-            spot.key, spot.value = key, (start, end)
-        return spot, path, end
+            return self._element(location, (start, end), key), path, end
+        if location.value == location.key:  # only longer keys have named it so far
+            location.key, location.value = key, (start, end)
+        return location, path, end
 
-    def _element(self, array: Spot, header: Span, key: Span) -> Spot:
-        if not array.children:  # the first element; until now the spot was taken for a table
+    def _element(self, array: Location, header: Span, key: Span) -> Location:
+        if not array.children:  # the first element; until now the location was taken for a table
             array.value, array.children = header, []
-        element = self._spot(array, header, key)
+        element = self._location(array, header, key)
         element.children = {}
         if isinstance(array.children, list):
             array.children.append(element)
         return element
 
-    def _reach(self, table: Spot, parts: list[KeyPart]) -> Spot:
+    def _reach(self, table: Location, parts: list[KeyPart]) -> Location:
         for name, key in parts:
             table = self._enter(table, name, key)
             if isinstance(table.children, list) and table.children:
                 table = table.children[-1]
         return table
 
-    def _enter(self, table: Spot, name: str, key: Span) -> Spot:
-        spot = table.step(name)
-        if spot is None:
-            spot = self._spot(table, key, key)
-            spot.children = {}
-            self._keep(table, name, spot)
-        return spot
+    def _enter(self, table: Location, name: str, key: Span) -> Location:
+        location = table.step(name)
+        if location is None:
+            location = self._location(table, key, key)
+            location.children = {}
+            self._keep(table, name, location)
+        return location
 
     @staticmethod
-    def _keep(table: Spot, name: str, spot: Spot) -> None:
-        """Add a spot, unless there is one already: a second definition is an error, which needs the first one."""
+    def _keep(table: Location, name: str, location: Location) -> None:
+        """Add a location, unless there is one already: a second definition is an error, which needs the first one."""
         if isinstance(table.children, dict):
-            table.children.setdefault(name, spot)
+            table.children.setdefault(name, location)
 
     # --- keys and values ---
 
-    def _pair(self, start: int, table: Spot, path: KeyPath) -> int:
+    def _pair(self, start: int, table: Location, path: KeyPath) -> int:
         parts, end = self.key(start)
         target = self._reach(table, parts[:-1])
         name, key = parts[-1]
         path = (*path, *(part for part, _ in parts))
-        spot = self._spot(target, key, key)
-        self._keep(target, name, spot)
-        end = self._value(self._space(self._expect("=", end)), spot, path)
+        location = self._location(target, key, key)
+        self._keep(target, name, location)
+        end = self._value(self._space(self._expect("=", end)), location, path)
         self.last = path, start
         return end
 
@@ -220,19 +220,19 @@ class Scanner:
         """Return the parts of the dotted key at a position, and the offset of what follows it.
 
         Raises:
-            ExcessError: the key is too long.
-            StrayError: there is no key, or a part of it is missing.
+            LimitError: the key is too long.
+            ScanError: there is no key, or a part of it is missing.
         """
         parts: list[KeyPart] = []
         while True:
             token = _KEY.match(self.text, position)
             if token is None:
-                raise StrayError(position)
+                raise ScanError(position)
             if token.end() - position > MAX_KEY:
-                raise ExcessError(position, f"a key of more than {MAX_KEY} characters")
+                raise LimitError(position, f"a key of more than {MAX_KEY} characters")
             parts.append((self._name(token), token.span()))
             if len(parts) > MAX_DEPTH:
-                raise ExcessError(parts[0][1][0], f"a key of more than {MAX_DEPTH} parts")
+                raise LimitError(parts[0][1][0], f"a key of more than {MAX_DEPTH} parts")
             position = self._space(token.end())
             if not self._at(".", position):
                 return parts, position
@@ -248,35 +248,35 @@ class Scanner:
         try:
             return str(tomli.loads(f"key = {raw}")["key"])
         except tomli.TOMLDecodeError:
-            raise StrayError(token.start()) from None
+            raise ScanError(token.start()) from None
 
-    def _value(self, start: int, spot: Spot, path: KeyPath) -> int:
+    def _value(self, start: int, location: Location, path: KeyPath) -> int:
         if self._at("[", start):
-            end = self._array(start, spot, path)
+            end = self._array(start, location, path)
         elif self._at("{", start):
-            end = self._table(start, spot, path)
+            end = self._table(start, location, path)
         else:
             end = self._scalar(start)
-        spot.value = start, end
+        location.value = start, end
         return end
 
-    def _array(self, start: int, spot: Spot, path: KeyPath) -> int:
-        elements: list[Spot] = []
-        spot.children = elements
+    def _array(self, start: int, location: Location, path: KeyPath) -> int:
+        elements: list[Location] = []
+        location.children = elements
         self.open.append(start)
         end = self._blank(start + 1)
         while not self._at("]", end):
-            elements.append(self._spot(spot, (end, end)))
+            elements.append(self._location(location, (end, end)))
             end = self._next("]", self._value(end, elements[-1], (*path, len(elements) - 1)))
         self.open.pop()
         return end + 1
 
-    def _table(self, start: int, spot: Spot, path: KeyPath) -> int:
-        spot.children = {}
+    def _table(self, start: int, location: Location, path: KeyPath) -> int:
+        location.children = {}
         self.open.append(start)
         end = self._blank(start + 1)
         while not self._at("}", end):
-            end = self._next("}", self._pair(end, spot, path))
+            end = self._next("}", self._pair(end, location, path))
         self.open.pop()
         return end + 1
 
@@ -289,24 +289,24 @@ class Scanner:
         quotes = next((quotes for quotes in _STRINGS if self._at(quotes, start)), None)
         token = (_STRINGS[quotes] if quotes else _PLAIN).match(self.text, start)
         if token is None:
-            raise StrayError(start)
+            raise ScanError(start)
         if token.end() - start > MAX_NUMBER and token[0][0] in "+-0123456789":
-            raise ExcessError(start, f"a number of more than {MAX_NUMBER} digits")
+            raise LimitError(start, f"a number of more than {MAX_NUMBER} digits")
         return token.end()
 
     # --- characters ---
 
-    def _spot(self, parent: Spot, value: Span, key: Span | None = None) -> Spot:
+    def _location(self, parent: Location, value: Span, key: Span | None = None) -> Location:
         if parent.depth >= MAX_DEPTH:
-            raise ExcessError(value[0], f"tables and arrays nested more than {MAX_DEPTH} deep")
-        return Spot(parent.depth + 1, value, key)
+            raise LimitError(value[0], f"tables and arrays nested more than {MAX_DEPTH} deep")
+        return Location(parent.depth + 1, value, key)
 
     def _at(self, expected: str, position: int) -> bool:
         return self.text.startswith(expected, position)
 
     def _expect(self, expected: str, position: int) -> int:
         if not self._at(expected, position):
-            raise StrayError(position)
+            raise ScanError(position)
         return position + len(expected)
 
     def _blank(self, position: int) -> int:

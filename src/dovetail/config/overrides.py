@@ -11,7 +11,7 @@ from attrs import frozen
 from dovetail.config.compose import COMPOSITION
 from dovetail.config.diagnostics import Origin, Problem, found
 from dovetail.config.document import bare_newlines, parse
-from dovetail.config.locate import ExcessError, MistakeError, Scanner, StrayError
+from dovetail.config.locate import LimitError, ScanError, Scanner, TomlError
 from dovetail.config.notation import KeyPath, dotted, quoted, visible
 from dovetail.config.tree import Node
 
@@ -94,9 +94,9 @@ def _split(argument: str) -> tuple[tuple[str, ...], str]:
     start = len(argument) - len(argument.lstrip())
     try:
         parts, end = Scanner(argument).key(start)
-    except ExcessError as excess:
+    except LimitError as excess:
         raise _RefusedError(f"{excess.message}: {quoted(argument)}") from None
-    except StrayError:
+    except ScanError:
         end = len(argument)
     if not argument.startswith("=", end):
         key = argument.partition("=")[0]
@@ -109,12 +109,12 @@ def _value(text: str, path: KeyPath) -> Any:
     try:
         value = parse(f"x = {text}")["x"]
         _, end = Scanner(document).scan().find(("x",)).value
-        mistake = None if end == len(document) else MistakeError(end, "expected one value and nothing after it")
-    except MistakeError as error:
+        mistake = None if end == len(document) else TomlError(end, "expected one value and nothing after it")
+    except TomlError as error:
         mistake = error
     if mistake is None:
         return value
-    if isinstance(mistake, ExcessError):
+    if isinstance(mistake, LimitError):
         raise _RefusedError(f"{mistake.message}: {quoted(text)}", dotted(path))
     if example := _VALUE_EXAMPLES.get(text[:1]):
         reason = f"{quoted(text)} is not a TOML value: {mistake.message}{mistake.hint}"

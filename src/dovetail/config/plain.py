@@ -28,7 +28,7 @@ def plain(value: Any, name: Callable[[Registered], str] = attrgetter("name")) ->
     """
     match value:
         case Part():
-            kind = described(value.live) if value.registered is None else name(value.registered)
+            kind = live_type(value.live) if value.registered is None else name(value.registered)
             return {"type": kind, **plain(value.reserved, name), **plain(value.options, name)}
         case set() | frozenset():
             return sorted((plain(element, name) for element in value), key=repr)
@@ -51,7 +51,7 @@ def _scalar(value: Any) -> Any:
             return str(value)
         case None | bool() | int() | float() | str() | dt.date() | dt.time():
             return value
-    return described(value)
+    return live_type(value)
 
 
 def _table(value: Any, name: Callable[[Registered], str]) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def _table(value: Any, name: Callable[[Registered], str]) -> dict[str, Any]:
     return entries
 
 
-def described(live: Any) -> str:
+def live_type(live: Any) -> str:
     """Return the ``type`` that a record gives to a Python object."""
     cls = live if isinstance(live, type) or hasattr(live, "__qualname__") else type(live)
     return f"{LIVE}{cls.__module__}.{cls.__qualname__}"

@@ -42,7 +42,7 @@ class Node:
         """The entries of a table; empty for any other value."""
         return self.value if isinstance(self.value, dict) else {}
 
-    def says(self, word: str) -> bool:
+    def equals(self, word: str) -> bool:
         """Tell whether the value is the string ``word``; safe for any Python object."""
         return isinstance(self.value, str) and self.value == word
 
@@ -167,7 +167,7 @@ def merge(lower: Node, upper: Node, problems: list[Problem], path: KeyPath = ())
     values = dict(inherited)
     for name, node in upper.table.items():
         here = (*path, name)
-        if node.says(UNSET):
+        if node.equals(UNSET):
             values.pop(name, None)
             if name not in lower.table:
                 message = f"nothing is set here that {UNSET} could remove{suggest(name, lower.table)}"
@@ -181,26 +181,26 @@ def merge(lower: Node, upper: Node, problems: list[Problem], path: KeyPath = ())
     return Node(values, _strongest(lower.origin, upper.origin), _strongest(lower.key_origin, upper.key_origin))
 
 
-def settle(node: Node, problems: list[Problem], path: KeyPath = ()) -> Node:
+def resolve(node: Node, problems: list[Problem], path: KeyPath = ()) -> Node:
     """Return a composed tree with None for ``@none`` and an ``Env`` for every table ``{ env = "NAME" }``."""
     value = node.value
     if isinstance(value, dict):
         if len(path) > _SECTION and (secret := _secret(value)):
             value = secret
         else:
-            value = {name: settle(inner, problems, (*path, name)) for name, inner in value.items()}
+            value = {name: resolve(inner, problems, (*path, name)) for name, inner in value.items()}
     elif isinstance(value, list):
-        value = [settle(inner, problems, (*path, index)) for index, inner in enumerate(value)]
-    elif node.says(NONE):
+        value = [resolve(inner, problems, (*path, index)) for index, inner in enumerate(value)]
+    elif node.equals(NONE):
         value = None
-    elif node.says(UNSET):  # merge() has removed all others
+    elif node.equals(UNSET):  # merge() has removed all others
         problems.append(Problem(node.origin(), dotted(path), f"{UNSET} removes a key, not an element of an array"))
     return node.with_value(value)
 
 
 def _changes_type(lower: Node, upper: Node) -> bool:
     old, new = lower.table.get("type"), upper.table.get("type")
-    if old is None or new is None or new.says(UNSET):
+    if old is None or new is None or new.equals(UNSET):
         return False
     # A Python object, on either side, is a type of its own: the options belong to the part they were written for.
     return not (isinstance(old.value, str) and isinstance(new.value, str) and old.value == new.value)
