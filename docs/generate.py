@@ -27,7 +27,7 @@ MADE = "<!-- Made by docs/generate.py from the code: edit that, not this. -->\n\
 
 def type_in_words(annotation: Any) -> str:
     """Return how a run file's author would name a type."""
-    from dovetail.config.settings import OfKind
+    from dovetail.config.fields import OfKind
     from dovetail.spec.kinds import KINDS
 
     origin, arguments = get_origin(annotation), get_args(annotation)
@@ -132,7 +132,7 @@ def config_page() -> str:
 
 
 def _part_words(annotation: Any) -> str:
-    from dovetail.config.settings import OfKind
+    from dovetail.config.fields import OfKind
 
     found = str(annotation)
     marks: list[OfKind] = []

@@ -1,19 +1,23 @@
-"""Components without torch, with every kind of option that a run file can set, and a plugin that offers them."""
+"""Components without torch, with every kind of option that a run file can set, and the plugin that provides them."""
 
-# ruff: noqa: D102, UP042 (hooks are documented in the kernel; odd types are the point)
+# ruff: noqa: D102, UP042 (the specification documents the hooks; the unusual types are deliberate)
 
 from __future__ import annotations
 
 import datetime as dt
 import enum
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import attrs
+import pytest
 from attrs import field, frozen, validators
 
+from dovetail.config.api import Config
+from dovetail.config.diagnostics import ConfigError
+from dovetail.config.schema import RunConfig
 from dovetail.kernel.component import Component
 from dovetail.kernel.kind import Provided
 from dovetail.spec.limits import AtLeast, Between, MoreThan
@@ -303,7 +307,7 @@ def make_plugins(*, rival: bool = False) -> Plugins:
     return plugins
 
 
-#: A run file that is in order; tests put their lines behind it.
+#: A valid run file; tests append their lines to it.
 WHOLE = """\
 [data]
 type = "digits"
@@ -313,3 +317,38 @@ hidden = [8]
 [loss]
 type = "mse"
 """
+
+#: The fixtures of tests/config/conftest.py.
+Check = Callable[..., RunConfig]
+Refusals = Callable[..., list[str]]
+
+
+def model(line: str, options: str = "hidden = [8]\n") -> str:
+    """Return a run file with one more line in the model's table, line 7."""
+    return f'[data]\ntype = "digits"\n[loss]\ntype = "mse"\n[model]\ntype = "net"\n{line}\n{options}'
+
+
+def whole_config() -> Config:
+    """Return a valid configuration."""
+    return Config.from_dict(
+        {"data": {"type": "digits"}, "model": {"type": "net", "hidden": [8]}, "loss": {"type": "mse"}},
+        plugins=make_plugins(),
+    )
+
+
+def refusal(call: Callable[[], object]) -> str:
+    """Return the message of the ``ConfigError`` that a call raises."""
+    with pytest.raises(ConfigError) as raised:
+        call()
+    return str(raised.value)
+
+
+class Net:
+    """A model."""
+
+    def __call__(self) -> None:
+        """Do nothing."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return no weights."""
+        return {}

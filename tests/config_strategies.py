@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import attrs
 from hypothesis import strategies as st
 
+from dovetail.config.annotations import ARRAYS, MAPPINGS, accepts, field_types, is_enum, is_union, part_kind
 from dovetail.config.parts import reserved_type
 from dovetail.config.schema import sections
-from dovetail.config.words import ARRAYS, MAPPINGS, accepts, field_types, is_enum, is_union, part_kind
 from dovetail.kernel.component import PluginError
 from dovetail.kernel.secret import Env
 from dovetail.kernel.signature import read_signature
@@ -28,7 +28,7 @@ Limits = tuple[Any, ...]
 _text = st.text(st.characters(exclude_categories=["Cs"]), max_size=8).filter(lambda text: not text.startswith("@"))
 _keys = _text.filter(lambda key: key not in {"env", "type"})
 _ALPHABET = "abcXYZ019_-"
-#: Settings whose text is not free.
+#: Settings whose text has a form.
 _SPECIAL = {
     "run.name": st.text(_ALPHABET, min_size=1, max_size=10),
     "hardware.device": st.sampled_from(["auto", "cpu", "cuda", "cuda:1", "mps"]),
@@ -40,7 +40,7 @@ _SPECIAL = {
 
 
 def numbers(annotation: Any, limits: Limits) -> st.SearchStrategy:
-    """Numbers of a type within limits."""
+    """Return numbers of a type within limits."""
     low, high, open_low = None, None, False
     for limit in limits:
         match limit:
@@ -57,14 +57,14 @@ def numbers(annotation: Any, limits: Limits) -> st.SearchStrategy:
     )
 
 
-@functools.cache  # a strategy is made once: making one costs more than drawing from it
+@functools.cache  # making a strategy costs more than drawing from it
 def values(  # noqa: C901, PLR0911 (one branch per sort of type)
     plugins: Plugins, annotation: Any, limits: Limits = (), *, secrets: bool = False
 ) -> st.SearchStrategy:
-    """Plain values that a type takes."""
+    """Return plain values that a type takes."""
 
-    def inner(one: Any) -> st.SearchStrategy:
-        return values(plugins, one, limits, secrets=secrets)
+    def inner(type_: Any) -> st.SearchStrategy:
+        return values(plugins, type_, limits, secrets=secrets)
 
     origin = get_origin(annotation)
     wanted = part_kind(annotation)
@@ -74,11 +74,11 @@ def values(  # noqa: C901, PLR0911 (one branch per sort of type)
         first, *marks = get_args(annotation)
         return values(plugins, first, (*limits, *marks), secrets=secrets)
     if is_union(annotation):
-        return st.one_of([inner(one) for one in get_args(annotation) if accepts(one)])
+        return st.one_of([inner(member) for member in get_args(annotation) if accepts(member)])
     if origin is Literal:
         return st.sampled_from(get_args(annotation))
     if is_enum(annotation):
-        return st.sampled_from([one.value for one in annotation])
+        return st.sampled_from([member.value for member in annotation])
     if (origin or annotation) in ARRAYS:
         elements = get_args(annotation)
         if origin is tuple and ... not in elements:
@@ -106,32 +106,33 @@ def values(  # noqa: C901, PLR0911 (one branch per sort of type)
 
 @st.composite
 def _attrs_tables(draw: Draw, plugins: Plugins, cls: Any, *, secrets: bool) -> dict[str, Any]:
-    """Tables for an attrs class; rules across its fields are the caller's to meet."""
+    """Return tables for an attrs class; the caller has to meet the rules across its fields."""
     table = {}
     types = field_types(cls)
-    for one in attrs.fields(cls):
-        if one.name in types and (one.default is attrs.NOTHING or draw(st.integers(0, 3)) == 0):
-            table[one.alias] = draw(values(plugins, types[one.name], one.metadata.get("limits", ()), secrets=secrets))
+    for field in attrs.fields(cls):
+        if field.name in types and (field.default is attrs.NOTHING or draw(st.integers(0, 3)) == 0):
+            limits = field.metadata.get("limits", ())
+            table[field.alias] = draw(values(plugins, types[field.name], limits, secrets=secrets))
     return table
 
 
 @functools.cache
 def _usable(plugins: Plugins, kind: str) -> list[tuple[Any, Any]]:
-    """The components of a kind that a run file can build, with their signatures."""
+    """Return the components of a kind that a run file can build, with their signatures."""
     usable = []
-    for one in plugins.components(kind):
+    for registered in plugins.components(kind):
         try:
-            signature = read_signature(one)
+            signature = read_signature(registered)
         except PluginError:
             continue
         if all(parameter.settable or not parameter.required for parameter in signature.parameters.values()):
-            usable.append((one, signature))
+            usable.append((registered, signature))
     return usable
 
 
 @functools.cache
 def part_tables(plugins: Plugins, kind: str) -> st.SearchStrategy:
-    """Tables with a type and options that the component's signature takes."""
+    """Return tables with a type and options that the component's signature takes."""
     return _part_tables(plugins, kind)
 
 
@@ -139,9 +140,9 @@ def part_tables(plugins: Plugins, kind: str) -> st.SearchStrategy:
 def _part_tables(draw: Draw, plugins: Plugins, kind: str) -> dict[str, Any]:
     registered, signature = draw(st.sampled_from(_usable(plugins, kind)))
     table: dict[str, Any] = {"type": draw(st.sampled_from([registered.name, registered.qualified]))}
-    for name, one in KINDS[kind].reserved.items():
-        if draw(st.integers(0, 4)) == 0 and not isinstance(one.annotation, str):
-            table[name] = draw(values(plugins, reserved_type(one)))
+    for name, key in KINDS[kind].reserved.items():
+        if draw(st.integers(0, 4)) == 0 and not isinstance(key.annotation, str):
+            table[name] = draw(values(plugins, reserved_type(key)))
     for parameter in signature.parameters.values():
         if parameter.settable and (parameter.required or draw(st.integers(0, 2)) == 0):
             table[parameter.name] = draw(values(plugins, parameter.annotation, parameter.limits, secrets=True))
@@ -150,7 +151,7 @@ def _part_tables(draw: Draw, plugins: Plugins, kind: str) -> dict[str, Any]:
 
 @st.composite
 def configurations(draw: Draw, plugins: Plugins) -> dict[str, Any]:
-    """Whole configurations as plain tables; most of them are in order, but rules across settings may be broken."""
+    """Return whole configurations as plain tables; most are valid, some break a rule across settings."""
     config: dict[str, Any] = {}
     for section in sections():
         wanted = part_kind(section.type)
@@ -188,9 +189,9 @@ def jsonable(value: Any) -> Any:
         case Env():
             return {"env": value.name}
         case dict():
-            return {name: jsonable(one) for name, one in value.items()}
+            return {name: jsonable(inner) for name, inner in value.items()}
         case list():
-            return [jsonable(one) for one in value]
+            return [jsonable(inner) for inner in value]
         case dt.date() | dt.time():
             return value.isoformat()
         case enum.Enum():

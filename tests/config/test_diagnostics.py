@@ -1,4 +1,4 @@
-"""Tests of dovetail.config.diagnostics and of the notation that its messages use."""
+"""Tests of dovetail.config.diagnostics."""
 
 from __future__ import annotations
 
@@ -23,9 +23,8 @@ from dovetail.config.diagnostics import (
     toml_type,
     with_article,
 )
-from dovetail.config.notation import dotted, inline, key, quoted, visible
+from dovetail.config.notation import inline
 from dovetail.kernel.secret import Env
-from strategies import key_names, plain_values
 
 
 @pytest.mark.parametrize(
@@ -41,12 +40,12 @@ from strategies import key_names, plain_values
     ],
 )
 def test_origins_are_shown_as_users_know_them(origin: Origin, shown: str) -> None:
-    """A place in a file reads file:line:column, anything else in words."""
+    """A position in a file is file:line:column, any other origin is words."""
     assert shown == str(origin)
 
 
 def test_a_problem_is_one_line() -> None:
-    """The parts of a problem are joined by colons; what has no path leaves it out."""
+    """Colons join the parts of a problem; an empty path is left out."""
     origin = Origin("bearing.toml", 18, 1)
     problem = Problem(origin, "loss.lamda_freq", "unknown key; did you mean 'lambda_freq'?")
 
@@ -54,8 +53,8 @@ def test_a_problem_is_one_line() -> None:
     assert str(Problem(origin, "", "no\nnews")) == "bearing.toml:18:1: no news"
 
 
-def test_problems_are_sorted_and_told_once() -> None:
-    """Places in files come first, by file, line and column; arguments follow by number, not by digit."""
+def test_problems_are_sorted_and_unique() -> None:
+    """Positions in files come first, by file, line and column; arguments follow by number, not by digit."""
     problems = [
         Problem(Origin.argument(10), "a", "wrong"),
         Problem(Origin.argument(2), "a", "wrong"),
@@ -81,7 +80,7 @@ def test_problems_are_sorted_and_told_once() -> None:
 
 
 def test_errors_survive_a_process_boundary() -> None:
-    """A worker process hands its problems back whole."""
+    """A worker process returns its problems complete."""
     error = ConfigError([Problem(Origin("a.toml", 2, 1), "a", "wrong")])
 
     assert error.problems == pickle.loads(pickle.dumps(error)).problems  # noqa: S301 - our own bytes
@@ -112,13 +111,13 @@ def test_errors_survive_a_process_boundary() -> None:
     ],
 )
 def test_values_are_named_in_the_words_of_toml(value: object, word: str, text: str) -> None:
-    """What was found is told briefly, with TOML's word for its type."""
+    """A value is described briefly, with TOML's word for its type."""
     assert word == toml_type(value)
     assert text == found(value)
 
 
 def test_integers_beyond_what_python_writes() -> None:
-    """An integer of thousands of digits, which only a program can pass, is no trouble to name."""
+    """An integer of thousands of digits, which only a program can pass, can be described."""
     assert found(16**5000) == f"the integer 0x1{'0' * 37}…"
     assert tomli.loads(f"x = {inline(16**5000)}") == {"x": 16**5000}
 
@@ -150,7 +149,7 @@ def test_articles() -> None:
     ],
 )
 def test_suggestions(name: str, candidates: list[str], meant: str | None) -> None:
-    """The nearest name is suggested; where none is near, nothing is."""
+    """The nearest name is suggested, or none if none is near."""
     assert meant == nearest(name, candidates)
     assert suggest(name, candidates) == ("" if meant is None else f"; did you mean '{meant}'?")
 
@@ -162,53 +161,3 @@ def test_suggestions_come_from_the_candidates(name: str, candidates: list[str]) 
 
     assert meant is None or (meant in candidates and meant != name)
     assert meant == nearest(name, reversed(candidates))
-
-
-@given(st.lists(key_names, min_size=1, max_size=4))
-def test_paths_are_written_as_toml_reads_them(names: list[str]) -> None:
-    """A dotted path, quoted where it must be, is one line of TOML that leads to the same key."""
-    written = dotted(names)
-    table = tomli.loads(f"{written} = 1")
-    for name in names:
-        table = table[name]
-
-    assert table == 1
-    assert written.isprintable()
-    assert key(names[0]) == dotted(names[:1])
-
-
-def test_elements_of_arrays_stand_in_brackets() -> None:
-    """The place of an element follows the name of its array."""
-    assert dotted(("a", "b c", 2, "d", 0, 1)) == 'a."b c"[2].d[0][1]'
-
-
-@given(plain_values)
-def test_values_are_written_as_toml_reads_them(value: object) -> None:
-    """Every plain value fits on one line, and comes back as it was."""
-    written = inline(value)
-
-    assert "\n" not in written
-    assert repr(tomli.loads(f"x = {written}")["x"]) == repr(value)
-
-
-def test_what_toml_has_no_word_for() -> None:
-    """None and secrets have a notation of our own; other objects have none."""
-    assert inline({"a": None, "b": Env("TOKEN"), "c": {}}) == '{ a = "@none", b = { env = "TOKEN" }, c = {} }'
-    with pytest.raises(TypeError, match="no notation for object"):
-        inline([object()])
-
-
-@given(st.text())
-def test_visible_text_is_short_and_on_one_line(text: str) -> None:
-    """Whatever a text holds, a message shows it without control characters and cut in its middle."""
-    shown = visible(text, limit=20)
-
-    assert shown.isprintable()
-    assert shown == text or len(text) > 20 or not text.isprintable()
-    assert quoted(text)[0] == quoted(text)[-1]
-
-
-def test_long_text_is_cut_in_its_middle() -> None:
-    """Beginning and end of a long text are what one recognises it by."""
-    assert visible("begin" + "x" * 100 + "end!!", limit=11) == "begin…end!!"
-    assert visible("\U000e0001\x7f") == "\\U000E0001\\u007F"

@@ -1,4 +1,4 @@
-"""Tests of dovetail.config.document, .source and .syntax: TOML files, good, broken and hostile."""
+"""Tests of dovetail.config.document: TOML files, valid, broken and hostile."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dovetail.config.diagnostics import ConfigError
-from dovetail.config.document import Document, load_document, parse_document
-from dovetail.config.source import MAX_BYTES
+from dovetail.config.document import MAX_BYTES, Document, load_document, parse_document
 from strategies import toml_texts
 
-ESCAPE = r"\q is not an escape sequence; write \\ for a backslash, or put the string in single quotes"
+UNESCAPED = r"unescaped '\' in a string"
+BACKSLASH = r"write \\ for a backslash, or put the string in single quotes"
 
 
 def refusal(text: str) -> str:
-    """What is said about a text that is not accepted, without the name of the file."""
+    """Return the message about a text that is refused, without the name of the file."""
     with pytest.raises(ConfigError) as raised:
         parse_document(text, "run.toml")
     [problem] = raised.value.problems
@@ -32,7 +32,7 @@ def refusal(text: str) -> str:
 
 
 def loading(path: str | Path) -> str:
-    """What is said about a file that is not accepted, without its name."""
+    """Return the message about a file that is refused, without its name."""
     with pytest.raises(ConfigError) as raised:
         load_document(path)
     [problem] = raised.value.problems
@@ -53,8 +53,8 @@ def test_a_file_is_read(tmp_path: Path) -> None:
     assert str(document.origin(("run", "name"), "key")) == f"{path}:2:1"
 
 
-def test_a_tree_knows_its_places() -> None:
-    """Every node of a document's tree tells where its value and its key stand."""
+def test_a_tree_knows_its_positions() -> None:
+    """Every node of a document's tree has the positions of its value and of its key."""
     tree = parse_document("[[a]]\nb = [1, 2]\n", "run.toml").tree()
 
     inner = tree.table["a"].value[0].table["b"]
@@ -64,8 +64,8 @@ def test_a_tree_knows_its_places() -> None:
     assert (inner.value[1].origin().line, inner.value[1].origin().column) == (2, 9)
 
 
-def test_places_are_looked_up_lazily(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reading a file costs one run of tomli; the second reading waits until somebody asks for a place."""
+def test_positions_are_computed_lazily(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading a file runs tomli once; the scanner runs when a position is first needed."""
 
     def forbidden(*_: object) -> None:
         raise AssertionError("scanned")
@@ -83,97 +83,109 @@ def test_places_are_looked_up_lazily(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "text, said",
     [
-        ("a = 1 2", "1:7: expected the end of the line, got '2'"),
-        ("a = 01", "1:6: expected the end of the line, got '1'; a number has no leading zero"),
-        ("a = 1\rb = 2", "1:6: expected the end of the line, got a carriage return without a line feed"),
-        ("a = 1\r\r\n", "1:6: expected the end of the line, got a carriage return without a line feed"),
-        ("a = 'it's'", "1:9: expected the end of the line, got 's'"),
-        ("a = 'x'''", """1:8: expected the end of the line, got "'\""""),
-        ("a: 1", "1:2: expected '=' after the key, got ':'"),
-        ("a", "1:2: expected '=' after the key, got the end of the text"),
-        ("a\nb = 1", "1:2: expected '=' after the key, got the end of the line"),
-        ("learning rate = 1", "1:10: expected '=' after the key, got 'rate'; a key with other characters needs quotes"),
-        ("a =", "1:4: expected a value, got the end of the text"),
-        ("a =  # later\n", "1:6: expected a value, got '#'"),
-        ("a = digits # x", "1:5: expected a value, got 'digits'; a string needs quotes: \"digits\""),
-        ("a = ../data", "1:5: expected a value, got '../data'; a string needs quotes: \"../data\""),
-        ("a = True", "1:5: expected a value, got 'True'; TOML writes true and false in lower case"),
-        ("a = yes", "1:5: expected a value, got 'yes'; TOML writes true and false"),
-        ("a = -Infinity", "1:5: expected a value, got '-Infinity'; TOML writes inf"),
-        ("a = None", "1:5: expected a value, got 'None'; TOML has no null: leave the key out, or write \"@none\""),
-        ("a = .5", "1:5: expected a value, got '.5'; a number needs a digit before the point"),
-        ("a = [1,,2]", "1:8: expected a value, got ','"),
-        ("= 1", "1:1: expected a key or a [table], got '='"),
-        ('{"a": 1}', "1:1: expected a key or a [table], got '{'"),
-        ("\0", "1:1: expected a key or a [table], got '\\u0000'"),
-        ("[]", "1:2: expected a key, got ']'"),
-        ("a. = 1", "1:4: expected a key, got '='"),
-        ("[my table]", "1:5: expected ']' at the end of the table's header, got 'table'"),
-        ("[[a]", "1:4: expected ']]' at the end of the header, got ']'"),
-        ('a = "x\nb = 1', "1:5: a string that is never closed"),
-        ("a = 'x\nb = 1", "1:5: a string that is never closed"),
-        ("a = 'x", "1:5: a string that is never closed"),
-        ('x = 1\na = """x\n\ny', "2:5: a string that is never closed"),
-        ("x = 1\na = '''x\n\ny", "2:5: a string that is never closed"),
-        ('a."b = 1', "1:3: a string that is never closed"),
-        ("a = {'b = 1", "1:6: a string that is never closed"),
-        ("a = [1, 2\nb = 3", "2:1: expected ',' or ']', got 'b', in the array that begins at 1:5"),
-        ("a = [[1, 2]", "1:5: an array that is never closed with ']'"),
-        ("a = {x = 1 y = 2}", "1:12: expected ',' or '}', got 'y', in the inline table that begins at 1:5"),
-        ("a = {x = 1", "1:5: an inline table that is never closed with '}'"),
+        ("a = 1 2", "1:7: a: expected newline or end of document after a statement"),
+        ("a = 01", "1:6: a: expected newline or end of document after a statement; a number has no leading zero"),
+        ("a = 1\rb = 2", "1:6: a: expected newline or end of document after a statement"),
+        ("a = 1\r\r\n", "1:6: a: expected newline or end of document after a statement"),
+        ("a = 'it's'", "1:9: a: expected newline or end of document after a statement"),
+        ("a = 'x'''", "1:8: a: expected newline or end of document after a statement"),
+        ("a: 1", "1:2: expected '=' after a key in a key/value pair"),
+        ("a", "1:2: expected '=' after a key in a key/value pair"),
+        ("a\nb = 1", "1:2: expected '=' after a key in a key/value pair"),
+        (
+            "learning rate = 1",
+            "1:10: expected '=' after a key in a key/value pair; a key with other characters needs quotes",
+        ),
+        ("a =", "1:4: invalid value"),
+        ("a =  # later\n", "1:6: invalid value"),
+        ("a = digits # x", '1:5: invalid value; a string needs quotes: "digits"'),
+        ("a = ../data", '1:5: invalid value; a string needs quotes: "../data"'),
+        ("a = True", "1:5: invalid value; TOML writes true and false in lower case"),
+        ("a = yes", "1:5: invalid value; TOML writes true and false in lower case"),
+        ("a = -Infinity", "1:5: invalid value; TOML writes inf and nan in lower case"),
+        ("a = None", '1:5: invalid value; TOML has no null: leave the key out, or write "@none"'),
+        ("a = .5", "1:5: invalid value; a number needs a digit before the point"),
+        ("a = [1,,2]", "1:8: invalid value (the array begins at 1:5)"),
+        ("= 1", "1:1: invalid statement"),
+        ('{"a": 1}', "1:1: invalid statement"),
+        ("\0", "1:1: invalid statement"),
+        ("[]", "1:2: invalid initial character for a key part"),
+        ("a. = 1", "1:4: invalid initial character for a key part"),
+        (
+            "[my table]",
+            "1:5: my: expected ']' at the end of a table declaration; a key with other characters needs quotes",
+        ),
+        ("[[a]", "1:4: a: expected ']]' at the end of an array declaration"),
+        ('a = "x\nb = 1', "1:7: illegal character '\\n' (the string begins at 1:5)"),
+        ("a = 'x\nb = 1", '2:6: expected "\'" (the string begins at 1:5)'),
+        ("a = 'x", '1:7: expected "\'" (the string begins at 1:5)'),
+        ('x = 1\na = """x\n\ny', "4:2: unterminated string (the string begins at 2:5)"),
+        ("x = 1\na = '''x\n\ny", "4:2: expected \"'''\" (the string begins at 2:5)"),
+        ('a."b = 1', "1:9: unterminated string (the string begins at 1:3)"),
+        ("a = {'b = 1", '1:12: expected "\'" (the string begins at 1:6)'),
+        ("a = [1, 2\nb = 3", "2:1: unclosed array (the array begins at 1:5)"),
+        ("a = [[1, 2]", "1:12: unclosed array (the array begins at 1:5)"),
+        ("a = {x = 1 y = 2}", "1:12: unclosed inline table (the inline table begins at 1:5)"),
+        ("a = {x = 1", "1:11: unclosed inline table (the inline table begins at 1:5)"),
         (
             r'a = "C:\data"',
-            r"1:8: \d is not an escape sequence; write \\ for a backslash, or put the string in single quotes",
+            f"1:10: {UNESCAPED} (the string begins at 1:5); {BACKSLASH}",
         ),
         (
             r'a."\q" = 1',
-            r"1:4: \q is not an escape sequence; write \\ for a backslash, or put the string in single quotes",
+            f"1:6: {UNESCAPED} (the string begins at 1:3); {BACKSLASH}",
         ),
-        (r'a = "\u12"', r"1:8: \x, \u and \U need 2, 4 and 8 hexadecimal digits"),
-        (r'a = "\ud800"', "1:12: there is no such character in Unicode"),
-        ("a = 2026-02-30", "1:5: there is no such date"),
-        ('a = """\r\r\n"""', "1:8: the control character U+000D must not stand here"),
-        ('a = "\x01"', "1:6: the control character U+0001 must not stand here"),
-        ("# \0", "1:3: the control character U+0000 must not stand here"),
-        ("a = 1\na = 2", "2:1: a: defined a second time, first at 1:1"),
-        ("[a]\n[b]\n[ a ]", "3:3: a: defined a second time, first at 1:2"),
-        ("a = 1\n[a.b]", "2:2: a: defined a second time, first at 1:1"),
-        ("[a]\n[[a]]", "2:3: a: defined a second time, first at 1:2"),
-        ("[[a]]\n[a]", "2:2: a: defined a second time, first at 1:3"),
-        ("a = []\n[[a]]", "2:3: a: defined a second time, first at 1:1"),
-        ("a = []\n[a.b]", "2:2: a: defined a second time, first at 1:1"),
-        ("a = []\na.b = 1", "2:1: a: defined a second time, first at 1:1"),
-        ("a = [1]\n[[a.b]]", "2:3: a: defined a second time, first at 1:1"),
-        ("a = {b = 1}\na.c = 2", "2:1: a: defined a second time, first at 1:1"),
-        ("a = {b = 1}\n[a.c]", "2:2: a: defined a second time, first at 1:1"),
-        ("a.b.c = 1\na.b = 2", "2:1: a.b: defined a second time, first at 1:3"),
-        ("a.b = 1\na.b.c = 2", "2:1: a.b: defined a second time, first at 1:3"),
-        ("a.b = 1\n[a]", "2:2: a: defined a second time, first at 1:1"),
-        ("[a.b]\n[a]\nb.c = 1", "3:1: a.b: defined a second time, first at 1:4"),
-        ("[[a]]\nb = 1\nb = 2", "3:1: a.b: defined a second time, first at 2:1"),
-        ("a = {b = 1, b = 2}", "1:13: a.b: defined a second time, first at 1:6"),
-        ("a = [{b = {c = 1}, b.d = 2}]", "1:20: a[0].b: defined a second time, first at 1:7"),
+        (
+            r'a = "\u12"',
+            f"1:8: invalid hex value (the string begins at 1:5); {BACKSLASH}",
+        ),
+        (r'a = "\ud800"', "1:12: escaped character is not a Unicode scalar value (the string begins at 1:5)"),
+        ("a = 2026-02-30", "1:5: invalid date or datetime"),
+        ('a = """\r\r\n"""', "1:8: illegal character '\\r' (the string begins at 1:5)"),
+        ('a = "\x01"', "1:6: illegal character '\\x01' (the string begins at 1:5)"),
+        ("# \0", "1:3: found invalid character '\\x00'"),
+        ("a = 1\na = 2", "2:1: a: cannot overwrite a value (first defined at 1:1)"),
+        ("[a]\n[b]\n[ a ]", "3:3: a: cannot declare ('a',) twice (first defined at 1:2)"),
+        ("a = 1\n[a.b]", "2:5: a.b: cannot overwrite a value"),
+        ("[a]\n[[a]]", "2:3: a: cannot overwrite a value (first defined at 1:2)"),
+        ("[[a]]\n[a]", "2:3: a: cannot declare ('a',) twice"),
+        ("a = []\n[[a]]", "2:4: a: cannot mutate immutable namespace ('a',)"),
+        ("a = []\n[a.b]", "2:5: a.b: cannot declare ('a', 'b') twice"),
+        ("a = []\na.b = 1", "2:8: a.b: cannot mutate immutable namespace ('a',)"),
+        ("a = [1]\n[[a.b]]", "2:6: a.b: cannot mutate immutable namespace ('a', 'b')"),
+        ("a = {b = 1}\na.c = 2", "2:8: a.c: cannot mutate immutable namespace ('a',)"),
+        ("a = {b = 1}\n[a.c]", "2:5: a.c: cannot declare ('a', 'c') twice"),
+        ("a.b.c = 1\na.b = 2", "2:1: a.b: cannot overwrite a value (first defined at 1:3)"),
+        ("a.b = 1\na.b.c = 2", "2:10: a.b.c: cannot overwrite a value"),
+        ("a.b = 1\n[a]", "2:2: a: cannot declare ('a',) twice (first defined at 1:1)"),
+        ("[a.b]\n[a]\nb.c = 1", "3:8: a.b.c: cannot redefine namespace ('a', 'b')"),
+        ("[[a]]\nb = 1\nb = 2", "3:1: a.b: cannot overwrite a value (first defined at 2:1)"),
+        ("a = {b = 1, b = 2}", "1:18: duplicate inline table key 'b' (the inline table begins at 1:5)"),
+        (
+            "a = [{b = {c = 1}, b.d = 2}]",
+            "1:27: cannot mutate immutable namespace ('b', 'd') (the inline table begins at 1:6)",
+        ),
     ],
 )
-def test_syntax_errors_are_told_in_plain_words(text: str, said: str) -> None:
-    """Each mistake is named where it is, with what was expected and found, and where it can be, what was meant."""
+def test_syntax_errors_have_a_place_and_a_hint(text: str, said: str) -> None:
+    """A syntax error has tomli's sentence, its position, what it is in, and a hint if the text suggests one."""
     assert said == refusal(text)
 
 
-def test_an_error_that_tomli_may_learn_is_told_in_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reason we do not know yet is passed on, at its place."""
+def test_the_sentence_is_tomlis(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sentence of tomli is passed on, at its position."""
 
     def loads(text: str) -> None:
         raise tomli.TOMLDecodeError("Something new", text, 4)
 
     monkeypatch.setattr("dovetail.config.document.tomli.loads", loads)
 
-    assert refusal("a = 1") == "1:5: expected something else (Something new), got '1'"
+    assert refusal("a = 1") == "1:5: something new"
 
 
 @given(st.text(alphabet="ab.=[]{}\"'\\#,1- \n\r\t\0u0e:T", max_size=30))
 def test_any_text_is_read_or_refused(text: str) -> None:
-    """Whatever a text holds, tomli's judgement stands, and a refusal is one line about a place inside the text."""
+    """A text is refused exactly if tomli refuses it, in one line with a position inside the text."""
     try:
         expected = tomli.loads(text)
     except tomli.TOMLDecodeError:
@@ -184,8 +196,8 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 
 @pytest.mark.slow
 @given(toml_texts(), st.data())
-def test_any_slip_in_a_document_is_read_or_refused(text: str, data: st.DataObject) -> None:
-    """A document with a few characters lost or changed behaves no worse."""
+def test_any_typing_error_is_read_or_refused(text: str, data: st.DataObject) -> None:
+    """The same holds for a document with a few characters lost or changed."""
     start = data.draw(st.integers(0, len(text)))
     end = data.draw(st.integers(start, min(len(text), start + 5)))
     slipped = text[:start] + data.draw(st.sampled_from(["", "'", '"', "]", "}", "=", "\n", "a"])) + text[end:]
@@ -229,29 +241,35 @@ def _check_refusal(text: str) -> None:
         ("a = 0x" + "f" * 500_000, "1:5: a number of more than 300 digits"),
         ("a = 1." + "0" * 5_000, "1:5: a number of more than 300 digits"),
         ("a = " + "[" * 40 + "'\n", "1:37: tables and arrays nested more than 32 deep"),
-        ("a = '" + "x" * 900_000, "1:5: a string that is never closed"),
-        ('"' * 900_000, "1:3: expected '=' after the key, got '\"'; a key with other characters needs quotes"),
-        ("[" * 900_000, "1:3: expected a key, got '['"),
+        ("a = '" + "x" * 900_000, '1:900006: expected "\'" (the string begins at 1:5)'),
+        ('"' * 900_000, "1:3: expected '=' after a key in a key/value pair"),
+        ("[" * 900_000, "1:3: invalid initial character for a key part"),
         (
             "a = " + "x" * 5_000,
-            f"1:5: expected a value, got '{'x' * 29}…{'x' * 29}'; a string needs quotes: \"{'x' * 29}…{'x' * 29}\"",
+            f'1:5: invalid value; a string needs quotes: "{"x" * 29}…{"x" * 29}"',
         ),
         ('a."\\q' + "x" * 300 + '" = 1', "1:3: a key of more than 256 characters"),
-        ("k = '" + "x" * 300 + "'\n[a]\nb = 1\n[a]\n[[a]]", "4:2: a: defined a second time, first at 2:2"),
-        ("k = '" + "x" * 300 + "'\n" + r'a."\q" = 1', f"2:4: {ESCAPE}"),
+        (
+            "k = '" + "x" * 300 + "'\n[a]\nb = 1\n[a]\n[[a]]",
+            "4:2: a: cannot declare ('a',) twice (first defined at 2:2)",
+        ),
+        (
+            "k = '" + "x" * 300 + "'\n" + r'a."\q" = 1',
+            f"2:6: {UNESCAPED} (the string begins at 2:3); {BACKSLASH}",
+        ),
     ],
     ids=lambda text: text[:20],
 )
 def test_hostile_texts_end_in_one_line(text: str, said: str) -> None:
-    """What no run file needs is refused at its place, in moments."""
+    """What no run file needs is refused at its position, in less than two seconds."""
     started = time.process_time()
 
     assert said == refusal(text)
     assert time.process_time() - started < 2
 
 
-def test_long_but_honest_texts_are_read() -> None:
-    """Long strings, many entries, and nesting up to the limit are no attack."""
+def test_long_but_valid_texts_are_read() -> None:
+    """Long strings, many entries, and nesting up to the limit are read."""
     notes = "n" * 300_000
     path = ".".join("abcdefgh" * 4)
     entries = "\n".join(f"k{number} = {number}" for number in range(2000))
@@ -264,11 +282,11 @@ def test_long_but_honest_texts_are_read() -> None:
     assert parse_document(f"a = {'[' * 32}{']' * 32}", "run.toml").locate(("a", *[0] * 31)) == (1, 36)
 
 
-# --- files that are none -------------------------------------------------------------------------------------
+# --- unreadable files ---------------------------------------------------------------------------------------
 
 
 def test_missing_files_are_named_with_their_neighbours(tmp_path: Path) -> None:
-    """A file that is not there is answered with the one that was probably meant."""
+    """The message about a missing file suggests a similar name in its folder."""
     (tmp_path / "bearing.toml").touch()
     (tmp_path / "bearing.txt").touch()
 
@@ -277,16 +295,16 @@ def test_missing_files_are_named_with_their_neighbours(tmp_path: Path) -> None:
     assert loading(tmp_path / "none" / "bearing.toml") == ": no such file or directory"
 
 
-def test_neighbours_of_a_bare_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name without a folder is looked for where the command runs."""
+def test_a_missing_file_without_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name without a folder is looked up in the working directory."""
     monkeypatch.chdir(tmp_path)
     Path("bearing.toml").touch()
 
     assert loading("bearing") == ": no such file or directory; did you mean 'bearing.toml'?"
 
 
-def test_folders_pipes_devices_and_sockets_are_no_files(tmp_path: Path) -> None:
-    """What is not a regular file is refused without waiting for it or reading it to an end it does not have."""
+def test_folders_pipes_devices_and_sockets_are_refused(tmp_path: Path) -> None:
+    """Anything but a regular file is refused, without waiting for it or reading it."""
     pipe, plug = tmp_path / "pipe", tmp_path / "socket"
     os.mkfifo(pipe)
     with socket.socket(socket.AF_UNIX) as server:
@@ -299,7 +317,7 @@ def test_folders_pipes_devices_and_sockets_are_no_files(tmp_path: Path) -> None:
 
 
 def test_names_that_no_file_can_have(tmp_path: Path) -> None:
-    """NUL, lone surrogates, endless names and links that lead to themselves have one line each."""
+    """NUL, lone surrogates, endless names and links to themselves get one line each."""
     loop = tmp_path / "loop.toml"
     loop.symlink_to(loop)
 
@@ -316,7 +334,7 @@ def test_names_that_no_file_can_have(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
 def test_forbidden_files(tmp_path: Path) -> None:
-    """A file without permission to read says so."""
+    """The message says that the permission is missing."""
     path = tmp_path / "run.toml"
     path.touch(mode=0)
 
@@ -330,17 +348,17 @@ def test_forbidden_files(tmp_path: Path) -> None:
         ("a = 1".encode("utf-16"), ": is UTF-16; save it as UTF-8"),
         ("a = 1\nb = 'é'\n".encode("latin-1"), ":2:6: the byte 0xE9 is not UTF-8; save the file as UTF-8"),
         (b"\xef\xbb\xbf\xff", ":1:1: the byte 0xFF is not UTF-8; save the file as UTF-8"),
-        (b"\xef\xbb\xbfa = \n", ":1:5: expected a value, got the end of the line"),
-        (b"\x7fELF\x02\x01\x01\x00", ":1:1: expected a key or a [table], got '\\u007FELF\\u0002\\u0001\\u0001\\u0000'"),
+        (b"\xef\xbb\xbfa = \n", ":1:5: invalid value"),
+        (b"\x7fELF\x02\x01\x01\x00", ":1:1: invalid statement"),
         (
             b"PK\x03\x04\x00",
-            ":1:3: expected '=' after the key, got '\\u0003\\u0004\\u0000'; a key with other characters needs quotes",
+            ":1:3: expected '=' after a key in a key/value pair",
         ),
     ],
     ids=lambda data: repr(data[:10]),
 )
-def test_files_that_hold_no_text(tmp_path: Path, data: bytes, said: str) -> None:
-    """Too large, binary, or in another encoding: told in one line, with the place of the first wrong byte."""
+def test_files_that_are_not_text(tmp_path: Path, data: bytes, said: str) -> None:
+    """A file that is too large, binary or not UTF-8 gets one line, with the position of the first wrong byte."""
     path = tmp_path / "run.toml"
     path.write_bytes(data)
 
@@ -348,7 +366,7 @@ def test_files_that_hold_no_text(tmp_path: Path, data: bytes, said: str) -> None
 
 
 def test_a_file_of_the_largest_size_is_read(tmp_path: Path) -> None:
-    """The limit itself is within the limit."""
+    """A file may have exactly the largest size."""
     path = tmp_path / "run.toml"
     path.write_bytes(b"#" * MAX_BYTES)
 
@@ -357,7 +375,7 @@ def test_a_file_of_the_largest_size_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_memory_stays_bounded(tmp_path: Path) -> None:
-    """A large file of many small values costs less than 512 MB of address space, its places included."""
+    """A large file of many small values takes less than 512 MB of address space, positions included."""
     path = tmp_path / "run.toml"
     path.write_text("a = [" + "[]," * 100_000 + "]")
     code = (

@@ -1,20 +1,19 @@
-"""Tests of dovetail.config.freeze and .plain: what a run is recorded with."""
+"""Tests of dovetail.config.freeze: the resolved file and the hashes."""
 
 from __future__ import annotations
 
 import datetime as dt
-import enum
 import json
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from config_parts import Colour, Range, make_plugins
+from config_parts import make_plugins
 from config_strategies import configurations
+from dovetail.config.check import check_config
 from dovetail.config.compose import compose
 from dovetail.config.diagnostics import ConfigError
 from dovetail.config.document import parse_document
@@ -28,13 +27,9 @@ from dovetail.config.freeze import (
     numeric_hash,
     origins,
     parts_of,
-    writable,
 )
-from dovetail.config.merge import settle
-from dovetail.config.plain import is_plain, plain
 from dovetail.config.schema import RunConfig, sections
-from dovetail.config.structure import structure
-from dovetail.config.tree import Node
+from dovetail.config.tree import Node, resolve
 from dovetail.kernel.secret import Env
 
 PLUGINS = make_plugins()
@@ -42,17 +37,17 @@ WHOLE: dict[str, Any] = {"data": {"type": "digits"}, "model": {"type": "net", "h
 
 
 def structured(**tables: Any) -> RunConfig:
-    """Structure plain tables."""
-    return structure(Node.from_python({**WHOLE, **tables}), PLUGINS)
+    """Check plain tables."""
+    return check_config(Node.from_python({**WHOLE, **tables}), PLUGINS)
 
 
 def thawed(text: str) -> RunConfig:
     """Load a resolved file."""
-    return structure(settle(parse_document(text, "resolved.toml").tree(), []), PLUGINS)
+    return check_config(resolve(parse_document(text, "resolved.toml").tree(), []), PLUGINS)
 
 
 def test_a_resolved_file() -> None:
-    """It says everything: each part with its distribution, every default, none where nothing is set."""
+    """The file has every part with its distribution, every default, and none where nothing is set."""
     text = freeze(structured(optimizer={"lr": 1}, callbacks={"stop": {"type": "early_stopping"}}))
 
     assert '[loss]\ntype = "test-parts:mse"\nreduction = "mean"\n' in text
@@ -61,11 +56,11 @@ def test_a_resolved_file() -> None:
     assert "lr = 1.0\n" in text
     assert 'max_steps = "@none"\nmax_epochs = 10\n' in text
     assert "[training.validate_every]\nepochs = 1\n" in text
-    assert text.startswith("# A run as it was resolved")
+    assert text.startswith("# The resolved configuration of a run")
 
 
 def test_the_resolved_file_gives_the_same_run() -> None:
-    """Loading it is the identity, by value and by hash."""
+    """Loading the file gives the same configuration and the same hash."""
     config = structured(
         model={
             "type": "net",
@@ -92,9 +87,9 @@ def test_the_resolved_file_gives_the_same_run() -> None:
 @settings(max_examples=60)
 @given(configurations(PLUGINS))
 def test_any_resolved_file_gives_the_same_run(tables: dict[str, Any]) -> None:
-    """The identity holds for whatever can be configured."""
+    """The same holds for any configuration."""
     try:
-        config = structure(Node.from_python(tables), PLUGINS)
+        config = check_config(Node.from_python(tables), PLUGINS)
     except ConfigError:
         assume(False)
     text = freeze(config)
@@ -107,7 +102,7 @@ def test_any_resolved_file_gives_the_same_run(tables: dict[str, Any]) -> None:
 
 
 def test_secrets_are_never_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The record has the variable's name; its value is in no text and moves no hash."""
+    """The record has the variable's name; its value is in no text and changes no hash."""
     tables = {"checkpoint": {"copy_to": {"type": "vault", "path": "x", "token": Env("TOKEN")}}}
     monkeypatch.setenv("TOKEN", "hunter2")
     config = structured(**tables)
@@ -130,24 +125,24 @@ class Net:
         """Have nothing."""
 
 
-def test_objects_from_python_are_described() -> None:
-    """A part that no file can hold is named by its class, the file says so, and loading it says what is missing."""
+def test_python_objects_are_described() -> None:
+    """The file has the class of a Python object and says so; loading it reports what is missing."""
     config = structured(model=Net())
     text = freeze(config)
 
     assert f'type = "python:{__name__}.Net"' in text
     assert f"# - model: {__name__}.Net\n" in text
     assert [path for path, _ in live_parts(config)] == ["model"]
-    with pytest.raises(ConfigError, match=r"model.type: was a live object of Python .* pass it again from Python"):
+    with pytest.raises(ConfigError, match=r"model.type: was a Python object .* pass it from Python again"):
         thawed(text)
 
 
 def test_hashes_tell_runs_apart() -> None:
-    """Anything that differs changes the hash; what moves no numbers leaves the numeric one alone."""
+    """Any difference changes the hash; a setting that affects no numbers does not change the numeric hash."""
     base = structured()
     renamed, reseeded = structured(run={"name": "other"}), structured(run={"seed": 1})
 
-    assert len({config_hash(one) for one in (base, renamed, reseeded)}) == 3
+    assert len({config_hash(config) for config in (base, renamed, reseeded)}) == 3
     assert numeric_hash(base) == numeric_hash(renamed) != numeric_hash(reseeded)
     assert len(config_hash(base)) == 64
 
@@ -168,7 +163,7 @@ def test_hashes_tell_runs_apart() -> None:
     ],
 )
 def test_what_may_change_on_resume(tables: dict[str, Any]) -> None:
-    """Workers, paths, names, reports, budgets, cadences: the published list, and each entry works."""
+    """Each entry of the published list is outside of the numeric hash."""
     assert numeric_hash(structured(**tables)) == numeric_hash(structured())
     assert config_hash(structured(**tables)) != config_hash(structured())
 
@@ -185,12 +180,12 @@ def test_what_may_change_on_resume(tables: dict[str, Any]) -> None:
     ],
 )
 def test_what_may_not_change_on_resume(tables: dict[str, Any]) -> None:
-    """Everything that may move a number is in the numeric hash."""
+    """Every setting that may affect a number is in the numeric hash."""
     assert numeric_hash(structured(**tables)) != numeric_hash(structured())
 
 
 def test_the_published_list_names_settings_that_exist() -> None:
-    """A renamed setting must not fall out of the list unseen."""
+    """A renamed setting cannot drop out of the list unnoticed."""
     whole = structured(data={"type": "digits", "path": "x"}).to_dict()
     for key in NON_NUMERIC_KEYS:
         value: Any = whole
@@ -200,7 +195,7 @@ def test_the_published_list_names_settings_that_exist() -> None:
 
 
 def test_the_hash_is_that_of_canonical_json() -> None:
-    """Order of keys does not count; odd values have one notation each."""
+    """The order of keys does not matter; values that JSON does not have get one notation each."""
     assert canonical_json({"b": 1, "a": {"z": None, "y": [True, 1.5]}}) == '{"a":{"y":[true,1.5],"z":null},"b":1}'
     assert canonical_json({"a": float("inf"), "b": float("nan"), "c": dt.date(2024, 1, 2), "d": dt.time(1)}) == (
         '{"a":{"@float":"inf"},"b":{"@float":"nan"},"c":{"@date":"2024-01-02"},"d":{"@time":"01:00:00"}}'
@@ -209,20 +204,20 @@ def test_the_hash_is_that_of_canonical_json() -> None:
 
 @given(st.permutations(list(WHOLE)))
 def test_the_order_of_sections_does_not_count(names: list[str]) -> None:
-    """Two files that say the same in another order are the same run."""
-    config = structure(Node.from_python({name: WHOLE[name] for name in names}), PLUGINS)
+    """Two files that differ only in order are the same run."""
+    config = check_config(Node.from_python({name: WHOLE[name] for name in names}), PLUGINS)
 
     assert config_hash(config) == config_hash(structured())
 
 
 def test_origins_of_every_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What nobody wrote is from the defaults; what a short form says comes from where it stands."""
+    """A default has the origin default; a short form gives its origin to all that it sets."""
     monkeypatch.chdir(tmp_path)
     Path("run.toml").write_text(
         '[data]\ntype = "digits"\n[model]\ntype = "net"\nhidden = [8]\n[loss]\ntype = "mse"\n'
         '[checkpoint]\ncopy_to = { type = "vault", path = "x", token = { env = "T" } }\n'
     )
-    config = structure(compose("run.toml", overrides=["training.validate_every=2"]), PLUGINS)
+    config = check_config(compose("run.toml", overrides=["training.validate_every=2"]), PLUGINS)
     told = origins(config)
 
     assert told["model.hidden"] == "run.toml:5:10"
@@ -235,7 +230,7 @@ def test_origins_of_every_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_parts_of_a_configuration() -> None:
-    """Nested parts come after the part they are in, also out of lists, tables and sections."""
+    """Nested parts follow the part they are in, from lists, tables and sections too."""
     config = structured(
         loss={"type": "combined", "classification": {"type": "mse"}, "named": {"a": {"type": "mse"}}},
         checkpoint={"copy_to": {"type": "vault", "path": "x"}},
@@ -252,32 +247,3 @@ def test_parts_of_a_configuration() -> None:
         "trainer",
         "checkpoint.copy_to",
     ]
-
-
-class Odd(enum.Enum):
-    """An enumeration."""
-
-    A = ("x", 1)
-
-
-def test_plain_values() -> None:
-    """Everything that a configuration holds has a plain form."""
-    assert plain({"a": (1, 2), "b": {3, 1, 2}, "c": Path("x"), "d": Colour.RED, "e": Odd.A}) == {
-        "a": [1, 2],
-        "b": [1, 2, 3],
-        "c": "x",
-        "d": "red",
-        "e": ["x", 1],
-    }
-    assert plain(Range(0.0)) == {"low": 0.0, "high": 1.0, "unit": "Hz"}
-    assert plain(Range) == f"python:{Range.__module__}.Range"
-    assert plain(len) == "python:builtins.len"
-    assert attrs.has(Range)
-
-
-def test_what_is_plain() -> None:
-    """TOML has a notation for it, none being written @none."""
-    assert is_plain({"a": [1, None, {"b": dt.date(2024, 1, 1)}]})
-    assert not is_plain({1: 2})
-    assert not is_plain([object()])
-    assert writable({"a": [None, Env("X")], "b": 1}) == {"a": ["@none", {"env": "X"}], "b": 1}

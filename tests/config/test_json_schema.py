@@ -14,13 +14,13 @@ from jsonschema import Draft202012Validator
 
 from config_parts import WHOLE, make_plugins
 from config_strategies import configurations, jsonable
+from dovetail.config.check import check_config
 from dovetail.config.compose import compose
 from dovetail.config.defaults import default_file, profiles_file
 from dovetail.config.diagnostics import ConfigError
 from dovetail.config.freeze import freeze
 from dovetail.config.json_schema import json_schema
-from dovetail.config.presets import preset, preset_names
-from dovetail.config.structure import structure
+from dovetail.config.profiles import preset, preset_names
 from dovetail.config.tree import Node
 from dovetail.spec.plugins import Plugins
 from places import ROOT
@@ -35,13 +35,13 @@ def validator(*, own: bool = False) -> Draft202012Validator:
 
 
 def complaints(text: str, *, own: bool = False) -> list[str]:
-    """Return where the schema does not accept a TOML text."""
+    """Return the paths at which the schema refuses a TOML text."""
     return sorted({error.json_path for error in validator(own=own).iter_errors(jsonable(tomli.loads(text)))})
 
 
 @pytest.mark.parametrize("own", [False, True])
 def test_the_schema_is_a_schema(own: bool) -> None:
-    """It is valid JSON and valid Draft 2020-12."""
+    """The schema is valid JSON and valid Draft 2020-12."""
     schema = validator(own=own).schema
 
     Draft202012Validator.check_schema(schema)
@@ -52,9 +52,9 @@ def test_the_schema_is_a_schema(own: bool) -> None:
 @settings(max_examples=60)
 @given(configurations(PLUGINS))
 def test_what_dovetail_accepts_the_schema_accepts(tables: dict[str, Any]) -> None:
-    """Whatever can be configured is valid, and so is what it is frozen to."""
+    """Every configuration that Dovetail accepts is valid, and so is its resolved file."""
     try:
-        config = structure(Node.from_python(tables), PLUGINS)
+        config = check_config(Node.from_python(tables), PLUGINS)
     except ConfigError:
         assume(False)
 
@@ -68,7 +68,7 @@ def test_every_example_is_valid(path: Path) -> None:
     plugins = Plugins.discover(blocked=True)
 
     assert complaints(path.read_text(), own=True) == []
-    structure(compose(path), plugins)
+    check_config(compose(path), plugins)
 
 
 def test_our_own_files_are_valid() -> None:
@@ -110,12 +110,12 @@ def test_our_own_files_are_valid() -> None:
     ],
 )
 def test_what_both_refuse(lines: str, path: str) -> None:
-    """Typical mistakes are marked by an editor at the same place where Dovetail would report them."""
+    """An editor marks typical mistakes at the key where Dovetail reports them."""
     text = f"{WHOLE}{lines}\n"
 
     assert path in complaints(text)
     with pytest.raises(ConfigError):
-        structure(Node.from_python(tomli.loads(text)), PLUGINS)
+        check_config(Node.from_python(tomli.loads(text)), PLUGINS)
 
 
 @pytest.mark.parametrize(
@@ -134,16 +134,16 @@ def test_what_both_refuse(lines: str, path: str) -> None:
     ],
 )
 def test_what_both_refuse_in_parts(old: str, new: str, path: str) -> None:
-    """Options, nested tables and nested parts are marked too."""
+    """Mistakes in options, nested tables and nested parts are marked too."""
     text = WHOLE.replace(old, new)
 
-    assert any(one.startswith(path) for one in complaints(text))
+    assert any(found.startswith(path) for found in complaints(text))
     with pytest.raises(ConfigError):
-        structure(Node.from_python(tomli.loads(text)), PLUGINS)
+        check_config(Node.from_python(tomli.loads(text)), PLUGINS)
 
 
 def test_layers_may_be_incomplete() -> None:
-    """A file that extends another, and a profile, say only what they change, but nothing unknown."""
+    """A file that extends another, and a profile, may be incomplete, but have no unknown keys."""
     layer = 'extends = ["base.toml"]\n[optimizer]\nlr = 1\n[training]\nmax_steps = "@unset"\n'
     profile = WHOLE + "[profile.fast.model]\nhidden = [1]\n[profile.fast.training]\nmax_epochs = 1\n"
 
@@ -154,8 +154,8 @@ def test_layers_may_be_incomplete() -> None:
     assert complaints(WHOLE + '[training]\nmax_epochs = "@unset"\n') == ["$.training.max_epochs"]
 
 
-def test_editors_are_told_what_things_are() -> None:
-    """Help, defaults and the names of types are in the schema."""
+def test_help_and_defaults_are_in_the_schema() -> None:
+    """Editors get the help, the defaults and the names of types."""
     schema = validator(own=True).schema
     definitions = schema["$defs"]
     loader = definitions["dovetail.config.schema.LoaderSection"]
@@ -167,13 +167,13 @@ def test_editors_are_told_what_things_are() -> None:
     assert definitions["optimizer.dovetail:adamw"]["properties"]["lr"]["default"] == 1e-3
 
 
-def test_a_component_that_cannot_be_imported_may_be_named() -> None:
-    """Nothing is said of the options of what cannot be read, and the schema is written all the same."""
+def test_a_component_that_cannot_be_imported_is_allowed() -> None:
+    """A component that cannot be imported may have any options."""
     assert complaints(WHOLE.replace('"mse"', '"broken"\nanything = 1')) == []
 
 
-def test_names_that_several_offer_need_a_distribution() -> None:
-    """An ambiguous name is not offered for completion; with a distribution in front it is accepted."""
+def test_ambiguous_names_need_a_distribution() -> None:
+    """An ambiguous name is refused; with its distribution it is accepted."""
     check = Draft202012Validator(json_schema(make_plugins(rival=True)))
 
     assert list(check.iter_errors(tomli.loads(WHOLE)))

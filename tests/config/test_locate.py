@@ -1,4 +1,4 @@
-"""Tests of dovetail.config.locate: the places of keys and values, held to what tomli reads."""
+"""Tests of dovetail.config.locate: the positions of keys and values, compared with what tomli reads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from strategies import toml_texts
 
 
 def everything(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:
-    """Every path below a value, with what is there."""
+    """Yield every path below a value, with the value there."""
     match value:
         case dict():
             children = list(value.items())
@@ -29,7 +29,7 @@ def everything(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[t
 
 
 def cut(document: Document, path: tuple[str | int, ...], what: str) -> str:
-    """The text that stands at a path."""
+    """Return the text at a path."""
     start, end = document.span(path, what)
     return document.text[start:end]
 
@@ -38,7 +38,7 @@ def cut(document: Document, path: tuple[str | int, ...], what: str) -> str:
 @settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(toml_texts())
 def test_spans_parse_to_what_tomli_found(text: str) -> None:
-    """The text at each located value parses to the value, the one at each key to the key."""
+    """The text at the position of each value parses to the value, the text at each key to the key."""
     document = parse_document(text, "wild.toml")
 
     assert repr(document.data) == repr(tomli.loads(text))
@@ -48,7 +48,7 @@ def test_spans_parse_to_what_tomli_found(text: str) -> None:
             assert tomli.loads(f"{at_key} = 1") == {path[-1]: 1}
         if at_value.startswith("[") and _is_header(document, path):
             named = tomli.loads(at_value)
-            assert [part for part, _ in _single_way(named)] == [p for p in path if isinstance(p, str)]
+            assert [part for part, _ in _single_path(named)] == [p for p in path if isinstance(p, str)]
         elif at_value != at_key or isinstance(path[-1], int):  # else a table that only longer keys name
             assert repr(tomli.loads(f"x = {at_value}")) == repr({"x": value})
 
@@ -60,13 +60,13 @@ def _is_header(document: Document, path: tuple[str | int, ...]) -> bool:
 
 
 def _inside_array(document: Document, path: tuple[str | int, ...]) -> bool:
-    """Whether a bracket at the start of a line belongs to a value: an outer array in brackets holds it."""
+    """Tell whether a bracket at the start of a line belongs to a value inside an array in brackets."""
     start, end = document.span(path, "value")
     outers = [document.span(path[:length], "value") for length in range(1, len(path))]
     return any(outer_start < start and end < outer_end for outer_start, outer_end in outers)
 
 
-def _single_way(table: Any) -> list[tuple[str, Any]]:
+def _single_path(table: Any) -> list[tuple[str, Any]]:
     way = []
     while table:
         table = table[0] if isinstance(table, list) else table
@@ -81,7 +81,7 @@ def _single_way(table: Any) -> list[tuple[str, Any]]:
 @settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(toml_texts())
 def test_lines_and_columns_point_at_the_span(text: str) -> None:
-    """Line and column, counted from 1, lead to the first character of the span in the file as it is."""
+    """Line and column, counted from 1, are those of the first character of the span in the file."""
     document = parse_document(text, "wild.toml")
     lines = text.replace("\r\n", "\n").split("\n")
 
@@ -134,8 +134,8 @@ late = +inf
         (("a", "late"), (15, 1), (15, 8)),
     ],
 )
-def test_places(path: tuple[str | int, ...], key: tuple[int, int], value: tuple[int, int]) -> None:
-    """Each key and each value of a small document stands where a reader would point."""
+def test_positions(path: tuple[str | int, ...], key: tuple[int, int], value: tuple[int, int]) -> None:
+    """Each key and each value of a small document has the position where a reader would point."""
     document = parse_document(PLACES, "places.toml")
 
     assert key == document.locate(path, "key")
@@ -143,8 +143,8 @@ def test_places(path: tuple[str | int, ...], key: tuple[int, int], value: tuple[
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
-def test_carriage_returns_and_byte_order_marks_shift_nothing(newline: str) -> None:
-    """Columns are those that an editor shows, whatever ends the lines and whatever opens the file."""
+def test_carriage_returns_and_byte_order_marks_do_not_count(newline: str) -> None:
+    """Columns are those that an editor shows, for any line ending and with a byte order mark."""
     document = parse_document("\ufeff" + PLACES.replace("\n", newline), "places.toml")
 
     assert document.locate(("title",), "key") == (1, 1)
@@ -153,11 +153,11 @@ def test_carriage_returns_and_byte_order_marks_shift_nothing(newline: str) -> No
 
 @pytest.mark.parametrize("path", [("b",), ("a", 0), ("phases", 2), ("phases", -1), ("phases", "lr"), ("title", "x")])
 def test_nothing_there(path: tuple[str | int, ...]) -> None:
-    """A path that leads nowhere is the caller's mistake."""
+    """A path that the document does not have raises a LookupError."""
     with pytest.raises(LookupError, match="at "):
         parse_document(PLACES, "places.toml").locate(path)
 
 
 def test_lines_of_an_empty_text() -> None:
-    """Even an empty text has a first line and a first column."""
-    assert Lines("").place(0) == (1, 1)
+    """An empty text has a first line and a first column."""
+    assert Lines("").position(0) == (1, 1)

@@ -1,4 +1,4 @@
-"""Tests of dovetail.config.overrides: arguments such as a.b=VALUE, all of them one layer."""
+"""Tests of dovetail.config.overrides: arguments such as a.b=VALUE, which together are one layer."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ BASE = {
 
 
 def overridden(*arguments: str, base: dict[str, Any] | None = None) -> Any:
-    """The plain values that the base and some overrides make."""
+    """Return the plain values of the base with some overrides."""
     return compose(None, base=BASE if base is None else base, overrides=arguments).to_python()
 
 
 def refusals(*arguments: str) -> list[str]:
-    """What is said about overrides that are not accepted."""
+    """Return the messages about overrides that are refused."""
     with pytest.raises(ConfigError) as raised:
         compose(None, base=BASE, overrides=arguments)
     return str(raised.value).splitlines()
@@ -69,44 +69,44 @@ def refusals(*arguments: str) -> list[str]:
     ],
 )
 def test_values_are_toml_or_else_text(text: str, value: object) -> None:
-    """A value is read as TOML where it is TOML, and else is the text itself."""
+    """A value that is TOML is read as TOML; any other is the text itself."""
     assert overridden(f"run.name={text}")["run"]["name"] == value
     assert overridden(f"  run . name = {text} ")["run"]["name"] == value
 
 
 @given(path=st.lists(key_names, min_size=1, max_size=3), value=plain_values)
 def test_every_key_and_value_can_be_overridden(path: list[str], value: Any) -> None:
-    """Quoted as TOML quotes it, any key can be reached, and any value given."""
+    """Any key and any value can be given in TOML notation."""
     tree = overridden(f"{dotted(['x', *path])}={inline(value)}", base={})["x"]
     for name in path:
         tree = tree[name]
 
-    assert repr(tree) == repr(_settled(value))
+    assert repr(tree) == repr(_resolved(value))
 
 
-def _settled(value: Any) -> Any:
-    """A value as composition leaves it: strings that mean None, and tables that point to secrets."""
+def _resolved(value: Any) -> Any:
+    """Return a value as compose() does: None for its string, and secrets for their tables."""
     match value:
         case "@none":
             return None
         case {"env": str(name)} if len(value) == 1 and name.isidentifier() and name.isascii():
             return Env(name)
         case dict():
-            return {name: _settled(inner) for name, inner in value.items()}
+            return {name: _resolved(inner) for name, inner in value.items()}
         case list():
-            return [_settled(inner) for inner in value]
+            return [_resolved(inner) for inner in value]
         case _:
             return value
 
 
 def test_tables_given_as_values_merge() -> None:
-    """An inline table adds to the table that is there, as it would in a file."""
+    """An inline table merges with an existing table, as it would in a file."""
     assert overridden("run={seed=1, notes='x'}")["run"] == {"name": "bearing", "seed": 1, "notes": "x"}
     assert overridden("training.validate_every.steps=100")["training"] == {"validate_every": {"steps": 100}}
 
 
-def test_a_new_type_drops_what_the_old_one_had() -> None:
-    """Inherited options of another type go; those that an override gives to the new type stay, in any order."""
+def test_a_new_type_drops_the_options_of_the_old() -> None:
+    """Inherited options of another type are dropped; those of overrides for the new type stay, in any order."""
     arguments = ["model.type=cnn", "model.depth=2", "model.norm.eps=0.1"]
 
     for ordered in itertools.permutations(arguments):
@@ -115,7 +115,7 @@ def test_a_new_type_drops_what_the_old_one_had() -> None:
 
 
 def test_keys_are_removed() -> None:
-    """@unset takes a key away, a table too; None is a value of its own."""
+    """@unset removes a key or a table; None is a value."""
     assert overridden("run.name=@unset", "model=@unset")["run"] == {"seed": 42}
     assert "model" not in overridden("model=@unset")
     assert overridden("model=@none")["model"] is None
@@ -143,17 +143,20 @@ ARRAY = "phases is an array (default), and one element cannot be overridden"
         ("a\nb=1", f"'a\\nb' {NO_KEY}"),
         (
             "run.tags=[1, 2",
-            f"run.tags: '[1, 2' {NO_TOML}: an array that is never closed with ']'; for example run.tags='{TAGS}'",
+            f"run.tags: '[1, 2' {NO_TOML}: unclosed array; for example run.tags='{TAGS}'",
         ),
         (
             "x=[a]",
-            f"x: '[a]' {NO_TOML}: expected a value, got 'a'; a string needs quotes: \"a\"; for example x='{TAGS}'",
+            f"x: '[a]' {NO_TOML}: invalid value; a string needs quotes: \"a\"; for example x='{TAGS}'",
         ),
         (
             "x={a: b}",
-            f"x: '{{a: b}}' {NO_TOML}: expected '=' after the key, got ':'; for example x='{{ type = \"cnn\" }}'",
+            (
+                f"x: '{{a: b}}' {NO_TOML}: expected '=' after a key in a key/value pair; "
+                "for example x='{ type = \"cnn\" }'"
+            ),
         ),
-        ('x="y', f"x: '\"y' {NO_TOML}: a string that is never closed; for example x='\"text\"'"),
+        ('x="y', f"x: '\"y' {NO_TOML}: unterminated string; for example x='\"text\"'"),
         ("x=1", "x: set to the integer 1 here, but to the integer 0 by command line, argument 1"),
         (
             "x=['a'] # b",
@@ -169,8 +172,8 @@ ARRAY = "phases is an array (default), and one element cannot be overridden"
         ("run.name=\udcff", "'run.name=\\uDCFF' is not UTF-8"),
     ],
 )
-def test_mistakes_are_named_with_the_argument(argument: str, said: str) -> None:
-    """A wrong argument is told by its number, with the text in question and how it should look."""
+def test_messages_about_arguments(argument: str, said: str) -> None:
+    """The message has the number of the argument, the text in question and an example."""
     assert refusals("x=0", argument) == [f"command line, argument 2: {said}"]
 
 
@@ -185,7 +188,7 @@ def test_mistakes_are_named_with_the_argument(argument: str, said: str) -> None:
     ids=["deep key", "long key", "digits", "nesting"],
 )
 def test_hostile_arguments_end_in_one_line(argument: str, said: str) -> None:
-    """What no run needs is refused in moments, without repeating all of it."""
+    """What no run needs is refused in less than two seconds, with a shortened text."""
     started = time.process_time()
 
     assert refusals(argument) == [f"command line, argument 1: {said}"]
@@ -193,7 +196,7 @@ def test_hostile_arguments_end_in_one_line(argument: str, said: str) -> None:
 
 
 def test_the_same_key_twice() -> None:
-    """Twice the same value is no harm; two values name both arguments."""
+    """The same value twice is accepted; the message about two values names both arguments."""
     assert overridden("run.seed=1", "run.seed=1", "run.x=nan", "run.x=nan")["run"]["seed"] == 1
     [said] = refusals("run.seed=1", "run.name=x", "run.seed=2")
     assert said.startswith("command line, argument 3: run.seed: set to the integer 2 here, ")
@@ -202,8 +205,8 @@ def test_the_same_key_twice() -> None:
     assert len(refusals("run.seed=1", "run.seed=true")) == 1
 
 
-def test_a_value_and_keys_below_it_contradict_one_another() -> None:
-    """One argument cannot give a value where another gives keys of a table, in either order."""
+def test_a_value_and_keys_below_it_contradict_each_other() -> None:
+    """An argument cannot set a value if another sets keys below it, in either order."""
     [one] = refusals("a=1", "a.b=2")
     [other] = refusals("a.b=2", "a=@unset")
     assert one.startswith("command line, argument 2: a: set to a table with the key b here, ")
@@ -213,8 +216,8 @@ def test_a_value_and_keys_below_it_contradict_one_another() -> None:
     assert overridden("a={x=1}", "a.y=2")["a"] == {"x": 1, "y": 2}
 
 
-def test_all_mistakes_are_told_at_once() -> None:
-    """Every wrong argument is named, in the order of the arguments."""
+def test_all_wrong_arguments_together() -> None:
+    """Every wrong argument is reported, in the order of the arguments."""
     said = refusals("a", *["run.seed=1"] * 9, "=1", "run.nmae=@unset")
 
     assert [line.split(":")[0] for line in said] == [f"command line, argument {number}" for number in (1, 11, 12)]
@@ -222,7 +225,7 @@ def test_all_mistakes_are_told_at_once() -> None:
 
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_any_argument_is_read_or_refused(key: str, value: str) -> None:
-    """Whatever an argument holds, it sets something or ends in one line."""
+    """Any argument sets a value or gets one line."""
     try:
         tree = compose(None, overrides=[f"{key}={value}"])
     except ConfigError as error:
@@ -233,7 +236,7 @@ def test_any_argument_is_read_or_refused(key: str, value: str) -> None:
 
 
 def test_infinities_and_secrets() -> None:
-    """Special floats are TOML; a table with only an environment variable's name points to a secret."""
+    """Special floats are TOML; a table with only env is a secret."""
     made = overridden("a.x=-inf", "a.token={env='TOKEN'}", "a.other.env=OTHER", "a.game.env=CartPole-v1")["a"]
 
     assert made["x"] == -math.inf

@@ -1,4 +1,4 @@
-"""Tests of dovetail.config.profiles and .presets."""
+"""Tests of dovetail.config.profiles: profiles and presets."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ import pytest
 from config_parts import make_plugins
 from dovetail.config import profiles
 from dovetail.config.api import Config
-from dovetail.config.compose import compose
+from dovetail.config.compose import compose, installed_profiles
 from dovetail.config.freeze import origins
-from dovetail.config.presets import preset, preset_names
-from dovetail.config.profiles import installed_profiles
+from dovetail.config.profiles import preset, preset_names
 from dovetail.spec.plugins import Plugins
 from places import EXAMPLES
 
@@ -21,8 +20,8 @@ WHAT = {"model", "loss", "optimizer", "scheduler", "collator", "metrics"}
 NAMES = ["baseline", "ci_fast", "defaults", "distributed", "kaggle_safe", "low_memory", "production", "quick_prototype"]
 
 
-def test_what_is_installed() -> None:
-    """Every profile is offered by its qualified name, and made when it is chosen."""
+def test_installed_profiles() -> None:
+    """Every profile is listed by its qualified name, and made when it is chosen."""
     made = installed_profiles(make_plugins())
 
     assert list(made) == ["test-parts:layer"]
@@ -30,13 +29,13 @@ def test_what_is_installed() -> None:
 
 
 def test_our_own_are_registered() -> None:
-    """Our profiles come in like anybody's."""
+    """Our profiles are registered like any other."""
     assert sorted(installed_profiles(Plugins.discover(blocked=True))) == [f"dovetail:{name}" for name in NAMES]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_profile_says_how_and_not_what(name: str) -> None:
-    """A profile fits any run: it leaves model, loss and learning rate alone, and names no dataset."""
+def test_a_profile_fits_any_run(name: str) -> None:
+    """A profile sets neither model, loss nor learning rate, and names no dataset."""
     layer = getattr(profiles, name)()
 
     assert not WHAT & set(layer)
@@ -45,7 +44,7 @@ def test_a_profile_says_how_and_not_what(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_profile_over_every_example(name: str) -> None:
-    """Each example stays in order under each profile, which its settings then come from."""
+    """Each example is valid with each profile, and has settings with its origin."""
     plugins = Plugins.discover(blocked=True)
     for path in sorted(EXAMPLES.glob("*.toml")):
         config = Config.load(path, name, plugins=plugins).build()
@@ -55,7 +54,7 @@ def test_every_profile_over_every_example(name: str) -> None:
 
 
 def test_ci_fast_is_fast() -> None:
-    """At most 20 updates on at most 256 samples of each split, and five minutes in any case."""
+    """ci_fast limits a run to 20 updates, 256 samples of each split, and five minutes."""
     config = Config.load(EXAMPLES / "digits.toml", "ci_fast").build()
 
     assert (config.training.max_epochs, config.training.max_steps) == (1, 20)
@@ -65,7 +64,7 @@ def test_ci_fast_is_fast() -> None:
 
 
 def test_kaggle_safe_keeps_a_margin() -> None:
-    """Less than nine hours and at most 16 GB, saved at least every hour, whatever cadence the run file has."""
+    """kaggle_safe stops before nine hours, uses at most 16 GB, and saves every half hour."""
     for name in ("digits.toml", "text.toml"):
         config = Config.load(EXAMPLES / name, "kaggle_safe").build()
 
@@ -75,7 +74,7 @@ def test_kaggle_safe_keeps_a_margin() -> None:
 
 
 def test_overrides_win_over_a_profile(tmp_path: Path) -> None:
-    """File, then profile, then command line; each value says where it is from."""
+    """A profile wins over the file, an override over both; each value has its origin."""
     path = tmp_path / "run.toml"
     path.write_text("[training]\nmax_epochs = 100\naccumulate = 2\n")
     tree = compose(
@@ -96,8 +95,8 @@ def test_overrides_win_over_a_profile(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", preset_names())
-def test_presets_are_in_order(name: str) -> None:
-    """Each preset can be built as it is: a transformer and its loss under the profile of its name."""
+def test_presets_are_valid(name: str) -> None:
+    """Each preset can be built unchanged: a transformer and its loss with the profile of its name."""
     config = Config.preset(name)
     built = config.build()
 

@@ -1,4 +1,4 @@
-"""The documents' configuration settings, methods and presets against ours: tests/parity/config.toml."""
+"""The documents' configuration settings, methods and presets compared with ours (tests/parity/config.toml)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dovetail.kernel.signature import MISSING, read_signature
 from dovetail.spec.plugins import Plugins
 
 TABLE: dict[str, Any] = tomli.loads((Path(__file__).parent / "config.toml").read_text())
-SETTINGS = [one for one in TABLE["setting"] if "ours" in one]
+SETTINGS = [entry for entry in TABLE["setting"] if "ours" in entry]
 KINDS = {
     "model": "model",
     "optimizer": "optimizer",
@@ -31,27 +31,27 @@ KINDS = {
 
 @cache
 def plugins() -> Plugins:
-    """Dovetail's own parts."""
+    """Return Dovetail's own components."""
     return Plugins.discover(blocked=True)
 
 
 def named(entries: list[dict[str, Any]]) -> Any:
-    """Parametrise over entries of the table."""
+    """Parametrize over entries of the table."""
     return pytest.mark.parametrize(
-        "entry", entries, ids=[f"{one.get('id', 'preset')}-{one['name']}" for one in entries]
+        "entry", entries, ids=[f"{entry.get('id', 'preset')}-{entry['name']}" for entry in entries]
     )
 
 
 def at(values: Any, path: str) -> Any:
-    """The value at a dotted path."""
+    """Return the value at a dotted path."""
     for name in path.split("."):
         values = values[name]
     return values
 
 
-@named([one for one in SETTINGS if "method" in one])
-def test_the_documents_name_is_taken(entry: dict[str, Any]) -> None:
-    """Each documented keyword reaches our setting through the documented method."""
+@named([entry for entry in SETTINGS if "method" in entry])
+def test_the_documents_name_is_accepted(entry: dict[str, Any]) -> None:
+    """Each documented keyword of the documented method sets our setting."""
     made = getattr(Config(), entry["method"])(**{entry["name"]: entry["example"]})
 
     assert at(made.to_dict(), entry["ours"]) == entry.get("gives", entry["example"])
@@ -59,7 +59,7 @@ def test_the_documents_name_is_taken(entry: dict[str, Any]) -> None:
 
 @named(SETTINGS)
 def test_our_setting_exists(entry: dict[str, Any]) -> None:
-    """It is in a section of ours, or in the signature of the part that is named; its default is the documents'."""
+    """Our setting is in a section, or in the signature of the named component, and has the documents' default."""
     section, _, rest = entry["ours"].partition(".")
     if "component" in entry:
         registered = plugins().find(KINDS[section], entry["component"])
@@ -70,7 +70,7 @@ def test_our_setting_exists(entry: dict[str, Any]) -> None:
 
         default = attrs.fields_dict(SplitOptions)[rest.partition(".")[2]].default
     else:
-        cls: Any = next(one.type for one in sections() if one.name == section)
+        cls: Any = next(field.type for field in sections() if field.name == section)
         default = getattr(cls(), rest)
     if "difference" in entry:
         assert default != entry["default"]
@@ -78,15 +78,15 @@ def test_our_setting_exists(entry: dict[str, Any]) -> None:
         assert default == entry["default"]
 
 
-@named([one for one in SETTINGS if "preset" in one])
+@named([entry for entry in SETTINGS if "preset" in entry])
 def test_a_preset_keeps_the_documents_default(entry: dict[str, Any]) -> None:
-    """Where our default differs, the preset of the document has the document's."""
+    """If our default differs, the documented preset has the documented value."""
     assert at(Config.preset(entry["preset"], plugins=plugins()).build().to_dict(), entry["ours"]) == entry["default"]
 
 
-@named([one for one in TABLE["setting"] if "later" in one])
-def test_what_comes_with_another_package(entry: dict[str, Any]) -> None:
-    """A setting that the core does not have is answered with where it comes from."""
+@named([entry for entry in TABLE["setting"] if "later" in entry])
+def test_settings_of_other_packages(entry: dict[str, Any]) -> None:
+    """The message about a setting that the core does not have names its package."""
     assert entry["later"] in ELSEWHERE[entry["name"]]
     with pytest.raises(ConfigError, match=entry["later"]):
         Config().with_training(**{entry["name"]: 1})
@@ -94,12 +94,12 @@ def test_what_comes_with_another_package(entry: dict[str, Any]) -> None:
 
 @named(TABLE["method"])
 def test_methods(entry: dict[str, Any]) -> None:
-    """Each documented method is one of Config, or comes with another package."""
+    """Each documented method is a method of Config, or comes with another package."""
     assert ("later" in entry) or callable(getattr(Config, entry["ours"]))
 
 
 @named(TABLE["preset"])
-def test_presets_mean_what_they_say(entry: dict[str, Any]) -> None:
+def test_presets_have_the_documented_settings(entry: dict[str, Any]) -> None:
     """Epochs, devices, batches and checkpoints are the documented ones."""
     built = Config.preset(entry["name"], plugins=plugins()).build()
 
@@ -112,12 +112,14 @@ def test_presets_mean_what_they_say(entry: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
-@named([one for one in TABLE["preset"] if "million_parameters" in one])
+@named([entry for entry in TABLE["preset"] if "million_parameters" in entry])
 def test_presets_have_the_documented_size(entry: dict[str, Any]) -> None:
-    """The model, built without memory, has about the documented number of parameters."""
+    """The model, built on the meta device, has about the documented number of parameters."""
     import torch
 
     with torch.device("meta"):
         model = build(Config.preset(entry["name"], plugins=plugins()).build().model, {})
 
-    assert sum(one.numel() for one in model.parameters()) == pytest.approx(entry["million_parameters"] * 1e6, rel=0.05)
+    assert sum(parameter.numel() for parameter in model.parameters()) == pytest.approx(
+        entry["million_parameters"] * 1e6, rel=0.05
+    )

@@ -22,7 +22,7 @@ from dovetail.cli import main
 code = main(sys.argv[1:])
 sys.stderr.write(json.dumps([code, sorted(sys.modules)]))
 """
-HEAVY = {"torch", "numpy", "rich", "cattrs", "tomli", "pytest", "hypothesis", "importlib.metadata", "sqlite3"}
+HEAVY = {"torch", "numpy", "rich", "tomli", "pytest", "hypothesis", "importlib.metadata", "sqlite3"}
 
 
 def modules_after(*arguments: str, path: Path, **environment: str) -> set[str]:
@@ -160,8 +160,7 @@ SPARED = {
     "dovetail.checkpoint.weights",
     "dovetail.config.compose",
     "dovetail.config.document",
-    "dovetail.config.files",
-    "dovetail.config.presets",
+    "dovetail.config.formats",
     "dovetail.config.profiles",
     "dovetail.data.transforms",
     "dovetail.ops._frequency",

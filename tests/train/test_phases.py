@@ -91,7 +91,7 @@ def test_a_resolved_file_means_the_same() -> None:
     "phases, training, message",
     [
         ([{}, {"max_epochs": 2}], {}, "phases[0]: needs max_epochs or max_steps; only the last phase"),
-        ([{"max_epochs": 10}, {}], {}, "before the last take 10 epochs, so with 10 the last one never begins"),
+        ([{"max_epochs": 10}, {}], {}, "before the last take 10 epochs; with max_epochs = 10 the last never"),
         ([{"max_epochs": 2}, {"max_epochs": 2}], {"max_epochs": 2}, "training.max_epochs: the phases before the last"),
         ([{"max_epochs": 0}], {}, "phases[0].max_epochs: must be at least 1, got 0"),
         ([{"epochs": 1}], {}, "phases[0].epochs: unknown key; did you mean 'max_epochs'?"),

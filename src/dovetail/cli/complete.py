@@ -164,7 +164,7 @@ def _kind_of(annotation: Any) -> str | None:
     """Return the kind of part that a section holds, one or a table of them."""
     from typing import get_args
 
-    from dovetail.config.settings import OfKind
+    from dovetail.config.fields import OfKind
 
     if isinstance(annotation, OfKind):
         return annotation.name

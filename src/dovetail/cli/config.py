@@ -46,11 +46,11 @@ def check(
 
     Imports the parts that the file names, and only those, to read what they take. Builds nothing.
     """
+    from dovetail.config.check import check_config
     from dovetail.config.freeze import parts_of
-    from dovetail.config.structure import structure
 
     plugins = discover(no_plugins, strict_plugins=strict_plugins)
-    checked = structure(compose_file(file, overrides, profile, plugins), plugins)
+    checked = check_config(compose_file(file, overrides, profile, plugins), plugins)
     parts = [_about(part) for part in parts_of(checked)]
     if as_json:
         click.echo(json.dumps({"file": file, "parts": parts, "problems": []}, ensure_ascii=False, indent=2))
@@ -95,10 +95,10 @@ def show(
     plugins = discover(no_plugins, strict_plugins=strict_plugins)
     tree = compose_file(file, overrides, profile, plugins)
     if defaults:
+        from dovetail.config.check import check_config
         from dovetail.config.freeze import leaves
-        from dovetail.config.structure import structure
 
-        checked = structure(tree, plugins)
+        checked = check_config(tree, plugins)
         values, found = checked.to_dict(), leaves(checked)
     else:
         from dovetail.config.tree import flatten

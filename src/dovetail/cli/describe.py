@@ -6,8 +6,8 @@ from typing import Any
 
 from dovetail.cli.meanings import meanings
 from dovetail.cli.text import columns
+from dovetail.config.annotations import describe
 from dovetail.config.notation import inline
-from dovetail.config.words import describe
 from dovetail.kernel.plugins import Plugin, Registered
 from dovetail.kernel.signature import MISSING, Parameter, read_signature
 from dovetail.spec.kinds import KINDS

@@ -113,12 +113,11 @@ def compose_file(file: str, overrides: tuple[str, ...], profile: str | None, plu
     Raises:
         ConfigError: with every problem of its composition.
     """
-    from dovetail.config.compose import compose
-    from dovetail.config.profiles import installed_profiles
+    from dovetail.config.compose import compose, installed_profiles
 
     lay = partial(compose, profile=profile, overrides=overrides, installed_profiles=installed_profiles(plugins))
     if file.endswith(".json"):
-        from dovetail.config.files import load_json
+        from dovetail.config.formats import load_json
 
         return load_json(file, lambda values: lay(None, base=values))
     return lay(file)

@@ -65,7 +65,7 @@ def resume(
     What else differs is refused.
     """
     from dovetail.cli.processes import supervise, to_be_watched
-    from dovetail.config.structure import structure
+    from dovetail.config.check import check_config
     from dovetail.distributed.environment import rank_and_size
     from dovetail.record.files import RESOLVED
     from dovetail.record.runs import find_run
@@ -75,7 +75,7 @@ def resume(
         plugins = discover(no_plugins, strict_plugins=strict_plugins)
         rank, started = rank_and_size()
         make = partial(compose_file, str(folder / RESOLVED), profile=None, plugins=plugins)
-        config = structure(compose(make, overrides, nproc, started), plugins)
+        config = check_config(compose(make, overrides, nproc, started), plugins)
         if started == 1 and to_be_watched(config.hardware.devices, max_restarts):
             # "latest" may be another run by the time that they start, or are started anew.
             arguments = [str(folder.absolute()) if one == run else one for one in ctx.obj]

@@ -76,14 +76,14 @@ def run(
     removes a setting, a.b=@none sets it to nothing.
     """
     from dovetail.cli.processes import supervise, to_be_watched
-    from dovetail.config.structure import structure
+    from dovetail.config.check import check_config
     from dovetail.distributed.environment import rank_and_size
 
     # With --json, standard output is for the one document: what parts and console print goes to standard error.
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         plugins = discover(no_plugins, strict_plugins=strict_plugins)
         rank, started = rank_and_size()
-        config = structure(
+        config = check_config(
             compose(partial(compose_file, file, profile=profile, plugins=plugins), overrides, nproc, started), plugins
         )
         if started == 1 and to_be_watched(config.hardware.devices, max_restarts):
@@ -108,7 +108,7 @@ def compose(make: Callable[..., Node], overrides: tuple[str, ...], nproc: int | 
     more = []
     if started > 1 and "devices" not in said:
         more.append(f"hardware.devices={started}")
-    if (nproc or started) > 1 and ("strategy" not in said or said["strategy"].says("none")):
+    if (nproc or started) > 1 and ("strategy" not in said or said["strategy"].equals("none")):
         more.append("hardware.strategy=ddp")
     return make(overrides=(*overrides, *more)) if more else tree
 

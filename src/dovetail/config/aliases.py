@@ -1,12 +1,20 @@
-"""Names that other frameworks and documents use, and where each of them is in a run file."""
+"""Names that other frameworks and documents use for settings, and what to say about an unknown key."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from functools import cache
+from typing import Any, Final
 
-#: Other names of settings, by what they are here. Messages suggest them; the keyword arguments of ``Config`` take them.
-#: A few are our own names: those that the documents give to another ``with_…`` method than their section's.
+import attrs
+
+from dovetail.config.diagnostics import nearest
+from dovetail.config.notation import KeyPath, dotted, visible
+
+#: Other names of settings, and the path of each setting here. Messages suggest the path; the keyword arguments of
+#: ``Config`` take the names. A few names are our own: settings that the documents pass to a ``with_…`` method of
+#: another section.
 ALIASES: Final[Mapping[str, str]] = {
     # how long, how much
     "epochs": "training.max_epochs",
@@ -52,7 +60,7 @@ ALIASES: Final[Mapping[str, str]] = {
     "plot_frequency": "report.every",
     "save_every_n_epochs": "checkpoint.every",
     "validation_frequency": "training.validate_every",
-    # what is kept, and where
+    # output files
     "checkpoint_dir": "paths.models",
     "log_save_path": "paths.logs",
     "model_save_path": "paths.models",
@@ -73,7 +81,7 @@ ALIASES: Final[Mapping[str, str]] = {
 
 _CLOUD: Final = "a run is local; training on rented machines comes with dovetail-cloud"
 
-#: Settings that Dovetail itself does not have, and where they are to be had.
+#: Settings that Dovetail itself does not have, and which package has them.
 ELSEWHERE: Final[Mapping[str, str]] = {
     "environment": _CLOUD,
     "sagemaker_instance_count": _CLOUD,
@@ -83,3 +91,60 @@ ELSEWHERE: Final[Mapping[str, str]] = {
     "mlflow_experiment": 'it comes with dovetail-trackers, as [trackers.mlflow] with type = "trackers.mlflow"',
     "wandb_project": 'it comes with dovetail-trackers, as [trackers.wandb] with type = "trackers.wandb"',
 }
+
+_MOST_LISTED: Final = 24  # names in one message
+
+
+def unknown_key(table: KeyPath, name: str, known: Collection[str], owner: str) -> str:
+    """Return the message about an unknown key.
+
+    It suggests, in order of preference: the setting that ``name`` is an alias of; the one place that has a setting of
+    exactly this name; the nearest key of the table. Otherwise it lists the keys of the table.
+
+    Args:
+        table: the path of the table; empty for a run file itself.
+        name: the unknown key.
+        known: the keys of the table.
+        owner: whose keys they are: "loss 'focal'".
+    """
+    what = "unknown key" if table else "unknown section"
+    if name in ELSEWHERE:
+        return f"{what}; {ELSEWHERE[name]}"
+    meant = _elsewhere(dotted(table), name, known) or nearest(name, known)
+    return f"{what}; did you mean '{meant}'?" if meant else f"{what}; {owner} {_takes(known)}"
+
+
+def _takes(known: Collection[str]) -> str:
+    """Return "takes a, b, c" or "takes nothing", with two dozen names at most."""
+    if not known:
+        return "takes nothing"
+    names = sorted(map(visible, known))
+    return f"takes {', '.join(names[:_MOST_LISTED])}{', …' if len(names) > _MOST_LISTED else ''}"
+
+
+def _elsewhere(table: str, name: str, known: Collection[str]) -> str | None:
+    folded = name.casefold().replace("-", "_")
+    home, _, key = ALIASES.get(folded, "").rpartition(".")
+    if key in known:
+        return key
+    if (key and home == table) or folded in known:  # the latter differs only in case or hyphens
+        return None
+    places = _places().get(folded, ())
+    if len(places) == 1 and places[0] != f"{table}.{name}".lstrip("."):
+        return places[0]
+    return f"{home}.{key}" if key else None
+
+
+@cache
+def _places() -> dict[str, list[str]]:
+    """Return the paths of all settings by their names; the path of a section is its own name."""
+    from dovetail.config.schema import sections
+
+    places: dict[str, list[str]] = defaultdict(list)
+    for section in sections():
+        places[section.name].append(section.name)
+        inner: Any = section.type
+        if isinstance(inner, type) and attrs.has(inner):
+            for field in attrs.fields(inner):
+                places[field.name].append(f"{section.name}.{field.name}")
+    return places

@@ -1,4 +1,4 @@
-"""``Config``: the Python face of run files."""
+"""``Config``: run files from Python."""
 
 from __future__ import annotations
 
@@ -8,14 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
 
+from dovetail.config.check import check_config
 from dovetail.config.diagnostics import PYTHON, ConfigError, Origin, Problem, suggest
-from dovetail.config.keywords import Scope, layer, written
-from dovetail.config.merge import merge, settle
-from dovetail.config.objects import python_values, with_objects
+from dovetail.config.keywords import Scope, layer, value_at, with_objects
 from dovetail.config.schema import RunConfig, sections
-from dovetail.config.structure import structure
-from dovetail.config.table import Live
-from dovetail.config.tree import Node
+from dovetail.config.tree import Live, Node, merge, resolve
 from dovetail.spec.plugins import Plugins
 
 if TYPE_CHECKING:
@@ -26,23 +23,23 @@ _EVERYWHERE: Final = ("",)
 
 @final
 class Config:
-    """A configuration, from a run file or from nothing, to be changed and built.
+    """A configuration, from a run file or from nothing, to change and to build.
 
-    It is immutable: each ``with_…`` method returns a new one with a layer more. Nothing is checked until
-    :meth:`validate` or :meth:`build`, except that a keyword must be known.
+    It is immutable: each ``with_…`` method returns a new configuration with one more layer. These methods refuse
+    unknown keywords; everything else is checked by :meth:`validate` and :meth:`build`.
 
     Example::
 
         config = Config.preset("baseline").with_data("characters", path="shakespeare.txt").with_training(max_epochs=30)
-        outcome = dovetail.main.run(config.build())
+        outcome = dovetail.run(config.build())
     """
 
     def __init__(self, tree: Node | None = None, *, plugins: Plugins | None = None) -> None:
         """Start from ``tree``, or from nothing.
 
         Args:
-            tree: what :func:`~dovetail.config.compose.compose` returns.
-            plugins: where components are looked up; what is installed unless given.
+            tree: the result of :func:`~dovetail.config.compose.compose`.
+            plugins: the plugins that provide components; all installed ones unless given.
         """
         self._tree = tree if tree is not None else Node.from_python({})
         self._plugins = plugins
@@ -61,19 +58,17 @@ class Config:
         """Load a run file, or start from the defaults.
 
         Args:
-            path: a TOML file, or a ``.json`` file as :meth:`save` writes it. None is a configuration in which nothing
-                is set: every setting has its default, and data, model and loss are still to be chosen.
+            path: a TOML file, or a ``.json`` file that :meth:`save` wrote. With None, nothing is set: every setting has
+                its default, and you still have to choose data, model and loss.
             profile: the name of one of its ``[profile.NAME]`` tables, or of an installed profile.
             overrides: as on the command line: ``"training.max_epochs=3"``.
-            plugins: where components are looked up; what is installed unless given.
+            plugins: the plugins that provide components; all installed ones unless given.
 
         Raises:
-            ConfigError: the file cannot be read or put together; carries every problem.
+            ConfigError: the file cannot be read or composed; carries every problem.
         """
-        # What is said in Python alone needs no reader of files.
-        from dovetail.config.compose import compose
-        from dovetail.config.files import load_json
-        from dovetail.config.profiles import installed_profiles
+        # Imported here, because a configuration that is made in Python alone reads no files.
+        from dovetail.config.compose import compose, installed_profiles
 
         plugins = Plugins.discover() if plugins is None else plugins
         options: dict[str, Any] = {
@@ -82,6 +77,8 @@ class Config:
             "installed_profiles": installed_profiles(plugins),
         }
         if path is not None and Path(path).suffix == ".json":
+            from dovetail.config.formats import load_json
+
             tree = load_json(path, lambda values: compose(None, base=values, **options))
         else:
             tree = compose(path, **options)
@@ -89,46 +86,46 @@ class Config:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], *, plugins: Plugins | None = None) -> Config:
-        """Return the configuration that nested tables say, as :meth:`to_dict` returns them.
+        """Return the configuration of nested tables, as :meth:`to_dict` returns them.
 
-        None is TOML's ``"@none"``, ``{"env": "NAME"}`` a secret, and an object in the place of a part that part itself.
+        None is TOML's ``"@none"``, ``{"env": "NAME"}`` is a secret, and an object in place of a part is that part.
         """
-        return cls(_laid(Node.from_python({}), values), plugins=plugins)
+        return cls(_merged(Node.from_python({}), values), plugins=plugins)
 
     @classmethod
     def preset(cls, name: str, *, plugins: Plugins | None = None) -> Config:
-        """Return a preset: a causal transformer with all that trains it, on a text file ``input.txt``.
+        """Return a preset: a causal transformer and everything to train it, on a text file ``input.txt``.
 
         ==================  ======  ===========  ===============================================
-        name                epochs  parameters   what else
+        name                epochs  parameters   further settings
         ==================  ======  ===========  ===============================================
         quick_prototype     3       12 million   one best and one last checkpoint
         baseline            10      124 million
         production          20      124 million  three best and five last checkpoints
         distributed         10      124 million  four devices, DistributedDataParallel
-        low_memory          10      124 million  batches of 2, 8 of them to an update
+        low_memory          10      124 million  batches of 2, 8 per update
         ==================  ======  ===========  ===============================================
 
         Raises:
             ConfigError: there is no preset of that name.
         """
-        from dovetail.config.presets import preset, preset_names
+        from dovetail.config.profiles import preset, preset_names
 
         if name not in preset_names():
-            meant = suggest(name, preset_names()) or f"; there is {', '.join(preset_names())}"
-            raise ConfigError([Problem(PYTHON, "", f"unknown preset {name!r}{meant}")])
+            hint = suggest(name, preset_names()) or f"; there is {', '.join(preset_names())}"
+            raise ConfigError([Problem(PYTHON, "", f"unknown preset {name!r}{hint}")])
         tree = Node.from_python({})
         for values in preset(name):
-            tree = _laid(tree, values, Origin(f"preset {name}"))
+            tree = _merged(tree, values, Origin(f"preset {name}"))
         return cls(tree, plugins=plugins)
 
-    # --- what can be said of it ----------------------------------------------------------------------------------
+    # --- changes -------------------------------------------------------------------------------------------------
 
     def with_model(self, model: Any = None, /, **options: Any) -> Config:
         """Choose the model, by name or as an object, and its options.
 
         Args:
-            model: the name of a model, or a module. Without it, options are of the model chosen before, or of a
+            model: the name of a model, or a module. Without it, the options apply to the model chosen before, or to a
                 ``transformer``.
             options: its options; ``model_name`` names the experiment.
         """
@@ -138,7 +135,7 @@ class Config:
         """Choose the dataset, by name or as an object, its options, and how it is split and loaded.
 
         Args:
-            data: the name of a dataset, or one.
+            data: the name of a dataset, or a dataset.
             options: its options; settings of ``[loader]`` such as ``batch_size`` and ``num_workers``; ``split``, or
                 ``train_split``, ``validation_split``, ``test_split``, ``stratify_by_age``, ``age_group_size``.
         """
@@ -149,53 +146,53 @@ class Config:
         return self._part("loss", Scope(part="loss"), loss, options)
 
     def with_optimizer(self, optimizer: Any = None, /, **options: Any) -> Config:
-        """Choose the optimizer (``adamw`` unless said), and its options.
+        """Choose the optimizer (default: ``adamw``), and its options.
 
         Args:
-            optimizer: the name of an optimizer, or one.
-            options: its options, ``learning_rate`` being ``lr``; ``max_grad_norm``, ``gradient_accumulation_steps`` and
-                ``warmup_ratio`` too.
+            optimizer: the name of an optimizer, or an optimizer.
+            options: its options, with ``learning_rate`` for ``lr``; also ``max_grad_norm``,
+                ``gradient_accumulation_steps`` and ``warmup_ratio``.
         """
         aliases = ("optimizer.", "training.accumulate", "training.max_grad_norm", "scheduler.")
         return self._part("optimizer", Scope(aliases=aliases, part="optimizer"), optimizer, options)
 
     def with_scheduler(self, scheduler: Any = None, /, **options: Any) -> Config:
-        """Choose how the learning rate moves: a scheduler (``warmup_cosine`` unless said), and its options."""
+        """Choose the learning-rate scheduler (default: ``warmup_cosine``), and its options."""
         return self._part("scheduler", Scope(aliases=("scheduler.",), part="scheduler"), scheduler, options)
 
     def with_training(self, **settings: Any) -> Config:
-        """Set how training goes: settings of ``[training]``, ``[loader]``, ``[checkpoint]`` and ``[budget]``.
+        """Configure training: settings of ``[training]``, ``[loader]``, ``[checkpoint]`` and ``[budget]``.
 
-        The documents' names work too: ``epochs``, ``learning_rate``, ``batch_size``, ``warmup_ratio``,
+        The documents' names also work: ``epochs``, ``learning_rate``, ``batch_size``, ``warmup_ratio``,
         ``validation_split``, ``early_stopping_patience``, ``random_seed`` and so on.
         """
         return self._set(Scope(("training", "loader", "checkpoint", "budget", "run"), _EVERYWHERE), settings)
 
     def with_hardware(self, **settings: Any) -> Config:
-        """Set where and how it computes: settings of ``[hardware]``, and ``precision``.
+        """Configure devices and precision: settings of ``[hardware]``, and ``precision``.
 
-        ``use_amp`` and ``mixed_precision`` are switches for it, ``precision = "bf16-mixed"`` is ``"bf16"``, and
-        ``compile_mode = "default"`` is ``compile = True``.
+        ``use_amp`` and ``mixed_precision`` turn mixed precision on or off, ``precision = "bf16-mixed"`` means
+        ``"bf16"``, and ``compile_mode = "default"`` means ``compile = True``.
         """
         return self._set(Scope(("hardware",), ("training.precision", "hardware.")), settings)
 
     def with_logging(self, **settings: Any) -> Config:
-        """Set names and records: settings of ``[run]``, ``[logging]``, ``[report]`` and ``[paths]``.
+        """Configure names and output: settings of ``[run]``, ``[logging]``, ``[report]`` and ``[paths]``.
 
-        The documents' names work too: ``run_name``, ``experiment_name``, ``log_frequency``, ``save_plots``,
+        The documents' names also work: ``run_name``, ``experiment_name``, ``log_frequency``, ``save_plots``,
         ``plot_frequency``, ``output_dir`` and so on.
         """
         scope = Scope(("run", "logging", "report", "paths"), ("run.", "logging.", "report.", "paths.", "checkpoint."))
         return self._set(scope, settings)
 
     def with_parts(self, **tables: Any) -> Config:
-        """Lay whole sections over: tables as in a run file, or objects in the place of parts.
+        """Set whole sections: tables as in a run file, or objects in place of parts.
 
         Example::
 
             config.with_parts(model=net, callbacks={"bell": Bell()}, checkpoint={"every": {"minutes": 10}})
         """
-        known = [one.name for one in sections()]
+        known = [section.name for section in sections()]
         problems = [
             Problem(PYTHON, name, f"unknown section{suggest(name, known)}") for name in tables if name not in known
         ]
@@ -203,10 +200,10 @@ class Config:
             raise ConfigError(problems)
         return self._with(tables)
 
-    # --- what becomes of it ----------------------------------------------------------------------------------------
+    # --- results ---------------------------------------------------------------------------------------------------
 
     def validate(self) -> list[Problem]:
-        """Return every problem, sorted by place; an empty list if it can be built."""
+        """Return every problem, sorted by position; an empty list if the configuration can be built."""
         try:
             self.build()
         except ConfigError as error:
@@ -219,29 +216,29 @@ class Config:
         Raises:
             ConfigError: carries every problem.
         """
-        return structure(self._tree, Plugins.discover() if self._plugins is None else self._plugins)
+        return check_config(self._tree, Plugins.discover() if self._plugins is None else self._plugins)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what has been said so far as nested tables, without defaults: those are in ``build().to_dict()``.
+        """Return the settings so far as nested tables, without defaults; ``build().to_dict()`` includes the defaults.
 
-        A secret is ``{"env": "NAME"}``; an object passed from Python is itself.
+        A secret is ``{"env": "NAME"}``; a Python object is itself.
         """
-        values: dict[str, Any] = python_values(self._tree)
+        values: dict[str, Any] = self._tree.to_python(secrets_as_tables=True)
         return values
 
     def save(self, path: str | os.PathLike[str] | None = None) -> Path:
-        """Write what has been said so far to a file that :meth:`load` reads back, and return its path.
+        """Write the settings so far to a file that :meth:`load` reads back, and return its path.
 
-        The file appears whole or not at all; one that is there is replaced.
+        The write is atomic, and replaces an existing file.
 
         Args:
-            path: ends in ``.toml`` or ``.json``. Unless given, the name is made of the run's and the time.
+            path: ends in ``.toml`` or ``.json``. Unless given, the file is named after the run and the time.
 
         Raises:
-            ConfigError: an object passed from Python is part of it, or the path ends otherwise.
-            OSError: it cannot be written.
+            ConfigError: a Python object is part of the configuration, or the path has another ending.
+            OSError: the file cannot be written.
         """
-        from dovetail.config.files import to_json, to_toml
+        from dovetail.config.formats import to_json, to_toml
         from dovetail.storage.atomic import write_atomic
 
         target = Path(path) if path is not None else Path(self._timestamped())
@@ -255,13 +252,13 @@ class Config:
     def to_omegaconf(self) -> DictConfig:
         """Return the whole configuration, defaults included, as an OmegaConf ``DictConfig``, for Hydra users.
 
-        Secrets become ``${oc.env:NAME}``, read when asked for. Needs the extra ``dovetail[omegaconf]``.
+        Secrets become ``${oc.env:NAME}``, which OmegaConf reads on access. Needs the extra ``dovetail[omegaconf]``.
 
         Raises:
-            ConfigError: it cannot be built.
+            ConfigError: the configuration cannot be built.
             ImportError: OmegaConf is not installed.
         """
-        from dovetail.config.omega import to_omegaconf
+        from dovetail.config.formats import to_omegaconf
 
         return to_omegaconf(self.build())
 
@@ -270,7 +267,8 @@ class Config:
         """Write commented files with every setting and its default to ``directory``, and return their paths.
 
         Raises:
-            OSError: they cannot be written, or one of them is there already.
+            ConfigError: one of the files already exists.
+            OSError: a file cannot be written.
         """
         from dovetail.config.defaults import write_defaults
 
@@ -280,7 +278,7 @@ class Config:
         names = ", ".join(self._tree.table) or "nothing set"
         return f"<Config: {names}>"
 
-    # --- inside ------------------------------------------------------------------------------------------------------
+    # --- private -----------------------------------------------------------------------------------------------------
 
     def _set(self, scope: Scope, settings: Mapping[str, Any]) -> Config:
         return self._with(layer(scope, settings, self._tree))
@@ -289,26 +287,27 @@ class Config:
         if chosen is None:
             return self._set(scope, options)
         kept = dict(self._tree.table)
-        if not (isinstance(chosen, str) and isinstance(written(self._tree, f"{section}.type"), str)):
-            kept.pop(section, None)  # where both are names, merging drops what the old type alone had
-        tree = Node(kept, self._tree.origin, self._tree.key_origin)
-        tree = _laid(tree, {section: {"type": chosen if isinstance(chosen, str) else Live(chosen)}})
-        return Config(_laid(tree, layer(scope, options, tree)), plugins=self._plugins)
+        if not (isinstance(chosen, str) and isinstance(value_at(self._tree, f"{section}.type"), str)):
+            kept.pop(section, None)  # if both are names, merge() drops the options of the old type
+        tree = _merged(
+            self._tree.with_value(kept), {section: {"type": chosen if isinstance(chosen, str) else Live(chosen)}}
+        )
+        return Config(_merged(tree, layer(scope, options, tree)), plugins=self._plugins)
 
     def _with(self, values: Mapping[str, Any]) -> Config:
-        return Config(_laid(self._tree, values), plugins=self._plugins)
+        return Config(_merged(self._tree, values), plugins=self._plugins)
 
     def _timestamped(self) -> str:
-        name = written(self._tree, "run.name")
+        name = value_at(self._tree, "run.name")
         stem = name if isinstance(name, str) else "run"
         return f"{stem}-{dt.datetime.now(dt.UTC):%Y-%m-%dT%H-%M-%S}.toml"
 
 
-def _laid(tree: Node, values: Mapping[str, Any], origin: Origin = PYTHON) -> Node:
-    """Return ``tree`` with plain tables, or objects in the place of parts, laid over."""
+def _merged(tree: Node, values: Mapping[str, Any], origin: Origin = PYTHON) -> Node:
+    """Return ``tree`` with plain tables, or objects in place of parts, laid over it."""
     problems: list[Problem] = []
     over = Node.from_python(with_objects(values), origin)
-    tree = settle(merge(tree, over, problems), problems)
+    tree = resolve(merge(tree, over, problems), problems)
     if problems:
         raise ConfigError(problems)
     return tree

@@ -1,4 +1,4 @@
-"""Commented files with every setting and its default, to start from."""
+"""Commented files with every setting and its default, as a starting point."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ import attrs
 import tomli_w
 
 from dovetail.config import profiles
+from dovetail.config.annotations import describe, is_union, part_kind
 from dovetail.config.diagnostics import ConfigError, Origin, Problem
+from dovetail.config.fields import OfKind
 from dovetail.config.notation import inline
 from dovetail.config.plain import plain
 from dovetail.config.schema import sections
-from dovetail.config.settings import OfKind
-from dovetail.config.words import describe, is_union, part_kind
 from dovetail.kernel.kind import Limit
 from dovetail.spec.kinds import KINDS
 from dovetail.spec.limits import AtLeast, Between, MoreThan
 from dovetail.storage.atomic import make_folder, write_atomic
 
 _INTRODUCTION: Final = """\
-# Every setting of a run file, with its default. What is commented out is not set unless you set it.
+# Every setting of a run file, with its default. Settings that are commented out have no value by default.
 #
-#   dovetail config check default.toml        is everything in order?
+#   dovetail config check default.toml        check the file
 #   dovetail run default.toml                 train
-#   dovetail plugins list                     every type that data, model, loss … can be
-#   dovetail plugins info cross_entropy       what one of them takes
+#   dovetail plugins list                     list the types of data, model, loss …
+#   dovetail plugins info cross_entropy       show the options of a type
 """
 _PROFILES: Final = """\
-# The profiles that come with Dovetail, to be changed. In a run file:
+# The profiles that come with Dovetail, for you to change. In a run file:
 #
 #   extends = ["profiles.toml"]
 #
 #   dovetail run FILE --profile ci_fast
 """
-#: What the parts of a run are, in the file: a first run that works.
+#: The required parts in the file: a first run that works.
 _PARTS: Final[Mapping[str, Mapping[str, Any]]] = {
     "data": {"type": "digits"},
     "model": {"type": "mlp", "hidden_dims": [128, 64]},
@@ -50,7 +50,7 @@ _PHASES: Final = (
     '# optimizer = { type = "lbfgs" }',
     "# max_epochs = 5",
 )
-#: Parts that a run may do without: an example of each, commented out.
+#: Optional parts: an example of each, commented out.
 _EXAMPLES: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "transforms": (".noise", {"type": "gaussian_noise", "std": 0.05}),
     "scheduler": ("", {"type": "warmup_cosine", "warmup": 0.1}),
@@ -64,13 +64,14 @@ def write_defaults(directory: Path) -> list[Path]:
     """Write ``default.toml``, a run file with every setting, and ``profiles.toml``; return their paths.
 
     Raises:
-        ConfigError: one of them is there already.
+        ConfigError: one of them already exists.
         OSError: they cannot be written.
     """
     files = {directory / "default.toml": default_file(), directory / "profiles.toml": profiles_file()}
-    there = [Problem(Origin(str(path)), "", "is there already; name another folder") for path in files if path.exists()]
-    if there:
-        raise ConfigError(there)
+    message = "already exists; choose another folder"
+    existing = [Problem(Origin(str(path)), "", message) for path in files if path.exists()]
+    if existing:
+        raise ConfigError(existing)
     make_folder(directory)
     for path, text in files.items():
         write_atomic(path, text.encode())
@@ -92,7 +93,7 @@ def profiles_file() -> str:
         profiles.distributed,
         profiles.low_memory,
     )
-    tables = [f"# {(one.__doc__ or '').strip()}\n{tomli_w.dumps({'profile': {one.__name__: one()}})}" for one in made]
+    tables = [f"# {profile.__doc__}\n{tomli_w.dumps({'profile': {profile.__name__: profile()}})}" for profile in made]
     return "\n".join([_PROFILES, *tables])
 
 
@@ -119,11 +120,11 @@ def _section(section: attrs.Attribute[Any]) -> Iterator[str]:
 
 def _settings(cls: Any) -> Iterator[str]:
     defaults = cls()
-    for one in attrs.fields(attrs.resolve_types(cls)):
-        value = plain(getattr(defaults, one.name))
-        limits = "".join(f", {_limit(limit)}" for limit in one.metadata.get("limits", ()))
-        yield f"# {one.metadata['help']} ({describe(one.type)}{limits})"
-        yield f"{'# ' if value is None else ''}{one.name} = {inline(value)}"
+    for field in attrs.fields(attrs.resolve_types(cls)):
+        value = plain(getattr(defaults, field.name))
+        limits = "".join(f", {_limit(limit)}" for limit in field.metadata.get("limits", ()))
+        yield f"# {field.metadata['help']} ({describe(field.type)}{limits})"
+        yield f"{'# ' if value is None else ''}{field.name} = {inline(value)}"
 
 
 def _limit(limit: Limit) -> str:
@@ -138,6 +139,6 @@ def _limit(limit: Limit) -> str:
 
 
 def _wanted(annotation: Any) -> OfKind | None:
-    """Return of which kind the part, or each of the named parts, of a section is."""
+    """Return the kind of the part, or of the named parts, that a section holds."""
     members = get_args(annotation) if is_union(annotation) or get_origin(annotation) is dict else (annotation,)
     return next((kind for kind in map(part_kind, members) if kind), None)

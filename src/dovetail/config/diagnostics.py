@@ -1,10 +1,11 @@
-"""What is wrong, where, and what was meant."""
+"""Problems with a configuration: where each one is, what was found there, and what was probably meant."""
 
 from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final, Self
 
 from attrs import frozen
@@ -12,7 +13,7 @@ from attrs import frozen
 from dovetail.config.notation import basic_string, inline, key, visible
 from dovetail.kernel.secret import Env
 
-_MOST_COMPARED: Final = 100  # characters: a longer name is nobody's slip of the pen
+_MOST_COMPARED: Final = 100  # characters: a longer name is no typing error
 _SHOWN: Final = 40  # characters of a value that a message repeats
 _TYPES: Final[tuple[tuple[type, str], ...]] = (  # a subclass stands before its base
     (type(None), "none"),
@@ -28,11 +29,14 @@ _TYPES: Final[tuple[tuple[type, str], ...]] = (  # a subclass stands before its 
     (tuple, "array"),
     (Mapping, "table"),
 )
+_PLAIN_TYPES: Final = tuple(kind for kind, _ in _TYPES)
+#: TOML's names of what a run file can express, none and secrets included.
+TOML_TYPES: Final = tuple(dict.fromkeys(word for _, word in _TYPES))
 
 
 @frozen
 class Origin:
-    """Where a key or a value comes from: a place in a file, or an argument, a profile, a default, Python."""
+    """Where a key or a value comes from: a position in a file, an argument, a profile, a default, or Python."""
 
     #: The file as the user knows it, or words such as ``command line, argument 2``.
     source: str
@@ -43,7 +47,7 @@ class Origin:
 
     @classmethod
     def argument(cls, number: int) -> Self:
-        """Return the origin of the override that is the ``number``-th, counted from 1."""
+        """Return the origin of the ``number``-th override, counted from 1."""
         return cls(f"command line, argument {number}")
 
     def __str__(self) -> str:
@@ -51,9 +55,9 @@ class Origin:
         return source if self.line is None else f"{source}:{self.line}:{self.column}"
 
 
-#: Where a value that nobody wrote comes from.
+#: The origin of a value that is not set anywhere.
 DEFAULT: Final = Origin("default")
-#: Where a value that a program set comes from.
+#: The origin of a value that a program set.
 PYTHON: Final = Origin("Python")
 
 
@@ -62,9 +66,9 @@ class Problem:
     """One thing that is wrong with a configuration."""
 
     origin: Origin
-    #: The key in question, dotted as in TOML; empty if no key is.
+    #: The key in question, dotted as in TOML; empty if there is none.
     path: str
-    #: What was expected, what was found and, if it can be guessed, what was meant.
+    #: What was expected, what was found and, if there is a good guess, what was meant.
     message: str
 
     def __str__(self) -> str:
@@ -73,9 +77,9 @@ class Problem:
 
 
 class ConfigError(ValueError):
-    """A configuration cannot be used. It carries every problem that was found; as text, each is one line."""
+    """A configuration is invalid. It carries every problem; as text, each problem is one line."""
 
-    #: Sorted by file, line and column, each problem once; what has no place in a file comes last.
+    #: Sorted by file, line and column, without duplicates; problems outside of files come last.
     problems: list[Problem]
 
     def __init__(self, problems: Iterable[Problem]) -> None:
@@ -83,7 +87,7 @@ class ConfigError(ValueError):
         super().__init__("\n".join(map(str, self.problems)))
 
     def __reduce__(self) -> tuple[type[ConfigError], tuple[list[Problem]]]:
-        """Let a worker process hand the problems back whole."""
+        """Keep the problems when a worker process sends the error back."""
         return type(self), (self.problems,)
 
 
@@ -91,6 +95,23 @@ def _order(problem: Problem) -> tuple[object, ...]:
     origin = problem.origin
     numbered = [(int(digits or 0), text) for digits, text in re.findall(r"(\d{1,9})|(\D+)", origin.source)]
     return origin.line is None, numbered, origin.line or 0, origin.column or 0, problem.path, problem.message
+
+
+class Problems(list[Problem]):
+    """Collects problems, so that all of them are reported together."""
+
+    @contextmanager
+    def collect(self) -> Iterator[None]:
+        """Add the problems of a ``ConfigError`` that the block raises, and continue after the block."""
+        try:
+            yield
+        except ConfigError as error:
+            self.extend(error.problems)
+
+    def finish(self) -> None:
+        """Raise a ``ConfigError`` with all problems, if there are any."""
+        if self:
+            raise ConfigError(self)
 
 
 # --- what was found -----------------------------------------------------------------------------------------
@@ -101,13 +122,18 @@ def toml_type(value: object) -> str:
     return next((word for kind, word in _TYPES if isinstance(value, kind)), type(value).__name__)
 
 
+def is_toml(value: object) -> bool:
+    """Tell whether TOML can express a value, none and secrets included; only the outermost type counts."""
+    return isinstance(value, _PLAIN_TYPES)
+
+
 def with_article(word: str) -> str:
-    """Return ``word`` behind its indefinite article: "an integer", "a string"."""
+    """Return ``word`` with its indefinite article: "an integer", "a string"."""
     return f"{'an' if word[:1].lower() in tuple('aeiou') else 'a'} {word}"
 
 
 def found(value: object) -> str:
-    """Return what a value is, briefly, for the end of "expected …, got …": ``the string "30"``."""
+    """Describe a value briefly, for the end of "expected …, got …": ``the string "30"``."""
     match value:
         case None:
             return "none"
@@ -142,15 +168,15 @@ def _keys(table: Mapping[Any, Any]) -> str:
 def suggest(name: str, candidates: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the candidate that ``name`` most likely stands for, or ``""``.
 
-    In this order: the same but for case, ``-`` and ``_``; a slip or two of the pen; the same words with
-    others around them (``epochs`` for ``max_epochs``); initials (``learning_rate`` for ``lr``).
+    In order of preference: a name that differs only in case, ``-`` and ``_``; one with a typing error or two; one with
+    the same words and others around them (``epochs`` for ``max_epochs``); initials (``learning_rate`` for ``lr``).
     """
     near = nearest(name, candidates)
     return f"; did you mean '{near}'?" if near is not None else ""
 
 
 def unknown(argument: str, kind: str, name: str, known: Collection[str]) -> ValueError:
-    """Return the error that there is no ``kind`` of that ``name``: with the nearest of those known, or else all."""
+    """Return the error for an unknown name of a ``kind``; it suggests the nearest known name, or lists all of them."""
     meant = suggest(name, known) or f"; there are {', '.join(known)}"
     return ValueError(f"{argument}: unknown {kind} '{name}'{meant}")
 
@@ -165,15 +191,15 @@ def nearest(name: str, candidates: Iterable[str]) -> str | None:
 
 
 def _likeness(name: str, candidate: str) -> tuple[int, int] | None:
-    """Return how near a candidate is, the smaller the nearer, or None if it is not near at all."""
+    """Rate a candidate: the smaller, the nearer; None if it is not near at all."""
     given, known = _words(name), _words(candidate)
     plain_given, plain_known = "".join(given), "".join(known)
     if plain_given == plain_known:
         return 0, 0
     shorter, longer = sorted((len(plain_given), len(plain_known)))
     allowed = min(max(1, longer // 3), shorter - 1)
-    if longer - shorter <= allowed and (slips := _edit_distance(plain_given, plain_known)) <= allowed:
-        return 1, slips
+    if longer - shorter <= allowed and (edits := _edit_distance(plain_given, plain_known)) <= allowed:
+        return 1, edits
     if shorter and (set(given) <= set(known) or set(known) <= set(given)):
         return 2, longer - shorter
     initials = {"".join(word[0] for word in words) for words in (given, known) if len(words) > 1}
@@ -185,7 +211,7 @@ def _words(name: str) -> list[str]:
 
 
 def _edit_distance(left: str, right: str) -> int:
-    """Return how many insertions, deletions, replacements and swaps of neighbours are between two words."""
+    """Count the insertions, deletions, replacements and swaps of neighbours that turn one word into another."""
     before: list[int] = []
     row = list(range(len(right) + 1))
     for i, char in enumerate(left, start=1):

@@ -1,4 +1,4 @@
-"""A resolved configuration as text and as hashes: what a run is recorded with, before its first step."""
+"""A resolved configuration as text and as hashes, which a run records before its first step."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import tomli_w
 
 from dovetail.config.diagnostics import DEFAULT, Origin
 from dovetail.config.notation import NONE, KeyPath, dotted
-from dovetail.config.plain import LIVE, described, plain
+from dovetail.config.plain import LIVE, live_type, plain
 from dovetail.config.schema import RunConfig, sections
 from dovetail.config.tree import Node
 from dovetail.kernel.build import Part
 from dovetail.kernel.secret import Env
 
-#: Settings that do not move a run's numbers: outside :func:`numeric_hash`, free to change when a run is resumed.
-#: A name stands for everything below it. What the data are is said by the dataset's fingerprint, not by its path.
+#: Settings that do not affect a run's numbers: :func:`numeric_hash` ignores them, and a resumed run may change them.
+#: A name includes everything below it. The dataset's fingerprint identifies the data, not its path.
 NON_NUMERIC_KEYS: Final = (
     "run.name",
     "run.experiment",
@@ -49,21 +49,21 @@ NON_NUMERIC_KEYS: Final = (
     "plugins",
 )
 
-#: Settings that move a run's numbers only by how far it goes: also free to change when it is resumed.
+#: Settings that affect a run's numbers only through its length: a resumed run may change them too.
 LENGTH_KEYS: Final = ("training.max_epochs", "training.max_steps")
 
-_HEADER: Final = "# A run as it was resolved, every default filled in.\n"
+_HEADER: Final = "# The resolved configuration of a run, with every default filled in.\n"
 _REPEATED: Final = "# `dovetail run` on this file repeats it.\n"
-_NOT_REPEATED: Final = "# It cannot be rebuilt from this file alone: these were objects passed from Python:\n"
+_NOT_REPEATED: Final = "# This file alone cannot rebuild the run: these parts were Python objects:\n"
 
 
 def freeze(config: RunConfig) -> str:
-    """Return ``resolved.toml``: every value, defaults included; secrets by the name of their variable.
+    """Return the text of ``resolved.toml``: every value, defaults included; secrets by the name of their variable.
 
-    Each part says which distribution it comes from, so that the file means the same wherever it is loaded; loading it
-    gives an equal configuration. Parts passed from Python are only described, by their class, and the file says so.
+    The ``type`` of each part includes its distribution, so that the file means the same wherever it is loaded; loading
+    it gives an equal configuration. Of a part that is a Python object the file has only the class, and says so.
     """
-    live = [f"# - {path}: {described(part.live).removeprefix(LIVE)}\n" for path, part in live_parts(config)]
+    live = [f"# - {path}: {live_type(part.live).removeprefix(LIVE)}\n" for path, part in live_parts(config)]
     notes = "".join([_NOT_REPEATED, *live]) if live else _REPEATED
     table = {name: section for name, section in writable(_resolved(config)).items() if section != {}}
     return f"{_HEADER}{notes}\n{tomli_w.dumps(table)}"
@@ -75,48 +75,48 @@ def config_hash(config: RunConfig) -> str:
 
 
 def numeric_hash(config: RunConfig) -> str:
-    """Return the SHA-256 of what may move the run's numbers: everything but :data:`NON_NUMERIC_KEYS`."""
+    """Return the SHA-256 of everything that may affect the run's numbers: all but :data:`NON_NUMERIC_KEYS`."""
     return _hash(_without(_resolved(config), NON_NUMERIC_KEYS))
 
 
 def canonical_json(table: Mapping[str, Any]) -> str:
-    """Return a plain table as JSON that depends on its values only: sorted keys, no spaces, odd values tagged."""
+    """Return a plain table as canonical JSON: sorted keys, no spaces, tags for values that JSON does not have."""
     return json.dumps(_taggable(table), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def leaves(config: RunConfig) -> list[tuple[str, Any, Origin]]:
-    """Return every setting as (dotted path, plain value, origin), what nobody wrote with the origin ``default``."""
+    """Return every setting as (dotted path, plain value, origin); the origin of a default is ``default``."""
     return list(_leaves(config.to_dict(), config.tree, ()))
 
 
 def origins(config: RunConfig) -> dict[str, str]:
-    """Return where each setting comes from, by its dotted path."""
+    """Return the origin of each setting, by its dotted path."""
     return {path: str(origin) for path, _, origin in leaves(config)}
 
 
 def live_parts(config: RunConfig) -> list[tuple[str, Part]]:
-    """Return the parts that are objects passed from Python, with their places."""
+    """Return the parts that are Python objects, with their paths."""
     return [(part.path, part) for part in parts_of(config) if part.registered is None]
 
 
 def writable(value: Any) -> Any:
-    """Return a plain value as TOML can write it: ``"@none"`` for None, ``{ env = … }`` for a secret."""
+    """Return a plain value as TOML writes it: ``"@none"`` for None, ``{ env = … }`` for a secret."""
     match value:
         case None:
             return NONE
         case Env():
             return {"env": value.name}
         case Mapping():
-            return {name: writable(one) for name, one in value.items()}
+            return {name: writable(element) for name, element in value.items()}
         case list():
-            return [writable(one) for one in value]
+            return [writable(element) for element in value]
         case _:
             return value
 
 
 def _resolved(config: RunConfig) -> dict[str, Any]:
     qualified = attrgetter("qualified")
-    return {one.name: plain(getattr(config, one.name), qualified) for one in sections()}
+    return {section.name: plain(getattr(config, section.name), qualified) for section in sections()}
 
 
 def _hash(table: Mapping[str, Any]) -> str:
@@ -135,9 +135,9 @@ def _without(table: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
 def _taggable(value: Any) -> Any:
     match value:
         case Mapping():
-            return {name: _taggable(one) for name, one in value.items()}
+            return {name: _taggable(element) for name, element in value.items()}
         case list():
-            return [_taggable(one) for one in value]
+            return [_taggable(element) for element in value]
         case float() if not math.isfinite(value):
             return {"@float": repr(value)}
         case dt.date() | dt.time():
@@ -149,7 +149,7 @@ def _taggable(value: Any) -> Any:
 def _leaves(value: Any, node: Node | None, path: KeyPath) -> Iterator[tuple[str, Any, Origin]]:
     if isinstance(value, dict) and (value or not path) and not (node and isinstance(node.value, Env)):
         for name, inner in value.items():
-            # Below a leaf of the tree (validate_every = 2 is { epochs = 2 }) everything comes from where the leaf does.
+            # Below a leaf of the tree (validate_every = 2 is { epochs = 2 }), everything has the origin of the leaf.
             below = node.table.get(name) if node and isinstance(node.value, dict) else node
             yield from _leaves(inner, below, (*path, name))
     else:
@@ -157,7 +157,7 @@ def _leaves(value: Any, node: Node | None, path: KeyPath) -> Iterator[tuple[str,
 
 
 def parts_of(value: Any) -> Iterator[Part]:
-    """Yield every part in a configuration, or in a value of one, those inside the options of others too."""
+    """Yield every part in a configuration or in one of its values, including parts in the options of others."""
     match value:
         case Part():
             yield value
@@ -167,8 +167,8 @@ def parts_of(value: Any) -> Iterator[Part]:
                 for field in attrs.fields(type(value)):
                     yield from parts_of(getattr(value, field.name))
         case list() | tuple():
-            for one in value:
-                yield from parts_of(one)
-        case Mapping():  # last: asking an abstract class about a type keeps a word for each of its subclasses
-            for one in value.values():
-                yield from parts_of(one)
+            for element in value:
+                yield from parts_of(element)
+        case Mapping():  # last: an isinstance check against an abstract class caches an entry for every type it sees
+            for element in value.values():
+                yield from parts_of(element)

@@ -1,34 +1,34 @@
-"""The JSON schema of run files, with the parts of one installation: for completion and checks in editors.
+"""The JSON schema of run files, with the components of one installation: for completion and checks in editors.
 
-It accepts every file that Dovetail accepts. The other way round it does what a schema can: rules across settings, and
-files that are only whole together with those they extend, are left to ``dovetail config check``.
+It accepts every file that Dovetail accepts. It also accepts some that Dovetail refuses: a schema cannot express rules
+across settings, or check a file together with the files it extends. ``dovetail config check`` does.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal, get_args, get_origin
+from typing import Annotated, Any, Final, get_args, get_origin
 
 import attrs
 
-from dovetail.config.notation import NONE, UNSET
-from dovetail.config.parts import reserved_type
-from dovetail.config.plain import is_plain, plain
-from dovetail.config.schema import sections
-from dovetail.config.settings import OfKind
-from dovetail.config.validators import default_value
-from dovetail.config.words import (
+from dovetail.config.annotations import (
     ARRAYS,
     MAPPINGS,
     accepts,
     choices,
     field_types,
-    is_enum,
+    is_choice,
     is_scalar,
     is_union,
     part_kind,
 )
+from dovetail.config.convert import default_value
+from dovetail.config.fields import OfKind
+from dovetail.config.notation import NONE, UNSET
+from dovetail.config.parts import reserved_type
+from dovetail.config.plain import is_plain, plain
+from dovetail.config.schema import sections
 from dovetail.kernel.component import PluginError
 from dovetail.kernel.kind import Limit
 from dovetail.kernel.plugins import Registered
@@ -60,12 +60,12 @@ _SECRET: Final[Schema] = {
 
 
 def json_schema(plugins: Plugins) -> Schema:
-    """Return the schema of a run file, one branch per registered ``type``.
+    """Return the schema of a run file, with one branch per registered ``type``.
 
-    Every component is imported, to read what it takes. One that cannot be imported may be named, and nothing is said
-    of its options.
+    This imports every component to read its signature. The schema allows a component that cannot be imported, with any
+    options.
     """
-    # A file that is whole by itself must say everything; one that extends others, or a profile, is a layer.
+    # A file that extends nothing must be complete; a file that extends others is a layer, and so is a profile.
     whole, layer = _Writer(plugins, layer=False), _Writer(plugins, layer=True)
     whole_run, layer_run = whole.run(), layer.run()
     return {
@@ -93,7 +93,7 @@ def json_schema(plugins: Plugins) -> Schema:
 
 
 class _Writer:
-    """Writes the schema of types: whole tables, or layers, in which anything may be missing."""
+    """Writes the schema of types: of complete tables, or of layers, in which any key may be missing."""
 
     def __init__(self, plugins: Plugins, *, layer: bool) -> None:
         self.plugins, self.layer = plugins, layer
@@ -120,11 +120,11 @@ class _Writer:
             return self._part(wanted)
         if origin is Annotated:
             inner, *marks = get_args(annotation)
-            return _limited(self._of(inner, secrets=secrets), [one for one in marks if isinstance(one, Limit)])
+            return _limited(self._of(inner, secrets=secrets), [mark for mark in marks if isinstance(mark, Limit)])
         if is_union(annotation):
-            members = [self._of(one, secrets=secrets) for one in get_args(annotation) if accepts(one)]
+            members = [self._of(member, secrets=secrets) for member in get_args(annotation) if accepts(member)]
             return {"anyOf": members}
-        if origin is Literal or is_enum(annotation):
+        if is_choice(annotation):
             return {"enum": choices(annotation)}
         if (origin or annotation) in ARRAYS:
             return self._array(annotation, secrets=secrets)
@@ -135,41 +135,43 @@ class _Writer:
     def _array(self, annotation: Any, *, secrets: bool) -> Schema:
         elements = get_args(annotation)
         if get_origin(annotation) is tuple and ... not in elements:
-            items = [self._of(one, secrets=secrets) for one in elements]
+            items = [self._of(element, secrets=secrets) for element in elements]
             return {"type": "array", "prefixItems": items, "minItems": len(items), "items": False}
         return {"type": "array", **({"items": self._of(elements[0], secrets=secrets)} if elements else {})}
 
     def _mapping(self, annotation: Any, *, secrets: bool) -> Schema:
         key, value = get_args(annotation) or (str, Any)
-        names: Schema = {"enum": choices(key)} if get_origin(key) is Literal or is_enum(key) else {}
+        names: Schema = {"enum": choices(key)} if is_choice(key) else {}
         return {"type": "object", "propertyNames": names, "additionalProperties": self.of(value, secrets=secrets)}
 
     def _section(self, cls: Any, *, secrets: bool) -> Schema:
-        """Refer to the schema of an attrs class, which may hold others of its own class."""
+        """Refer to the schema of an attrs class, which may be recursive."""
         name = f"{self._prefix}{cls.__module__}.{cls.__qualname__}"
         if name not in self.definitions:
             self.definitions[name] = {}
             types = field_types(cls)
-            fields = [one for one in attrs.fields(cls) if one.name in types]
-            properties = {one.alias or one.name: self._field(one, types[one.name], secrets=secrets) for one in fields}
+            fields = [field for field in attrs.fields(cls) if field.name in types]
+            properties = {
+                field.alias or field.name: self._field(field, types[field.name], secrets=secrets) for field in fields
+            }
             self.definitions[name] |= {
                 "type": "object",
                 "properties": properties,
                 "required": [
-                    one.alias or one.name for one in fields if one.default is attrs.NOTHING and not self.layer
+                    field.alias or field.name for field in fields if field.default is attrs.NOTHING and not self.layer
                 ],
                 "additionalProperties": False,
             }
         return {"$ref": f"#/$defs/{name}"}
 
-    def _field(self, one: attrs.Attribute[Any], annotation: Any, *, secrets: bool) -> Schema:
+    def _field(self, field: attrs.Attribute[Any], annotation: Any, *, secrets: bool) -> Schema:
         schema = self._of(annotation, secrets=secrets)
-        if pattern := one.metadata.get("pattern"):
+        if pattern := field.metadata.get("pattern"):
             none = f"|{NONE}" if "none" in accepts(annotation) else ""
             schema = {**schema, "pattern": f"^(?:{pattern}{none})$"}
-        schema = _limited(schema, one.metadata.get("limits", ()))
+        schema = _limited(schema, field.metadata.get("limits", ()))
         schema = {"anyOf": [schema, {"const": UNSET}]} if self.layer else dict(schema)
-        return _described(schema, one.metadata.get("help", ""), one.default)
+        return _described(schema, field.metadata.get("help", ""), field.default)
 
     # --- parts ---
 
@@ -178,7 +180,7 @@ class _Writer:
         return "layer." if self.layer else ""
 
     def _part(self, wanted: OfKind) -> Schema:
-        """Refer to the schema of a kind; without a ``type``, its default is meant, or in a layer the inherited one."""
+        """Refer to the schema of a kind; a missing ``type`` means the default, or in a layer the inherited one."""
         name = f"{self._prefix}{wanted.name}"
         if name not in self.definitions:
             self.definitions[name] = {}
@@ -196,13 +198,13 @@ class _Writer:
 
     def _kind(self, kind: str) -> Schema:
         offered = self.plugins.components(kind)
-        plain_names = [one.name for one in offered]
-        unique = [name for name in plain_names if plain_names.count(name) == 1]
+        all_names = [registered.name for registered in offered]
+        unique = [name for name in all_names if all_names.count(name) == 1]
         branches = []
-        for one in offered:
-            names = [*([one.name] if one.name in unique else []), one.qualified]
-            branch = self._branch_name(one)
-            self.definitions[branch] = self._branch(one)
+        for registered in offered:
+            names = [*([registered.name] if registered.name in unique else []), registered.qualified]
+            branch = self._branch_name(registered)
+            self.definitions[branch] = self._branch(registered)
             chosen = {"properties": {"type": {"enum": names}}, "required": ["type"]}
             branches.append({"if": chosen, "then": {"$ref": f"#/$defs/{branch}"}})
         return {
@@ -222,12 +224,12 @@ class _Writer:
             parameters = read_signature(registered).parameters.values()
         except PluginError:
             return schema
-        settable = [one for one in parameters if one.settable]
+        settable = [parameter for parameter in parameters if parameter.settable]
         properties: dict[str, Schema] = {"type": {"type": "string"}}
-        for name, one in KINDS[registered.kind].reserved.items():
-            properties[name] = _described(self.of(reserved_type(one), secrets=True), one.help, one.default)
-        properties |= {one.name: self._option(one) for one in settable}
-        required = [one.name for one in settable if one.required and not self.layer]
+        for name, key in KINDS[registered.kind].reserved.items():
+            properties[name] = _described(self.of(reserved_type(key), secrets=True), key.help, key.default)
+        properties |= {parameter.name: self._option(parameter) for parameter in settable}
+        required = [parameter.name for parameter in settable if parameter.required and not self.layer]
         return {**schema, "properties": properties, "required": required, "additionalProperties": False}
 
     def _option(self, parameter: Parameter) -> Schema:
@@ -235,11 +237,11 @@ class _Writer:
         return _described(schema, "", parameter.default)
 
 
-def _scalar(annotation: Any, secrets: bool) -> Schema:  # noqa: FBT001 (handed through)
+def _scalar(annotation: Any, secrets: bool) -> Schema:  # noqa: FBT001 (passed through)
     if not is_scalar(annotation):
         return {}
     words = accepts(annotation)
-    if "table" in words:  # anything goes
+    if "table" in words:  # any value
         return {}
     word = "float" if "float" in words else next(iter(words))
     schema = dict(_WORDS[word])
@@ -247,7 +249,7 @@ def _scalar(annotation: Any, secrets: bool) -> Schema:  # noqa: FBT001 (handed t
 
 
 def _limited(schema: Schema, limits: Any) -> Schema:
-    """Add limits, which in JSON Schema too speak of numbers only, here also of those in an array."""
+    """Add limits, which apply to a number and to each number in an array; JSON Schema ignores other values."""
     words: Schema = {}
     for limit in limits:
         match limit:
@@ -267,6 +269,6 @@ def _described(schema: Schema, text: str, default: Any) -> Schema:
         return described
     try:
         json.dumps(written := plain(default), allow_nan=False)
-    except (TypeError, ValueError):  # dates, infinities: JSON has none
+    except (TypeError, ValueError):  # JSON has neither dates nor infinities
         return described
     return {**described, "default": written} if is_plain(written) else described

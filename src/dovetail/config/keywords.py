@@ -1,17 +1,18 @@
-"""Keyword arguments as settings: our own names and the documents', by one table, to a layer of configuration."""
+"""Python arguments as layers of configuration: keywords under our names and the documents', and objects as parts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, get_args, get_origin
 
 import attrs
 from attrs import frozen
 
 from dovetail.config.aliases import ALIASES, ELSEWHERE
-from dovetail.config.diagnostics import PYTHON, ConfigError, Problem, suggest
+from dovetail.config.annotations import field_types, is_union, part_kind
+from dovetail.config.diagnostics import PYTHON, ConfigError, Problem, is_toml, suggest
 from dovetail.config.schema import sections
-from dovetail.config.tree import Node
+from dovetail.config.tree import Live, Node
 
 _PRECISIONS: Final[Mapping[str, str]] = {
     "16": "fp16",
@@ -23,7 +24,7 @@ _PRECISIONS: Final[Mapping[str, str]] = {
     "no": "fp32",
 }
 _SWITCHES: Final = ("amp", "mixed_precision", "use_amp")
-#: The parts that a setting of theirs brings into being.
+#: The type of a part that no setting has chosen yet, once one of its options is set.
 _DEFAULT_TYPES: Final[Mapping[str, str]] = {
     "model": "transformer",
     "scheduler": "warmup_cosine",
@@ -35,27 +36,27 @@ _DEFAULT_TYPES: Final[Mapping[str, str]] = {
 class Scope:
     """Which settings a ``with_…`` method takes."""
 
-    #: The sections whose own settings it takes, the first that has one winning.
+    #: The sections whose settings it takes; if several have one of the same name, the first wins.
     sections: tuple[str, ...] = ()
-    #: Where the aliases that it takes may lead, as beginnings of paths; the empty string is everywhere.
+    #: The aliases that it takes, by the prefixes of their paths; the empty string allows every alias.
     aliases: tuple[str, ...] = ()
-    #: The part that every other keyword is an option of.
+    #: The part whose option every other keyword is.
     part: str = ""
 
 
 def layer(scope: Scope, settings: Mapping[str, Any], tree: Node) -> dict[str, Any]:
-    """Return the layer that ``settings`` mean.
+    """Return the keyword arguments of a method as a layer.
 
     Args:
         scope: what the method takes.
         settings: its keyword arguments.
-        tree: what the configuration says so far.
+        tree: the configuration so far.
 
     Raises:
-        ConfigError: carries every keyword that is unknown, and every pair that says two things about one setting.
+        ConfigError: carries every keyword that is unknown, and every two that contradict each other.
     """
     problems: list[Problem] = []
-    given: dict[str, dict[str, Any]] = {}  # by path: what each keyword says
+    given: dict[str, dict[str, Any]] = {}  # by path: the values of the keywords
     for name, value in settings.items():
         path = _path(scope, name)
         if path is None:
@@ -63,16 +64,16 @@ def layer(scope: Scope, settings: Mapping[str, Any], tree: Node) -> dict[str, An
         else:
             given.setdefault(path, {})[name] = value
     result: dict[str, Any] = {}
-    for path, said in given.items():
+    for path, values in given.items():
         try:
-            _put(result, path, _one_value(path, said, tree))
+            _put(result, path, _reconciled(path, values, tree))
         except ValueError as error:
             problems.append(Problem(PYTHON, path, str(error)))
     if problems:
         raise ConfigError(problems)
     for path, kind in _DEFAULT_TYPES.items():
         table = _get(result, path)
-        if table is not None and "type" not in table and written(tree, f"{path}.type") is None:
+        if table is not None and "type" not in table and value_at(tree, f"{path}.type") is None:
             table["type"] = kind
     return result
 
@@ -82,7 +83,7 @@ def _path(scope: Scope, name: str) -> str | None:
         if name in _settings(section):
             return f"{section}.{name}"
     target = ALIASES.get(name)
-    if target is not None and any(target.startswith(start) for start in scope.aliases):
+    if target is not None and target.startswith(scope.aliases):
         return target
     return f"{scope.part}.{name}" if scope.part and name not in ELSEWHERE else None
 
@@ -90,33 +91,33 @@ def _path(scope: Scope, name: str) -> str | None:
 def _unknown(scope: Scope, name: str) -> str:
     if name in ELSEWHERE:
         return f"unknown setting; {ELSEWHERE[name]}"
-    own = [one for section in scope.sections for one in _settings(section)]
-    others = [one for one, path in ALIASES.items() if any(path.startswith(start) for start in scope.aliases)]
-    meant = suggest(name, own) or suggest(name, others)
-    if not meant and name in ALIASES:
-        meant = f"; it is '{ALIASES[name]}', for another with_… method"
-    listed = ", ".join(sorted(own))
-    return f"unknown setting{meant or f'; there is {listed}'}"
+    own = [setting for section in scope.sections for setting in _settings(section)]
+    others = [alias for alias, path in ALIASES.items() if path.startswith(scope.aliases)]
+    hint = suggest(name, own) or suggest(name, others)
+    if not hint and name in ALIASES:
+        hint = f"; it is '{ALIASES[name]}', which another with_… method takes"
+    return f"unknown setting{hint or '; there is ' + ', '.join(sorted(own))}"
 
 
 def _settings(section: str) -> list[str]:
-    cls: Any = next(one.type for one in sections() if one.name == section)
-    return [one.name for one in attrs.fields(cls)]
+    cls: Any = next(field.type for field in sections() if field.name == section)
+    return [field.name for field in attrs.fields(cls)]
 
 
-def _one_value(path: str, said: Mapping[str, Any], tree: Node) -> Any:
+def _reconciled(path: str, given: Mapping[str, Any], tree: Node) -> Any:
+    """Return the one value of all keywords for one setting."""
     if path == "training.precision":
-        return _precision(said, written(tree, path))
-    values = {name: _converted(name, value) for name, value in said.items()}
+        return _precision(given, value_at(tree, path))
+    values = {name: _converted(name, value) for name, value in given.items()}
     (first, value), *others = values.items()
     for name, other in others:
         if other != value:
-            raise ValueError(f"{name} = {said[name]!r} contradicts {first} = {said[first]!r}")
+            raise ValueError(f"{name} = {given[name]!r} contradicts {first} = {given[first]!r}")
     return value
 
 
 def _converted(name: str, value: Any) -> Any:
-    """Return the value that one of the documents' settings has here."""
+    """Return the value of a setting of the documents in our notation."""
     if name == "stratify_by_age" and isinstance(value, bool):
         return "age" if value else False
     if name == "compile_mode":
@@ -124,35 +125,35 @@ def _converted(name: str, value: Any) -> Any:
             raise ValueError(f"compile_mode = {value!r}: only torch.compile's default mode is supported")
         return bool(value)
     if name == "warmup_ratio" and isinstance(value, int):
-        return float(value)  # a whole number would be a number of steps
+        return float(value)  # an integer would be a number of steps
     return value
 
 
-def _precision(said: Mapping[str, Any], before: Any) -> Any:
-    """Reconcile ``precision`` with switches for mixed precision, which only say whether."""
-    named = {name: _PRECISIONS.get(str(value), value) for name, value in said.items() if not isinstance(value, bool)}
-    switched = {name: value for name, value in said.items() if name in _SWITCHES and isinstance(value, bool)}
+def _precision(given: Mapping[str, Any], before: Any) -> Any:
+    """Reconcile ``precision`` with the switches that only turn mixed precision on or off."""
+    named = {name: _PRECISIONS.get(str(value), value) for name, value in given.items() if not isinstance(value, bool)}
+    switched = {name: value for name, value in given.items() if name in _SWITCHES and isinstance(value, bool)}
     if len(set(map(str, named.values()))) > 1 or len(set(switched.values())) > 1:
-        raise ValueError(f"{_listed(said)} contradict one another")
+        raise ValueError(f"{_listed(given)} contradict one another")
     wanted = next(iter(named.values()), None)
     if not switched:
-        return wanted if named else said["precision"]
+        return wanted if named else given["precision"]
     mixed = next(iter(switched.values()))
     if wanted is None:
         kept = before in ({"bf16", "fp16"} if mixed else {"fp32", "tf32"})
         return before if kept else ("bf16" if mixed else "fp32")
     if (wanted in {"bf16", "fp16"}) is not mixed:
-        raise ValueError(f"{_listed(said)} contradict one another")
+        raise ValueError(f"{_listed(given)} contradict one another")
     return wanted
 
 
-def _listed(said: Mapping[str, Any]) -> str:
-    return " and ".join(f"{name} = {value!r}" for name, value in said.items())
+def _listed(given: Mapping[str, Any]) -> str:
+    return " and ".join(f"{name} = {value!r}" for name, value in given.items())
 
 
 def _put(table: dict[str, Any], path: str, value: Any) -> None:
-    *way, last = path.split(".")
-    for name in way:
+    *outer, last = path.split(".")
+    for name in outer:
         table = table.setdefault(name, {})
     table[last] = value
 
@@ -164,9 +165,47 @@ def _get(table: Mapping[str, Any], path: str) -> Any:
     return found
 
 
-def written(tree: Node, path: str) -> Any:
+def value_at(tree: Node, path: str) -> Any:
     """Return the value that a tree has at a dotted path, or None."""
     node: Node | None = tree
     for name in path.split("."):
         node = node.table.get(name) if node else None
     return node.value if node else None
+
+
+# --- objects ----------------------------------------------------------------------------------------------------
+
+
+def with_objects(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return tables in which every object in place of a part is the ``type`` of a table of its own."""
+    result = dict(values)
+    for section in sections():
+        if section.name not in result:
+            continue
+        value = result[section.name]
+        if _is_part(section.type):
+            result[section.name] = _as_part(value)
+        elif get_origin(section.type) is dict and isinstance(value, Mapping):
+            result[section.name] = {name: _as_part(part) for name, part in value.items()}
+        elif get_origin(section.type) is list and isinstance(value, list | tuple):
+            result[section.name] = [_with_parts(table, *get_args(section.type)) for table in value]
+    return result
+
+
+def _is_part(annotation: Any) -> bool:
+    return any(map(part_kind, get_args(annotation) if is_union(annotation) else (annotation,)))
+
+
+def _with_parts(table: Any, cls: Any) -> Any:
+    """Return a table of an array of sections, with tables for the objects in it."""
+    parts = {name for name, annotation in field_types(cls).items() if _is_part(annotation)}
+    if not isinstance(table, Mapping):
+        return table
+    return {name: _as_part(value) if name in parts else value for name, value in table.items()}
+
+
+def _as_part(value: Any) -> Any:
+    """Return an object as a table; a value that TOML can express is returned unchanged, to be checked later."""
+    if isinstance(value, list | tuple) or not is_toml(value):
+        return {"type": value if isinstance(value, Live) else Live(value)}
+    return value

@@ -1,10 +1,9 @@
-"""Where in a TOML text each key and each value stands.
+"""Where each key and each value of a TOML text is.
 
-tomli says what a document holds, but not where. This reads the text again, once, when somebody first asks
-for a place. It relies on tomli having accepted the text: it looks for the ends of things, and does not judge
-them. Two callers hand it less than that: the search for what is too deep or too long, which stops at the
-first such thing, and the explanation of a syntax error, which reads up to the error. Both expect a
-``StrayError``.
+tomli returns the content of a document without positions. This module reads the text a second time, when a position is
+first needed. It relies on tomli having accepted the text: it finds the ends of things and does not validate them. Two
+callers pass other texts, and expect a ``ScanError``: the search for what is too deep or too long, which stops at the
+first find, and the explanation of a syntax error, which reads up to the error.
 """
 
 from __future__ import annotations
@@ -27,45 +26,48 @@ MAX_NUMBER: Final = 300
 
 Span: TypeAlias = tuple[int, int]
 Remark: TypeAlias = tuple[str, int]
-Part: TypeAlias = tuple[str, Span]
+KeyPart: TypeAlias = tuple[str, Span]
 
 _BLANK: Final = re.compile(r"(?:[ \t\n]++|#[^\n]*+)*+")
 _SPACE: Final = re.compile(r"[ \t]*+")
 _BASIC: Final = r'"(?:[^"\\\n]++|\\.)*+"'
 _LITERAL: Final = r"'[^'\n]*+'"
 _KEY: Final = re.compile(rf"[A-Za-z0-9_-]++|{_BASIC}|{_LITERAL}")
-_STRINGS: Final = {  # by how they begin; up to two quotes may stand before the three that close
+_STRINGS: Final = {  # by their opening; up to two quotes may precede the closing three
     '"""': re.compile(r'"""(?:[^"\\]++|\\.|"(?!""))*+"{3,5}', re.DOTALL),
     "'''": re.compile(r"'''(?:[^']++|'(?!''))*+'{3,5}"),
     '"': re.compile(_BASIC),
     "'": re.compile(_LITERAL),
 }
-_PLAIN: Final = re.compile(  # of these, only a date with a time may hold a space
+_PLAIN: Final = re.compile(  # only a date with a time may contain a space
     r"\d{4}-\d\d-\d\d \d\d:[\d:.]++(?:[Zz]|[+-]\d\d:\d\d)?|[A-Za-z0-9_+.:-]++"
 )
 
 
-class MistakeError(Exception):
+class TomlError(Exception):
     """A text is not TOML."""
 
-    def __init__(self, position: int, message: str, path: KeyPath = (), other: Remark | None = None) -> None:
+    def __init__(
+        self, position: int, message: str, path: KeyPath = (), other: Remark | None = None, hint: str = ""
+    ) -> None:
         super().__init__(message)
         #: Where in the text, as an offset.
         self.position = position
-        #: In plain words.
         self.message = message
         #: The key in question, if there is one.
         self.path = path
-        #: Another place that matters, such as ("first", 12).
+        #: Another position that matters, such as ("the string begins", 12).
         self.other = other
+        #: What to write instead; begins with "; " unless it is empty.
+        self.hint = hint
 
 
-class ExcessError(MistakeError):
-    """Something in a text is deeper or longer than any configuration needs."""
+class LimitError(TomlError):
+    """A text nests values deeper, or has longer keys or numbers, than any configuration needs."""
 
 
-class StrayError(Exception):
-    """The text is not TOML here: at the start of an unclosed string, or where something is missing."""
+class ScanError(Exception):
+    """The text is not TOML at this position: an unclosed string begins there, or something is missing."""
 
     def __init__(self, position: int) -> None:
         super().__init__(position)
@@ -73,37 +75,37 @@ class StrayError(Exception):
 
 
 @define
-class Spot:
-    """The places of one key and its value, as offsets of their first and behind their last character."""
+class Location:
+    """The positions of one key and its value: pairs of offsets, of the first character and after the last one."""
 
     depth: int
-    #: The value; for a table with a header, the header; for one that only longer keys name, its key.
+    #: The value; for a table with a header, the header; for a table that only longer keys name, its key.
     value: Span
     #: None for the whole document and for the elements of an array in brackets.
     key: Span | None = None
-    children: dict[str, Spot] | list[Spot] | None = None
+    children: dict[str, Location] | list[Location] | None = None
 
     @property
     def start(self) -> int:
-        """Where the key begins, or the value if there is no key."""
+        """The offset of the key, or of the value if there is no key."""
         return (self.key or self.value)[0]
 
-    def find(self, path: KeyPath) -> Spot:
-        """Return the spot at a path below this one.
+    def find(self, path: KeyPath) -> Location:
+        """Return the location at a path below this one.
 
         Raises:
-            LookupError: there is none.
+            LookupError: nothing is there.
         """
-        spot, before = self, 0
+        location, before = self, 0
         for before, part in enumerate(path):
-            deeper = spot.step(part)
+            deeper = location.step(part)
             if deeper is None:
                 raise LookupError(f"no {part!r} at {path[:before]!r}")
-            spot = deeper
-        return spot
+            location = deeper
+        return location
 
-    def step(self, part: str | int) -> Spot | None:
-        """Return the spot of one key or one element, or None if there is none."""
+    def step(self, part: str | int) -> Location | None:
+        """Return the location of one key or one element, or None."""
         match self.children:
             case dict() if isinstance(part, str):
                 return self.children.get(part)
@@ -114,36 +116,36 @@ class Spot:
 
 
 class Lines:
-    """Turns offsets in a text into lines and columns, both counted from 1."""
+    """Converts offsets in a text to lines and columns, both counted from 1."""
 
     def __init__(self, text: str) -> None:
         self._starts = [0, *(newline.end() for newline in re.finditer("\n", text))]
 
-    def place(self, offset: int) -> tuple[int, int]:
+    def position(self, offset: int) -> tuple[int, int]:
         """Return the (line, column) of an offset."""
         line = bisect_right(self._starts, offset)
         return line, offset - self._starts[line - 1] + 1
 
 
 class Scanner:
-    """One reading of a text whose lines end in a bare newline."""
+    """Reads a text whose lines end in a bare newline, once."""
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.root = Spot(0, (0, 0), children={})
-        #: Where the arrays and inline tables begin that are open, outermost first.
+        self.root = Location(0, (0, 0), children={})
+        #: The offsets of the arrays and inline tables that are not closed yet, outermost first.
         self.open: list[int] = []
-        #: The key read last, from the root, and where it begins. Of a pair, it is read when its value is.
+        #: The path of the last key, and its offset; the key of a pair is set after its value.
         self.last: tuple[KeyPath, int] = ((), 0)
 
-    def scan(self) -> Spot:
-        """Return the spot of the whole document.
+    def scan(self) -> Location:
+        """Return the location of the whole document.
 
         Raises:
-            ExcessError: something is too deep or too long.
-            StrayError: the text is not TOML.
+            LimitError: something is too deep or too long.
+            ScanError: the text is not TOML.
         """
-        table: Spot = self.root
+        table: Location = self.root
         path: KeyPath = ()
         position = self._blank(0)
         while position < len(self.text):
@@ -156,7 +158,7 @@ class Scanner:
 
     # --- tables ---
 
-    def _header(self, start: int) -> tuple[Spot, KeyPath, int]:
+    def _header(self, start: int) -> tuple[Location, KeyPath, int]:
         bracket = "]]" if self._at("[[", start) else "]"
         parts, end = self.key(self._space(start + len(bracket)))
         path = tuple(name for name, _ in parts)
@@ -164,73 +166,73 @@ class Scanner:
         end = self._expect(bracket, end)
         table = self._reach(self.root, parts[:-1])
         name, key = parts[-1]
-        spot = self._enter(table, name, key)
+        location = self._enter(table, name, key)
         if bracket == "]]":
-            return self._element(spot, (start, end), key), path, end
-        if spot.value == spot.key:  # only keys have named it so far
-            spot.key, spot.value = key, (start, end)
-        return spot, path, end
+            return self._element(location, (start, end), key), path, end
+        if location.value == location.key:  # only longer keys have named it so far
+            location.key, location.value = key, (start, end)
+        return location, path, end
 
-    def _element(self, array: Spot, header: Span, key: Span) -> Spot:
-        if not array.children:  # the first element: what looked like a table is an array
+    def _element(self, array: Location, header: Span, key: Span) -> Location:
+        if not array.children:  # the first element; until now the location was taken for a table
             array.value, array.children = header, []
-        element = self._spot(array, header, key)
+        element = self._location(array, header, key)
         element.children = {}
         if isinstance(array.children, list):
             array.children.append(element)
         return element
 
-    def _reach(self, table: Spot, parts: list[Part]) -> Spot:
+    def _reach(self, table: Location, parts: list[KeyPart]) -> Location:
         for name, key in parts:
             table = self._enter(table, name, key)
             if isinstance(table.children, list) and table.children:
                 table = table.children[-1]
         return table
 
-    def _enter(self, table: Spot, name: str, key: Span) -> Spot:
-        spot = table.step(name)
-        if spot is None:
-            spot = self._spot(table, key, key)
-            spot.children = {}
-            self._keep(table, name, spot)
-        return spot
+    def _enter(self, table: Location, name: str, key: Span) -> Location:
+        location = table.step(name)
+        if location is None:
+            location = self._location(table, key, key)
+            location.children = {}
+            self._keep(table, name, location)
+        return location
 
     @staticmethod
-    def _keep(table: Spot, name: str, spot: Spot) -> None:
-        """Remember a spot, but not instead of an earlier one: a second definition is an error to explain."""
+    def _keep(table: Location, name: str, location: Location) -> None:
+        """Add a location, unless there is one already: a second definition is an error, which needs the first one."""
         if isinstance(table.children, dict):
-            table.children.setdefault(name, spot)
+            table.children.setdefault(name, location)
 
     # --- keys and values ---
 
-    def _pair(self, start: int, table: Spot, path: KeyPath) -> int:
+    def _pair(self, start: int, table: Location, path: KeyPath) -> int:
         parts, end = self.key(start)
         target = self._reach(table, parts[:-1])
         name, key = parts[-1]
         path = (*path, *(part for part, _ in parts))
-        spot = self._spot(target, key, key)
-        self._keep(target, name, spot)
-        end = self._value(self._space(self._expect("=", end)), spot, path)
+        location = self._location(target, key, key)
+        self._keep(target, name, location)
+        end = self._value(self._space(self._expect("=", end)), location, path)
         self.last = path, start
         return end
 
-    def key(self, position: int) -> tuple[list[Part], int]:
-        """Return the parts of the dotted key at a position, and where what follows it begins.
+    def key(self, position: int) -> tuple[list[KeyPart], int]:
+        """Return the parts of the dotted key at a position, and the offset of what follows it.
 
         Raises:
-            ExcessError: the key is too long.
-            StrayError: there is no key, or a part of it is missing.
+            LimitError: the key is too long.
+            ScanError: there is no key, or a part of it is missing.
         """
-        parts: list[Part] = []
+        parts: list[KeyPart] = []
         while True:
             token = _KEY.match(self.text, position)
             if token is None:
-                raise StrayError(position)
+                raise ScanError(position)
             if token.end() - position > MAX_KEY:
-                raise ExcessError(position, f"a key of more than {MAX_KEY} characters")
+                raise LimitError(position, f"a key of more than {MAX_KEY} characters")
             parts.append((self._name(token), token.span()))
             if len(parts) > MAX_DEPTH:
-                raise ExcessError(parts[0][1][0], f"a key of more than {MAX_DEPTH} parts")
+                raise LimitError(parts[0][1][0], f"a key of more than {MAX_DEPTH} parts")
             position = self._space(token.end())
             if not self._at(".", position):
                 return parts, position
@@ -246,40 +248,40 @@ class Scanner:
         try:
             return str(tomli.loads(f"key = {raw}")["key"])
         except tomli.TOMLDecodeError:
-            raise StrayError(token.start()) from None
+            raise ScanError(token.start()) from None
 
-    def _value(self, start: int, spot: Spot, path: KeyPath) -> int:
+    def _value(self, start: int, location: Location, path: KeyPath) -> int:
         if self._at("[", start):
-            end = self._array(start, spot, path)
+            end = self._array(start, location, path)
         elif self._at("{", start):
-            end = self._table(start, spot, path)
+            end = self._table(start, location, path)
         else:
             end = self._scalar(start)
-        spot.value = start, end
+        location.value = start, end
         return end
 
-    def _array(self, start: int, spot: Spot, path: KeyPath) -> int:
-        elements: list[Spot] = []
-        spot.children = elements
+    def _array(self, start: int, location: Location, path: KeyPath) -> int:
+        elements: list[Location] = []
+        location.children = elements
         self.open.append(start)
         end = self._blank(start + 1)
         while not self._at("]", end):
-            elements.append(self._spot(spot, (end, end)))
+            elements.append(self._location(location, (end, end)))
             end = self._next("]", self._value(end, elements[-1], (*path, len(elements) - 1)))
         self.open.pop()
         return end + 1
 
-    def _table(self, start: int, spot: Spot, path: KeyPath) -> int:
-        spot.children = {}
+    def _table(self, start: int, location: Location, path: KeyPath) -> int:
+        location.children = {}
         self.open.append(start)
         end = self._blank(start + 1)
         while not self._at("}", end):
-            end = self._next("}", self._pair(end, spot, path))
+            end = self._next("}", self._pair(end, location, path))
         self.open.pop()
         return end + 1
 
     def _next(self, bracket: str, position: int) -> int:
-        """Return where the next entry of an array or an inline table begins, or its bracket closes."""
+        """Return the offset of the next entry of an array or an inline table, or of its closing bracket."""
         position = self._blank(position)
         return position if self._at(bracket, position) else self._blank(self._expect(",", position))
 
@@ -287,24 +289,24 @@ class Scanner:
         quotes = next((quotes for quotes in _STRINGS if self._at(quotes, start)), None)
         token = (_STRINGS[quotes] if quotes else _PLAIN).match(self.text, start)
         if token is None:
-            raise StrayError(start)
+            raise ScanError(start)
         if token.end() - start > MAX_NUMBER and token[0][0] in "+-0123456789":
-            raise ExcessError(start, f"a number of more than {MAX_NUMBER} digits")
+            raise LimitError(start, f"a number of more than {MAX_NUMBER} digits")
         return token.end()
 
     # --- characters ---
 
-    def _spot(self, parent: Spot, value: Span, key: Span | None = None) -> Spot:
+    def _location(self, parent: Location, value: Span, key: Span | None = None) -> Location:
         if parent.depth >= MAX_DEPTH:
-            raise ExcessError(value[0], f"tables and arrays nested more than {MAX_DEPTH} deep")
-        return Spot(parent.depth + 1, value, key)
+            raise LimitError(value[0], f"tables and arrays nested more than {MAX_DEPTH} deep")
+        return Location(parent.depth + 1, value, key)
 
     def _at(self, expected: str, position: int) -> bool:
         return self.text.startswith(expected, position)
 
     def _expect(self, expected: str, position: int) -> int:
         if not self._at(expected, position):
-            raise StrayError(position)
+            raise ScanError(position)
         return position + len(expected)
 
     def _blank(self, position: int) -> int:

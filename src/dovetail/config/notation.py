@@ -1,4 +1,4 @@
-"""How keys, paths and values are written in TOML, and how any text is shown within one line."""
+"""TOML notation for keys, paths and values, and any text as one printable line."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any, Final, TypeAlias
 
 from dovetail.kernel.secret import Env
 
-#: The way to a value: names of keys and places of array elements, counted from 0.
+#: The path to a value: names of keys, and indexes of array elements.
 KeyPath: TypeAlias = tuple[str | int, ...]
 
-#: What stands for None in a run file and on the command line, since TOML has no word for it.
+#: None in a run file and on the command line; TOML has no null.
 NONE: Final = "@none"
-#: What removes an inherited key.
+#: Removes an inherited key.
 UNSET: Final = "@unset"
 
 _MOST_BITS: Final = 4000  # Python refuses to write much larger integers in decimal
@@ -31,7 +31,7 @@ _SHORT_ESCAPES: Final = {
 
 
 def visible(text: str, limit: int = 60) -> str:
-    """Return ``text`` fit for a message: one line, no control characters, cut in the middle at ``limit``."""
+    """Return ``text`` as one line without control characters, shortened in the middle to ``limit`` characters."""
     if len(text) > limit:
         half = (limit - 1) // 2
         text = f"{text[:half]}…{text[len(text) - half :]}"
@@ -39,7 +39,7 @@ def visible(text: str, limit: int = 60) -> str:
 
 
 def quoted(text: str) -> str:
-    """Return ``text`` fit for a message, between quotes."""
+    """Return ``text`` as :func:`visible` does, in quotes."""
     quote = '"' if "'" in text else "'"
     return f"{quote}{visible(text)}{quote}"
 
@@ -51,12 +51,12 @@ def basic_string(text: str) -> str:
 
 
 def key(name: str) -> str:
-    """Return ``name`` as TOML writes a key: bare where that is possible."""
+    """Return ``name`` as a TOML key: bare if possible, else quoted."""
     return name if _BARE_KEY.fullmatch(name) else basic_string(name)
 
 
 def dotted(path: KeyPath) -> str:
-    """Return a path as TOML writes it, with the places of array elements in brackets: ``a."b c".d[2]``."""
+    """Return a path as a dotted TOML key, with indexes of array elements in brackets: ``a."b c".d[2]``."""
     written = ""
     for part in path:
         written += f"[{part}]" if isinstance(part, int) else f".{key(part)}"
@@ -64,9 +64,9 @@ def dotted(path: KeyPath) -> str:
 
 
 def inline(value: object) -> str:
-    """Return a plain value as TOML writes it within one line.
+    """Return a plain value in TOML, on one line.
 
-    None is written ``"@none"`` and a secret ``{ env = "NAME" }``, so that a run file reads them back.
+    None becomes ``"@none"`` and a secret ``{ env = "NAME" }``, as a run file writes them.
 
     Raises:
         TypeError: TOML has no notation for such a value.

@@ -1,4 +1,4 @@
-"""Command-line overrides: ``a.b=VALUE``, all of them one layer, whatever their order."""
+"""Command-line overrides, ``a.b=VALUE``: together they are one layer, in any order."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Any, Final
 
 from attrs import frozen
 
+from dovetail.config.compose import COMPOSITION
 from dovetail.config.diagnostics import Origin, Problem, found
 from dovetail.config.document import bare_newlines, parse
-from dovetail.config.layers import COMPOSITION
-from dovetail.config.locate import ExcessError, MistakeError, Scanner, StrayError
+from dovetail.config.locate import LimitError, ScanError, Scanner, TomlError
 from dovetail.config.notation import KeyPath, dotted, quoted, visible
 from dovetail.config.tree import Node
 
 _EXAMPLE: Final = "write KEY=VALUE, for example training.max_epochs=3"
-#: What begins so is meant as TOML; anything else may be a string without quotes.
+#: How a value begins that must be TOML, and an example; any other value may be a string without quotes.
 _VALUE_EXAMPLES: Final = {"[": '["a", "b"]', "{": '{ type = "cnn" }', '"': '"text"', "'": '"text"'}
 
 
 @frozen
 class Override:
-    """One override that has been read."""
+    """One override."""
 
     origin: Origin
     path: tuple[str, ...]
@@ -36,8 +36,8 @@ class Override:
 def read_overrides(arguments: Sequence[str], problems: list[Problem]) -> list[Override]:
     """Read arguments such as ``optimizer.lr=1e-3``.
 
-    What follows the ``=`` is a TOML value, or else a string without quotes. What cannot be read is added to
-    ``problems`` and left out.
+    The text after the ``=`` is a TOML value, or else a string without quotes. An argument that cannot be read is left
+    out, and why is added to ``problems``.
     """
     overrides = []
     for number, argument in enumerate(arguments, start=1):
@@ -50,10 +50,10 @@ def read_overrides(arguments: Sequence[str], problems: list[Problem]) -> list[Ov
 
 
 def layer(overrides: Iterable[Override], below: Node, problems: list[Problem]) -> Node:
-    """Return the overrides as one tree, to be laid over the tree ``below``; contradictions become ``problems``."""
-    tree = Node({}, below.origin, below.key_origin)
+    """Return the overrides as one tree, to merge over the tree ``below``; contradictions are added to ``problems``."""
+    tree = below.with_value({})
     for override in overrides:
-        if (array := _array_on_the_way(override, below)) is None:
+        if (array := _array_on_path(override, below)) is None:
             tree = _combine(tree, override.tree(), problems)
         else:
             problems.append(Problem(override.origin, dotted(override.path), array))
@@ -94,9 +94,9 @@ def _split(argument: str) -> tuple[tuple[str, ...], str]:
     start = len(argument) - len(argument.lstrip())
     try:
         parts, end = Scanner(argument).key(start)
-    except ExcessError as excess:
+    except LimitError as excess:
         raise _RefusedError(f"{excess.message}: {quoted(argument)}") from None
-    except StrayError:
+    except ScanError:
         end = len(argument)
     if not argument.startswith("=", end):
         key = argument.partition("=")[0]
@@ -109,21 +109,21 @@ def _value(text: str, path: KeyPath) -> Any:
     try:
         value = parse(f"x = {text}")["x"]
         _, end = Scanner(document).scan().find(("x",)).value
-        mistake = None if end == len(document) else MistakeError(end, "expected one value and nothing after it")
-    except MistakeError as error:
+        mistake = None if end == len(document) else TomlError(end, "expected one value and nothing after it")
+    except TomlError as error:
         mistake = error
     if mistake is None:
         return value
-    if isinstance(mistake, ExcessError):
+    if isinstance(mistake, LimitError):
         raise _RefusedError(f"{mistake.message}: {quoted(text)}", dotted(path))
     if example := _VALUE_EXAMPLES.get(text[:1]):
-        said = f"{quoted(text)} is not a TOML value: {mistake.message}"
-        raise _RefusedError(f"{said}; for example {visible(dotted(path))}='{example}'", dotted(path))
+        reason = f"{quoted(text)} is not a TOML value: {mistake.message}{mistake.hint}"
+        raise _RefusedError(f"{reason}; for example {visible(dotted(path))}='{example}'", dotted(path))
     return text
 
 
-def _array_on_the_way(override: Override, below: Node) -> str | None:
-    """Return what to say of an override that reaches into an array, or None if it does not."""
+def _array_on_path(override: Override, below: Node) -> str | None:
+    """Return the message about an override that reaches into an array, or None if it does not."""
     node: Node | None = below
     for depth, name in enumerate(override.path):
         if node is None or not isinstance(node.value, (dict, list)):
@@ -136,18 +136,18 @@ def _array_on_the_way(override: Override, below: Node) -> str | None:
     return None
 
 
-def _combine(one: Node, other: Node, problems: list[Problem], path: KeyPath = ()) -> Node:
-    if isinstance(one.value, dict) and isinstance(other.value, dict):
-        values = dict(one.table)
-        for name, node in other.table.items():
+def _combine(first: Node, second: Node, problems: list[Problem], path: KeyPath = ()) -> Node:
+    if isinstance(first.value, dict) and isinstance(second.value, dict):
+        values = dict(first.table)
+        for name, node in second.table.items():
             before = values.get(name)
             values[name] = node if before is None else _combine(before, node, problems, (*path, name))
-        return Node(values, one.origin, one.key_origin)
-    if _differ(one.to_python(), other.to_python()):
-        message = f"set to {found(other.value)} here, but to {found(one.value)} by {one.origin()}"
-        problems.append(Problem(other.origin(), dotted(path), message))
-    return one
+        return first.with_value(values)
+    if _differ(first.to_python(), second.to_python()):
+        message = f"set to {found(second.value)} here, but to {found(first.value)} by {first.origin()}"
+        problems.append(Problem(second.origin(), dotted(path), message))
+    return first
 
 
-def _differ(one: Any, other: Any) -> bool:
-    return type(one) is not type(other) or repr(one) != repr(other)  # by text, as nan is not equal to itself
+def _differ(first: Any, second: Any) -> bool:
+    return type(first) is not type(second) or repr(first) != repr(second)  # by text, because nan != nan

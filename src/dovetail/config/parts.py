@@ -1,23 +1,18 @@
-"""Tables with a ``type``: which component is meant, and whether its options are what it takes."""
+"""Tables with a ``type``: which component each one names, and whether the component takes its options."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Final, NoReturn, get_args, get_origin
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, get_args, get_origin
 
-from cattrs import Converter
-
-from dovetail.config.converter import make_converter, mapping_hook
-from dovetail.config.diagnostics import found, nearest, with_article
-from dovetail.config.errors import FIT_ERRORS, Gathering, MisfitError
+from dovetail.config.annotations import part_kind
+from dovetail.config.convert import Converter, Slot, construct, default_value, message_of
+from dovetail.config.diagnostics import ConfigError, Problems, found, nearest, with_article
+from dovetail.config.fields import OfKind
 from dovetail.config.notation import dotted, visible
 from dovetail.config.plain import LIVE, is_plain, plain
-from dovetail.config.settings import OfKind
-from dovetail.config.table import Live, Slot, Table, fit, fit_table, seen, tables
-from dovetail.config.tree import Node
-from dovetail.config.validators import construct, default_value, message_of
-from dovetail.config.words import part_kind
+from dovetail.config.tree import Entry, Live, Node
 from dovetail.kernel.build import Part
 from dovetail.kernel.component import PluginError, load_target
 from dovetail.kernel.kind import Reserved
@@ -26,168 +21,138 @@ from dovetail.kernel.signature import MISSING, Parameter, Signature, read_signat
 from dovetail.spec.kinds import KINDS
 from dovetail.spec.plugins import Plugins
 
+#: Methods of a protocol that an object must have although their names begin with an underscore.
+_REQUIRED: Final = {"__call__", "__len__", "__getitem__"}
 
-class Parts:
-    """Makes parts of tables, with the components of one installation."""
 
-    def __init__(self, plugins: Plugins) -> None:
-        """Look components up in ``plugins``."""
+class PartConverter(Converter):
+    """A converter that turns tables into parts, with the components of one installation."""
+
+    def __init__(self, plugins: Plugins, *, secrets: bool = False) -> None:
+        """Look up components in ``plugins``; only options of parts, at any depth, may be secrets."""
+        super().__init__(secrets=secrets)
         self.plugins = plugins
-        self._options = make_converter(secrets=True)
-        self.teach(self._options)
+        self._options = self if secrets else PartConverter(plugins, secrets=True)
 
-    def teach(self, converter: Converter) -> None:
-        """Let ``converter`` make parts wherever an annotation stands for one."""
-        converter.register_structure_hook_factory(lambda t: part_kind(t) is not None, self._hook)
-        converter.register_structure_hook_factory(_is_named, _named)
+    def part(self, entry: Entry, wanted: OfKind) -> Part:
+        """Return the part that a table, or a Python object, stands for."""
+        if entry.is_live:
+            entry = Entry(entry.node.with_value({"type": entry.node}), entry.path)
+        if not isinstance(entry.value, dict):
+            name = visible(entry.value) if isinstance(entry.value, str) else "…"
+            raise entry.error(f'expected a table such as {{ type = "{name}" }}, got {entry.found}')
+        chosen = entry["type"] if "type" in entry.value else Entry(entry.node.with_value(wanted.default_type))
+        if chosen.value is None:
+            raise self._without_type(entry, wanted.name)
+        if chosen.is_live:
+            return self._live(entry, wanted.name, chosen)
+        return self._named(entry, self._find(wanted.name, chosen), chosen)
 
-    def _hook(self, annotation: Any) -> Callable[[Any, Any], Part]:
-        wanted = part_kind(annotation)
-        assert wanted is not None  # noqa: S101 (the hook's predicate)
-        return lambda value, _: self.part(value, wanted)
+    def mapping(self, entry: Entry, annotation: Any) -> dict[Any, Any]:
+        """Return a table whose values are all of one type; in a section of parts, each has a name of its own."""
+        _, value_type = get_args(annotation) or (str, Any)
+        wanted = part_kind(value_type) if get_origin(value_type) is Annotated else None
+        if wanted:
+            rule = f"each {wanted.name} has a name: write [{wanted.name}s.NAME]"
+            if not isinstance(entry.value, dict):
+                raise entry.error(f"{rule}, got {entry.found}")
+            if isinstance(name := entry["type"].value, str):
+                raise entry.error(f'{rule} with type = "{visible(name)}"')
+        return super().mapping(entry, annotation)
 
-    def part(self, value: Any, wanted: OfKind) -> Part:
-        """Return the part that a table, or an object passed from Python, stands for.
+    def _without_type(self, entry: Entry, kind: str) -> ConfigError:
+        misspelt = [name for name in entry.value if nearest(name, ["type"])]
+        if misspelt:
+            message = "unknown key; did you mean 'type'?"
+            return ConfigError([entry[name].problem(message, key=True) for name in misspelt])
+        known = sorted({registered.name for registered in self.plugins.components(kind)})
+        return entry.error(f"needs a 'type', the name of a {kind}; there is {', '.join(known) or 'none installed'}")
 
-        Raises:
-            MisfitError: it is neither, or has no ``type``.
-            IterableValidationError: its type or its options are wrong.
-        """
-        table = Table({"type": value}, value.path) if isinstance(value, Live) else value
-        if not isinstance(table, Table):
-            name = visible(value) if isinstance(value, str) else "…"
-            raise MisfitError(f'expected a table such as {{ type = "{name}" }}, got {seen(value)}')
-        chosen = table.get("type", wanted.default_type)
-        if chosen is None:
-            self._refuse_without_type(table, wanted.name)
-        gathering = Gathering(Part)
-        with gathering.at("type"):
-            if isinstance(chosen, Live):
-                _check_object(chosen.value, wanted.name)
-            else:
-                registered = self._find(wanted.name, chosen)
-                signature = _read(registered)
-        gathering.finish()
-        if isinstance(chosen, Live):
-            return self._live(table, wanted.name, chosen.value)
-        return self._built(table, registered, signature)
-
-    def _refuse_without_type(self, table: Table, kind: str) -> NoReturn:
-        gathering = Gathering(Part)
-        for meant in [key for key in table if nearest(key, ["type"])]:
-            gathering.wrong_key(meant, "unknown key; did you mean 'type'?")
-        gathering.finish()
-        known = sorted({one.name for one in self.plugins.components(kind)})
-        raise MisfitError(f"needs a 'type', the name of a {kind}; there is {', '.join(known) or 'none installed'}")
-
-    def _find(self, kind: str, name: Any) -> Registered:
+    def _find(self, kind: str, chosen: Entry) -> Registered:
+        name = chosen.value
         if not isinstance(name, str):
-            raise MisfitError(f"expected the name of a {kind}, got {seen(name)}")
+            raise chosen.error(f"expected the name of a {kind}, got {chosen.found}")
         if name.startswith(LIVE):
-            what = visible(name.removeprefix(LIVE))
-            raise MisfitError(f"was a live object of Python ({what}) when this was written; pass it again from Python")
+            cls = visible(name.removeprefix(LIVE))
+            raise chosen.error(f"was a Python object ({cls}) when this file was written; pass it from Python again")
         try:
             return self.plugins.find(kind, name)
         except PluginError as error:
-            raise MisfitError(message_of(error)) from error
+            raise chosen.error(message_of(error)) from error
 
-    def _live(self, table: Table, kind: str, live: Any) -> Part:
-        """Return the part of an object from Python; its table may hold what the kind keeps for itself, nothing else."""
-        gathering = Gathering(Part)
-        reserved, _ = self._reserved(table, kind, {}, f"a {kind} object from Python", gathering)
-        gathering.finish()
-        return Part(None, kind, dotted(table.path), {}, reserved, live)
+    def _live(self, entry: Entry, kind: str, chosen: Entry) -> Part:
+        """Return the part of a Python object; its table may hold the kind's reserved keys only."""
+        live = chosen.value.value if isinstance(chosen.value, Live) else chosen.value
+        if lack := _lack(live, kind):
+            raise chosen.error(f"expected {with_article(kind)}, got {lack}")
+        problems = Problems()
+        reserved, _ = self._reserved(entry, kind, {}, f"a {kind} object from Python", problems)
+        problems.finish()
+        return Part(None, kind, dotted(entry.path), {}, reserved, live)
 
-    def _built(self, table: Table, registered: Registered, signature: Signature) -> Part:
-        kind = registered.kind
-        gathering = Gathering(Part)
-        slots = {name: _slot(one) for name, one in signature.parameters.items()}
-        reserved, options = self._reserved(table, kind, slots, f"{kind} '{registered.name}'", gathering)
+    def _named(self, entry: Entry, registered: Registered, chosen: Entry) -> Part:
+        try:
+            signature = read_signature(registered)
+        except PluginError as error:
+            raise chosen.error(message_of(error)) from error
+        kind, problems = registered.kind, Problems()
+        slots = {name: _slot(parameter) for name, parameter in signature.parameters.items()}
+        reserved, options = self._reserved(entry, kind, slots, f"{kind} '{registered.name}'", problems)
         if signature.options_class is not None:
-            construct(signature.options_class, options, table, gathering)
-        gathering.finish()
+            construct(signature.options_class, options, entry, problems)
+        problems.finish()
         options = {**self._defaults(signature), **options}
         ordered = {name: options[name] for name in signature.parameters if name in options}
-        return Part(registered, kind, dotted(table.path), ordered, reserved)
+        return Part(registered, kind, dotted(entry.path), ordered, reserved)
 
     def _reserved(
-        self, table: Table, kind: str, slots: Mapping[str, Slot], whose: str, gathering: Gathering
+        self, entry: Entry, kind: str, slots: Mapping[str, Slot], owner: str, problems: Problems
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return what the kind keeps for itself, and the part's options."""
-        kept = {name: Slot(reserved_type(one)) for name, one in KINDS[kind].reserved.items()}
-        entries = Table({name: value for name, value in table.items() if name != "type"}, table.path)
-        given = fit_table(self._options, entries, {**kept, **slots}, whose, gathering)
-        defaults = {name: self._default(slot, KINDS[kind].reserved[name].default) for name, slot in kept.items()}
-        options = {name: value for name, value in given.items() if name not in kept}
-        return {**defaults, **{name: given[name] for name in kept if name in given}}, options
+        """Return the values of the kind's reserved keys, and the part's options."""
+        reserved = KINDS[kind].reserved
+        kept = {name: Slot(reserved_type(key)) for name, key in reserved.items()}
+        written = {name: node for name, node in entry.value.items() if name != "type"}
+        options = self._options.fit_table(
+            Entry(entry.node.with_value(written), entry.path), {**kept, **slots}, owner, problems
+        )
+        values = {name: self._default(slot, reserved[name].default) for name, slot in kept.items()}
+        values |= {name: options.pop(name) for name in kept if name in options}
+        return values, options
 
     def _default(self, slot: Slot, default: Any) -> Any:
-        return fit(self._options, tables(Node.from_python(plain(default))), slot)
+        return self._options.fit(Entry(Node.from_python(plain(default))), slot)
 
     def _defaults(self, signature: Signature) -> dict[str, Any]:
-        """Return the defaults that a run file could say, so that a run is recorded with them.
+        """Return the defaults that a run file can express, so that the record of a run includes them.
 
-        What the run fills in is left to it, and so is a default that does not come back the same from a run file.
+        It leaves out what the run provides, and a default that a run file would not read back unchanged.
         """
         defaults = {}
-        for name, one in signature.parameters.items():
-            default = default_value(one.default)
-            if one.provided or not one.settable or default is MISSING or not is_plain(plain(default)):
+        for name, parameter in signature.parameters.items():
+            default = default_value(parameter.default)
+            if parameter.provided or not parameter.settable or default is MISSING or not is_plain(plain(default)):
                 continue
-            with contextlib.suppress(*FIT_ERRORS):
-                fitted = self._default(_slot(one), default)
+            with contextlib.suppress(ConfigError):
+                fitted = self._default(_slot(parameter), default)
                 if type(fitted) in {type(default), float} and fitted == default:
                     defaults[name] = fitted
         return defaults
 
 
-def _is_named(annotation: Any) -> bool:
-    """Tell whether a section is a table of parts, each under a name of its own."""
-    values = get_args(annotation)[1:]
-    return get_origin(annotation) is dict and get_origin(*values) is Annotated and part_kind(*values) is not None
-
-
-def _named(annotation: Any, converter: Converter) -> Callable[[Any, Any], Any]:
-    structure = mapping_hook(annotation, converter)
-    wanted = part_kind(get_args(annotation)[1])
-    assert wanted is not None  # noqa: S101 (the hook's predicate)
-
-    def structure_named(value: Any, _: Any) -> Any:
-        how = f"each {wanted.name} has a name: write [{wanted.name}s.NAME]"
-        if not isinstance(value, Table):
-            raise MisfitError(f"{how}, got {seen(value)}")
-        if isinstance(value.get("type"), str):
-            raise MisfitError(f'{how} with type = "{visible(value["type"])}"')
-        return structure(value, annotation)
-
-    return structure_named
-
-
-#: What a protocol may ask for although its name begins with an underscore.
-_CALLED: Final = {"__call__", "__len__", "__getitem__"}
-
-
-def _check_object(live: Any, kind: str) -> None:
-    """Refuse an object from Python that cannot be a part of that kind."""
+def _lack(live: Any, kind: str) -> str | None:
+    """Return what keeps a Python object from being a part of a kind, in words; None if nothing does."""
     if isinstance(live, type):
-        raise MisfitError(f"expected {with_article(kind)}, got the class {live.__name__}; make an object of it")
+        return f"the class {live.__name__}; make an object of it"
     instead = KINDS[kind].instead
     if instead is not None and hasattr(live, instead):
-        return
-    needed = [name for name in vars(KINDS[kind].protocol) if name in _CALLED or not name.startswith("_")]
-    if lacking := [name for name in needed if not hasattr(live, name)]:
-        raise MisfitError(f"expected {with_article(kind)}, got {found(live)} without {' and '.join(lacking)}")
-
-
-def _read(registered: Registered) -> Signature:
-    try:
-        return read_signature(registered)
-    except PluginError as error:
-        raise MisfitError(message_of(error)) from error
+        return None
+    needed = [name for name in vars(KINDS[kind].protocol) if name in _REQUIRED or not name.startswith("_")]
+    lacking = [name for name in needed if not hasattr(live, name)]
+    return f"{found(live)} without {' and '.join(lacking)}" if lacking else None
 
 
 def reserved_type(reserved: Reserved) -> Any:
-    """Return the type of a key that a kind keeps for itself."""
+    """Return the type of a key that a kind reserves."""
     annotation = load_target(reserved.annotation) if isinstance(reserved.annotation, str) else reserved.annotation
     return annotation | None if reserved.default is None else annotation
 

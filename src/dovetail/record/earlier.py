@@ -13,7 +13,7 @@ from dovetail.config.diagnostics import DEFAULT, ConfigError, Problem
 from dovetail.config.freeze import LENGTH_KEYS, NON_NUMERIC_KEYS, freeze, leaves, numeric_hash
 from dovetail.config.notation import inline
 from dovetail.config.schema import RunConfig
-from dovetail.config.structure import origin_of
+from dovetail.config.tree import origin_of
 from dovetail.record.files import LAUNCH, RESOLVED
 from dovetail.record.runs import ABSENT, RunRecord, find_runs, flat, read_config, table
 from dovetail.record.words import plural

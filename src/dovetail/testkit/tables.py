@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from dovetail.config.check import check_config
 from dovetail.config.compose import compose
-from dovetail.config.structure import structure
 
 if TYPE_CHECKING:
     from dovetail.config.schema import RunConfig
@@ -55,7 +55,7 @@ def structure_file(tables: Mapping[str, Any], plugins: Plugins) -> RunConfig:
         PluginError: a target that it names cannot be imported.
     """
     tree = compose(None, profile=None, overrides=(), installed_profiles={}, base=dict(tables))
-    return structure(tree, plugins)
+    return check_config(tree, plugins)
 
 
 def structure_part(kind: str, table: Mapping[str, Any], plugins: Plugins) -> Part:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 
 from dovetail.config.diagnostics import ConfigError, Problem
-from dovetail.config.structure import origin_of
+from dovetail.config.tree import origin_of
 from dovetail.distributed.errors import process_lost
 from dovetail.kernel.build import BuildError
 

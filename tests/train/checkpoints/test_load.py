@@ -120,7 +120,7 @@ def test_what_cannot_be_loaded_is_said(tmp_path, monkeypatch):
     run(small(Path("runs"), model=nn.Linear(4, 3))).check()
     folder = only_run(Path("runs"))
 
-    with pytest.raises(ConfigError, match=r"resolved.toml:\d+:8: model.type: was a live object of Python \(.*Linear"):
+    with pytest.raises(ConfigError, match=r"resolved.toml:\d+:8: model.type: was a Python object \(.*Linear"):
         dovetail.load_model("latest")
     with pytest.raises(RunLookupError, match="there is no checkpoint 'step-9' in"):
         dovetail.load_model("latest", "step-9")

@@ -8,8 +8,8 @@ from pathlib import Path
 from torch import nn
 
 from dovetail.checkpoint.weights import load_state, read_weights
+from dovetail.config.check import check_part
 from dovetail.config.compose import compose
-from dovetail.config.structure import structure_part
 from dovetail.data.seeding import preserve_rngs
 from dovetail.kernel.build import build
 from dovetail.record.files import RESOLVED
@@ -71,5 +71,5 @@ def _built(run: Path, plugins: Plugins) -> nn.Module:
         facts["input_shape"] = tuple(facts["input_shape"])
     seed = tree.table["run"].table["seed"].value
     with preserve_rngs():
-        model: nn.Module = build(structure_part(tree, "model", plugins), {"seed": seed, **facts})
+        model: nn.Module = build(check_part(tree, "model", plugins), {"seed": seed, **facts})
     return model

@@ -1,7 +1,9 @@
-"""Malformed run files, from tests/malformed/cases.toml: each is answered with its place and what was meant."""
+"""Tests of dovetail.config as a whole: malformed run files (malformed/cases.toml), each with its position and hint."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import pytest
 import tomli
 
+from dovetail import config
 from dovetail.cli import main
 from dovetail.config.api import Config
 from dovetail.config.diagnostics import ConfigError
@@ -20,12 +23,12 @@ CASES: list[dict[str, Any]] = TABLE["case"]
 
 @cache
 def plugins() -> Plugins:
-    """Dovetail's own parts, whatever else is installed."""
+    """Return Dovetail's own components, whatever else is installed."""
     return Plugins.discover(blocked=True)
 
 
 def content(case: dict[str, Any]) -> bytes:
-    """The bytes of run.toml."""
+    """Return the bytes of run.toml."""
     if "hex" in case:
         return bytes.fromhex(case["hex"])
     if "long" in case:
@@ -36,7 +39,7 @@ def content(case: dict[str, Any]) -> bytes:
 
 @pytest.fixture(params=CASES, ids=lambda case: case["name"])
 def case(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """One entry of the table, its files in the working directory."""
+    """Return one entry of the table, with its files in the working directory."""
     monkeypatch.chdir(tmp_path)
     Path("run.toml").write_bytes(content(request.param))
     for name, text in request.param.get("also", {}).items():
@@ -45,7 +48,7 @@ def case(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def assert_expected(lines: list[str], case: dict[str, Any]) -> None:
-    """Assert that exactly the expected lines are said."""
+    """Assert that the message has exactly the expected lines."""
     whole = [
         line[: len(expected) - 1] + "…" if expected.endswith("…") else line
         for line, expected in zip(lines, case["expect"], strict=False)
@@ -55,17 +58,17 @@ def assert_expected(lines: list[str], case: dict[str, Any]) -> None:
 
 
 def test_there_are_enough() -> None:
-    """The table has more than sixty cases, each with a name of its own and an answer."""
+    """The table has more than sixty cases, each with its own name and a message."""
     assert len(CASES) > 60
     assert len({case["name"] for case in CASES}) == len(CASES)
     assert all(case["expect"] for case in CASES)
 
 
 def test_from_python(case: dict[str, Any]) -> None:
-    """Loading and validating says it all, at the exact place; nothing else is raised."""
+    """Loading and validating report every problem at its position, and raise nothing else."""
     try:
-        config = Config.load("run.toml", case.get("profile"), case.get("overrides", ()), plugins=plugins())
-        lines = [str(problem) for problem in config.validate()]
+        loaded = Config.load("run.toml", case.get("profile"), case.get("overrides", ()), plugins=plugins())
+        lines = [str(problem) for problem in loaded.validate()]
     except ConfigError as error:
         lines = str(error).splitlines()
 
@@ -73,7 +76,7 @@ def test_from_python(case: dict[str, Any]) -> None:
 
 
 def test_from_the_command_line(case: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
-    """The command says the same on standard error, and ends with the code for bad input."""
+    """The command prints the same on standard error, and exits with the code for invalid input."""
     profile = ["--profile", case["profile"]] if "profile" in case else []
 
     code = main(["config", "check", "run.toml", *case.get("overrides", []), *profile, "--no-plugins"])
@@ -81,3 +84,13 @@ def test_from_the_command_line(case: dict[str, Any], capsys: pytest.CaptureFixtu
     out, err = capsys.readouterr()
     assert (code, out) == (2, "")
     assert_expected(err.splitlines(), case)
+
+
+def test_config_imports_no_torch() -> None:
+    """No module of dovetail.config imports torch or numpy."""
+    modules = [f"dovetail.config.{path.stem}" for path in Path(config.__file__).parent.glob("[!_]*.py")]
+    code = f"import {', '.join(modules)}, sys; print({{'torch', 'numpy'}} & set(sys.modules))"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "set()\n"
