@@ -139,7 +139,7 @@ def killed_beside_whole(tmp_path: Path, run_file: Path, *settings: str) -> tuple
     done = dovetail(tmp_path, "run", str(run_file), *settings, *killed, "--max-restarts", "1")
 
     assert "process 1 of 2 was killed by SIGKILL" in done.stderr
-    assert "starting anew from the last checkpoint" in done.stderr
+    assert "restarting from the last checkpoint" in done.stderr
     assert "completed" in done.stdout
     (folder,) = (tmp_path / "runs" / "small").iterdir()
     record = json.loads((folder / "run.json").read_text())

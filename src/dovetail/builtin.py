@@ -484,12 +484,12 @@ def dovetail_trackers() -> Iterator[Component]:
     """Offer trackers."""
     yield Component(
         "sqlite",
-        "dovetail.record.trackers.sqlite:SQLiteTracker",
+        "dovetail.record.trackers:SQLiteTracker",
         summary="Record runs, their figures and their ends in one SQLite file, to find the best among them.",
     )
     yield Component(
         "jsonl",
-        "dovetail.record.trackers.jsonl:JSONLTracker",
+        "dovetail.record.trackers:JSONLTracker",
         summary="Append figures to a JSON-lines file of your own.",
     )
 

@@ -15,9 +15,10 @@ from attrs import evolve
 
 from dovetail.config.freeze import freeze, parts_of
 from dovetail.kernel.build import BuildError
-from dovetail.record.files import LAUNCH
+from dovetail.record.layout import external_folder
 from dovetail.record.recorder import Recorder
-from dovetail.record.run_directory import RunDirectory, RunDirectoryError, apart
+from dovetail.record.run_directory import RunDirectory, RunDirectoryError
+from dovetail.spec.process import LAUNCH_ID
 from dovetail.train.assembly import assemble, choose_device, refusal
 from dovetail.train.clock import Stopwatch
 from dovetail.train.device import torch_settings
@@ -62,13 +63,13 @@ def run(config: RunConfig, *, argv: Sequence[str] | None = None, listeners: Iter
     device = choose_device(config)
     with _joined(config, device) as group:
         warnings: list[str] = []
-        if config.checkpoint.resume != "never" or os.environ.get(LAUNCH):
-            from dovetail.record.earlier import find_earlier
+        if config.checkpoint.resume != "never" or os.environ.get(LAUNCH_ID):
+            from dovetail.record.resumable import find_resumable
 
-            found = group.share(find_earlier(config) if group.leads else None)
+            found = group.share(find_resumable(config) if group.leads else None)
             if found.run is not None:
                 return _go_on(found.run.folder, config, device, group, argv=argv, listeners=listeners)
-            warnings += [found.passed_over] if found.passed_over else []
+            warnings += [found.warning] if found.warning else []
         with _open(config) if group.leads else _elsewhere() as store:
             return _carry_out(config, device, store, group, argv=argv, listeners=listeners, warnings=warnings)
 
@@ -239,10 +240,10 @@ def _elsewhere() -> Iterator[RunDirectory]:
 
 def _take(folder: Path, config: RunConfig) -> RunDirectory:
     """Take the folder of a run that is resumed into use."""
-    from dovetail.record.earlier import ResumeError
+    from dovetail.record.resumable import ResumeError
 
     roots = config.paths.models, config.paths.logs
-    elsewhere = [apart(one, config.run.name, folder.absolute().name) for one in roots]
+    elsewhere = [external_folder(one, config.run.name, folder.absolute().name) for one in roots]
     try:
         return RunDirectory(folder, checkpoints=elsewhere[0], logs=elsewhere[1])
     except RunDirectoryError as error:
@@ -293,7 +294,7 @@ def _report(config: RunConfig, folder: Path) -> None:
     if not config.report.enabled:
         return
     try:
-        from dovetail.record.report import write_report
+        from dovetail.record.report.page import write_report
 
         write_report(folder, plots=config.report.plots)
     except Exception as error:

@@ -23,10 +23,10 @@ from hypothesis import strategies as st
 
 from dovetail.checkpoint.format import read_checkpoint
 from dovetail.cli import processes
-from dovetail.cli.failure import BAD_INPUT, FAILED
 from dovetail.data.sampler import AddressedSampler
 from dovetail.kernel.build import BuildError
 from dovetail.record.run_directory import RunDirectory
+from dovetail.spec.process import BAD_INPUT, FAILED
 from dovetail.train.assembly import assemble
 from dovetail.train.group import Group
 from installed import install
@@ -249,7 +249,7 @@ def test_one_process_is_started_anew_too(tmp_path, run_file):
     output, errors = process.communicate()
 
     assert process.returncode == 0, errors
-    assert errors.startswith("dovetail: process 0 of 1 was killed by SIGKILL\ndovetail: starting anew")
+    assert errors.startswith("dovetail: process 0 of 1 was killed by SIGKILL\ndovetail: restarting")
     assert output.count("40 epochs of 29 steps") == 1  # after that which was read when it began
     (folder,) = (tmp_path / "runs" / "small").iterdir()
     record = json.loads((folder / "run.json").read_text())
@@ -279,7 +279,7 @@ def test_started_anew_they_go_on_with_what_the_command_began(tmp_path, run_file,
     )
 
     assert done.returncode == 0, done.stderr
-    assert "starting anew" in done.stderr
+    assert "restarting" in done.stderr
     record = json.loads(done.stdout)
     assert record["status"] == "completed"
     assert record["launch"]
@@ -306,7 +306,7 @@ def test_all_stop_after_the_same_update(tmp_path, run_file, told):
 @pytest.mark.slow
 def test_a_signal_may_reach_every_process(tmp_path, run_file):
     """As from Slurm, systemd or timeout: that it comes twice, or is passed on as well, makes it no second one."""
-    install(tmp_path / "site", "echo", "import dovetail.cli.processes as one; one.ECHO = 600.0")  # a long moment
+    install(tmp_path / "site", "echo", "import dovetail.cli.processes as p; p.DUPLICATE_SIGNAL_SECONDS = 600.0")
     process = start_long(tmp_path, run_file)
     ranks = children(process.pid)
     for _ in range(2):
@@ -338,7 +338,7 @@ def test_a_second_order_ends_them_all_at_once(tmp_path, run_file):
     _, errors = process.communicate()
 
     assert process.returncode == 130
-    assert errors.splitlines()[-1] == "dovetail: ended at once; the last checkpoint stays good"
+    assert errors.splitlines()[-1] == "dovetail: killed; the last checkpoint is intact"
     assert not any(Path(f"/proc/{one}").exists() for one in ranks)
 
 
@@ -353,7 +353,8 @@ def test_an_earlier_run_is_found_in_another_number_of_processes(tmp_path, run_fi
     assert process.returncode == 130, errors
     (folder,) = (tmp_path / "runs" / "small").iterdir()
     one = ["run", str(run_file), "training.max_epochs=12", *held, "--nproc", "1"]
-    differs = rf"{folder.name}, differs in hardware\.devices: an update was of 32 .* of 16: loader\.batch_size=32"
+    size = r"an update would be of 16 samples, but was of 32 .*; loader\.batch_size=32"
+    differs = rf"{folder.name}, differs in hardware\.devices: {size}"
 
     missed = dovetail(tmp_path, *one, "loader.batch_size=16", "checkpoint.resume=must", check=False)
     other = dovetail(tmp_path, *one, "loader.batch_size=16", "checkpoint.resume=auto", "training.test=false", "--json")
@@ -365,7 +366,7 @@ def test_an_earlier_run_is_found_in_another_number_of_processes(tmp_path, run_fi
     began = json.loads(other.stdout)
     assert began["id"] != folder.name
     alerts = (tmp_path / began["folder"] / "alerts.jsonl").read_text()
-    assert re.search(rf"a new run begins: the newest that is not finished, {differs}", alerts)
+    assert re.search(rf"starting a new run: the newest unfinished one, {differs}", alerts)
     record = json.loads(done.stdout)
     assert record["id"] == folder.name
     assert record["status"] == "completed"

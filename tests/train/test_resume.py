@@ -24,8 +24,8 @@ from dovetail.config.diagnostics import ConfigError
 from dovetail.config.schema import RunConfig
 from dovetail.data.split import Splits
 from dovetail.main import resume, run
-from dovetail.record.earlier import ResumeError
 from dovetail.record.experiments import ExperimentDB
+from dovetail.record.resumable import ResumeError
 from dovetail.train.saving import _restore
 from small_runs import blobs, only_run, small
 
@@ -459,7 +459,7 @@ def test_what_must_not_change_is_refused_with_the_difference(tmp_path):
     said = str(caught.value).splitlines()
     assert len(said) == 2
     assert re.search(
-        r"optimizer\.lr: was 0\.01 \(.*\) when run/\S+ began, and is 0\.5: may not change on resume", said[0]
+        r"optimizer\.lr: cannot change on resume: was 0\.01 \(.*\) when run/\S+ started, now 0\.5", said[0]
     )
     assert re.search(r"training\.accumulate: was 1 .* and is 2", said[1])
     assert contents(folder) == before

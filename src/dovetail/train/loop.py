@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from dovetail.data.batch import batch_size
-from dovetail.record.words import plural
+from dovetail.record.formatting import plural
 from dovetail.train import phases
 from dovetail.train.clock import Pace
 from dovetail.train.nonfinite import Recovery

@@ -12,7 +12,7 @@ from dovetail.checkpoint.history import in_saving_order, read_history
 from dovetail.checkpoint.listing import Checkpoint, Retention, folders, list_checkpoints
 from dovetail.checkpoint.manifest import MANIFEST
 from dovetail.config.schema import KEEP_BEST, KEEP_LAST
-from dovetail.record.files import RECORD
+from dovetail.record.layout import RECORD
 from dovetail.record.runs import RunLookupError, checkpoint_folder, find_run, load_run, read_config, table
 from dovetail.train.figures import direction
 

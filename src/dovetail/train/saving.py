@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from dovetail.checkpoint.format import read_checkpoint, read_model
-from dovetail.record.words import plural
+from dovetail.record.formatting import plural
 from dovetail.train import phases
 from dovetail.train.errors import PartError, TrainingError
 from dovetail.train.seeds import rng_state
@@ -42,7 +42,7 @@ def collect_state(run: Run, training: Mapping[str, Any]) -> dict[str, Any]:
             **training,
             "state": run.state.state_dict(),
             "stop": None if stop is None else {"reason": stop.reason, "by": stop.by, "status": stop.status},
-            "logged": run.store.logged(),
+            "logged": run.store.log_sizes(),
             "alerts": run.alerts.state_dict(),
             "layout": _layout(run),
             "modes": {path: _modes(module) for path, module in run.parts.modules().items()},

@@ -13,7 +13,7 @@ from dovetail.config.structure import structure_part
 from dovetail.data.seeding import KeptGlobals
 from dovetail.kernel.build import build
 from dovetail.kernel.plugins import Plugins
-from dovetail.record.files import RESOLVED
+from dovetail.record.layout import RESOLVED
 from dovetail.record.runs import RunLookupError, load_run, table
 from dovetail.train.saved import find_saved
 
