@@ -15,6 +15,7 @@ from dovetail.record.runs import Point
 
 @given(st.lists(st.floats(allow_nan=True, allow_infinity=True), min_size=1, max_size=300))
 @example([1.7e308])
+@example([1e-310, 5e-324])
 @example([-1.7e308, 1.7e308])
 @example([1e-300, 1.7e308])
 def test_any_values_give_a_chart(values):

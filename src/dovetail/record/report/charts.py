@@ -28,6 +28,7 @@ _SMOOTH_FROM: Final = 120  # a curve with at least as many points is drawn faint
 #: An axis of positive values is logarithmic if the largest is at least this many times the smallest.
 _LOG_FROM: Final = 30.0
 _MOST: Final = 1e250  # larger values would make the margin infinite
+_LEAST: Final = 1e-300  # smaller values have no exponent of their own on a logarithmic axis
 _PADDING: Final = 0.06  # margin above and below the values, as a fraction of their span
 
 Role = Literal["train", "validation", "other", "test"]
@@ -222,7 +223,7 @@ class Scale:
 def fit(values: Sequence[float], start: float, end: float, *, may_be_log: bool = False) -> Scale:
     """Return a scale for ``values`` with a margin; logarithmic if allowed and they span orders of magnitude."""
     low, high = (min(_MOST, max(-_MOST, value)) for value in (min(values), max(values)))
-    if may_be_log and low > 0 and high / low >= _LOG_FROM:
+    if may_be_log and low > _LEAST and high / low >= _LOG_FROM:
         padding = _PADDING * (_exponent(high) - _exponent(low))
         return Scale(10 ** (_exponent(low) - padding), 10 ** (_exponent(high) + padding), start, end, logarithmic=True)
     span = high - low or abs(high) or 1.0
@@ -243,7 +244,7 @@ def tick_label(value: float, ticks: Sequence[float]) -> str:
 
 
 def _exponent(value: float) -> float:
-    return math.log10(max(value, 1e-300))
+    return math.log10(max(value, _LEAST))
 
 
 def _round_step(rough: float) -> float:
