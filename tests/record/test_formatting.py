@@ -30,6 +30,7 @@ def test_numbers_have_four_digits(value, expected):
 @pytest.mark.parametrize(
     "seconds,duration,clock",
     [
+        (0.0042, "4.2 ms", "0:00"),
         (0.42, "0.4 s", "0:00"),
         (9.96, "10.0 s", "0:10"),
         (34.2, "34 s", "0:34"),
@@ -39,7 +40,7 @@ def test_numbers_have_four_digits(value, expected):
     ],
 )
 def test_durations_have_suitable_units(seconds, duration, clock):
-    """Short durations have tenths of a second, long ones hours and minutes; infinity is a question mark."""
+    """Short durations have milliseconds or tenths of a second, long ones hours and minutes; infinity is a question mark."""
     assert (format_duration(seconds), format_clock(seconds)) == (duration, clock)
 
 

@@ -179,7 +179,7 @@ def _facts(run: RunRecord) -> list[tuple[str, str]]:
     parameters = number(run.data.get("parameters"))
     machine += [f"{int(parameters):,} parameters"] if parameters is not None else []
     if machine:
-        rows.append(("on", " · ".join(machine)))
+        rows.append(("device", " · ".join(machine)))
     sizes = table(table(run.data.get("data")).get("sizes"))
     counts = [f"{int(count):,} {name}" for name, size in sizes.items() if (count := number(size)) is not None]
     if counts:

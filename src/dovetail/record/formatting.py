@@ -60,9 +60,11 @@ def format_rate(value: float) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Return a duration in words: ``0.4 s``, ``34 s``, ``2 min 05 s``, ``1 h 02 min``."""
+    """Return a duration in words: ``40 ms``, ``0.4 s``, ``34 s``, ``2 min 05 s``, ``1 h 02 min``."""
     if not math.isfinite(seconds):
         return "?"
+    if 0 < seconds < 0.1:  # noqa: PLR2004 (tenths of a second would be 0)
+        return f"{1000 * seconds:.3g} ms"
     if seconds < 10:  # noqa: PLR2004 (below, tenths still matter)
         return f"{seconds:.1f} s"
     whole = round(seconds)
