@@ -30,7 +30,17 @@ from dovetail.spec.process import BAD_INPUT, FAILED
 from dovetail.train.assembly import assemble
 from dovetail.train.group import Group
 from installed import install
-from process_runs import RUN, amid, children, dovetail, killed_beside_whole, last_weights, newest, second_of, start_long
+from process_runs import (
+    RUN,
+    children,
+    dovetail,
+    killed_and_uninterrupted,
+    last_weights,
+    newest_checkpoint,
+    rank_1_of,
+    start_long_run,
+    wait_at,
+)
 from small_runs import small
 
 #: A plugin at whose first import each of several processes is killed.
@@ -198,9 +208,9 @@ def test_only_the_first_has_the_console(tmp_path, run_file):
 @pytest.mark.slow
 def test_one_that_is_killed_ends_them_all(tmp_path, run_file):
     """The run fails, says which process it was, and leaves none behind."""
-    process = start_long(tmp_path, run_file)
+    process = start_long_run(tmp_path, run_file)
     started = children(process.pid)
-    os.kill(second_of(process.pid), signal.SIGKILL)
+    os.kill(rank_1_of(process.pid), signal.SIGKILL)
     _, errors = process.communicate()
 
     assert process.returncode == 1
@@ -213,11 +223,11 @@ def test_one_that_is_killed_ends_them_all(tmp_path, run_file):
 def test_they_are_started_anew_from_the_last_checkpoint(tmp_path, run_file):
     """A run of which one process was killed ends like the one that was never disturbed, to the last bit."""
     settings = ["--nproc", "2", "training.max_epochs=30", "checkpoint.every={steps=10}", "model.dropout=0.1"]
-    folder, whole, expected = killed_beside_whole(tmp_path, run_file, *settings)
+    folder, whole, expected = killed_and_uninterrupted(tmp_path, run_file, *settings)
 
     weights, others = last_weights(folder), last_weights(whole)
     assert all(torch.equal(value, others[name]) for name, value in weights.items())
-    seen = read_checkpoint(newest(folder))["training"]["state"]["samples_seen"]
+    seen = read_checkpoint(newest_checkpoint(folder))["training"]["state"]["samples_seen"]
     assert seen == 30 * expected["data"]["sizes"]["train"]
 
 
@@ -241,7 +251,9 @@ def test_files_in_the_current_folder_are_no_modules(tmp_path, run_file):
 @pytest.mark.slow
 def test_one_process_is_started_anew_too(tmp_path, run_file):
     """With restarts there is somebody who watches it, however few there are."""
-    process = start_long(tmp_path, run_file, "training.max_epochs=40", "--max-restarts", "1", *amid(tmp_path, 40))
+    process = start_long_run(
+        tmp_path, run_file, "training.max_epochs=40", "--max-restarts", "1", *wait_at(tmp_path, 40)
+    )
     while not list(tmp_path.glob("runs/small/*/checkpoints/*/manifest.json")):
         time.sleep(0.05)
     (alone,) = children(process.pid)
@@ -291,7 +303,7 @@ def test_started_anew_they_go_on_with_what_the_command_began(tmp_path, run_file,
 @pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGUSR1])
 def test_all_stop_after_the_same_update(tmp_path, run_file, told):
     """A signal ends the run as interrupted, with one checkpoint of its last update, and it is not started anew."""
-    process = start_long(tmp_path, run_file, "--nproc", "2", "training.max_epochs=100000", "--max-restarts", "1")
+    process = start_long_run(tmp_path, run_file, "--nproc", "2", "training.max_epochs=100000", "--max-restarts", "1")
     process.send_signal(told)
     output, errors = process.communicate()
 
@@ -307,7 +319,7 @@ def test_all_stop_after_the_same_update(tmp_path, run_file, told):
 def test_a_signal_may_reach_every_process(tmp_path, run_file):
     """As from Slurm, systemd or timeout: that it comes twice, or is passed on as well, makes it no second one."""
     install(tmp_path / "site", "echo", "import dovetail.cli.processes as p; p.DUPLICATE_SIGNAL_SECONDS = 600.0")
-    process = start_long(tmp_path, run_file)
+    process = start_long_run(tmp_path, run_file)
     ranks = children(process.pid)
     for _ in range(2):
         process.send_signal(signal.SIGTERM)
@@ -328,9 +340,9 @@ def test_a_signal_may_reach_every_process(tmp_path, run_file):
 @pytest.mark.slow
 def test_a_second_order_ends_them_all_at_once(tmp_path, run_file):
     """Also one that does not answer, for which the first would wait."""
-    process = start_long(tmp_path, run_file)
+    process = start_long_run(tmp_path, run_file)
     ranks = children(process.pid)
-    os.kill(second_of(process.pid), signal.SIGSTOP)
+    os.kill(rank_1_of(process.pid), signal.SIGSTOP)
     process.send_signal(signal.SIGINT)
     assert any("once more ends at once" in line for line in process.stderr)
     time.sleep(1)  # or it would be the same one
@@ -345,9 +357,9 @@ def test_a_second_order_ends_them_all_at_once(tmp_path, run_file):
 @pytest.mark.slow
 def test_an_earlier_run_is_found_in_another_number_of_processes(tmp_path, run_file):
     """`auto` and `must` go on with it where an update stays of as many samples; else they say what would keep that."""
-    held = amid(tmp_path, 40)
+    held = wait_at(tmp_path, 40)
     two = ["training.max_epochs=12", *held, "--nproc", "2", "loader.batch_size=16", "hardware.strategy=fsdp"]
-    process = start_long(tmp_path, run_file, *two)
+    process = start_long_run(tmp_path, run_file, *two)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate()
     assert process.returncode == 130, errors
@@ -629,5 +641,5 @@ def test_all_do_the_same_about_a_nan(tmp_path, run_file, policy, strategy):
     assert [one["type"] for one in alerts] == [{"roll_back": "rolled_back", "skip": "nan_skipped"}[policy]] * 3
     assert all("10" in re.search(fault, one["message"])[1].split(", ") for one in alerts)
     assert all(bool(one.isfinite().all()) for one in last_weights(folder).values())
-    state = read_checkpoint(newest(folder))["training"]["state"]
+    state = read_checkpoint(newest_checkpoint(folder))["training"]["state"]
     assert state["roll_backs"] == (3 if policy == "roll_back" else 0)

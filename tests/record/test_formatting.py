@@ -40,7 +40,7 @@ def test_numbers_have_four_digits(value, expected):
     ],
 )
 def test_durations_have_suitable_units(seconds, duration, clock):
-    """Short durations have milliseconds or tenths of a second, long ones hours and minutes; infinity is a question mark."""
+    """The unit follows the duration, from milliseconds to hours; infinity is a question mark."""
     assert (format_duration(seconds), format_clock(seconds)) == (duration, clock)
 
 

@@ -16,9 +16,9 @@ def test_a_report_lists_alerts(tmp_path):
     folder = write_run(tmp_path)
     _, tree = read(write_report(folder))
     assert "Alerts" not in words(tree)
-    one = {"type": "x", "message": "the rate is wrong", "severity": "warning", "epoch": 2, "step": 30}
+    alert = {"type": "x", "message": "the rate is wrong", "severity": "warning", "epoch": 2, "step": 30}
     with (folder / "alerts.jsonl").open("w", encoding="utf-8") as file:
-        file.write(json.dumps({**one, "message": NASTY}) + "\n{cut\n" + (json.dumps(one) + "\n") * 60)
+        file.write(json.dumps({**alert, "message": NASTY}) + "\n{cut\n" + (json.dumps(alert) + "\n") * 60)
     text, tree = read(write_report(folder))
     shown = words(tree)
 

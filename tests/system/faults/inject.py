@@ -1,6 +1,6 @@
-"""Run with faults.c loaded: tries a task with every one of its file operations failing in turn.
+"""Run with faults.c preloaded: repeat each task, with one of its file operations failing each time.
 
-Prints one JSON object: how many operations were tried by task and mode, and what was wrong.
+Prints a JSON object: the number of operations tried per task and mode, and what went wrong.
 """
 
 from __future__ import annotations
@@ -33,39 +33,39 @@ torch.set_num_threads(1)
 
 
 def state(step):
-    """Return the state of a step: large enough for several writes, and all of it says which step it is."""
+    """Return the state of a step: large enough for several writes, with the step in every part of it."""
     return {"model": {"w": torch.full((3000,), float(step)), "b": torch.full((2,), step)}, "steps": [step] * 5}
 
 
 def manager(folder):
-    """Return a manager that has room for one."""
+    """Return a manager that keeps one checkpoint."""
     return CheckpointManager(folder / "checkpoints", keep_best=0, keep_last=1)
 
 
 def save(folder):
-    """Save a second checkpoint, by a manager of its own."""
+    """Save a second checkpoint, with a new manager."""
     manager(folder).save(2, 1, {"val_loss": 0.5}, state(2))
 
 
 def save_in_background(folder):
     """Save a second checkpoint in a thread."""
-    there = manager(folder)
-    with Saver(there, background=True) as saver:
-        saver.save(state(2), partial(there.save, 2, 1, {"val_loss": 0.5}))
+    checkpoints = manager(folder)
+    with Saver(checkpoints, background=True) as saver:
+        saver.save(state(2), partial(checkpoints.save, 2, 1, {"val_loss": 0.5}))
 
 
 def copy(folder):
-    """Put an object in the place of another."""
+    """Replace an object in a store."""
     LocalStorage(path=folder / "store").put("a/b", b"new" * 1000)
 
 
 def export(folder):
-    """Write weights in the place of others."""
+    """Replace exported weights."""
     export_weights(folder / "checkpoints" / "step-00000001", folder / "w.safetensors")
 
 
 def careless(folder):
-    """Write in the place of weights as many programs do: what finds nothing wrong with this finds nothing."""
+    """Replace weights without care, as many programs do: the test must find this task's bug."""
     try:
         (folder / "w.safetensors").write_bytes((folder / "whole").read_bytes())
     except OSError as error:
@@ -80,7 +80,7 @@ def load(folder):
 
 
 def prepare(folder):
-    """Make what is there before."""
+    """Write the checkpoint, object and weights that each task replaces."""
     folder.mkdir(parents=True)
     manager(folder).save(1, 1, {"val_loss": 0.7}, state(1))
     LocalStorage(path=folder / "store").put("a/b", b"old" * 1000)
@@ -88,7 +88,7 @@ def prepare(folder):
 
 
 def wrong(folder, mode):
-    """Return what is wrong afterwards, if anything is."""
+    """Return what is wrong after a task, or None."""
     checkpoints = folder / "checkpoints"
     names = {path.name for path in checkpoints.iterdir()} - {"history.json"}
     half = {name for name in names if unfinished(name)}
@@ -116,7 +116,7 @@ def wrong(folder, mode):
 
 
 def attempt(task, folder):
-    """Do the task; return what it raised, if that is one of ours, and its operations."""
+    """Run the task and return the error of Dovetail it raised, if any."""
     try:
         task(folder)
     except (StorageError, CheckpointError) as error:
@@ -124,8 +124,8 @@ def attempt(task, folder):
     return None
 
 
-def once(task, name, folder, nth):
-    """Try one operation; return whether it came to it, and what was wrong."""
+def try_once(task, name, folder, nth):
+    """Let the nth operation fail; return whether the task reached it, and what went wrong."""
     how, code = MODES[name]
     prepare(folder)
     export_weights(folder / "checkpoints" / "step-00000001", folder / "whole")
@@ -143,7 +143,7 @@ def once(task, name, folder, nth):
         FAULTS.faults_arm(os.fsencode(folder), nth, how, code)
         try:
             error = attempt(task, folder)
-        except Exception as other:  # noqa: BLE001 (it is what the test looks for)
+        except Exception as other:  # noqa: BLE001 (any other exception is a bug to report)
             FAULTS.faults_disarm()
             return True, f"raised {type(other).__name__}: {other}"
         reached = FAULTS.faults_disarm() >= nth
@@ -155,13 +155,13 @@ def once(task, name, folder, nth):
 
 
 def main(root):
-    """Try everything."""
+    """Try every operation of every task in every mode."""
     tried, found = {}, []
     for task in (save, save_in_background, copy, export, load, careless):
         for name in MODES:
             for nth in range(1, LONGEST):
                 folder = root / f"{task.__name__}-{name}-{nth}".replace(" ", "-")
-                reached, problem = once(task, name, folder, nth)
+                reached, problem = try_once(task, name, folder, nth)
                 if problem:
                     found.append(f"{task.__name__}, operation {nth} {name}: {problem}")
                 if not reached:
