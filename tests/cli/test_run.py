@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from dovetail.cli import main
-from installed import dovetail, install
+from installed import install
 from places import EXAMPLES
 from small_runs import only_run
 
@@ -88,13 +88,15 @@ def test_json_is_one_document_on_standard_output(small, capsys):
     assert "epoch 3/3" in output.err
 
 
-def test_a_part_that_prints_does_not_break_the_document(small, tmp_path):
+def test_a_part_that_prints_does_not_break_the_document(small, tmp_path, monkeypatch, capsys):
     """With `--json`, what a part prints while training goes to standard error."""
-    install(tmp_path, "noisy", NOISY_PLUGIN, losses=NOISY_LOSS)
-    done = dovetail("run", "small.toml", "loss.type=noisy", "training.max_epochs=1", "--json", path=tmp_path)
+    install(tmp_path / "site", "noisy", NOISY_PLUGIN, losses=NOISY_LOSS)
+    monkeypatch.syspath_prepend(tmp_path / "site")
 
-    assert json.loads(done.stdout)["status"] == "completed"
-    assert "computing" in done.stderr
+    assert main(["run", "small.toml", "loss.type=noisy", "training.max_epochs=1", "--json"]) == 0
+    output = capsys.readouterr()
+    assert json.loads(output.out)["status"] == "completed"
+    assert "computing" in output.err
 
 
 @pytest.mark.parametrize(
@@ -178,18 +180,16 @@ def test_parts_that_do_not_fit_are_problems_in_json(small, capsys):
     assert [problem["path"] for problem in document["problems"]] == ["loss"]
 
 
-def test_a_dry_run_shows_the_traceback_of_a_broken_part(small, tmp_path):
+def test_a_dry_run_shows_the_traceback_of_a_broken_part(small, tmp_path, monkeypatch, capsys):
     """A bug in a plugin is not bad input: the exit code is 1 and the traceback has the plugin's lines."""
     broken = NOISY_LOSS.replace("print", "self.prynt")
-    install(tmp_path / "site", "noisy", NOISY_PLUGIN, losses=broken)
-    ours = str(Path(main.__code__.co_filename).parents[2])
-    path = os.pathsep.join([str(tmp_path / "site"), ours])
-    dry = dovetail("run", "small.toml", "loss.type=noisy", "--dry-run", PYTHONPATH=path)
-    done = dovetail("run", "small.toml", "loss.type=noisy", "--quiet", PYTHONPATH=path)
+    install(tmp_path / "site", "broken", NOISY_PLUGIN.replace("noisy.losses", "broken.losses"), losses=broken)
+    monkeypatch.syspath_prepend(tmp_path / "site")
 
-    assert (dry.returncode, done.returncode) == (1, 1)
-    assert 'self.prynt("computing")' in dry.stderr
-    assert "'Noisy' object has no attribute 'prynt'" in done.stderr
+    assert main(["run", "small.toml", "loss.type=noisy", "--dry-run"]) == 1
+    assert 'self.prynt("computing")' in capsys.readouterr().err
+    assert main(["run", "small.toml", "loss.type=noisy", "--quiet"]) == 1
+    assert "'Noisy' object has no attribute 'prynt'" in capsys.readouterr().err
     assert 'self.prynt("computing")' in (only_run(Path("runs"), "small") / "log.txt").read_text()
 
 

@@ -211,7 +211,7 @@ def test_a_tracker_does_not_hold_back_an_interruption(tmp_path):
 
 @pytest.mark.parametrize("trouble", ["damaged", "newer", "locked"])
 def test_an_unusable_database_is_not_changed(tmp_path, trouble):
-    """The run goes on without it and says why."""
+    """The run completes without the database and reports why."""
     path = tmp_path / "experiments.db"
     expected = {"damaged": "damaged", "newer": "newer", "locked": "has locked it for 0.05 s"}
     with ExperimentDB(path):
