@@ -1,4 +1,4 @@
-"""Pieces of HTML that the sections of the report share."""
+"""Helpers for HTML, used by all sections of the report."""
 
 from __future__ import annotations
 

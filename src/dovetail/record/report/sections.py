@@ -39,7 +39,7 @@ def header(run: RunRecord) -> str:
     parts = [
         f'<header><div class="top"><h1>{escape(run.name)}</h1>',
         f'<span class="status {colour}">{sign} {escape(status)}</span></div>',
-        f'<p class="id">{escape(_identity(run))}</p><p class="said">{escape(_outcome(run))}</p>',
+        f'<p class="id">{escape(_identity(run))}</p><p class="outcome">{escape(_outcome(run))}</p>',
         f'<p class="reason">{escape(_as_sentence(run.data["reason"]))}</p>' if run.data.get("reason") else "",
     ]
     if run.status == "failed":
