@@ -32,7 +32,7 @@ import dovetail.main
 import dovetail.metrics.accuracy
 import dovetail.models.mlp
 import dovetail.pieces.schedulers
-import dovetail.record.trackers.sqlite
+import dovetail.record.trackers
 import dovetail.train.session  # noqa: F401 (imported before the forks, so that each begins at once)
 from dovetail.checkpoint.format import read_checkpoint
 from dovetail.checkpoint.manifest import CheckpointError

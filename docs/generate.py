@@ -198,7 +198,7 @@ def _methods(protocol: type) -> Iterator[tuple[str, str]]:
 
 def parts_page(title: str = "Parts that come with Dovetail", *modules: str) -> str:
     """Return the page of the parts that the modules of a distribution offer, and their options."""
-    from dovetail.cli.meanings import meanings
+    from dovetail.cli.describe import parameter_docs
     from dovetail.kernel.signature import MISSING, read_signature
     from dovetail.spec.kinds import KINDS
     from dovetail.spec.plugins import Plugins
@@ -216,7 +216,7 @@ def parts_page(title: str = "Parts that come with Dovetail", *modules: str) -> s
             text += f"### {kind}: `{one.name}`\n\n{one.component.summary}\n\n"
             if kind in {"command", "profile"}:
                 continue
-            said = meanings(one.component.load())
+            said = parameter_docs(one.component.load())
             rows = [
                 [
                     f"`{parameter.name}`",

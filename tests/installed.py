@@ -1,4 +1,4 @@
-"""Distributions that look installed to a subprocess: a folder of metadata and modules for ``PYTHONPATH``."""
+"""Distributions that a subprocess sees as installed: folders of metadata and modules for ``PYTHONPATH``."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def install(folder: Path, name: str, plugin: str = PLUGIN, **modules: str) -> No
 
 
 def dovetail(*arguments: str, path: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the command in a process of its own, where what ``path`` holds is installed."""
-    known = {**os.environ, "PYTHONPATH": str(path) if path else "", **environment}
+    """Run the command line in a subprocess, with the distributions in ``path`` installed."""
+    variables = {**os.environ, "PYTHONPATH": str(path) if path else "", **environment}
     return subprocess.run(
         [sys.executable, "-c", "import sys; from dovetail.cli import main; sys.exit(main())", *arguments],
         capture_output=True,
         text=True,
-        env=known,
+        env=variables,
         check=False,
     )

@@ -1,13 +1,13 @@
-"""Where tests find what lies outside of their own folder."""
+"""Folders outside of a test's own folder."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-#: Helper modules of the tests; on the import path of every test.
+#: The folder of helper modules, which is on the import path.
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
 EXAMPLES = ROOT / "examples"
-#: Real data, which may be absent.
+#: Real data; the folder may not exist.
 DATA = Path(os.environ.get("DOVETAIL_DATA", ROOT.parent / "shared" / "data"))

@@ -1,4 +1,4 @@
-"""Runs of several processes, for tests: the run file, the command line, and what is left of a run."""
+"""Runs of several processes, for tests: a run file, the command line, and reading the results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from dovetail.checkpoint.format import read_model
 from installed import install
 
-#: A small run of digits: 899 training samples.
+#: A small run on digits, with 899 training samples.
 RUN = """
 [run]
 name = "small"
@@ -50,7 +50,7 @@ from dovetail import Component, hookimpl
 def dovetail_callbacks():
     yield Component("amid", "amid.callback:Amid")
 """
-#: Holds the first run in a folder before an update until it is told to stop; or kills its processes but the first.
+#: In the first run of a folder, waits before an update until the run is stopped, or kills all ranks but 0.
 CALLBACK = """
 import os, pathlib, signal, time
 
@@ -73,10 +73,10 @@ class Amid:
 """
 
 
-def amid(folder: Path, step: int, *, kill: bool = False) -> list[str]:
-    """Return the settings of a run in ``folder`` that waits before an update to be stopped, or is killed there.
+def wait_at(folder: Path, step: int, *, kill: bool = False) -> list[str]:
+    """Return the settings of a run in ``folder`` that waits before update ``step`` to be stopped, or is killed there.
 
-    However slow the machine is, what is to come in the midst of training then does not come when it is over.
+    A signal then always arrives during training, however slow the machine is.
     """
     if not (folder / "site").exists():
         install(folder / "site", "amid", PLUGIN, callback=CALLBACK)
@@ -89,7 +89,7 @@ def _with_amid(folder: Path) -> dict[str, str]:
 
 
 def dovetail(cwd: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a process of its own."""
+    """Run the command line in a subprocess."""
     done = subprocess.run(
         [sys.executable, "-m", "dovetail", *arguments],
         cwd=cwd,
@@ -103,17 +103,17 @@ def dovetail(cwd: Path, *arguments: str, check: bool = True) -> subprocess.Compl
 
 
 def last_weights(folder: Path) -> dict[str, torch.Tensor]:
-    """Return the weights of a run's last checkpoint."""
-    return dict(read_model(newest(folder)))
+    """Return the weights of a run's newest checkpoint."""
+    return dict(read_model(newest_checkpoint(folder)))
 
 
-def newest(folder: Path) -> Path:
-    """Return a run's last checkpoint."""
+def newest_checkpoint(folder: Path) -> Path:
+    """Return the path of a run's newest checkpoint."""
     return max((folder / "checkpoints").iterdir(), key=lambda path: path.name)
 
 
-def start_long(tmp_path: Path, run_file: Path, *settings: str) -> subprocess.Popen[str]:
-    """Start a run, of two processes that take long unless told otherwise, and return when its first epoch is over."""
+def start_long_run(tmp_path: Path, run_file: Path, *settings: str) -> subprocess.Popen[str]:
+    """Start a run, by default a long one of two processes, and return when its first epoch is over."""
     settings = settings or ("--nproc", "2", "training.max_epochs=100000")
     process = subprocess.Popen(
         [sys.executable, "-m", "dovetail", "run", str(run_file), *settings],
@@ -130,16 +130,16 @@ def start_long(tmp_path: Path, run_file: Path, *settings: str) -> subprocess.Pop
     raise AssertionError(process.communicate()[1])
 
 
-def killed_beside_whole(tmp_path: Path, run_file: Path, *settings: str) -> tuple[Path, Path, dict[str, Any]]:
-    """Return the folders of a run of which one process was killed and of one left in peace, and what that one told."""
-    whole = dovetail(tmp_path, "run", str(run_file), *settings, "run.name=whole", "--json")
+def killed_and_uninterrupted(tmp_path: Path, run_file: Path, *settings: str) -> tuple[Path, Path, dict[str, Any]]:
+    """Return the folders of a run with a killed process and of an uninterrupted run, and the latter's record."""
+    uninterrupted = dovetail(tmp_path, "run", str(run_file), *settings, "run.name=whole", "--json")
 
-    expected = json.loads(whole.stdout)
-    killed = amid(tmp_path, expected["steps"] // 2 + 3, kill=True)
+    expected = json.loads(uninterrupted.stdout)
+    killed = wait_at(tmp_path, expected["steps"] // 2 + 3, kill=True)
     done = dovetail(tmp_path, "run", str(run_file), *settings, *killed, "--max-restarts", "1")
 
     assert "process 1 of 2 was killed by SIGKILL" in done.stderr
-    assert "starting anew from the last checkpoint" in done.stderr
+    assert "restarting from the last checkpoint" in done.stderr
     assert "completed" in done.stdout
     (folder,) = (tmp_path / "runs" / "small").iterdir()
     record = json.loads((folder / "run.json").read_text())
@@ -147,12 +147,14 @@ def killed_beside_whole(tmp_path: Path, run_file: Path, *settings: str) -> tuple
     return folder, tmp_path / expected["folder"], expected
 
 
-def second_of(pid: int) -> int:
-    """Return the process of rank 1."""
-    return next(one for one in children(pid) if b"RANK=1" in Path(f"/proc/{one}/environ").read_bytes().split(b"\0"))
+def rank_1_of(pid: int) -> int:
+    """Return the process id of rank 1."""
+    return next(
+        child for child in children(pid) if b"RANK=1" in Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
+    )
 
 
 def children(pid: int) -> list[int]:
-    """Return the processes that ``pid`` started."""
+    """Return the ids of the processes that ``pid`` started."""
     path = Path(f"/proc/{pid}/task/{pid}/children")
-    return [int(one) for one in path.read_text().split()] if path.exists() else []
+    return [int(child) for child in path.read_text().split()] if path.exists() else []

@@ -1,4 +1,4 @@
-"""Run folders as a run leaves them behind, for tests of what reads them."""
+"""Folders of finished runs, for tests of what reads them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EPOCHS, STEPS = 4, 10
 
 
 def events() -> list[dict[str, Any]]:
-    """Return the events of a short run whose losses fall."""
+    """Return the events of a short run with decreasing losses."""
     found = []
     for epoch in range(1, EPOCHS + 1):
         for step in range((epoch - 1) * STEPS + 5, epoch * STEPS + 1, 5):
@@ -39,7 +39,7 @@ def events() -> list[dict[str, Any]]:
 
 
 def record(run_id: str, **changes: Any) -> dict[str, Any]:
-    """Return what ``run.json`` holds after a completed run, with changes."""
+    """Return the content of ``run.json`` after a completed run, with changes."""
     return {
         "id": run_id,
         "name": "digits",
@@ -76,6 +76,6 @@ def write_run(output: Path, run_id: str = "2026-11-20T15-36-00-3f9c1a", **change
     folder = output / data["name"] / run_id
     folder.mkdir(parents=True)
     (folder / "run.json").write_text(json.dumps(data), encoding="utf-8")
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(one) + "\n" for one in events()), encoding="utf-8")
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events()), encoding="utf-8")
     (folder / "resolved.toml").write_text(RESOLVED, encoding="utf-8")
     return folder

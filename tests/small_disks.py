@@ -1,4 +1,4 @@
-"""Small disks for tests: what happens when one is full."""
+"""Small disks, for tests of what happens when a disk is full."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 @contextlib.contextmanager
 def small_disk(folder: Path, size: str) -> Iterator[Path]:
-    """Give a disk of a size such as ``"1m"`` below ``folder``; the test is skipped where mounting is not allowed."""
+    """Yield a disk with a size such as ``"1m"``, mounted in ``folder``; skip the test if mounting is not allowed."""
     disk = folder / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", disk]

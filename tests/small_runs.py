@@ -1,4 +1,4 @@
-"""Small runs for tests: a config in one call, on data that are learnt in a second."""
+"""Configs of small runs, on data that a model learns in a second."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dovetail.config.schema import RunConfig
 from dovetail.data import Splits
 from dovetail.data.samples import TensorSamples
 
-#: What most runs here have in common; sections given to :func:`small` are laid over it.
+#: The settings of most small runs; :func:`small` merges its arguments into them.
 BASE: Mapping[str, Any] = {
     "model": {"type": "mlp", "hidden_dims": [16]},
     "loss": {"type": "cross_entropy"},
@@ -27,7 +27,7 @@ BASE: Mapping[str, Any] = {
 
 
 def blobs(samples: int, seed: int = 0) -> TensorSamples:
-    """Return three classes of points in four dimensions, easily told apart."""
+    """Return points of three well-separated classes in four dimensions."""
     generator = torch.Generator().manual_seed(seed)
     targets = torch.arange(samples) % 3
     centres = torch.tensor([[2.0, 0, 0, 0], [0, 2.0, 0, 0], [0, 0, 2.0, 0]])
@@ -45,8 +45,8 @@ def small(output: Path, *, data: Any = None, **sections: Any) -> RunConfig:
 
     Args:
         output: the folder of all runs.
-        data: the dataset, an object or a table; three blobs unless given.
-        sections: laid over :data:`BASE`, table by table; parts may be objects.
+        data: the dataset, an object or a table; :func:`three_blobs` by default.
+        sections: merged into :data:`BASE`, table by table; parts may be objects.
     """
     config = Config.from_dict(dict(BASE)).with_parts(paths={"output": str(output)})
     parts = {"data": three_blobs() if data is None else data, **sections}
@@ -54,6 +54,6 @@ def small(output: Path, *, data: Any = None, **sections: Any) -> RunConfig:
 
 
 def only_run(output: Path, name: str = "run") -> Path:
-    """Return the folder of the only run there."""
+    """Return the folder of the only run."""
     (folder,) = [path for path in (output / name).iterdir() if path.is_dir()]
     return folder

@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     from dovetail.pieces.metrics_engine import MetricsEngine as MetricsEngine
     from dovetail.pieces.metrics_tracker import MetricsTracker as MetricsTracker
     from dovetail.pieces.seed_manager import SeedManager as SeedManager
-    from dovetail.record.earlier import ResumeError as ResumeError
     from dovetail.record.experiments import ExperimentDB as ExperimentDB
+    from dovetail.record.resumable import ResumeError as ResumeError
     from dovetail.record.runs import RunLookupError as RunLookupError
     from dovetail.spec.hooks import hookimpl as hookimpl
     from dovetail.spec.limits import AtLeast as AtLeast

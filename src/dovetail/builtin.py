@@ -1,4 +1,4 @@
-"""Dovetail's own plugin: its parts enter through the same hooks, by the same entry-point group, as anybody's."""
+"""Dovetail's own plugin: it registers parts through the same hooks and entry-point group as any other plugin."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _VALUE_LOSS = ("deterministic", "differentiable", "additive", "regression")
 
 @hookimpl
 def dovetail_losses() -> Iterator[Component]:
-    """Offer losses."""
+    """Register losses."""
     yield Component(
         "cross_entropy",
         "dovetail.losses.classification:cross_entropy",
@@ -23,49 +23,49 @@ def dovetail_losses() -> Iterator[Component]:
     yield Component(
         "focal",
         "dovetail.losses.focal:FocalLoss",
-        summary="Cross-entropy that down-weights samples the model already gets right.",
+        summary="Focal loss: cross-entropy that down-weights samples the model already classifies well.",
         traits=(*_CLASS_LOSS, "soft_labels"),
     )
     yield Component(
         "label_smoothing",
         "dovetail.losses.classification:LabelSmoothingCrossEntropy",
-        summary="Cross-entropy against labels that leave a little probability to every class.",
+        summary="Cross-entropy with label smoothing: the targets give every class some probability.",
         traits=(*_CLASS_LOSS, "soft_labels"),
     )
     yield Component(
         "language_modeling",
         "dovetail.losses.language_modeling:LanguageModelingLoss",
-        summary="Next-token cross-entropy, averaged over the tokens that count.",
+        summary="Next-token cross-entropy, averaged over all tokens but padding and ignored ones.",
         traits=("deterministic", "differentiable", "additive", "language_modeling"),
     )
     yield Component(
         "classification",
         "dovetail.losses.classification:ClassificationLoss",
-        summary="Cross-entropy of exactly one label per sample, with class weights.",
+        summary="Cross-entropy for one integer label per sample, with class weights; refuses other targets.",
         traits=_CLASS_LOSS,
     )
     yield Component(
         "vision",
         "dovetail.losses.vision:VisionLoss",
-        summary="The loss of a task on images: classification, segmentation, or detection.",
+        summary="A loss for images: classification, segmentation or detection.",
         traits=_CLASS_LOSS,
     )
     yield Component(
         "peft_aware",
         "dovetail.losses.peft:PEFTAwareLoss",
-        summary="Another loss, scaled, for fine-tuning adapters; alerts if no or every parameter trains.",
+        summary="Wraps a loss for fine-tuning adapters: scales it, and alerts if no or all parameters train.",
         traits=(*_CLASS_LOSS, "language_modeling"),
     )
     yield Component(
         "quantization_safe",
         "dovetail.losses.quantization_safe:QuantizationSafeLoss",
-        summary="Another loss in fp32, with its gradient clipped to the range of an 8-bit or 4-bit quantiser.",
+        summary="Wraps a loss: computes it in fp32 and clips its gradient to the range of an 8- or 4-bit quantiser.",
         traits=("deterministic", "surrogate_gradient", "additive", "classification", "language_modeling"),
     )
     yield Component(
         "supcon",
         "dovetail.losses.supcon:SupConLoss",
-        summary="Supervised contrastive loss: pulls embeddings of one class together, pushes others apart.",
+        summary="Supervised contrastive loss: pulls embeddings of a class together and pushes others away.",
         traits=("deterministic", "differentiable", "classification"),
     )
     yield Component(
@@ -77,7 +77,7 @@ def dovetail_losses() -> Iterator[Component]:
     yield Component(
         "distillation",
         "dovetail.losses.distillation:DistillationLoss",
-        summary="Learn from labels and a teacher's class probabilities; needs the trainer distillation.",
+        summary="Learn from labels and from a teacher's class probabilities; use with the trainer distillation.",
         traits=(*_CLASS_LOSS, "soft_labels"),
     )
     yield Component("mse", "torch.nn:MSELoss", summary="Mean squared error.", traits=_VALUE_LOSS)
@@ -92,7 +92,7 @@ def dovetail_losses() -> Iterator[Component]:
 
 @hookimpl
 def dovetail_models() -> Iterator[Component]:
-    """Offer models."""
+    """Register models."""
     yield Component(
         "mlp",
         "dovetail.models.mlp:MLP",
@@ -121,7 +121,7 @@ def dovetail_models() -> Iterator[Component]:
 
 @hookimpl
 def dovetail_optimizers() -> Iterator[Component]:
-    """Offer optimizers and their presets."""
+    """Register optimizers and their presets."""
     yield Component(
         "adamw",
         "dovetail.optimizers:adamw",
@@ -144,8 +144,8 @@ def dovetail_optimizers() -> Iterator[Component]:
     )
     yield Component(
         "lbfgs",
-        "dovetail.optimizers:lbfgs",
-        summary="L-BFGS with a line search, for losses without noise; evaluates the loss several times per update.",
+        "dovetail.optimizers.factories:lbfgs",
+        summary="L-BFGS with a line search, for noise-free losses; evaluates the loss several times per update.",
         traits=("one_group",),
     )
     yield Component(
@@ -172,7 +172,7 @@ def dovetail_optimizers() -> Iterator[Component]:
 
 @hookimpl
 def dovetail_schedulers() -> Iterator[Component]:
-    """Offer learning-rate schedulers."""
+    """Register learning-rate schedulers."""
     yield Component(
         "step",
         "dovetail.schedulers:step",
@@ -199,8 +199,8 @@ def dovetail_schedulers() -> Iterator[Component]:
     )
     yield Component(
         "warmup_cosine",
-        "dovetail.schedulers:warmup_cosine",
-        summary="Linear warm-up, then half a cosine to the end of the run.",
+        "dovetail.schedulers.warmup:warmup_cosine",
+        summary="Linear warm-up, then cosine decay to the end of the run.",
     )
     yield Component(
         "warmup",
@@ -209,32 +209,32 @@ def dovetail_schedulers() -> Iterator[Component]:
     )
     yield Component(
         "warmup_linear",
-        "dovetail.schedulers:warmup_linear",
-        summary="Linear warm-up, then a linear decay to 0 at the end of the run.",
+        "dovetail.schedulers.warmup:warmup_linear",
+        summary="Linear warm-up, then linear decay to 0 at the end of the run.",
     )
     yield Component(
         "with_warmup",
-        "dovetail.schedulers:with_warmup",
-        summary="Linear warm-up around any other scheduler, its base_scheduler.",
+        "dovetail.schedulers.warmup_scheduler:with_warmup",
+        summary="Linear warm-up before any other scheduler, its base_scheduler.",
         traits=("per_epoch",),
         example={"base_scheduler": {"type": "dovetail:cosine"}},
     )
     yield Component(
         "warm_restarts",
-        "dovetail.schedulers:warm_restarts",
-        summary="Repeated half cosines, each T_mult times as long as the one before.",
+        "dovetail.schedulers.annealing:warm_restarts",
+        summary="Repeated half cosines, each T_mult times as long as the previous one.",
         traits=("per_epoch",),
     )
     yield Component(
         "polynomial",
-        "dovetail.schedulers:polynomial",
-        summary="Lower the learning rate as a power of the remaining time.",
+        "dovetail.schedulers.decay:polynomial",
+        summary="Decay the learning rate as a power of the remaining time.",
         traits=("per_epoch",),
     )
     yield Component(
         "one_cycle",
-        "dovetail.schedulers:one_cycle",
-        summary="Raise the learning rate, then lower it far below the first one; momentum moves the other way.",
+        "dovetail.schedulers.cycle:one_cycle",
+        summary="One cycle: the learning rate rises to its maximum and falls far below its start; momentum mirrors it.",
         traits=("cycles_momentum",),
     )
     yield Component(
@@ -246,7 +246,7 @@ def dovetail_schedulers() -> Iterator[Component]:
 
 @hookimpl
 def dovetail_metrics() -> Iterator[Component]:
-    """Offer metrics."""
+    """Register metrics."""
     yield Component(
         "accuracy",
         "dovetail.metrics.accuracy:Accuracy",
@@ -255,7 +255,7 @@ def dovetail_metrics() -> Iterator[Component]:
     yield Component(
         "confidence",
         "dovetail.metrics.confidence:Confidence",
-        summary="Confidence of predictions: top-1 and top-5 probability, and entropy.",
+        summary="The model's confidence: probability of the top class and the top five, and entropy.",
     )
     yield Component(
         "f1",
@@ -281,14 +281,14 @@ def dovetail_metrics() -> Iterator[Component]:
     yield Component(
         "r2",
         "dovetail.metrics.regression:R2",
-        summary="Coefficient of determination: 1 is perfect, 0 no better than the mean.",
+        summary="Coefficient of determination: 1 is perfect, 0 is no better than predicting the mean.",
         traits=("regression",),
     )
 
 
 @hookimpl
 def dovetail_datasets() -> Iterator[Component]:
-    """Offer datasets."""
+    """Register datasets."""
     yield Component(
         "digits",
         "dovetail.data.array_datasets:digits",
@@ -299,21 +299,21 @@ def dovetail_datasets() -> Iterator[Component]:
     yield Component(
         "csv",
         "dovetail.data.table:csv_table",
-        summary="A CSV file: one row a sample, a target column, numeric feature columns or one text column.",
+        summary="A CSV file: one row per sample, a target column, and numeric feature columns or one text column.",
         traits=("deterministic", "classification", "regression"),
         example={"path": "data.csv", "target": "label"},
     )
     yield Component(
         "jsonl",
         "dovetail.data.table:jsonl_table",
-        summary="A JSON Lines file: one object a line, a target key, numeric feature keys or one text key.",
+        summary="A JSON Lines file: one object per line, a target key, and numeric feature keys or one text key.",
         traits=("deterministic", "classification", "regression"),
         example={"path": "data.jsonl", "target": "label", "text": "text"},
     )
     yield Component(
         "npz",
         "dovetail.data.array_datasets:npz_arrays",
-        summary="A NumPy .npz archive: an array of inputs, an array of targets, any others as columns.",
+        summary="A NumPy .npz archive: an array of inputs, an array of targets, and other arrays as columns.",
         traits=("deterministic", "classification", "regression"),
         example={"path": "data.npz", "inputs": "inputs", "targets": "targets"},
     )
@@ -327,7 +327,7 @@ def dovetail_datasets() -> Iterator[Component]:
     yield Component(
         "characters",
         "dovetail.data.character_windows:characters",
-        summary="One text file as windows for next-character prediction; its first 90 % trains, the rest validates.",
+        summary="One text file, in windows for next-character prediction; 90 % for training, the rest for validation.",
         traits=("deterministic", "language_modeling"),
         example={"path": "input.txt"},
     )
@@ -335,29 +335,29 @@ def dovetail_datasets() -> Iterator[Component]:
 
 @hookimpl
 def dovetail_collators() -> Iterator[Component]:
-    """Offer collators."""
+    """Register collators."""
     yield Component(
         "default",
         "dovetail.data.collators:DefaultCollator",
-        summary="Stack equal-shaped samples; anything beyond inputs and targets becomes meta.",
+        summary="Stack samples of equal shape; anything besides inputs and targets becomes meta.",
         traits=("deterministic", "keeps_samples"),
     )
     yield Component(
         "classification",
         "dovetail.data.collators:ClassificationCollator",
-        summary="Right-pad inputs to the batch's longest, with a mask and int64 class targets.",
+        summary="Right-pad inputs to the longest of the batch, with a mask and int64 class targets.",
         traits=("deterministic", "keeps_samples", "variable_length"),
     )
     yield Component(
         "language_modeling",
         "dovetail.data.token_collators:LanguageModelingCollator",
-        summary="Right-pad tokens, and leave the padding out of the targets.",
+        summary="Right-pad tokens, and ignore the padding in the targets.",
         traits=("deterministic", "keeps_samples", "variable_length"),
     )
     yield Component(
         "sequence_to_sequence",
         "dovetail.data.token_collators:SequenceToSequenceCollator",
-        summary="Right-pad sources and targets, each to its own longest, for an encoder and a decoder.",
+        summary="Right-pad sources and targets, each to its longest, for encoder-decoder models.",
         traits=("deterministic", "keeps_samples", "variable_length"),
     )
     yield Component(
@@ -370,11 +370,11 @@ def dovetail_collators() -> Iterator[Component]:
 
 @hookimpl
 def dovetail_transforms() -> Iterator[Component]:
-    """Offer transforms of one sample."""
+    """Register transforms of single samples."""
     yield Component(
         "normalize",
         "dovetail.data.transforms:Normalize",
-        summary="Subtract a given mean and divide by a given standard deviation, per channel or for all.",
+        summary="Subtract a given mean and divide by a given standard deviation, per channel or overall.",
         traits=("deterministic", "every_split"),
         example={"mean": 0.5, "std": 0.25},
     )
@@ -394,24 +394,24 @@ def dovetail_transforms() -> Iterator[Component]:
     yield Component(
         "spec_augment",
         "dovetail.data.masking:SpecAugment",
-        summary="Mask bands of frequencies and stretches of time in a spectrogram (SpecAugment).",
+        summary="SpecAugment: mask frequency bands and time spans of a spectrogram.",
         traits=("random",),
     )
     yield Component(
         "time_masking",
         "dovetail.data.masking:TimeMasking",
-        summary="Set random stretches of a signal to 0.",
+        summary="Set random time spans of a signal to 0.",
         traits=("random",),
     )
 
 
 @hookimpl
 def dovetail_storage_backends() -> Iterator[Component]:
-    """Offer storage backends."""
+    """Register storage backends."""
     yield Component(
         "local",
         "dovetail.storage.local:LocalStorage",
-        summary="A local folder; each object appears complete or not at all.",
+        summary="A local folder with atomic writes: an object is there completely or not at all.",
         traits=("atomic",),
         example={"path": "store"},
     )
@@ -419,7 +419,7 @@ def dovetail_storage_backends() -> Iterator[Component]:
 
 @hookimpl
 def dovetail_trainers() -> Iterator[Component]:
-    """Offer trainers."""
+    """Register trainers."""
     yield Component(
         "standard",
         "dovetail.train.trainer:StandardTrainer",
@@ -428,84 +428,84 @@ def dovetail_trainers() -> Iterator[Component]:
     yield Component(
         "distillation",
         "dovetail.train.distillation:DistillationTrainer",
-        summary="Train a student on what a teacher says; with the loss distillation.",
+        summary="Train a student on a teacher's outputs; use with the loss distillation.",
         example={"teacher_model": {"type": "dovetail:mlp", "input_shape": [2], "hidden_dims": [8]}},
     )
 
 
 @hookimpl
 def dovetail_callbacks() -> Iterator[Component]:
-    """Offer callbacks."""
+    """Register callbacks."""
     yield Component(
         "early_stopping",
         "dovetail.train.callbacks.early_stopping:EarlyStopping",
-        summary="Stop when a metric has not improved for a while.",
+        summary="Stop when a metric has not improved for a number of epochs.",
         traits=("deterministic",),
     )
     yield Component(
         "metric_logger",
         "dovetail.train.callbacks.metric_logger:MetricLogger",
-        summary="Write the metrics of every epoch to a JSON-lines file of your own.",
+        summary="Write the metrics of every epoch to a separate JSON-lines file.",
         example={"log_file": "metrics.jsonl"},
     )
     yield Component(
         "timing",
         "dovetail.train.callbacks.timing:timing",
-        summary="Time every epoch and update.",
+        summary="Measure the time of every epoch and update.",
     )
     yield Component(
         "gradient_monitor",
         "dovetail.monitor.gradients:GradientMonitor",
-        summary="Watch every update's gradients: vanishing, exploding, NaN.",
+        summary="Check the gradients of every update: vanishing, exploding, NaN.",
         traits=("deterministic",),
     )
     yield Component(
         "drift_monitor",
         "dovetail.monitor.drift_monitor:DriftMonitor",
-        summary="Compare validation data with the training set, or a saved profile, feature by feature.",
+        summary="Compare validation data with the training set, or with a saved profile, feature by feature.",
         traits=("deterministic",),
     )
     yield Component(
         "alerts",
         "dovetail.monitor.rules:AlertRules",
-        summary="Alert when a figure breaks a limit, such as a spike of the validation loss.",
+        summary="Alert when a metric exceeds a limit, such as a spike of the validation loss.",
         traits=("deterministic",),
         example={"rules": {"slow": {"metric": "samples_per_second", "below": 1.0}}},
     )
     yield Component(
         "lr_monitor",
         "dovetail.train.callbacks.lr_monitor:LearningRateMonitor",
-        summary="Keep the learning rate of every parameter group, epoch by epoch.",
+        summary="Record the learning rate of every parameter group per epoch.",
     )
 
 
 @hookimpl
 def dovetail_trackers() -> Iterator[Component]:
-    """Offer trackers."""
+    """Register trackers."""
     yield Component(
         "sqlite",
-        "dovetail.record.trackers.sqlite:SQLiteTracker",
-        summary="Record runs, their figures and their ends in one SQLite file, to find the best among them.",
+        "dovetail.record.trackers:SQLiteTracker",
+        summary="Record runs, their metrics and status in one SQLite file, to find the best run.",
     )
     yield Component(
         "jsonl",
-        "dovetail.record.trackers.jsonl:JSONLTracker",
-        summary="Append figures to a JSON-lines file of your own.",
+        "dovetail.record.trackers:JSONLTracker",
+        summary="Append metrics to a separate JSON-lines file.",
     )
 
 
 @hookimpl
 def dovetail_profiles() -> Iterator[Component]:
-    """Offer profiles: layers of runtime settings chosen with ``--profile``."""
+    """Register profiles: sets of settings selected with ``--profile``."""
     yield Component(
         "defaults",
         "dovetail.config.profiles:defaults",
-        summary="Dovetail's own settings, by name.",
+        summary="Dovetail's default settings, by name.",
     )
     yield Component(
         "kaggle_safe",
         "dovetail.config.profiles:kaggle_safe",
-        summary="Nine hours with a margin, 16 GB on the GPU, a checkpoint every half hour.",
+        summary="For Kaggle: nine hours with a margin, 16 GB of GPU memory, a checkpoint every half hour.",
     )
     yield Component(
         "ci_fast",
@@ -515,17 +515,17 @@ def dovetail_profiles() -> Iterator[Component]:
     yield Component(
         "quick_prototype",
         "dovetail.config.profiles:quick_prototype",
-        summary="Three epochs, for trying an idea.",
+        summary="Three epochs, to try an idea.",
     )
     yield Component(
         "baseline",
         "dovetail.config.profiles:baseline",
-        summary="Ten epochs: what later runs are held against.",
+        summary="Ten epochs: a baseline for later runs.",
     )
     yield Component(
         "production",
         "dovetail.config.profiles:production",
-        summary="Twenty epochs with checkpoints kept.",
+        summary="Twenty epochs; keeps the three best and the five last checkpoints.",
     )
     yield Component(
         "distributed",
@@ -535,5 +535,5 @@ def dovetail_profiles() -> Iterator[Component]:
     yield Component(
         "low_memory",
         "dovetail.config.profiles:low_memory",
-        summary="Batches of two, eight of them to an update.",
+        summary="A batch size of 2, accumulated over 8 batches.",
     )

@@ -1,4 +1,4 @@
-"""Tests of `dovetail checkpoints`, on the checkpoints of real runs."""
+"""`dovetail checkpoints`, on the checkpoints of real runs."""
 
 from __future__ import annotations
 
@@ -22,101 +22,101 @@ from small_runs import only_run, small
 
 @pytest.fixture
 def trained(tmp_path, monkeypatch):
-    """Run for four epochs, in the current folder's `runs`, and return the run's folder."""
+    """Train for four epochs, with `runs` in the current folder, and return the run's folder."""
     monkeypatch.chdir(tmp_path)
     run(small(Path("runs"), training={"max_epochs": 4}, checkpoint={"keep_best": 1, "keep_last": 3})).check()
     return only_run(Path("runs"))
 
 
 def names(folder) -> list[str]:
-    """Return the checkpoints that are there."""
+    """Return the names of the checkpoints."""
     return sorted(path.name for path in (folder / "checkpoints").glob("step-*"))
 
 
 def flip(path, place=-1):
-    """Flip a bit of a file."""
+    """Flip one bit of a file."""
     content = bytearray(path.read_bytes())
     content[place] ^= 1
     path.write_bytes(content)
 
 
-def test_list_shows_each_with_its_metric(trained, capsys):
-    """And which is the best, for people and as JSON; what is damaged is named."""
+def test_list_shows_each_checkpoint_with_its_metric(trained, capsys):
+    """The list marks the best one, as text and as JSON, and names damaged ones."""
     assert main(["checkpoints", "list"]) == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert main(["checkpoints", "list", "latest", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
+    listed = json.loads(capsys.readouterr().out)
 
-    assert [one["name"] for one in told] == names(trained)
-    assert all(f"{one['name']}  " in said for one in told)
-    assert sum(one["is_best"] for one in told) == 1
-    assert said.splitlines()[0].split()[:3] == ["CHECKPOINT", "EPOCH", "VAL_LOSS"]
-    assert min(told, key=lambda one: one["metrics"]["val_loss"])["is_best"]
+    assert [row["name"] for row in listed] == names(trained)
+    assert all(f"{row['name']}  " in output for row in listed)
+    assert sum(row["is_best"] for row in listed) == 1
+    assert output.splitlines()[0].split()[:3] == ["CHECKPOINT", "EPOCH", "VAL_LOSS"]
+    assert min(listed, key=lambda row: row["metrics"]["val_loss"])["is_best"]
 
     (trained / "checkpoints" / names(trained)[0] / "manifest.json").unlink()
     assert main(["checkpoints", "list"]) == 0
-    assert f"damaged: {trained}/checkpoints/{told[0]['name']}/manifest.json: there is no" in capsys.readouterr().err
+    assert f"damaged: {trained}/checkpoints/{listed[0]['name']}/manifest.json: there is no" in capsys.readouterr().err
 
 
 def test_verify_names_file_and_tensor(trained, capsys):
-    """Exit code 1 where something is damaged, 0 where all is whole."""
+    """The exit code is 1 if a checkpoint is damaged, else 0."""
     assert main(["checkpoints", "verify"]) == 0
     assert "none damaged" in capsys.readouterr().out
     first, *others = names(trained)
     flip(trained / "checkpoints" / first / "state.safetensors")
 
     assert main(["checkpoints", "verify"]) == 1
-    said = capsys.readouterr().out.splitlines()
+    output = capsys.readouterr().out.splitlines()
     assert main(["checkpoints", "verify", "--json"]) == 1
-    told = json.loads(capsys.readouterr().out)
+    document = json.loads(capsys.readouterr().out)
 
-    assert said[0] == f"{first}: damaged"
-    assert said[1].startswith("  state.safetensors: this file is damaged: tensor '")
-    assert said[2:] == [*(f"{name}: whole" for name in others), f"{len(others) + 1} checkpoints, 1 damaged"]
-    (problem,) = told["checkpoints"][0]["problems"]
+    assert output[0] == f"{first}: damaged"
+    assert output[1].startswith("  state.safetensors: this file is damaged: tensor '")
+    assert output[2:] == [*(f"{name}: intact" for name in others), f"{len(others) + 1} checkpoints, 1 damaged"]
+    (problem,) = document["checkpoints"][0]["problems"]
     assert problem["file"] == "state.safetensors"
     assert f"tensor '{problem['tensor']}'" in problem["message"]
-    assert told["damaged"] == 1
+    assert document["damaged"] == 1
     assert main(["checkpoints", "verify", str(trained / "checkpoints" / others[0])]) == 0
 
 
 def test_prune_keeps_the_best_and_the_last(trained, capsys):
-    """A dry run changes nothing; without numbers the run file's hold, which the run itself has kept to."""
+    """A dry run removes nothing; without options, the numbers of the run file apply, as they did during the run."""
     before = names(trained)
-    best = next(one.path.name for one in CheckpointStore(trained / "checkpoints").list() if one.is_best)
+    best = next(saved.path.name for saved in CheckpointStore(trained / "checkpoints").list() if saved.is_best)
 
     assert main(["checkpoints", "prune", "latest", "--keep-last", "1", "--dry-run", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
+    document = json.loads(capsys.readouterr().out)
     assert names(trained) == before
     assert main(["checkpoints", "prune"]) == 0
     assert names(trained) == before
     capsys.readouterr()
     assert main(["checkpoints", "prune", "latest", "--keep-last", "1", "--keep-best", "1"]) == 0
-    *_, said = capsys.readouterr().out.splitlines()
+    *_, output = capsys.readouterr().out.splitlines()
 
-    assert said == f"{len(told['kept'])} kept: {', '.join(sorted(told['kept']))}"
-    assert names(trained) == sorted({best, before[-1]}) == sorted(told["kept"])
-    assert sorted(told["removed"]) == sorted(set(before) - {best, before[-1]})
-    assert [one.path.name for one in CheckpointStore(trained / "checkpoints").history() if not one.kept]
+    assert output == f"{len(document['kept'])} kept: {', '.join(sorted(document['kept']))}"
+    assert names(trained) == sorted({best, before[-1]}) == sorted(document["kept"])
+    assert sorted(document["removed"]) == sorted(set(before) - {best, before[-1]})
+    assert [saved.path.name for saved in CheckpointStore(trained / "checkpoints").history() if not saved.kept]
 
 
-def test_a_folder_begun_anew_is_pruned_as_it_was_told(tmp_path, capsys):
-    """The newest are those saved last, in a dry run, in the list, and when they are removed."""
+def test_pruning_follows_the_order_of_saving(tmp_path, capsys):
+    """If a folder was used again from step 1, the newest checkpoints are the last saved, not those with most steps."""
     manager = CheckpointStore(tmp_path, keep_best=0, keep_last=9)
     for step in (7, 8, 1, 2):
         manager.save(step=step, epoch=step, metrics={}, state={"model": {"w": torch.ones(2)}})
     prune = ["checkpoints", "prune", str(tmp_path), "--keep-best", "0", "--keep-last", "2", "--json"]
 
     assert main(["checkpoints", "list", str(tmp_path), "--json"]) == 0
-    assert [one["step"] for one in json.loads(capsys.readouterr().out)] == [7, 8, 1, 2]
+    assert [row["step"] for row in json.loads(capsys.readouterr().out)] == [7, 8, 1, 2]
     assert main([*prune, "--dry-run"]) == 0
-    told = json.loads(capsys.readouterr().out)["removed"]
+    planned = json.loads(capsys.readouterr().out)["removed"]
     assert main(prune) == 0
-    assert json.loads(capsys.readouterr().out)["removed"] == told == ["step-00000007", "step-00000008"]
+    assert json.loads(capsys.readouterr().out)["removed"] == planned == ["step-00000007", "step-00000008"]
 
 
-def test_prune_leaves_a_run_alone_that_is_under_way(trained, capsys):
-    """Another process would find its checkpoints gone."""
+def test_prune_refuses_a_run_that_is_training(trained, capsys):
+    """The run's lock keeps its checkpoints."""
     before = names(trained)
     arguments = ["checkpoints", "prune", str(trained), "--keep-last", "1"]
     code = f"from dovetail.cli import main; raise SystemExit(main({arguments!r}))"
@@ -128,35 +128,35 @@ def test_prune_leaves_a_run_alone_that_is_under_way(trained, capsys):
     assert names(trained) == before
 
 
-def test_export_writes_the_models_weights(trained, capsys, tmp_path):
-    """Of the best checkpoint unless another is named, to a file or into a folder, and never over another file."""
-    best = next(one.path for one in CheckpointStore(trained / "checkpoints").list() if one.is_best)
+def test_export_writes_the_weights_of_a_checkpoint(trained, capsys, tmp_path):
+    """It exports the best checkpoint or a named one, to a file or a folder, and never overwrites a file by default."""
+    best = next(saved.path for saved in CheckpointStore(trained / "checkpoints").list() if saved.is_best)
 
     assert main(["checkpoints", "export", "latest", "--to", "weights/model.safetensors"]) == 0
     assert main(["checkpoints", "export", "--checkpoint", "last", "--to", "weights", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out.partition("\n")[2])
+    document = json.loads(capsys.readouterr().out.partition("\n")[2])
     last = trained / "checkpoints" / names(trained)[-1]
 
-    for checkpoint, path in ((best, Path("weights/model.safetensors")), (last, Path(told["path"]))):
-        assert {name: one.tolist() for name, one in load_file(path).items()} == {
-            name: one.tolist() for name, one in read_model(checkpoint).items()
+    for checkpoint, path in ((best, Path("weights/model.safetensors")), (last, Path(document["path"]))):
+        assert {name: tensor.tolist() for name, tensor in load_file(path).items()} == {
+            name: tensor.tolist() for name, tensor in read_model(checkpoint).items()
         }
-    assert told["path"] == f"weights/run-{last.name}.safetensors"
+    assert document["path"] == f"weights/run-{last.name}.safetensors"
     assert main(["checkpoints", "export", "--to", "model.pt"]) == 2
-    assert "weights are written as safetensors, such as model.safetensors" in capsys.readouterr().err
+    assert "weights can only be written as safetensors, such as model.safetensors" in capsys.readouterr().err
     assert main(["checkpoints", "export", "--to", "weights/model.safetensors"]) == 2
-    assert "is there already; --force replaces it" in capsys.readouterr().err
+    assert "already exists; use --force to replace it" in capsys.readouterr().err
     assert main(["checkpoints", "export", "--to", "weights/model.safetensors", "--force"]) == 0
 
 
-def test_export_says_how_the_file_is_named(trained, capsys):
-    """Where a file is given with -o, which is the folder of all runs here and the file to write in many other tools."""
+def test_export_explains_output(trained, capsys):
+    """In many tools, -o names the file to write; here it is the folder of all runs, so the error names --to."""
     assert main(["checkpoints", "export", "-o", "model.safetensors"]) == 2
     assert "--to model.safetensors" in capsys.readouterr().err
 
 
-def test_export_refuses_what_is_damaged(trained, capsys):
-    """And writes nothing."""
+def test_export_refuses_a_damaged_checkpoint(trained, capsys):
+    """The error names the tensor, and no file is written."""
     for name in names(trained):
         flip(trained / "checkpoints" / name / "model.safetensors")
 
@@ -166,7 +166,7 @@ def test_export_refuses_what_is_damaged(trained, capsys):
 
 
 def test_tied_weights_are_exported_under_both_names(tmp_path, capsys):
-    """From a folder of checkpoints that no run has made; other programs know nothing of our views."""
+    """Both tensors are written in full, since other programs do not know our aliases; no run is needed."""
     weight = torch.arange(6.0).reshape(2, 3)
     manager = CheckpointStore(tmp_path / "own")
     manager.save(3, 1, {}, {"model": {"encoder": weight, "decoder": weight.T, "extra": {"note": 1}}})
@@ -176,7 +176,7 @@ def test_tied_weights_are_exported_under_both_names(tmp_path, capsys):
 
     assert torch.equal(found["encoder"], weight)
     assert torch.equal(found["decoder"], weight.T)
-    assert "left out, being no tensors: extra" in capsys.readouterr().err
+    assert "skipped, not tensors: extra" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -187,14 +187,14 @@ def test_tied_weights_are_exported_under_both_names(tmp_path, capsys):
         (["prune", "--keep-last", "0"], "0 is not in the range x>=1"),
     ],
 )
-def test_what_is_not_there_is_said_in_one_line(trained, capsys, arguments, message):
-    """With exit code 2."""
+def test_a_missing_run_or_checkpoint_is_bad_input(trained, capsys, arguments, message):
+    """The error names what is missing or out of range, with exit code 2."""
     assert main(["checkpoints", *arguments]) == 2
     assert message in capsys.readouterr().err
 
 
-def test_a_run_without_checkpoints(tmp_path, capsys):
-    """Is no error to list or to verify, but there is nothing to export."""
+def test_a_run_may_have_no_checkpoints(tmp_path, capsys):
+    """Listing and verifying succeed; exporting fails."""
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.json").write_text("{}")
 
@@ -204,19 +204,19 @@ def test_a_run_without_checkpoints(tmp_path, capsys):
     assert main(["checkpoints", "export", str(tmp_path / "run")]) == 2
 
 
-def test_checkpoints_elsewhere_are_found(tmp_path, monkeypatch, capsys):
-    """In the folder that paths.models names."""
+def test_checkpoints_in_paths_models_are_found(tmp_path, monkeypatch, capsys):
+    """Checkpoints outside the run's folder are listed too."""
     monkeypatch.chdir(tmp_path)
     run(small(Path("runs"), paths={"output": "runs", "models": "kept"})).check()
 
     assert main(["checkpoints", "list", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert [Path(one["path"]).parent for one in found] == [Path("kept/run") / only_run(Path("runs")).name] * 2
+    assert [Path(row["path"]).parent for row in found] == [Path("kept/run") / only_run(Path("runs")).name] * 2
 
 
 @pytest.mark.slow
 def test_listing_and_verifying_import_no_torch(trained):
-    """They start as quickly as the other commands that read records."""
+    """list, verify and prune work without torch, so they start fast."""
     for command in ("list", "verify", "prune"):
         code = f"""
 import sys
@@ -229,8 +229,8 @@ sys.exit(main(["checkpoints", "{command}"]))
 
 
 @pytest.mark.slow
-def test_what_a_run_removes_meanwhile_is_not_damaged(tmp_path, capsys):
-    """Verifying and listing while checkpoints come and go tell of none that was there and is not any more."""
+def test_a_checkpoint_removed_meanwhile_is_not_damaged(tmp_path, capsys):
+    """Verifying and listing during training report no damage when the run removes an old checkpoint."""
     manager = CheckpointStore(tmp_path, keep_best=0, keep_last=3)
 
     def train() -> None:
@@ -245,7 +245,7 @@ def test_what_a_run_removes_meanwhile_is_not_damaged(tmp_path, capsys):
         codes.append(main(["checkpoints", "verify", str(tmp_path)]))
         codes.append(main(["checkpoints", "list", str(tmp_path)]))
     training.join()
-    said = capsys.readouterr()
+    output = capsys.readouterr()
 
     assert set(codes) == {0}
-    assert " damaged" not in said.err + said.out.replace("none damaged", "")
+    assert " damaged" not in output.err + output.out.replace("none damaged", "")

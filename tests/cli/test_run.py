@@ -1,4 +1,4 @@
-"""`dovetail run` itself: real runs, small ones, with what they print, leave behind and return."""
+"""`dovetail run`: what it prints, writes and returns, in real runs of a moment."""
 
 from __future__ import annotations
 
@@ -15,38 +15,9 @@ from pathlib import Path
 import pytest
 
 from dovetail.cli import main
-from installed import dovetail, install
+from installed import install
 from places import EXAMPLES
-
-RUN_FILE = """\
-[run]
-name = "small"
-
-[data]
-type = "csv"
-path = "points.csv"
-target = "side"
-split = { train = 0.6, validation = 0.2, test = 0.2 }
-
-[model]
-type = "mlp"
-hidden_dims = [8]
-
-[loss]
-type = "cross_entropy"
-
-[metrics.accuracy]
-type = "accuracy"
-
-[metrics.confusion]
-type = "confusion_matrix"
-
-[training]
-max_epochs = 3
-
-[hardware]
-threads = 1
-"""
+from small_runs import only_run
 
 NOISY_PLUGIN = """\
 from dovetail import Component, hookimpl
@@ -55,6 +26,8 @@ from dovetail import Component, hookimpl
 def dovetail_losses():
     yield Component("noisy", "noisy.losses:noisy")
 """
+
+
 NOISY_LOSS = """\
 import torch
 
@@ -68,35 +41,19 @@ def noisy():
 """
 
 
-@pytest.fixture
-def small(tmp_path, monkeypatch) -> Path:
-    """Return a run file over a table of sixty points, in the current folder."""
-    monkeypatch.chdir(tmp_path)
-    rows = [f"{x},{60 - x},{'right' if x > 30 else 'left'}" for x in range(60)]
-    Path("points.csv").write_text("x,y,side\n" + "\n".join(rows) + "\n", encoding="utf-8")
-    Path("small.toml").write_text(RUN_FILE, encoding="utf-8")
-    return Path("small.toml")
-
-
-def the_run() -> Path:
-    """Return the folder of the only run there is."""
-    (folder,) = Path("runs/small").iterdir()
-    return folder
-
-
-def test_a_run_says_how_it_went_and_leaves_its_records(small, capsys):
-    """Lines for each epoch, a summary with paths and the command; record, metrics, report and plots on disk."""
+def test_a_run_prints_its_progress_and_writes_its_records(small, capsys):
+    """It prints a line per epoch and a summary with paths and command, and writes record, report and plots."""
     assert main(["run", "small.toml", "optimizer.lr=0.01"]) == 0
-    said = capsys.readouterr()
-    folder = the_run()
-    lines = said.out.splitlines()
+    output = capsys.readouterr()
+    folder = only_run(Path("runs"), "small")
+    lines = output.out.splitlines()
 
-    assert said.err == ""
+    assert output.err == ""
     assert lines[0].startswith("small · cpu · fp32 · ")
     assert len([line for line in lines if re.match(r"epoch \d/3  step \d+/\d+  train_loss .* val_loss ", line)]) == 3
     assert "  run      " + str(folder) in lines
     assert "  report   " + str(folder / "report.html") in lines
-    assert lines[-1] == "  again    dovetail run small.toml optimizer.lr=0.01"
+    assert lines[-1] == "  repeat   dovetail run small.toml optimizer.lr=0.01"
     record = json.loads((folder / "run.json").read_text())
     assert record["command"] == ["dovetail", "run", "small.toml", "optimizer.lr=0.01"]
     report = (folder / "report.html").read_text()
@@ -105,61 +62,63 @@ def test_a_run_says_how_it_went_and_leaves_its_records(small, capsys):
     assert (folder / "plots" / "loss.svg").is_file()
 
 
-def test_its_own_record_repeats_it(small, capsys):
-    """Running resolved.toml gives the same figures."""
-    main(["run", "small.toml", "training.max_epochs=2", "paths.output=one", "--quiet"])
-    (first,) = Path("one/small").iterdir()
-    assert main(["run", str(first / "resolved.toml"), "paths.output=two", "--quiet"]) == 0
-    (second,) = Path("two/small").iterdir()
-    one, two = (json.loads((folder / "run.json").read_text()) for folder in (first, second))
+def test_resolved_toml_repeats_a_run(small, capsys):
+    """Running `resolved.toml` gives the same metrics and numeric hash."""
+    main(["run", "small.toml", "training.max_epochs=2", "paths.output=first", "--quiet"])
+    (first,) = Path("first/small").iterdir()
+    assert main(["run", str(first / "resolved.toml"), "paths.output=second", "--quiet"]) == 0
+    (second,) = Path("second/small").iterdir()
+    before, after = (json.loads((folder / "run.json").read_text()) for folder in (first, second))
 
-    assert one["test"] == two["test"]
-    assert one["numeric_hash"] == two["numeric_hash"]
-    assert one["metrics"]["train_loss"] == two["metrics"]["train_loss"]
+    assert before["test"] == after["test"]
+    assert before["numeric_hash"] == after["numeric_hash"]
+    assert before["metrics"]["train_loss"] == after["metrics"]["train_loss"]
 
 
 def test_json_is_one_document_on_standard_output(small, capsys):
-    """The record with the run's folder; what a person reads goes to standard error."""
+    """With `--json`, standard output has the record and the run's folder; progress goes to standard error."""
     assert main(["run", "small.toml", "--json"]) == 0
-    said = capsys.readouterr()
-    document = json.loads(said.out)
+    output = capsys.readouterr()
+    document = json.loads(output.out)
 
     assert document["status"] == "completed"
     assert Path(document["report"]).is_file()
-    assert Path(document["folder"]) == the_run()
+    assert Path(document["folder"]) == only_run(Path("runs"), "small")
     assert 0 <= document["test"]["test_accuracy"] <= 1
-    assert "epoch 3/3" in said.err
+    assert "epoch 3/3" in output.err
 
 
-def test_a_part_that_prints_does_not_spoil_the_document(small, tmp_path):
-    """Whatever a part writes to standard output while it trains, a program still reads one document."""
-    install(tmp_path, "noisy", NOISY_PLUGIN, losses=NOISY_LOSS)
-    done = dovetail("run", "small.toml", "loss.type=noisy", "training.max_epochs=1", "--json", path=tmp_path)
+def test_a_part_that_prints_does_not_break_the_document(small, tmp_path, monkeypatch, capsys):
+    """With `--json`, what a part prints while training goes to standard error."""
+    install(tmp_path / "site", "noisy", NOISY_PLUGIN, losses=NOISY_LOSS)
+    monkeypatch.syspath_prepend(tmp_path / "site")
 
-    assert json.loads(done.stdout)["status"] == "completed"
-    assert "computing" in done.stderr
+    assert main(["run", "small.toml", "loss.type=noisy", "training.max_epochs=1", "--json"]) == 0
+    output = capsys.readouterr()
+    assert json.loads(output.out)["status"] == "completed"
+    assert "computing" in output.err
 
 
 @pytest.mark.parametrize(
-    "arguments,watched,summed_up", [(["--quiet"], False, False), (["logging.console=false"], False, True)]
+    "arguments,progress,summary", [(["--quiet"], False, False), (["logging.console=false"], False, True)]
 )
-def test_a_run_can_be_quieter(small, capsys, arguments, watched, summed_up):
-    """--quiet says nothing at all, logging.console = false only how it ended."""
+def test_a_run_can_be_quieter(small, capsys, arguments, progress, summary):
+    """`--quiet` prints nothing; `logging.console = false` prints only the summary."""
     assert main(["run", "small.toml", *arguments]) == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
 
-    assert ("epoch 1/3" in said) == watched
-    assert ("✓ completed" in said) == summed_up
+    assert ("epoch 1/3" in output) == progress
+    assert ("✓ completed" in output) == summary
 
 
-def test_a_dry_run_tries_one_batch_and_writes_nothing(small, capsys):
-    """Shapes, sizes, length and the first loss; no run folder."""
+def test_a_dry_run_tries_one_batch_and_writes_no_files(small, capsys):
+    """It prints shapes, sizes, length and the first loss, and creates no run folder."""
     assert main(["run", "small.toml", "--dry-run"]) == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
 
-    assert said.startswith("small.toml: ready to run\n")
-    assert re.search(r"samples +36 train · 12 validation · 12 test", said)
-    assert re.search(r"batch +inputs 32 × 2, targets 32", said)
+    assert output.startswith("small.toml: ready to run\n")
+    assert re.search(r"samples +36 train · 12 validation · 12 test", output)
+    assert re.search(r"batch +inputs 32 × 2, targets 32", output)
     assert not Path("runs").exists()
 
     assert main(["run", "small.toml", "--dry-run", "--json"]) == 0
@@ -190,92 +149,82 @@ def test_a_dry_run_tries_one_batch_and_writes_nothing(small, capsys):
         ),
     ],
 )
-def test_what_does_not_fit_is_bad_input_in_a_run_and_in_a_dry_run(small, capsys, overrides, place, expected):
-    """One line with its place, exit code 2, no traceback; a run keeps that in its log, and trains nothing."""
+def test_parts_that_do_not_fit_are_bad_input_in_a_run_and_a_dry_run(small, capsys, overrides, place, expected):
+    """The error is one line with a place, and exit code 2; a run writes the traceback to its log and trains nothing."""
     code = main(["run", "small.toml", "--dry-run", *overrides])
-    (rehearsed,) = capsys.readouterr().err.splitlines()
+    (dry,) = capsys.readouterr().err.splitlines()
 
     assert code == 2
-    assert rehearsed.startswith(place)
-    assert expected in rehearsed
+    assert dry.startswith(place)
+    assert expected in dry
     assert not Path("runs").exists()
 
     code = main(["run", "small.toml", "--quiet", *overrides])
-    said, log = capsys.readouterr().err.splitlines()
+    output, log = capsys.readouterr().err.splitlines()
     assert code == 2
-    assert said.startswith(place)
-    assert expected in said
-    assert log == f"The traceback is in {the_run() / 'log.txt'}"
-    assert "Traceback" in (the_run() / "log.txt").read_text()
-    assert not (the_run() / "metrics.jsonl").exists()
+    assert output.startswith(place)
+    assert expected in output
+    assert log == f"The traceback is in {only_run(Path('runs'), 'small') / 'log.txt'}"
+    assert "Traceback" in (only_run(Path("runs"), "small") / "log.txt").read_text()
+    assert not (only_run(Path("runs"), "small") / "metrics.jsonl").exists()
 
 
-def test_programs_are_told_what_does_not_fit(small, capsys):
-    """The document has the place as for any other bad input, and the record of the run."""
+def test_parts_that_do_not_fit_are_problems_in_json(small, capsys):
+    """The document has the place, as for any other bad input, and the record of the run."""
     assert main(["run", "small.toml", "loss.type=mse", "--json"]) == 2
-    said = capsys.readouterr()
-    document = json.loads(said.out)
-    assert "dovetail resume" not in said.err  # it would come to the same
+    output = capsys.readouterr()
+    document = json.loads(output.out)
+    assert "dovetail resume" not in output.err  # resuming would fail again
 
     assert document["status"] == "failed"
-    assert [one["path"] for one in document["problems"]] == ["loss"]
+    assert [problem["path"] for problem in document["problems"]] == ["loss"]
 
 
-def test_a_dry_run_shows_the_traceback_of_a_broken_part(small, tmp_path):
-    """A mistake in a plugin's code is not taken for bad input: exit code 1, and its own lines are shown."""
+def test_a_dry_run_shows_the_traceback_of_a_broken_part(small, tmp_path, monkeypatch, capsys):
+    """A bug in a plugin is not bad input: the exit code is 1 and the traceback has the plugin's lines."""
     broken = NOISY_LOSS.replace("print", "self.prynt")
-    install(tmp_path / "site", "noisy", NOISY_PLUGIN, losses=broken)
-    ours = str(Path(main.__code__.co_filename).parents[2])
-    path = os.pathsep.join([str(tmp_path / "site"), ours])
-    rehearsed = dovetail("run", "small.toml", "loss.type=noisy", "--dry-run", PYTHONPATH=path)
-    done = dovetail("run", "small.toml", "loss.type=noisy", "--quiet", PYTHONPATH=path)
+    install(tmp_path / "site", "broken", NOISY_PLUGIN.replace("noisy.losses", "broken.losses"), losses=broken)
+    monkeypatch.syspath_prepend(tmp_path / "site")
 
-    assert (rehearsed.returncode, done.returncode) == (1, 1)
-    assert 'self.prynt("computing")' in rehearsed.stderr
-    assert "'Noisy' object has no attribute 'prynt'" in done.stderr
-    assert 'self.prynt("computing")' in (the_run() / "log.txt").read_text()
+    assert main(["run", "small.toml", "loss.type=noisy", "--dry-run"]) == 1
+    assert 'self.prynt("computing")' in capsys.readouterr().err
+    assert main(["run", "small.toml", "loss.type=noisy", "--quiet"]) == 1
+    assert "'Noisy' object has no attribute 'prynt'" in capsys.readouterr().err
+    assert 'self.prynt("computing")' in (only_run(Path("runs"), "small") / "log.txt").read_text()
 
 
-def test_the_log_of_runs_tells_the_profile(small):
-    """Beside what was changed on the command line: a person reads there how runs differ."""
+def test_the_log_of_runs_has_the_profile(small):
+    """`runs.md` lists the profile and the overrides, so that people see how runs differ."""
     assert main(["run", "small.toml", "--profile", "ci_fast", "--quiet", "optimizer.lr=0.01"]) == 0
 
     assert "--profile ci_fast optimizer.lr=0.01" in Path("runs/runs.md").read_text(encoding="utf-8").splitlines()[-1]
 
 
-def test_a_part_that_cannot_begin_fails_the_run_in_a_line(small, capsys):
-    """With what it says, and where its log is; the console has not begun by then."""
+def test_a_part_that_fails_at_the_start_fails_the_run_with_one_line(small, capsys):
+    """The error has the part's message and the log's path, although the console has not started yet."""
     drift = ["callbacks.drift.type=drift_monitor", "callbacks.drift.reference=nothing.json"]
     code = main(["run", "small.toml", *drift])
-    said = capsys.readouterr()
+    output = capsys.readouterr()
 
-    assert (code, said.out) == (1, "")
-    assert said.err.startswith("dovetail: the run failed: callbacks.drift failed in dovetail_run_start: ")
-    assert "nothing.json" in said.err
-    assert "Traceback" not in said.err
-    assert said.err.splitlines()[-1] == f"The traceback is in {the_run() / 'log.txt'}"
+    assert (code, output.out) == (1, "")
+    assert output.err.startswith("dovetail: the run failed: callbacks.drift failed in dovetail_run_start: ")
+    assert "nothing.json" in output.err
+    assert "Traceback" not in output.err
+    assert output.err.splitlines()[-1] == f"The traceback is in {only_run(Path('runs'), 'small') / 'log.txt'}"
     assert main(["run", "small.toml", *drift, "run.name=other", "--json"]) == 1
     record = json.loads(capsys.readouterr().out)
     assert record["status"] == "failed"
     assert Path(record["folder"]).is_dir()
 
 
-def test_a_finished_run_is_named_where_nothing_is_left_to_do(small, capsys):
-    """Since ``latest`` may be another than one thinks."""
-    assert main(["run", "small.toml", "--quiet"]) == 0
-    capsys.readouterr()
-    assert main(["resume", "latest"]) == 0
-    assert capsys.readouterr().out.startswith(f"nothing is left to do: {the_run()} has completed; ")
-
-
 @pytest.mark.parametrize("setting", ["scheduler.type=plateau scheduler", "callbacks.p.type=early_stopping callbacks.p"])
-def test_a_misspelt_monitor_costs_no_epoch(small, capsys, setting):
-    """One batch of validation tells, before anything is trained, whoever goes by the metric."""
+def test_a_misspelt_monitor_is_found_before_training(small, capsys, setting):
+    """One validation batch before training shows which metrics there are."""
     kind, place = setting.split()
     assert main(["run", "small.toml", kind, f"{place}.monitor=val_accurracy", "--quiet"]) == 2
 
     assert f"{place}.monitor: there is no metric 'val_accurracy'" in capsys.readouterr().err
-    assert not (the_run() / "metrics.jsonl").exists()
+    assert not (only_run(Path("runs"), "small") / "metrics.jsonl").exists()
 
 
 @pytest.mark.parametrize(
@@ -289,29 +238,29 @@ def test_a_misspelt_monitor_costs_no_epoch(small, capsys, setting):
         ("checkpoint.monitor=val_accuracyy", "val_accuracy"),
     ],
 )
-def test_what_cannot_be_built_is_bad_input(small, capsys, override, expected):
-    """A line or two on standard error, no traceback, nothing on standard output."""
+def test_a_part_that_cannot_be_built_is_bad_input(small, capsys, override, expected):
+    """The error is at most two lines on standard error, without a traceback, and with exit code 2."""
     code = main(["run", "small.toml", override, "--quiet"])
-    said = capsys.readouterr()
+    output = capsys.readouterr()
 
     assert code == 2
-    assert expected in said.err
-    assert said.out == ""
-    assert "Traceback" not in said.err
-    assert len(said.err.splitlines()) <= 2
+    assert expected in output.err
+    assert output.out == ""
+    assert "Traceback" not in output.err
+    assert len(output.err.splitlines()) <= 2
 
 
-def test_a_run_that_fails_says_where_its_traceback_is(small, capsys):
-    """Exit code 1, a line about what happened, and the traceback in log.txt only; the report shows the failure."""
+def test_a_failed_run_says_where_its_traceback_is(small, capsys):
+    """The exit code is 1, one line says what failed, and the traceback is only in log.txt; the report shows it too."""
     assert main(["run", "small.toml", "optimizer.lr=1e30", "training.max_grad_norm=@none"]) == 1
-    said = capsys.readouterr()
-    folder = the_run()
+    output = capsys.readouterr()
+    folder = only_run(Path("runs"), "small")
 
-    assert re.search(r"dovetail: the run failed: .* became NaN", said.err)
-    assert f"The traceback is in {folder / 'log.txt'}" in said.err
-    assert "Traceback" not in said.out + said.err
+    assert re.search(r"dovetail: the run failed: .* became NaN", output.err)
+    assert f"The traceback is in {folder / 'log.txt'}" in output.err
+    assert "Traceback" not in output.out + output.err
     assert "Traceback" in (folder / "log.txt").read_text()
-    assert "✗ failed" in said.out
+    assert "✗ failed" in output.out
     assert "✗ failed" in (folder / "report.html").read_text()
 
     assert main(["run", "small.toml", "optimizer.lr=1e30", "training.max_grad_norm=@none", "--json"]) == 1
@@ -321,8 +270,8 @@ def test_a_run_that_fails_says_where_its_traceback_is(small, capsys):
     assert document["problems"] == []
 
 
-def test_a_run_out_of_budget_has_an_exit_code_of_its_own(small, capsys):
-    """Stopped cleanly, exit code 3."""
+def test_a_run_out_of_budget_has_exit_code_3(small, capsys):
+    """The run stops cleanly and prints the status."""
     assert (
         main(["run", "small.toml", "budget.wall_clock=1s", "training.max_epochs=1000000", "report.enabled=false"]) == 3
     )
@@ -330,8 +279,8 @@ def test_a_run_out_of_budget_has_an_exit_code_of_its_own(small, capsys):
 
 
 @pytest.mark.slow
-def test_a_run_outlives_whoever_reads_its_console(small):
-    """A closed pipe, as of `| head` or a lost connection, costs the lines and not the training."""
+def test_a_run_survives_a_closed_console(small):
+    """If its output is a closed pipe, as after `| head` or a lost connection, the run trains on in silence."""
     code = "import sys; from dovetail.cli import main; sys.exit(main())"
     command = [sys.executable, "-c", code, "run", "small.toml", "training.max_epochs=30"]
     reader, writer = os.pipe()
@@ -349,7 +298,7 @@ def test_a_run_outlives_whoever_reads_its_console(small):
 
 @pytest.mark.slow
 def test_ctrl_c_leaves_a_checkpoint_and_exit_code_130(small):
-    """The first interrupt stops with a checkpoint and a summary."""
+    """The first Ctrl-C stops the run with a checkpoint and a summary."""
     code = "import sys; from dovetail.cli import main; sys.exit(main())"
     settings = ["training.max_epochs=1000000", "report.enabled=false", "checkpoint.every={minutes=60}"]
     process = subprocess.Popen(
@@ -366,13 +315,13 @@ def test_ctrl_c_leaves_a_checkpoint_and_exit_code_130(small):
     assert process.returncode == 130, err
     assert "interrupted" in out
     assert "Traceback" not in err
-    assert list(the_run().glob("checkpoints/step-*/manifest.json"))
+    assert list(only_run(Path("runs"), "small").glob("checkpoints/step-*/manifest.json"))
 
 
 @pytest.mark.parametrize("profile", [[], ["--profile", "ci_fast"]], ids=["", "ci_fast"])
 @pytest.mark.parametrize("example", sorted(path.name for path in EXAMPLES.glob("*.toml")))
 def test_every_example_is_ready_to_run(example, profile, monkeypatch, capsys):
-    """From the folder of the repository, without a download, also for a smoke test."""
+    """Each example passes a dry run in the repository, without downloads, also with the profile `ci_fast`."""
     monkeypatch.chdir(EXAMPLES.parent)
 
     assert main(["run", f"examples/{example}", "--dry-run", *profile]) == 0, capsys.readouterr().err
@@ -387,14 +336,14 @@ def test_every_example_is_ready_to_run(example, profile, monkeypatch, capsys):
         for name in tomllib.loads(path.read_text(encoding="utf-8")).get("profile", {})
     ],
 )
-def test_every_profile_of_an_example_is_sound(example, name, capsys):
-    """Also those that a small machine cannot run."""
+def test_every_profile_of_an_example_is_valid(example, name, capsys):
+    """Each profile passes `config check`, including those that a small machine cannot run."""
     assert main(["config", "check", str(EXAMPLES / example), "--profile", name]) == 0, capsys.readouterr().err
 
 
 @pytest.mark.slow
 def test_the_first_example_learns_to_read_digits(tmp_path, monkeypatch, capsys):
-    """At least 97 % on the test split."""
+    """The test accuracy is at least 97 %."""
     monkeypatch.chdir(tmp_path)
     assert main(["run", str(EXAMPLES / "digits.toml"), "--json"]) == 0
     record = json.loads(capsys.readouterr().out)

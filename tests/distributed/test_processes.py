@@ -23,14 +23,24 @@ from hypothesis import strategies as st
 
 from dovetail.checkpoint.format import read_checkpoint
 from dovetail.cli import processes
-from dovetail.cli.failure import BAD_INPUT, FAILED
 from dovetail.data.sampler import AddressedSampler
 from dovetail.distributed.group import Group
 from dovetail.kernel.build import BuildError
 from dovetail.record.run_directory import RunDirectory
+from dovetail.spec.process import BAD_INPUT, FAILED
 from dovetail.train.assembly import assemble
 from installed import install
-from process_runs import RUN, amid, children, dovetail, killed_beside_whole, last_weights, newest, second_of, start_long
+from process_runs import (
+    RUN,
+    children,
+    dovetail,
+    killed_and_uninterrupted,
+    last_weights,
+    newest_checkpoint,
+    rank_1_of,
+    start_long_run,
+    wait_at,
+)
 from small_runs import small
 
 #: A plugin at whose first import each of several processes is killed.
@@ -198,9 +208,9 @@ def test_only_the_first_has_the_console(tmp_path, run_file):
 @pytest.mark.slow
 def test_one_that_is_killed_ends_them_all(tmp_path, run_file):
     """The run fails, says which process it was, and leaves none behind."""
-    process = start_long(tmp_path, run_file)
+    process = start_long_run(tmp_path, run_file)
     started = children(process.pid)
-    os.kill(second_of(process.pid), signal.SIGKILL)
+    os.kill(rank_1_of(process.pid), signal.SIGKILL)
     _, errors = process.communicate()
 
     assert process.returncode == 1
@@ -213,11 +223,11 @@ def test_one_that_is_killed_ends_them_all(tmp_path, run_file):
 def test_they_are_started_anew_from_the_last_checkpoint(tmp_path, run_file):
     """A run of which one process was killed ends like the one that was never disturbed, to the last bit."""
     settings = ["--nproc", "2", "training.max_epochs=30", "checkpoint.every={steps=10}", "model.dropout=0.1"]
-    folder, whole, expected = killed_beside_whole(tmp_path, run_file, *settings)
+    folder, whole, expected = killed_and_uninterrupted(tmp_path, run_file, *settings)
 
     weights, others = last_weights(folder), last_weights(whole)
     assert all(torch.equal(value, others[name]) for name, value in weights.items())
-    seen = read_checkpoint(newest(folder))["training"]["state"]["samples_seen"]
+    seen = read_checkpoint(newest_checkpoint(folder))["training"]["state"]["samples_seen"]
     assert seen == 30 * expected["data"]["sizes"]["train"]
 
 
@@ -241,7 +251,9 @@ def test_files_in_the_current_folder_are_no_modules(tmp_path, run_file):
 @pytest.mark.slow
 def test_one_process_is_started_anew_too(tmp_path, run_file):
     """With restarts there is somebody who watches it, however few there are."""
-    process = start_long(tmp_path, run_file, "training.max_epochs=40", "--max-restarts", "1", *amid(tmp_path, 40))
+    process = start_long_run(
+        tmp_path, run_file, "training.max_epochs=40", "--max-restarts", "1", *wait_at(tmp_path, 40)
+    )
     while not list(tmp_path.glob("runs/small/*/checkpoints/*/manifest.json")):
         time.sleep(0.05)
     (alone,) = children(process.pid)
@@ -249,7 +261,7 @@ def test_one_process_is_started_anew_too(tmp_path, run_file):
     output, errors = process.communicate()
 
     assert process.returncode == 0, errors
-    assert errors.startswith("dovetail: process 0 of 1 was killed by SIGKILL\ndovetail: starting anew")
+    assert errors.startswith("dovetail: process 0 of 1 was killed by SIGKILL\ndovetail: restarting")
     assert output.count("40 epochs of 29 steps") == 1  # after that which was read when it began
     (folder,) = (tmp_path / "runs" / "small").iterdir()
     record = json.loads((folder / "run.json").read_text())
@@ -279,7 +291,7 @@ def test_started_anew_they_go_on_with_what_the_command_began(tmp_path, run_file,
     )
 
     assert done.returncode == 0, done.stderr
-    assert "starting anew" in done.stderr
+    assert "restarting" in done.stderr
     record = json.loads(done.stdout)
     assert record["status"] == "completed"
     assert record["launch"]
@@ -291,7 +303,7 @@ def test_started_anew_they_go_on_with_what_the_command_began(tmp_path, run_file,
 @pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGUSR1])
 def test_all_stop_after_the_same_update(tmp_path, run_file, told):
     """A signal ends the run as interrupted, with one checkpoint of its last update, and it is not started anew."""
-    process = start_long(tmp_path, run_file, "--nproc", "2", "training.max_epochs=100000", "--max-restarts", "1")
+    process = start_long_run(tmp_path, run_file, "--nproc", "2", "training.max_epochs=100000", "--max-restarts", "1")
     process.send_signal(told)
     output, errors = process.communicate()
 
@@ -306,8 +318,8 @@ def test_all_stop_after_the_same_update(tmp_path, run_file, told):
 @pytest.mark.slow
 def test_a_signal_may_reach_every_process(tmp_path, run_file):
     """As from Slurm, systemd or timeout: that it comes twice, or is passed on as well, makes it no second one."""
-    install(tmp_path / "site", "echo", "import dovetail.cli.processes as one; one.ECHO = 600.0")  # a long moment
-    process = start_long(tmp_path, run_file)
+    install(tmp_path / "site", "echo", "import dovetail.cli.processes as p; p.DUPLICATE_SIGNAL_SECONDS = 600.0")
+    process = start_long_run(tmp_path, run_file)
     ranks = children(process.pid)
     for _ in range(2):
         process.send_signal(signal.SIGTERM)
@@ -328,9 +340,9 @@ def test_a_signal_may_reach_every_process(tmp_path, run_file):
 @pytest.mark.slow
 def test_a_second_order_ends_them_all_at_once(tmp_path, run_file):
     """Also one that does not answer, for which the first would wait."""
-    process = start_long(tmp_path, run_file)
+    process = start_long_run(tmp_path, run_file)
     ranks = children(process.pid)
-    os.kill(second_of(process.pid), signal.SIGSTOP)
+    os.kill(rank_1_of(process.pid), signal.SIGSTOP)
     process.send_signal(signal.SIGINT)
     assert any("once more ends at once" in line for line in process.stderr)
     time.sleep(1)  # or it would be the same one
@@ -338,22 +350,23 @@ def test_a_second_order_ends_them_all_at_once(tmp_path, run_file):
     _, errors = process.communicate()
 
     assert process.returncode == 130
-    assert errors.splitlines()[-1] == "dovetail: ended at once; the last checkpoint stays good"
+    assert errors.splitlines()[-1] == "dovetail: killed; the last checkpoint is intact"
     assert not any(Path(f"/proc/{one}").exists() for one in ranks)
 
 
 @pytest.mark.slow
 def test_an_earlier_run_is_found_in_another_number_of_processes(tmp_path, run_file):
     """`auto` and `must` go on with it where an update stays of as many samples; else they say what would keep that."""
-    held = amid(tmp_path, 40)
+    held = wait_at(tmp_path, 40)
     two = ["training.max_epochs=12", *held, "--nproc", "2", "loader.batch_size=16", "hardware.strategy=fsdp"]
-    process = start_long(tmp_path, run_file, *two)
+    process = start_long_run(tmp_path, run_file, *two)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate()
     assert process.returncode == 130, errors
     (folder,) = (tmp_path / "runs" / "small").iterdir()
     one = ["run", str(run_file), "training.max_epochs=12", *held, "--nproc", "1"]
-    differs = rf"{folder.name}, differs in hardware\.devices: an update was of 32 .* of 16: loader\.batch_size=32"
+    size = r"an update would be of 16 samples, but was of 32 .*; loader\.batch_size=32"
+    differs = rf"{folder.name}, differs in hardware\.devices: {size}"
 
     missed = dovetail(tmp_path, *one, "loader.batch_size=16", "checkpoint.resume=must", check=False)
     other = dovetail(tmp_path, *one, "loader.batch_size=16", "checkpoint.resume=auto", "training.test=false", "--json")
@@ -365,13 +378,13 @@ def test_an_earlier_run_is_found_in_another_number_of_processes(tmp_path, run_fi
     began = json.loads(other.stdout)
     assert began["id"] != folder.name
     alerts = (tmp_path / began["folder"] / "alerts.jsonl").read_text()
-    assert re.search(rf"a new run begins: the newest that is not finished, {differs}", alerts)
+    assert re.search(rf"starting a new run: the newest unfinished one, {differs}", alerts)
     record = json.loads(done.stdout)
     assert record["id"] == folder.name
     assert record["status"] == "completed"
     assert record["epochs"] == 12
     assert record["resumes"][0]["changed"]["hardware.devices"] == [2, 1]
-    assert "nothing is left to do" in again.stdout
+    assert "nothing to do" in again.stdout
 
 
 @pytest.fixture
@@ -628,5 +641,5 @@ def test_all_do_the_same_about_a_nan(tmp_path, run_file, policy, strategy):
     assert [one["type"] for one in alerts] == [{"roll_back": "rolled_back", "skip": "nan_skipped"}[policy]] * 3
     assert all("10" in re.search(fault, one["message"])[1].split(", ") for one in alerts)
     assert all(bool(one.isfinite().all()) for one in last_weights(folder).values())
-    state = read_checkpoint(newest(folder))["training"]["state"]
+    state = read_checkpoint(newest_checkpoint(folder))["training"]["state"]
     assert state["roll_backs"] == (3 if policy == "roll_back" else 0)

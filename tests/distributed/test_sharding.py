@@ -29,7 +29,15 @@ from dovetail.record.run_directory import RunDirectory
 from dovetail.train.assembly import assemble
 from dovetail.train.checkpoints.state import converted_position
 from dovetail.train.gradients import Gradients
-from process_runs import RUN, amid, dovetail, killed_beside_whole, last_weights, newest, start_long
+from process_runs import (
+    RUN,
+    dovetail,
+    killed_and_uninterrupted,
+    last_weights,
+    newest_checkpoint,
+    start_long_run,
+    wait_at,
+)
 from small_disks import small_disk
 from small_runs import small
 
@@ -160,10 +168,10 @@ def logged(folder: Path, event: str) -> list[dict[str, float]]:
 def test_they_are_started_anew_from_the_shares(tmp_path, run_file, saving):
     """A run of which one process was killed ends like the one that was never disturbed, to the last bit."""
     settings = [*FSDP, "model.dropout=0.1", *saving]
-    folder, whole, _ = killed_beside_whole(tmp_path, run_file, *settings)
+    folder, whole, _ = killed_and_uninterrupted(tmp_path, run_file, *settings)
 
     assert_close(last_weights(whole), last_weights(folder), rtol=0, atol=0)
-    states = [read_checkpoint(newest(one))["optimizer"] for one in (whole, folder)]
+    states = [read_checkpoint(newest_checkpoint(one))["optimizer"] for one in (whole, folder)]
     for one, other in zip(states[0]["state"].values(), states[1]["state"].values(), strict=True):
         assert_close(one, other, rtol=0, atol=0)
 
@@ -189,24 +197,25 @@ def test_it_goes_on_in_another_number(tmp_path, run_file, before, now):
         'scheduler={type="cosine"}', "training.ema_decay=0.9", "logging.every=7",
     ]  # fmt: skip
     one = dovetail(tmp_path, "run", str(run_file), "loader.batch_size=32", *settings, "run.name=whole", "--json")
-    process = start_long(tmp_path, run_file, *settings, *before, *amid(tmp_path, 40))
+    process = start_long_run(tmp_path, run_file, *settings, *before, *wait_at(tmp_path, 40))
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate()
     assert process.returncode == 130, errors
     (folder,) = (tmp_path / "runs" / "small").iterdir()
-    stopped = read_checkpoint(newest(folder))["training"]["state"]
+    stopped = read_checkpoint(newest_checkpoint(folder))["training"]["state"]
 
     number = [one for one in now if not one.startswith(("loader", "training"))]
     refused = dovetail(tmp_path, "resume", "small", *number, check=False)
     done = dovetail(tmp_path, "resume", "small", *now, "--json")
 
     assert refused.returncode == 2
-    assert "hardware.devices: an update was of 32 samples" in refused.stderr
+    assert "hardware.devices: an update would be of " in refused.stderr
+    assert ", but was of 32 when " in refused.stderr
     expected, record = json.loads(one.stdout), json.loads(done.stdout)
     assert 0 < stopped["step"] < expected["steps"]
     assert record["status"] == "completed"
     assert record["steps"] == expected["steps"]
-    reached = read_checkpoint(newest(folder))["training"]["state"]
+    reached = read_checkpoint(newest_checkpoint(folder))["training"]["state"]
     assert reached["samples_seen"] == 12 * expected["data"]["sizes"]["train"]
     assert record["test"]["test_loss"] == pytest.approx(expected["test"]["test_loss"], rel=1e-3)
     assert_close(last_weights(tmp_path / expected["folder"]), last_weights(folder), rtol=1e-2, atol=1e-3)
@@ -259,12 +268,12 @@ def test_the_command_line_knows_shares(tmp_path, run_file):
 
     dovetail(tmp_path, "checkpoints", "verify", "small")
     dovetail(tmp_path, "checkpoints", "export", "small", "--checkpoint", "last", "--to", "whole.safetensors")
-    join_first = json.loads(dovetail(tmp_path, "checkpoints", "list", "small", "--json").stdout)
+    listed = json.loads(dovetail(tmp_path, "checkpoints", "list", "small", "--json").stdout)
 
     assert_close(last_weights(folder), load_file(tmp_path / "whole.safetensors"), rtol=0, atol=0)
-    assert all(one["model_size_mb"] > 1210 * 4e-6 for one in join_first)
+    assert all(one["model_size_mb"] > 1210 * 4e-6 for one in listed)
 
-    shares = sorted((newest(folder) / "state.shards").iterdir())
+    shares = sorted((newest_checkpoint(folder) / "state.shards").iterdir())
     assert len(shares) == 2
     content = bytearray(shares[0].read_bytes())  # which the second process checks
     content[-5] ^= 1

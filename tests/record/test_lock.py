@@ -1,4 +1,4 @@
-"""The lock of a run's folder: real processes, their deaths, and file systems that have no locks."""
+"""The lock of a run's folder: real processes, killed ones, and file systems without locks."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from dovetail.record.lock import FolderLock
 
 lock = FolderLock(Path(sys.argv[1]))
 child = os.fork() if sys.argv[2:] == ["with a child"] else None
-if not child:  # the child itself says that it runs: what it inherited it has let go of by then
+if not child:  # printed by the child, which has closed the inherited lock by then
     print(None if child is None else os.getpid(), flush=True)
 time.sleep(600)
 """
 
 
 def holder(folder: Path, *arguments: str) -> tuple[subprocess.Popen, str]:
-    """Start a process that holds the folder, and return it with what it said: its child's id, or None."""
+    """Start a process that holds the lock, and return it with its output: its child's id, or None."""
     process = subprocess.Popen([sys.executable, "-c", HOLD, str(folder), *arguments], stdout=subprocess.PIPE, text=True)
     return process, process.stdout.readline().strip()
 
 
-def test_a_second_process_is_told_who_holds_the_folder(tmp_path):
-    """One clear message with the process, the machine and since when."""
+def test_a_second_process_learns_who_holds_the_lock(tmp_path):
+    """The message has the process, the machine and the time."""
     process, _ = holder(tmp_path)
     try:
         expected = rf"another process \(pid {process.pid} on {platform.node()}, since \d{{4}}-.*Z\) is using this run"
@@ -51,10 +51,10 @@ def test_a_second_process_is_told_who_holds_the_folder(tmp_path):
         process.communicate()
 
 
-def test_a_killed_process_leaves_no_lock_even_if_its_children_live(tmp_path):
-    """Loader workers outlive a killed run by some seconds; they do not hold its folder."""
-    process, said = holder(tmp_path, "with a child")
-    child = int(said)
+def test_a_killed_process_leaves_no_lock_even_if_its_children_run(tmp_path):
+    """Loader workers outlive a killed run by a few seconds, and do not hold its lock."""
+    process, output = holder(tmp_path, "with a child")
+    child = int(output)
     process.kill()
     process.wait()
     try:
@@ -71,7 +71,7 @@ from pathlib import Path
 from dovetail.record.lock import FolderLock
 
 lock = FolderLock(Path(sys.argv[1]))
-if ctypes.CDLL(None).fork():  # not Python's, whose hooks run in the child: as far as a child gets that is dying
+if ctypes.CDLL(None).fork():  # without Python's fork hooks, like a child that is killed before they run
     os.kill(os.getpid(), signal.SIGKILL)
 sys.stdin.read()
 os._exit(0)
@@ -79,15 +79,15 @@ os._exit(0)
 
 
 def orphan(folder: Path) -> subprocess.Popen:
-    """Start a process that takes the folder's lock and is killed in the midst of a fork; its child waits for input."""
+    """Start a process that acquires the lock and is killed during a fork; its child waits for input."""
     process = subprocess.Popen([sys.executable, "-c", DIE, folder], stdin=subprocess.PIPE)
     assert process.wait() == -signal.SIGKILL
     assert json.loads((folder / ".lock").read_text(encoding="utf-8"))["pid"] == process.pid
     return process
 
 
-def test_a_child_that_has_not_let_go_yet_is_waited_for(tmp_path, monkeypatch):
-    """A kill in the midst of a fork leaves a child that holds the lock for a moment, though the holder is gone."""
+def test_the_lock_of_a_killed_process_is_waited_for(tmp_path, monkeypatch):
+    """A process killed during a fork leaves a child that holds the lock for a moment."""
     process, waits = orphan(tmp_path), []
 
     def wait(seconds: float) -> None:
@@ -102,15 +102,15 @@ def test_a_child_that_has_not_let_go_yet_is_waited_for(tmp_path, monkeypatch):
     assert waits
 
 
-def test_a_child_that_stays_is_not_waited_for_long(tmp_path, monkeypatch):
-    """Then the folder is refused after all, with what is known of its holder."""
+def test_waiting_for_the_lock_of_a_killed_process_ends(tmp_path, monkeypatch):
+    """If the child does not exit, the lock is refused with what is known of its holder."""
     monkeypatch.setattr(lock, "_PATIENCE", 0.1)
     with orphan(tmp_path) as process, pytest.raises(LockedError, match=f"pid {process.pid} "):
         FolderLock(tmp_path)
 
 
-def test_a_folder_is_free_again_when_it_is_released(tmp_path):
-    """Twice in one process is refused as well; afterwards nothing is in the way."""
+def test_a_released_lock_can_be_acquired(tmp_path):
+    """A second lock in the same process is refused until the first is released."""
     first = FolderLock(tmp_path)
     with pytest.raises(LockedError):
         FolderLock(tmp_path)
@@ -124,7 +124,7 @@ def test_a_folder_is_free_again_when_it_is_released(tmp_path):
 
 @pytest.fixture
 def lockless(monkeypatch):
-    """Be on a file system that answers as some network file systems do."""
+    """Make `flock` fail as on some network file systems."""
 
     def refuse(*_):
         raise OSError(errno.ENOLCK, "No locks available")
@@ -132,10 +132,10 @@ def lockless(monkeypatch):
     monkeypatch.setattr(fcntl, "flock", refuse)
 
 
-def test_what_the_file_says_counts_where_nothing_can_be_locked(tmp_path, lockless):
-    """A holder that lives is respected, one that has ended is not."""
+def test_without_locks_the_file_names_the_holder(tmp_path, lockless):
+    """A running holder keeps the folder; one that has ended does not."""
     process, _ = holder(tmp_path)
-    # It has a real lock of its own, which the file system of this test does not know of.
+    # The holder has a real lock, which this process cannot see.
     with pytest.raises(LockedError, match=f"pid {process.pid}"):
         FolderLock(tmp_path)
     process.kill()
@@ -143,11 +143,11 @@ def test_what_the_file_says_counts_where_nothing_can_be_locked(tmp_path, lockles
     FolderLock(tmp_path).release()
 
 
-def test_a_process_that_nobody_has_asked_about_yet_has_ended(tmp_path, lockless):
-    """A killed one whose parent never looks, as in many containers, holds nothing."""
+def test_a_zombie_holds_nothing(tmp_path, lockless):
+    """A killed process whose parent does not wait for it, as in many containers, holds nothing."""
     process, _ = holder(tmp_path)
     process.kill()
-    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and stays a zombie
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it has ended but stays a zombie
     FolderLock(tmp_path).release()
     process.communicate()
 
@@ -156,14 +156,14 @@ def test_a_process_that_nobody_has_asked_about_yet_has_ended(tmp_path, lockless)
     "changed,free",
     [
         ({}, False),
-        ({"started": 1}, True),  # the number is another process's by now
+        ({"started": 1}, True),  # another process has this id now
         ({"boot": "before"}, True),
-        ({"host": "elsewhere", "pid": 1}, False),  # nobody here can know
+        ({"host": "elsewhere", "pid": 1}, False),  # cannot be known here
         ({"pid": "x"}, True),
     ],
 )
-def test_a_stale_note_is_told_from_one_that_holds(tmp_path, lockless, changed, free):
-    """By machine, the time since it was started, process and when that began."""
+def test_a_stale_lock_file_is_recognised(tmp_path, lockless, changed, free):
+    """A lock file holds only for a running process of this boot, or of another machine."""
     (tmp_path / ".lock").write_text(json.dumps({**lock._this_process(), **changed}), encoding="utf-8")
     if free:
         FolderLock(tmp_path).release()
@@ -173,7 +173,7 @@ def test_a_stale_note_is_told_from_one_that_holds(tmp_path, lockless, changed, f
 
 
 @pytest.mark.parametrize("content", [b"", b"pid 3", b"[]", b"\xff\x00", b"[" * 4000])
-def test_what_is_no_note_holds_nothing(tmp_path, lockless, content):
-    """Cut short, or another program's."""
+def test_an_invalid_lock_file_holds_nothing(tmp_path, lockless, content):
+    """It may be cut short, or written by another program."""
     (tmp_path / ".lock").write_bytes(content)
     FolderLock(tmp_path).release()

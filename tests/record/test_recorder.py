@@ -1,4 +1,4 @@
-"""The record's figures against what the run itself says."""
+"""The record of a run, compared with what the run itself reports, and the log of all runs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from dovetail.main import resume, run
 from dovetail.record.progress import Progress
 from small_runs import only_run, small
 
-SET_UP = 0.3  # seconds that building the model takes
+SET_UP = 0.3  # seconds to build the model
 
 
 class Slow(torch.nn.Linear):
-    """A model that takes its time to be put on its device."""
+    """A model that is slow to move to its device."""
 
     seconds = SET_UP
 
@@ -30,22 +30,22 @@ class Slow(torch.nn.Linear):
 
 
 class Ends:
-    """Keeps what it is told at the end, which takes a while; fails before that where it is told to."""
+    """Keeps the outcome and the time that the console would show; fails at a step, if one is given."""
 
     def __init__(self, fail_at: int | None = None) -> None:
         self.fail_at = fail_at
 
     def dovetail_run_start(self, run: Any) -> None:
-        """Keep what the console would show at the start."""
+        """Keep the time that the console would show at the start."""
         self.shown = Progress(run).elapsed()
 
     def dovetail_batch_end(self, step: int) -> None:
-        """Fail."""
+        """Fail at the given step."""
         if step == self.fail_at:
             raise RuntimeError("broken")
 
     def dovetail_run_end(self, outcome: Any) -> None:
-        """Keep it."""
+        """Keep the outcome, and take a while."""
         self.outcome = outcome
         time.sleep(0.3)
 
@@ -57,8 +57,8 @@ def recorded(output: Path) -> float:
 
 
 @pytest.mark.parametrize("fail_at", [None, 9])
-def test_a_run_has_one_time(tmp_path, fail_at):
-    """Of the record, the outcome, the parts and the console: from the start, set-up included, until all is trained."""
+def test_a_run_has_one_duration(tmp_path, fail_at):
+    """Record, outcome, parts and console agree on the duration, which includes the set-up."""
     ends = Ends(fail_at)
     outcome = run(small(tmp_path, model=Slow(4, 3), callbacks={"ends": ends}))
 
@@ -68,8 +68,8 @@ def test_a_run_has_one_time(tmp_path, fail_at):
     assert SET_UP <= ends.shown <= outcome.total_time
 
 
-def test_the_time_goes_on_with_the_run(tmp_path):
-    """Every process's set-up counts, and so do the seconds up to the checkpoint."""
+def test_the_duration_continues_on_resume(tmp_path):
+    """It includes the set-up of every process and the time up to the checkpoint."""
     config = small(tmp_path, model=Slow(4, 3), callbacks={"ends": Ends(9)}, checkpoint={"every": {"steps": 7}})
     run(config)
     saved = json.loads((only_run(tmp_path) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])["time"]
@@ -82,19 +82,35 @@ def test_the_time_goes_on_with_the_run(tmp_path):
     assert outcome.total_time == ends.outcome.total_time >= ends.shown
 
 
-def test_a_run_that_is_refused_took_its_time_too(tmp_path):
-    """What fails in the set-up is recorded with the seconds up to there."""
+def test_a_refused_run_has_a_duration(tmp_path):
+    """A run that fails during the set-up is recorded with the time until then."""
     with pytest.raises(ConfigError):
         run(small(tmp_path, model=Slow(4, 3), trackers={"t": {"type": "jsonl", "every": {"steps": 3}}}))
 
     assert recorded(tmp_path) >= SET_UP
 
 
-def test_the_budget_counts_the_set_up(tmp_path):
-    """A machine that is lent for a time is lent from the start: nothing is trained where building took all of it."""
+def test_the_budget_includes_the_set_up(tmp_path):
+    """If building takes the whole budget, nothing is trained: a rented machine costs from the start."""
     model = Slow(4, 3)
     model.seconds = 1.0
     outcome = run(small(tmp_path, model=model, budget={"wall_clock": "1s"}))
 
     assert outcome.status == "out_of_budget"
     assert json.loads((only_run(tmp_path) / "run.json").read_text(encoding="utf-8"))["steps"] == 0
+
+
+def test_every_run_has_a_line_in_runs_md(tmp_path):
+    """The log of all runs has the status, results and folder of each run."""
+    for epochs in (1, 2):
+        run(small(tmp_path, training={"max_epochs": epochs}, trackers={"db": {"type": "sqlite"}})).check()
+    heading, rule, *written = (tmp_path / "runs.md").read_text().splitlines()
+
+    assert [cell.strip() for cell in heading.split("|")[1:4]] == ["started (UTC)", "run", "status"]
+    assert set(rule) == {"|", "-"}
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in written]
+    assert [(row[2], row[3]) for row in cells] == [("completed", "1"), ("completed", "2")]
+    for row in cells:
+        place = row[1].partition("](")[2].rstrip(")")
+        record = json.loads((tmp_path / place / "run.json").read_text())
+        assert record["config_hash"].startswith(row[7])

@@ -1,4 +1,4 @@
-"""Reading run folders: finding runs, their figures, and what differs between two."""
+"""Reading run folders: finding runs, their metrics, and comparing two."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def output(tmp_path: Path) -> Path:
 
 
 def test_runs_are_listed_oldest_first(output):
-    """Every run of every name is found, in the order in which they started."""
+    """All runs of all names are found, in the order of their start."""
     assert [run.id for run in find_runs(output)] == [FIRST, SECOND, OTHER]
 
 
@@ -52,13 +52,13 @@ def test_runs_are_listed_oldest_first(output):
         (f"digits/{FIRST}", FIRST),
     ],
 )
-def test_a_run_is_found_by_any_of_its_names(output, reference, expected):
-    """A reference may be latest, a name, an id, the beginning of one or of its digits, or name/id."""
+def test_a_run_is_found_by_any_reference(output, reference, expected):
+    """A reference may be latest, a name, an id, the start of an id or of its digits, or name/id."""
     assert expected == find_run(reference, output).id
 
 
 def test_a_run_is_found_by_its_path(output, tmp_path):
-    """The path of a run folder is a reference too, wherever the runs are looked for."""
+    """A path is a reference too, and does not depend on the output folder."""
     assert find_run(str(output / "digits" / FIRST), tmp_path / "elsewhere").id == FIRST
 
 
@@ -71,21 +71,21 @@ def test_a_run_is_found_by_its_path(output, tmp_path):
         ("", "there is no run ''"),
     ],
 )
-def test_a_reference_without_one_answer_is_refused(output, reference, message):
-    """Nothing and several things found are both errors that say what there is."""
+def test_an_ambiguous_or_unknown_reference_is_refused(output, reference, message):
+    """The error lists the matching runs, or says that there is none."""
     with pytest.raises(RunLookupError, match=message):
         find_run(reference, output)
 
 
-def test_no_runs_at_all_is_said(tmp_path):
-    """An empty folder, or none, is named."""
+def test_an_output_folder_without_runs_is_named(tmp_path):
+    """The error names the folder, which need not exist."""
     with pytest.raises(RunLookupError, match="there are no runs in"):
         find_run("latest", tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"a": ' * 100_000, "\x00"])
 def test_an_unreadable_record_is_listed_as_such(output, text):
-    """One spoilt run.json hides no other run."""
+    """A damaged run.json is listed with status "unreadable", and does not hide other runs."""
     (output / "digits" / FIRST / "run.json").write_text(text)
 
     assert {run.id: run.status for run in find_runs(output)} == {
@@ -97,14 +97,14 @@ def test_an_unreadable_record_is_listed_as_such(output, text):
         load_run(output / "digits" / FIRST)
 
 
-def test_a_folder_that_is_no_run_is_refused(tmp_path):
-    """A folder without a record is named."""
-    with pytest.raises(RunLookupError, match="is no run folder"):
+def test_a_folder_without_a_record_is_refused(tmp_path):
+    """The error names the folder."""
+    with pytest.raises(RunLookupError, match="is not a run folder"):
         load_run(tmp_path)
 
 
-def test_figures_are_read_with_their_names(output):
-    """Test figures get their prefix, lists are left out, the best keeps its metric."""
+def test_metrics_are_read_with_their_names(output):
+    """Test metrics get their prefix, lists are left out, and the best value has its metric."""
     run = load_run(output / "digits" / FIRST)
 
     assert run.test == {"test_loss": 0.05, "test_accuracy": 0.9806}
@@ -112,8 +112,8 @@ def test_figures_are_read_with_their_names(output):
     assert run.duration == 34.2
 
 
-def test_a_record_of_wrong_types_gives_nothing_rather_than_an_error(tmp_path):
-    """Whatever somebody wrote into a record, reading it does not fail."""
+def test_values_of_wrong_types_are_ignored(tmp_path):
+    """Reading a record never fails because of the types in it."""
     folder = write_run(tmp_path, FIRST, best=[1], test="x", metrics=None, duration_s=True, started=3, git=[])
     run = load_run(folder)
 
@@ -121,7 +121,7 @@ def test_a_record_of_wrong_types_gives_nothing_rather_than_an_error(tmp_path):
 
 
 def test_series_follow_the_steps(output):
-    """Each figure's values come by step; an epoch and a value belong to each."""
+    """A metric's values are in the order of steps, each with its epoch."""
     series = read_series(output / "digits" / FIRST)
 
     assert [point.step for point in series["val_accuracy"]] == [10, 20, 30, 40]
@@ -129,8 +129,8 @@ def test_series_follow_the_steps(output):
     assert series["val_accuracy"][0].value == pytest.approx(0.91)
 
 
-def test_a_line_cut_short_and_a_step_done_twice_are_read_as_meant(output):
-    """A killed run leaves half a line, and a resumed one repeats steps: the later record counts."""
+def test_incomplete_lines_are_skipped_and_repeated_steps_replaced(output):
+    """A killed run may leave half a line; a resumed one repeats steps, and the later value counts."""
     path = output / "digits" / FIRST / "metrics.jsonl"
     again = {"event": "train", "epoch": 1, "step": 5, "metrics": {"train_loss": 9.0}}
     strange = {"event": "train", "epoch": 1, "step": "x", "metrics": 3}
@@ -141,8 +141,8 @@ def test_a_line_cut_short_and_a_step_done_twice_are_read_as_meant(output):
     assert all(isinstance(event, dict) for event in read_events(path.parent))
 
 
-def test_what_is_not_a_number_in_json_is_still_a_figure(tmp_path):
-    """NaN and infinities are read, whether written as JSON's extensions or as words."""
+def test_nan_and_infinity_are_metrics(tmp_path):
+    """Both JSON extensions and text, such as `"inf"`, are read."""
     folder = write_run(tmp_path, FIRST)
     (folder / "metrics.jsonl").write_text(
         '{"event":"train","epoch":1,"step":1,"metrics":{"train_loss":NaN,"val_loss":"inf","name":"nan?"}}\n'
@@ -152,14 +152,14 @@ def test_what_is_not_a_number_in_json_is_still_a_figure(tmp_path):
 
 
 def test_differences_are_named_by_section(tmp_path):
-    """Settings, versions, data, circumstances and figures that differ are listed; what is equal is not."""
+    """Only values that differ are listed: settings, versions, data, device and metrics."""
     left = write_run(tmp_path, FIRST)
     right = write_run(tmp_path, SECOND, device="cuda", versions={"python": "3.11.2", "dovetail": "0.2.0"}, test={})
     (right / "resolved.toml").write_text(
         "[run]\nname = 'digits'\nseed = 43\n[model]\ntype = 'mlp'\nhidden_dims = [64]\n"
     )
 
-    found = {(one.section, one.path): (one.left, one.right) for one in compare(load_run(left), load_run(right))}
+    found = {(row.section, row.path): (row.left, row.right) for row in compare(load_run(left), load_run(right))}
 
     assert found["config", "run.seed"] == (42, 43)
     assert found["config", "model.hidden_dims"] == ([64, 64], [64])
@@ -171,12 +171,12 @@ def test_differences_are_named_by_section(tmp_path):
 
 
 def test_a_run_does_not_differ_from_itself(tmp_path):
-    """Not even where a figure is NaN."""
+    """NaN is equal to itself here."""
     folder = write_run(tmp_path, FIRST, metrics={"val_loss": float("nan")})
 
     assert compare(load_run(folder), load_run(folder)) == []
 
 
 def test_tables_are_flattened_with_dotted_keys():
-    """Keys that need quotes get them; an empty table is a value."""
+    """Keys are quoted if they need it; an empty table is a value."""
     assert flat({"a": {"b": 1, "x y": 2}, "c": {}, "d": [1]}) == {"a.b": 1, 'a."x y"': 2, "c": {}, "d": [1]}

@@ -1,4 +1,4 @@
-"""Trackers in runs: what the built-in ones write, at which cadence each is called, and what a failing one does."""
+"""Trackers in runs: what the built-in ones write, their cadence, and what happens if one fails."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from small_runs import only_run, small
 
 
 class Notes:
-    """Keeps what it is called with."""
+    """Keeps the events, validations and epochs it is called with."""
 
     def __init__(self):
         self.logged, self.validated, self.ended = [], [], []
 
     def dovetail_log(self, run, event):
-        """Keep where the figures are of."""
+        """Keep the event with its epoch and step."""
         self.logged.append((event, run.state.epoch, run.state.step))
 
     def dovetail_validation_end(self, run):
-        """Keep when."""
+        """Keep the step."""
         self.validated.append(run.state.step)
 
     def dovetail_epoch_end(self, epoch):
-        """Keep which."""
+        """Keep the epoch."""
         self.ended.append(epoch)
 
 
 class Failing(Notes):
-    """Fails at one hook, and counts how often it is called."""
+    """Fails at one hook, and keeps which hooks are called."""
 
     def __init__(self, hook):
         super().__init__()
@@ -61,7 +61,7 @@ class Alerts:
         self.seen = []
 
     def dovetail_alert(self, alert):
-        """Keep one."""
+        """Keep the alert."""
         self.seen.append(alert)
 
 
@@ -73,8 +73,8 @@ def lines(path):
 # --- the built-in ones -----------------------------------------------------------------------------------------------
 
 
-def test_the_database_has_the_runs_that_share_an_output_folder(tmp_path):
-    """Each is there with its config, every figure of metrics.jsonl at the update that it is of, and its end."""
+def test_the_database_has_all_runs_of_an_output_folder(tmp_path):
+    """Each run is there with its config, its status, and every value of metrics.jsonl at its step."""
     for rate in (1e-2, 1e-4):
         settings = {"optimizer": {"type": "adamw", "lr": rate}, "training": {"validate_every": {"steps": 3}}}
         run(small(tmp_path, **settings, trackers={"db": {"type": "sqlite"}})).check()
@@ -82,36 +82,39 @@ def test_the_database_has_the_runs_that_share_an_output_folder(tmp_path):
     with ExperimentDB(tmp_path / "experiments.db") as db:
         first, second = db.list_runs()
         assert (first["status"], first["run_name"]) == ("completed", "run")
-        assert [one["config"]["optimizer"]["lr"] for one in (first, second)] == [1e-2, 1e-4]
-        for one in (first, second):
+        assert [row["config"]["optimizer"]["lr"] for row in (first, second)] == [1e-2, 1e-4]
+        for row in (first, second):
             written = [
                 (name, value, line["epoch"], line["step"])
-                for line in lines(tmp_path / "run" / one["folder"].rpartition("/")[2] / "metrics.jsonl")
+                for line in lines(tmp_path / "run" / row["folder"].rpartition("/")[2] / "metrics.jsonl")
                 for name, value in line["metrics"].items()
                 if isinstance(value, int | float) and not (line["event"] == "epoch" and name.startswith("val_"))
             ]
-            kept = [(row["name"], row["value"], row["epoch"], row["step"]) for row in db.get_metrics(one["run_id"])]
+            kept = [
+                (found["name"], found["value"], found["epoch"], found["step"])
+                for found in db.get_metrics(row["run_id"])
+            ]
             assert kept == written
         assert db.get_best_run("val_loss")["run_id"] == first["run_id"]
 
 
-def test_jsonl_writes_the_lines_of_the_runs_own_log(tmp_path):
-    """Without a cadence the file has the same events and figures; a folder above it is made."""
+def test_jsonl_writes_the_same_events_as_metrics_jsonl(tmp_path):
+    """Without a cadence, the file has the same events and values; a missing folder is created."""
     run(small(tmp_path, trackers={"copy": {"type": "jsonl", "path": "more/copy.jsonl"}})).check()
     folder = only_run(tmp_path)
     copy, own = lines(folder / "more" / "copy.jsonl"), lines(folder / "metrics.jsonl")
 
     assert copy
-    assert [(one["event"], one["epoch"], one["step"]) for one in copy] == [
-        (one["event"], one["epoch"], one["step"]) for one in own
+    assert [(line["event"], line["epoch"], line["step"]) for line in copy] == [
+        (line["event"], line["epoch"], line["step"]) for line in own
     ]
-    assert [one["metrics"]["val_loss"] for one in copy if one["event"] == "epoch"] == [
-        one["metrics"]["val_loss"] for one in own if one["event"] == "epoch"
+    assert [line["metrics"]["val_loss"] for line in copy if line["event"] == "epoch"] == [
+        line["metrics"]["val_loss"] for line in own if line["event"] == "epoch"
     ]
 
 
 def test_a_secret_is_recorded_by_the_name_of_its_variable(tmp_path, monkeypatch):
-    """The database, like every record, has the name and never the value."""
+    """The database has the name of the environment variable, never its value."""
     monkeypatch.setenv("WHERE", "very-secret.jsonl")
     trackers = {"db": {"type": "sqlite"}, "lines": {"type": "jsonl", "path": {"env": "WHERE"}}}
     run(small(tmp_path, trackers=trackers)).check()
@@ -120,22 +123,6 @@ def test_a_secret_is_recorded_by_the_name_of_its_variable(tmp_path, monkeypatch)
         assert db.list_runs()[0]["config"]["trackers"]["lines"]["path"] == {"env": "WHERE"}
     assert b"very-secret" not in (tmp_path / "experiments.db").read_bytes()
     assert (only_run(tmp_path) / "very-secret.jsonl").exists()
-
-
-def test_every_run_has_a_line_in_the_log_of_all_runs(tmp_path):
-    """A person reads in runs.md how each run ended, what came out, and where it is."""
-    for epochs in (1, 2):
-        run(small(tmp_path, training={"max_epochs": epochs}, trackers={"db": {"type": "sqlite"}})).check()
-    heading, rule, *written = (tmp_path / "runs.md").read_text().splitlines()
-
-    assert [one.strip() for one in heading.split("|")[1:4]] == ["started (UTC)", "run", "status"]
-    assert set(rule) == {"|", "-"}
-    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in written]
-    assert [(one[2], one[3]) for one in cells] == [("completed", "1"), ("completed", "2")]
-    for one in cells:
-        place = one[1].partition("](")[2].rstrip(")")
-        record = json.loads((tmp_path / place / "run.json").read_text())
-        assert record["config_hash"].startswith(one[7])
 
 
 # --- cadence ---------------------------------------------------------------------------------------------------------
@@ -163,8 +150,8 @@ def test_every_run_has_a_line_in_the_log_of_all_runs(tmp_path):
     ],
     ids=str,
 )
-def test_each_tracker_gets_figures_at_its_own_cadence(tmp_path, every, logged):
-    """100 samples in batches of 16 are 7 updates an epoch; the test's figures always come."""
+def test_each_tracker_is_called_at_its_own_cadence(tmp_path, every, logged):
+    """100 samples in batches of 16 are 7 updates an epoch; the metrics of the test are always logged."""
     notes, other = Notes(), Notes()
     trackers = {"notes": {"type": notes, **({} if every is None else {"every": every})}, "other": other}
     run(small(tmp_path, trackers=trackers, logging={"every": 2})).check()
@@ -176,17 +163,17 @@ def test_each_tracker_gets_figures_at_its_own_cadence(tmp_path, every, logged):
 
 
 @pytest.mark.parametrize(
-    "every, said",
+    "every, message",
     [
         ({"steps": 3}, r"trackers\.notes\.every: training figures are computed every 2 updates .* not every 3"),
         ({"minutes": 1.0}, r"trackers\.notes\.every: a tracker counts epochs or steps, not minutes"),
     ],
     ids=str,
 )
-def test_a_cadence_that_cannot_be_kept_is_refused(tmp_path, every, said):
-    """Before the first update, at the place where it is written."""
+def test_an_impossible_cadence_is_refused(tmp_path, every, message):
+    """The error comes before the first update, with the place of the setting."""
     config = small(tmp_path, trackers={"notes": {"type": Notes(), "every": every}}, logging={"every": 2})
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         run(config)
 
 
@@ -194,16 +181,16 @@ def test_a_cadence_that_cannot_be_kept_is_refused(tmp_path, every, said):
 
 
 @pytest.mark.parametrize("hook", ["dovetail_run_start", "dovetail_log", "dovetail_run_end"])
-def test_a_failing_tracker_is_reported_once_and_does_not_spoil_the_run(tmp_path, hook):
-    """The run completes with the same figures, says once what failed, and calls the tracker only for its end."""
+def test_a_failing_tracker_is_reported_once_and_the_run_completes(tmp_path, hook):
+    """The run has the same metrics, reports the failure once, and then calls the tracker only at its end."""
     plain = run(small(tmp_path / "plain")).check()
     failing, alerts, notes = Failing(hook), Alerts(), Notes()
     outcome = run(small(tmp_path / "failing", trackers={"board": failing, "notes": notes}), listeners=[alerts]).check()
 
     assert outcome.status == "completed"
     assert outcome.metrics["val_loss"] == plain.metrics["val_loss"]
-    assert [one.type for one in alerts.seen] == ["tracker_failed"]
-    assert "trackers.board failed and records nothing more of this run" in alerts.seen[0].message
+    assert [alert.type for alert in alerts.seen] == ["tracker_failed"]
+    assert "trackers.board failed and records no more of this run" in alerts.seen[0].message
     assert "no route to the host" in alerts.seen[0].message
     assert failing.calls.count(hook) == 1
     assert failing.calls[-1] == "dovetail_run_end"
@@ -223,12 +210,10 @@ def test_a_tracker_does_not_hold_back_an_interruption(tmp_path):
 
 
 @pytest.mark.parametrize("trouble", ["damaged", "newer", "locked"])
-def test_a_database_that_cannot_be_used_is_left_alone(tmp_path, trouble):
-    """The run goes on without it and says why."""
-    path, said = (
-        tmp_path / "experiments.db",
-        {"damaged": "damaged", "newer": "newer", "locked": "has held it for 0.05 s"},
-    )
+def test_an_unusable_database_is_not_changed(tmp_path, trouble):
+    """The run completes without the database and reports why."""
+    path = tmp_path / "experiments.db"
+    expected = {"damaged": "damaged", "newer": "newer", "locked": "has locked it for 0.05 s"}
     with ExperimentDB(path):
         pass
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
@@ -243,12 +228,12 @@ def test_a_database_that_cannot_be_used_is_left_alone(tmp_path, trouble):
         table = {"type": "sqlite", "timeout": 0.05}
         run(small(tmp_path, trackers={"db": table}), listeners=[alerts]).check()
 
-        assert [said[trouble] in one.message for one in alerts.seen] == [True]
+        assert [expected[trouble] in alert.message for alert in alerts.seen] == [True]
         assert path.read_bytes() == before
 
 
 def test_the_kit_finds_a_tracker_that_fails(tmp_path, monkeypatch):
-    """What a run only warns of is a finding for the conformance kit."""
+    """A failing tracker, which a run only reports, fails the conformance kit."""
     monkeypatch.chdir(tmp_path)
     subject = Subject.find("sqlite", kind="tracker", example={"path": "/dev/null/experiments.db"})
 

@@ -1,4 +1,4 @@
-"""Reliability 2: every file operation fails in turn, by a library that stands between us and the C library."""
+"""Reliability 2 and 3: every file operation fails in turn, by a preloaded library; and disks that fill up."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FAULTS = Path(__file__).parent / "faults"
 
 @pytest.fixture
 def fast_disk(tmp_path):
-    """Yield a folder in main memory where there is one: thousands of flushes then take no time."""
+    """Yield a folder in memory, if there is one, where thousands of flushes take no time."""
     shared = Path("/dev/shm")  # noqa: S108 (a file system, not a file)
     if not os.access(shared, os.W_OK):
         yield tmp_path
@@ -37,10 +37,10 @@ def fast_disk(tmp_path):
 
 
 @pytest.mark.slow
-def test_whichever_operation_fails_nothing_is_lost_or_half_there(tmp_path, fast_disk):
-    """Opening, reading, writing (by halves), flushing, locking, renaming, removing: once, from then on, or by a kill.
+def test_no_failing_operation_loses_or_damages_data(tmp_path, fast_disk):
+    """Opening, reading, writing, flushing, locking, renaming and removing fail once, for good, or by a kill.
 
-    After each, the older checkpoint or the new one is there, whole, and what failed says which file it was.
+    After each, the older or the newer checkpoint is intact, and the error names the file.
     """
     compiler = shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc")
     if compiler is None or sys.platform != "linux":
@@ -51,7 +51,7 @@ def test_whichever_operation_fails_nothing_is_lost_or_half_there(tmp_path, fast_
     )
 
     done = subprocess.run(
-        [sys.executable, FAULTS / "tried.py", fast_disk],
+        [sys.executable, FAULTS / "inject.py", fast_disk],
         env={**os.environ, "LD_PRELOAD": str(library)},
         capture_output=True,
         text=True,
@@ -59,19 +59,19 @@ def test_whichever_operation_fails_nothing_is_lost_or_half_there(tmp_path, fast_
     )
 
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    careless = [one for one in told["wrong"] if one.startswith("careless")]
-    assert [one for one in told["wrong"] if one not in careless] == []
-    assert any("the weights are half there" in one for one in careless)
+    report = json.loads(done.stdout)
+    careless = [problem for problem in report["wrong"] if problem.startswith("careless")]
+    assert [problem for problem in report["wrong"] if problem not in careless] == []
+    assert any("the weights are half there" in problem for problem in careless)
     least = {"save": 50, "save_in_background": 50, "copy": 10, "export": 15, "load": 25}
     for task, number in least.items():
-        assert len(told["tried"][task]) == 4
-        assert min(told["tried"][task].values()) >= number
+        assert len(report["tried"][task]) == 4
+        assert min(report["tried"][task].values()) >= number
 
 
 @pytest.mark.parametrize("background", [False, True])
 def test_a_run_whose_disk_fills_up_keeps_its_checkpoints(tmp_path, background):
-    """Reliability 3: it fails with the path and the bytes needed; what was saved before is whole."""
+    """Reliability 3: the run fails with the path and the bytes needed; earlier checkpoints are intact."""
     with small_disk(tmp_path, "2m") as disk:
         config = small(
             tmp_path / "runs",
@@ -81,32 +81,32 @@ def test_a_run_whose_disk_fills_up_keeps_its_checkpoints(tmp_path, background):
         )
         outcome = run(config)
         folder = disk / "run" / only_run(tmp_path / "runs").name
-        refused: list[Exception] = []
-        found = list_checkpoints(folder, refused.append)
+        damaged: list[Exception] = []
+        found = list_checkpoints(folder, damaged.append)
 
         assert outcome.status == "failed"
         assert isinstance(outcome.error, StorageError)
         assert "there is no space left on the disk: " in outcome.reason
         assert str(folder) in outcome.reason
-        assert refused == []
+        assert damaged == []
         assert len(found) >= 2
-        for one in found:
-            verify(one.path)
+        for checkpoint in found:
+            verify(checkpoint.path)
 
 
 class Fills:
-    """A callback that fills the disk in the second epoch, or at the end."""
+    """A callback that fills the disk in the second epoch or at the end."""
 
     def __init__(self, path: Path | None, at: str) -> None:
-        """Remember which disk, None for none, and when."""
+        """Set the disk, or None to fill none, and the time."""
         self.path, self.at = path, at
 
     def dovetail_epoch_start(self, epoch: int) -> None:
-        """Fill it."""
+        """Fill the disk, if it is time."""
         self._fill(f"epoch {epoch}")
 
     def dovetail_run_end(self) -> None:
-        """Fill it."""
+        """Fill the disk, if it is time."""
         self._fill("end")
 
     def _fill(self, now: str) -> None:
@@ -117,14 +117,14 @@ class Fills:
 
 
 @pytest.mark.parametrize("at", ["epoch 2", "end"])
-def test_a_run_on_a_full_disk_says_so(tmp_path, capfd, at):
-    """Record, figures and log are on it too: one message with the path, no traceback, and the run goes on later."""
+def test_a_run_on_a_full_disk_fails_with_one_message(tmp_path, capfd, at):
+    """Record, metrics and log are on the disk too; the run prints no traceback, and can be resumed later."""
     with small_disk(tmp_path, "1m") as disk:
         outcome = run(small(disk, callbacks={"fills": Fills(disk, at)}))
         (disk / "fill").unlink()
         folder = only_run(disk)
-        said = capfd.readouterr().err
-        again = resume(folder, small(disk, callbacks={"fills": Fills(None, at)}))
+        errors = capfd.readouterr().err
+        resumed = resume(folder, small(disk, callbacks={"fills": Fills(None, at)}))
 
         lines = (folder / "metrics.jsonl").read_text().splitlines()
 
@@ -132,7 +132,7 @@ def test_a_run_on_a_full_disk_says_so(tmp_path, capfd, at):
         assert re.search(
             rf"{folder}/\S+: cannot write this: there is no space left .* needed, 0 bytes free", outcome.reason
         )
-        assert "Traceback" not in said
-        assert again.status == "completed"
-        epochs = [one["epoch"] for line in lines if (one := json.loads(line))["event"] == "epoch"]
+        assert "Traceback" not in errors
+        assert resumed.status == "completed"
+        epochs = [event["epoch"] for line in lines if (event := json.loads(line))["event"] == "epoch"]
         assert epochs == [1, 2]

@@ -1,4 +1,4 @@
-"""Runs that are killed at random instants: the benchmark that does so, in small."""
+"""Runs that are killed at random moments: a short run of the benchmark."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from places import ROOT
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_killed_runs_lose_nothing_and_end_with_the_same_bits():
-    """20 SIGKILLs: every checkpoint verifies, none is lost, and each run ends as the one that nobody killed."""
+def test_killed_runs_lose_nothing_and_have_identical_results():
+    """After 20 SIGKILLs, every checkpoint verifies, none is lost, and the results are those of an uninterrupted run."""
     script = ROOT / "benchmarks" / "kill.py"
     done = subprocess.run(
         [sys.executable, str(script), "--kills", "20", "--print-only"], capture_output=True, text=True, check=False

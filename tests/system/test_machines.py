@@ -1,4 +1,4 @@
-"""Processes that only a network joins: each in a network namespace of its own, as on two machines."""
+"""Processes connected by a network only: each in its own network namespace, as on two machines."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from process_runs import RUN, dovetail, last_weights
 
 
 def ip(*arguments: str) -> None:
-    """Change the network."""
+    """Run `ip`."""
     subprocess.run(["ip", *arguments], check=True, capture_output=True, timeout=30)
 
 
 @pytest.fixture
 def machines() -> Iterator[list[tuple[str, str, str]]]:
-    """Two network namespaces with a cable between them: the name, the address and the interface of each."""
+    """Yield the name, address and interface of two connected network namespaces."""
     mark = secrets.token_hex(3)
     found = [(f"dovetail-{mark}-{number}", f"10.213.7.{number + 1}", f"dt{mark}{number}") for number in range(2)]
     if shutil.which("ip") is None or os.geteuid():
-        pytest.skip("network namespaces need ip and root")
+        pytest.skip("network namespaces need the command ip, and root")
     try:
         for name, _, _ in found:
             ip("netns", "add", name)
@@ -39,7 +39,7 @@ def machines() -> Iterator[list[tuple[str, str, str]]]:
             ip("-n", name, "link", "set", "lo", "up")
         yield found
     except subprocess.CalledProcessError as error:
-        pytest.skip(f"this machine allows no network namespaces: {error.stderr.decode().strip()}")
+        pytest.skip(f"cannot create network namespaces here: {error.stderr.decode().strip()}")
     finally:
         for name, _, _ in found:
             subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True, timeout=30)
@@ -47,16 +47,16 @@ def machines() -> Iterator[list[tuple[str, str, str]]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-def test_two_machines_do_what_one_does(tmp_path, machines, strategy):
-    """Joined by the address of the first, they end with the bits of two processes on one machine.
+def test_two_machines_match_one(tmp_path, machines, strategy):
+    """Two machines have results bitwise identical to those of two processes on one machine.
 
-    With copies of the model, the second has none of the first one's folders.
+    With DDP, the second machine needs none of the first one's folders, and writes nothing.
     """
     (tmp_path / "small.toml").write_text(RUN)
     homes = [tmp_path, tmp_path / "elsewhere"]
     homes[1].mkdir()
     settings = [str(tmp_path / "small.toml"), "loader.batch_size=16", f"hardware.strategy={strategy}"]
-    one = json.loads(dovetail(tmp_path, "run", *settings, "--nproc", "2", "run.name=one", "--json").stdout)
+    local = json.loads(dovetail(tmp_path, "run", *settings, "--nproc", "2", "run.name=local", "--json").stdout)
 
     processes = [
         subprocess.Popen(
@@ -78,16 +78,16 @@ def test_two_machines_do_what_one_does(tmp_path, machines, strategy):
         for rank, (name, _, interface) in enumerate(machines)
     ]
     try:
-        said = [process.communicate() for process in processes]
+        outputs = [process.communicate() for process in processes]
     finally:
         for process in processes:
             process.kill()
 
-    assert [process.returncode for process in processes] == [0, 0], said
-    record = json.loads(said[0][0])
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    record = json.loads(outputs[0][0])
     assert record["status"] == "completed"
-    assert said[1][0] == ""
-    assert record["test"] == one["test"]
-    weights, others = (last_weights(tmp_path / run["folder"]) for run in (one, record))
+    assert outputs[1][0] == ""
+    assert record["test"] == local["test"]
+    weights, others = (last_weights(tmp_path / run["folder"]) for run in (local, record))
     assert all(torch.equal(value, others[name]) for name, value in weights.items())
     assert not list(Path(homes[1]).iterdir())

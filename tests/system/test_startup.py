@@ -1,4 +1,4 @@
-"""What the command imports when it starts: never torch, and for its help hardly anything."""
+"""What the command line imports at startup: never torch, and very little for `--help`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HEAVY = {"torch", "numpy", "rich", "tomli", "pytest", "hypothesis", "importlib.m
 
 
 def modules_after(*arguments: str, path: Path, **environment: str) -> set[str]:
-    """Return what a process has imported after it ran a command, which must succeed."""
+    """Return the modules that a process has imported after it ran a command, which must succeed."""
     done = subprocess.run(
         [sys.executable, "-c", PROBE, *arguments],
         capture_output=True,
@@ -41,7 +41,7 @@ def modules_after(*arguments: str, path: Path, **environment: str) -> set[str]:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
-    """Return a folder with an installed third-party plugin, and one run in runs/."""
+    """Return a folder with an installed third-party plugin; beside it is a folder runs with one run."""
     install(tmp_path / "site", "yourco", cli=COMMAND, profiles="def nightly():\n    return {}\n")
     write_run(tmp_path / "runs")
     return tmp_path / "site"
@@ -66,16 +66,16 @@ def site(tmp_path: Path) -> Path:
     ],
     ids=" ".join,
 )
-def test_no_command_that_needs_no_training_imports_torch(site, command):
-    """Listing, showing and completing never import torch or NumPy, also with a third-party plugin installed."""
-    command = [str(site.parent / "runs") if one == "RUNS" else one for one in command]
+def test_commands_that_do_not_train_do_not_import_torch(site, command):
+    """Listing, showing and completing never import torch or NumPy, even with a third-party plugin."""
+    command = [str(site.parent / "runs") if word == "RUNS" else word for word in command]
 
     assert {"torch", "numpy"}.isdisjoint(modules_after(*command, path=site))
 
 
 @pytest.mark.parametrize("word", ["", "training.", "model.type=", "loss.type=y", "training.precision="])
 def test_completion_imports_no_torch(site, word):
-    """Whatever is being completed."""
+    """Completing options, keys, parts and values never imports torch or NumPy."""
     asked = {"_DOVETAIL_COMPLETE": "zsh_complete", "COMP_WORDS": f"dovetail run {EXAMPLE} {word}", "COMP_CWORD": "3"}
     probe = """
 import json, os, sys
@@ -98,29 +98,31 @@ finally:
 
 
 @pytest.mark.parametrize("command", [["--help"], ["--version"], ["run", "--help"], ["plugins", "--help"]])
-def test_help_imports_hardly_anything(tmp_path, command):
-    """With no plugins but Dovetail's own, help needs click and the names of the commands."""
+def test_help_imports_very_little(tmp_path, command):
+    """With only Dovetail's own plugin, help needs click and the table of commands."""
     modules = modules_after(*command, path=tmp_path, DOVETAIL_NO_PLUGINS="all")
 
     assert HEAVY.isdisjoint(modules)
-    assert {one for one in modules if one.startswith("dovetail.")} <= {
+    assert {name for name in modules if name.startswith("dovetail.")} <= {
         "dovetail.cli",
         "dovetail.cli.app",
-        "dovetail.cli.complete",
-        "dovetail.cli.failure",
-        "dovetail.cli.lazy",
+        "dovetail.cli.completion",
+        "dovetail.cli.errors",
+        "dovetail.cli.groups",
         "dovetail.cli.options",
+        "dovetail.cli.output",
         "dovetail.cli.plugins",
         "dovetail.cli.run",
-        "dovetail.cli.text",
         "dovetail.kernel",
         "dovetail.kernel.discovery",
         "dovetail.kernel.exports",
+        "dovetail.spec",
+        "dovetail.spec.process",
     }
 
 
-def test_a_plugin_that_drags_torch_in_is_named(tmp_path):
-    """The list says which plugin slows every command, and by what."""
+def test_a_plugin_that_imports_torch_is_named(tmp_path):
+    """`plugins list` says which plugin slows every command, and why."""
     install(tmp_path, "heavy", "import sys, types\nsys.modules['torch'] = types.ModuleType('torch')\n")
     done = subprocess.run(
         [sys.executable, "-c", "import sys; from dovetail.cli import main; sys.exit(main())", "plugins", "list"],
@@ -154,8 +156,8 @@ with tempfile.TemporaryDirectory() as folder:
 outcome.check()
 print(json.dumps([imported, sorted(sys.modules)]))
 """
-#: What only those need who ask for it, or whose configuration is a file.
-SPARED = {
+#: Modules that a run imports only if it uses them, or if its config is a file.
+OPTIONAL = {
     "dovetail.checkpoint.copier",
     "dovetail.checkpoint.weights",
     "dovetail.config.compose",
@@ -168,8 +170,8 @@ SPARED = {
     "dovetail.ops._physics",
     "dovetail.ops._sommerfeld",
     "dovetail.ops._spec_augment",
-    "dovetail.record.earlier",
-    "dovetail.record.pictures",
+    "dovetail.record.resumable",
+    "dovetail.record.report",
     "dovetail.record.runs",
     "dovetail.train.checkpoints.copy",
     "dovetail.train.ema",
@@ -187,17 +189,17 @@ SPARED = {
 
 @pytest.mark.slow
 def test_a_plain_run_imports_what_it_uses():
-    """A run told in Python that begins anew imports no reader of files or of runs, and no part that it has not."""
+    """A new run from Python imports no module that reads files or runs, and no part that it does not use."""
     done = subprocess.run([sys.executable, "-c", RUN], capture_output=True, text=True, check=True)
     compiler_with_dovetail, modules = json.loads(done.stdout.splitlines()[-1])
 
-    assert not compiler_with_dovetail  # torch.optim imports it, later
-    assert SPARED.intersection(modules) == set()
+    assert not compiler_with_dovetail  # torch.optim imports it later
+    assert OPTIONAL.intersection(modules) == set()
 
 
 @pytest.mark.parametrize("package", ["dovetail", "dovetail.ops", "dovetail.testkit"])
-def test_every_public_name_is_where_it_is_said_to_be(package):
-    """Names that are imported on first use can be, and another is refused as Python itself refuses it."""
+def test_every_public_name_can_be_imported(package):
+    """Names that are imported on first use exist; an unknown name raises Python's usual AttributeError."""
     module = importlib.import_module(package)
 
     assert all(getattr(module, name) is not None for name in module.__all__)

@@ -104,7 +104,7 @@ def test_a_signal_stops_a_run_with_a_checkpoint_and_it_goes_on(small, number):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "going on at epoch" in done.stdout
+    assert "resuming at epoch" in done.stdout
     assert record()["status"] == "completed"
 
 

@@ -103,7 +103,7 @@ def train(folder: Path, name: str, *settings: str, processes: int = 2) -> Path:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert ("starting anew" in done.stderr) == ("--max-restarts" in settings)
+    assert ("restarting" in done.stderr) == ("--max-restarts" in settings)
     (run,) = (folder / "runs" / name).iterdir()
     return max((run / "checkpoints").iterdir(), key=lambda one: one.name)
 

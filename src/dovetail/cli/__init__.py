@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line with ``argv``, by default the process's own, and return the exit code."""
+    """Run the command line with ``argv``, by default ``sys.argv``, and return the exit code."""
     try:
         from dovetail.cli.app import run_app
 

@@ -1,9 +1,8 @@
-"""``dovetail checkpoints``: what a run has saved. Only ``export`` imports torch; none imports plugins."""
+"""``dovetail checkpoints``: list, verify, prune and export checkpoints. Only ``export`` imports torch."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,11 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from attrs import evolve
 
-from dovetail.cli import complete
-from dovetail.cli.failure import FAILED
-from dovetail.cli.lazy import LazyGroup
+from dovetail.cli import completion
+from dovetail.cli.groups import LazyGroup
 from dovetail.cli.options import json_option, output_option
-from dovetail.cli.text import columns, examples
+from dovetail.cli.output import columns, echo_json, examples
+from dovetail.spec.process import FAILED
 
 if TYPE_CHECKING:
     from dovetail.checkpoint.listing import Checkpoint, Retention
@@ -25,10 +24,7 @@ if TYPE_CHECKING:
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
-RUN = (
-    'RUN is named as for "dovetail runs show"; it may also be a folder of checkpoints that no run has made, or one '
-    "checkpoint."
-)
+RUN = 'RUN is as for "dovetail runs show", or the path of a folder of checkpoints, or of one checkpoint.'
 
 
 @click.group(
@@ -44,13 +40,13 @@ def checkpoints() -> None:
 
 
 def _run_argument(command: _Command) -> _Command:
-    return click.argument("run", default="latest", shell_complete=complete.runs)(output_option(command))
+    return click.argument("run", default="latest", shell_complete=completion.runs)(output_option(command))
 
 
 def _echo(document: Any) -> None:
-    from dovetail.record.run_directory import jsonable
+    from dovetail.record.json_lines import jsonable
 
-    click.echo(json.dumps(jsonable(document), ensure_ascii=False, indent=2))
+    echo_json(jsonable(document))
 
 
 # --- list -----------------------------------------------------------------------------------------------------------
@@ -59,46 +55,46 @@ def _echo(document: Any) -> None:
 @checkpoints.command(
     "list",
     epilog=examples("dovetail checkpoints list", "dovetail checkpoints list digits --json"),
-    help=f"List the checkpoints of RUN, oldest first. Their contents are not read.\n\n{RUN}",
+    help=f"List the checkpoints of RUN, the oldest first. Only manifests are read.\n\n{RUN}",
 )
 @_run_argument
 @json_option
 def list_(run: str, *, output: str, as_json: bool) -> None:
-    """List the checkpoints of a run, oldest first."""
-    from dovetail.record.words import share
+    """List the checkpoints of a run, the oldest first."""
+    from dovetail.record.formatting import format_metric
     from dovetail.storage.errors import format_bytes
     from dovetail.train.checkpoints.lookup import find_saved
 
     saved = find_saved(run, Path(output))
-    refused: list[CheckpointError] = []
-    found = saved.list(refused.append)
+    errors: list[CheckpointError] = []
+    found = saved.list(errors.append)
     if as_json:
-        _echo([_as_json(one) for one in found])
+        _echo([_as_json(checkpoint) for checkpoint in found])
     elif not found:
         click.echo(f"there are no checkpoints in {saved.directory}")
     else:
         monitor = saved.retention.monitor
         rows = [
             [
-                one.path.name,
-                str(one.epoch),
-                share(monitor, one.metrics[monitor]) if monitor in one.metrics else "",
-                "best" if one.is_best else "",
-                format_bytes(int(1e6 * (one.model_size_mb + one.state_size_mb))),
-                one.timestamp[:19].replace("T", " "),
+                checkpoint.path.name,
+                str(checkpoint.epoch),
+                format_metric(monitor, checkpoint.metrics[monitor]) if monitor in checkpoint.metrics else "",
+                "best" if checkpoint.is_best else "",
+                format_bytes(int(1e6 * (checkpoint.model_size_mb + checkpoint.state_size_mb))),
+                checkpoint.timestamp[:19].replace("T", " "),
             ]
-            for one in found
+            for checkpoint in found
         ]
         head = ["CHECKPOINT", "EPOCH", monitor.upper(), "", "SIZE", "SAVED (UTC)"]
         click.echo("\n".join([*columns(rows, head=head, right="124"), f"in {saved.directory}"]))
-    for error in refused:
+    for error in errors:
         click.echo(f"damaged: {error}", err=True)
 
 
-def _as_json(one: Checkpoint) -> dict[str, Any]:
+def _as_json(checkpoint: Checkpoint) -> dict[str, Any]:
     from attrs import asdict
 
-    return {"name": one.path.name, **asdict(one)}
+    return {"name": checkpoint.path.name, **asdict(checkpoint)}
 
 
 # --- verify ---------------------------------------------------------------------------------------------------------
@@ -108,14 +104,14 @@ def _as_json(one: Checkpoint) -> dict[str, Any]:
     epilog=examples(
         "dovetail checkpoints verify", "dovetail checkpoints verify runs/digits/…/checkpoints/step-00000120"
     ),
-    help="Read every byte of the checkpoints of RUN, and say which file and tensor is damaged. "
-    f"Exit code 1 if one is.\n\n{RUN}",
+    help="Read the checkpoints of RUN completely, and name each damaged file and tensor. The exit code is 1 if a "
+    f"checkpoint is damaged.\n\n{RUN}",
 )
 @_run_argument
 @json_option
 @click.pass_context
 def verify(ctx: click.Context, run: str, *, output: str, as_json: bool) -> None:
-    """Read every byte of the checkpoints of a run."""
+    """Verify the checkpoints of a run."""
     from dovetail.checkpoint.verify import find_problems
     from dovetail.train.checkpoints.lookup import find_saved
 
@@ -125,32 +121,32 @@ def verify(ctx: click.Context, run: str, *, output: str, as_json: bool) -> None:
     hidden = as_json or not sys.stderr.isatty()
     with click.progressbar(length=total, label="verifying", file=sys.stderr, hidden=hidden) as bar:
         for path in paths:
-            wrong = list(find_problems(path, progress=bar.update))
-            if not wrong or path.is_dir():  # or else a run that goes on has removed it meanwhile
-                found[path] = wrong
+            errors = list(find_problems(path, progress=bar.update))
+            if not errors or path.is_dir():  # otherwise the run, which is still training, has just removed it
+                found[path] = errors
     damaged = sum(map(bool, found.values()))
     if as_json:
-        _echo({"checkpoints": [_verdict(path, some) for path, some in found.items()], "damaged": damaged})
+        _echo({"checkpoints": [_verdict(path, errors) for path, errors in found.items()], "damaged": damaged})
     else:
-        for path, some in found.items():
-            click.echo(f"{path.name}: {'damaged' if some else 'whole'}")
-            for problem in some:
-                click.echo(f"  {problem.path.name}: {problem.message}")
+        for path, errors in found.items():
+            click.echo(f"{path.name}: {'damaged' if errors else 'intact'}")
+            for error in errors:
+                click.echo(f"  {error.path.name}: {error.message}")
         checked = f"{len(found)} checkpoint{'s' if len(found) != 1 else ''}"
         click.echo(f"{checked}, {damaged or 'none'} damaged")
     ctx.exit(FAILED if damaged else 0)
 
 
 def _size(checkpoint: Path) -> int:
-    """Return how many bytes a checkpoint has, which may be removed meanwhile."""
+    """Return the size of a checkpoint in bytes; 0 if it is removed meanwhile."""
     with contextlib.suppress(OSError):
-        return sum(one.stat().st_size for one in checkpoint.rglob("*") if one.is_file())
+        return sum(path.stat().st_size for path in checkpoint.rglob("*") if path.is_file())
     return 0
 
 
-def _verdict(path: Path, found: list[CheckpointError]) -> dict[str, Any]:
-    told = [{"file": one.path.name, "tensor": one.tensor, "message": one.message} for one in found]
-    return {"name": path.name, "path": path, "whole": not found, "problems": told}
+def _verdict(path: Path, errors: list[CheckpointError]) -> dict[str, Any]:
+    listed = [{"file": error.path.name, "tensor": error.tensor, "message": error.message} for error in errors]
+    return {"name": path.name, "path": path, "whole": not errors, "problems": listed}
 
 
 # --- prune ----------------------------------------------------------------------------------------------------------
@@ -158,16 +154,16 @@ def _verdict(path: Path, found: list[CheckpointError]) -> dict[str, Any]:
 
 @checkpoints.command(
     epilog=examples("dovetail checkpoints prune latest --dry-run", "dovetail checkpoints prune digits --keep-last 1"),
-    help="Remove all checkpoints of RUN but the best and the last ones: as many as its run file says, or as given "
-    f"here. A run that is under way is left alone.\n\n{RUN}",
+    help="Remove all checkpoints of RUN except the best and the last ones. By default, the numbers are those of the "
+    f"run file. Fails if the run is training.\n\n{RUN}",
 )
 @_run_argument
-@click.option("--keep-best", type=click.IntRange(min=0), metavar="K", help="How many of the best to keep.")
-@click.option("--keep-last", type=click.IntRange(min=1), metavar="N", help="How many of the last to keep.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@click.option("--keep-best", type=click.IntRange(min=0), metavar="K", help="Keep the K best checkpoints.")
+@click.option("--keep-last", type=click.IntRange(min=1), metavar="N", help="Keep the N last checkpoints.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be removed.")
 @json_option
 def prune(run: str, *, output: str, keep_best: int | None, keep_last: int | None, dry_run: bool, as_json: bool) -> None:
-    """Remove all checkpoints of a run but the best and the last ones."""
+    """Remove all checkpoints of a run except the best and the last ones."""
     from dovetail.train.checkpoints.lookup import find_saved
 
     saved = find_saved(run, Path(output))
@@ -179,17 +175,16 @@ def prune(run: str, *, output: str, keep_best: int | None, keep_last: int | None
         keep_best=retention.keep_best if keep_best is None else keep_best,
         keep_last=retention.keep_last if keep_last is None else keep_last,
     )
-    there = saved.list(lambda _: None)
-    removed = retention.expired(there) if dry_run else _prune(saved, retention)
-    gone = {one.path.name for one in removed}
-    kept = [one for one in there if one.path.name not in gone]
+    checkpoints = saved.list(lambda _: None)
+    removed = retention.expired(checkpoints) if dry_run else _prune(saved, retention)
+    removed_names = {checkpoint.path.name for checkpoint in removed}
+    kept = [checkpoint.path.name for checkpoint in checkpoints if checkpoint.path.name not in removed_names]
     if as_json:
-        names = {"removed": removed, "kept": kept}
-        _echo({**{key: [one.path.name for one in some] for key, some in names.items()}, "dry_run": dry_run})
+        _echo({"removed": [checkpoint.path.name for checkpoint in removed], "kept": kept, "dry_run": dry_run})
         return
-    for one in removed:
-        click.echo(f"{'would remove' if dry_run else 'removed'} {one.path.name}")
-    click.echo(f"{len(kept)} {'would be kept' if dry_run else 'kept'}: {', '.join(one.path.name for one in kept)}")
+    for checkpoint in removed:
+        click.echo(f"{'would remove' if dry_run else 'removed'} {checkpoint.path.name}")
+    click.echo(f"{len(kept)} {'would be kept' if dry_run else 'kept'}: {', '.join(kept)}")
 
 
 def _prune(saved: SavedRun, retention: Retention) -> list[Checkpoint]:
@@ -199,7 +194,7 @@ def _prune(saved: SavedRun, retention: Retention) -> list[Checkpoint]:
     from dovetail.record.run_directory import RunDirectory, RunDirectoryError
 
     try:
-        # Held while it lasts, so that no process trains on meanwhile.
+        # Lock the run, so that no process resumes it meanwhile.
         with RunDirectory(saved.run) if saved.run else nullcontext():
             store = CheckpointStore(
                 saved.directory,
@@ -221,8 +216,8 @@ def _prune(saved: SavedRun, retention: Retention) -> list[Checkpoint]:
         "dovetail checkpoints export --to model.safetensors",
         "dovetail checkpoints export digits --checkpoint last --to exports/",
     ),
-    help="Write the model's weights of one checkpoint of RUN, verified, as one .safetensors file.\n\n"
-    f"Any program that reads safetensors can open it. {RUN}",
+    help="Write the model's weights from a checkpoint of RUN to a .safetensors file, after verifying them.\n\n"
+    f"Any program that reads safetensors can open the file. {RUN}",
 )
 @_run_argument
 @click.option(
@@ -231,43 +226,47 @@ def _prune(saved: SavedRun, retention: Retention) -> list[Checkpoint]:
     default="best",
     show_default=True,
     metavar="WHICH",
-    help='"best", "last", or the name of one, such as step-00001200. Without a best one, the last.',
+    help='"best", "last", or a checkpoint\'s name, such as step-00001200. If there is no best one, the last.',
 )
 @click.option(
-    "--to", type=click.Path(path_type=Path), default=Path(), metavar="PATH", help="A file, or a folder to put it in."
+    "--to",
+    type=click.Path(path_type=Path),
+    default=Path(),
+    metavar="PATH",
+    help="The file to write, or a folder for it.",
 )
 @click.option(
     "--ema/--no-ema",
     default=None,
-    help="The average of the weights (training.ema_decay), or those that were trained; those that were validated "
-    "unless said.",
+    help="Export the averaged weights (training.ema_decay), or the trained ones; by default the weights that were "
+    "validated.",
 )
-@click.option("--force", is_flag=True, help="Replace the file if it is there.")
+@click.option("--force", is_flag=True, help="Replace the file if it exists.")
 @json_option
 def export(run: str, *, output: str, which: str, to: Path, ema: bool | None, force: bool, as_json: bool) -> None:
-    """Write the model's weights of one checkpoint of a run."""
+    """Export the model's weights from a checkpoint of a run."""
     from dovetail.checkpoint.manifest import PICKLE_SUFFIXES
     from dovetail.storage.errors import format_bytes
     from dovetail.train.checkpoints.lookup import find_saved
 
     if Path(output).suffix == ".safetensors":
-        raise click.UsageError(f"--output is the folder of all runs; the file to write is said with --to {output}")
+        raise click.UsageError(f"--output is the folder of all runs; name the file to write with --to {output}")
     if to.suffix in PICKLE_SUFFIXES and not to.is_dir():
-        raise click.UsageError(f"--to {to}: weights are written as safetensors, such as {to.stem}.safetensors")
+        raise click.UsageError(f"--to {to}: weights can only be written as safetensors, such as {to.stem}.safetensors")
     saved = find_saved(run, Path(output))
     chosen = saved.choose(which)
     path = to if to.suffix == ".safetensors" and not to.is_dir() else to / f"{saved.name}-{chosen.name}.safetensors"
     if path.exists() and not force:
-        raise click.UsageError(f"{path} is there already; --force replaces it")
+        raise click.UsageError(f"{path} already exists; use --force to replace it")
     from dovetail.checkpoint.weights import export_weights
 
     exported = export_weights(chosen, path, ema=ema)
     length = path.stat().st_size
     if as_json:
-        told = {"tensors": len(exported.names), "average": exported.average, "bytes": length}
-        _echo({"path": path, "checkpoint": chosen, **told})
+        facts = {"tensors": len(exported.names), "average": exported.average, "bytes": length}
+        _echo({"path": path, "checkpoint": chosen, **facts})
     else:
-        averaged = ", the average of the weights" if exported.average else ""
-        click.echo(f"{path}: {len(exported.names)} tensors of {chosen.name}{averaged}, {format_bytes(length)}")
+        averaged = ", averaged weights" if exported.average else ""
+        click.echo(f"{path}: {len(exported.names)} tensors from {chosen.name}{averaged}, {format_bytes(length)}")
     if exported.left_out:
-        click.echo(f"left out, being no tensors: {', '.join(exported.left_out)}", err=True)
+        click.echo(f"skipped, not tensors: {', '.join(exported.left_out)}", err=True)

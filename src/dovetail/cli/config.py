@@ -1,4 +1,4 @@
-"""``dovetail config``: check, show and describe run files."""
+"""``dovetail init`` writes a first run file; ``dovetail config`` checks, shows and describes run files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dovetail.cli.lazy import LazyGroup
+from dovetail.cli.groups import LazyGroup
 from dovetail.cli.options import (
     CommandWithPlugins,
     compose_file,
@@ -18,11 +18,35 @@ from dovetail.cli.options import (
     plugin_options,
     run_file,
 )
-from dovetail.cli.text import columns, examples
+from dovetail.cli.output import columns, echo_json, examples
 from dovetail.config.notation import dotted, inline
 
 if TYPE_CHECKING:
     from dovetail.kernel.build import Part
+
+
+@click.command(
+    short_help="Write a run file that trains in under a minute, offline.",
+    epilog=examples("dovetail init", "dovetail init first.toml && dovetail run first.toml"),
+)
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path), default=Path("digits.toml"))
+@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
+def init(file: Path, *, force: bool) -> None:
+    """Write a commented run file (digits.toml by default) that trains in under a minute, offline.
+
+    The model learns scikit-learn's handwritten digits, which need an extra: pip install 'dovetail[digits]'.
+    """
+    from importlib import resources
+
+    text = resources.files("dovetail.cli").joinpath("digits.toml").read_text(encoding="utf-8")
+    try:
+        with file.open("w" if force else "x", encoding="utf-8") as stream:
+            stream.write(text)
+    except FileExistsError:
+        raise click.ClickException(f"{file} already exists; use --force to replace it") from None
+    except OSError as error:
+        raise click.ClickException(f"{file} cannot be written: {error.strerror}") from None
+    click.echo(f"{file}: written\n\nNext:\n  dovetail config check {file}\n  dovetail run {file}")
 
 
 @click.group(
@@ -42,18 +66,18 @@ def config() -> None:
 def check(
     file: str, overrides: tuple[str, ...], profile: str | None, *, as_json: bool, no_plugins: str, strict_plugins: bool
 ) -> None:
-    """Check FILE without running it: every problem at once, with its place.
+    """Check FILE without running it, and report all problems at once, with their places.
 
-    Imports the parts that the file names, and only those, to read what they take. Builds nothing.
+    This imports the parts that the file names, to read their parameters, but builds none.
     """
     from dovetail.config.check import check_config
     from dovetail.config.freeze import parts_of
 
     plugins = discover(no_plugins, strict_plugins=strict_plugins)
     checked = check_config(compose_file(file, overrides, profile, plugins), plugins)
-    parts = [_about(part) for part in parts_of(checked)]
+    parts = [_part_as_json(part) for part in parts_of(checked)]
     if as_json:
-        click.echo(json.dumps({"file": file, "parts": parts, "problems": []}, ensure_ascii=False, indent=2))
+        echo_json({"file": file, "parts": parts, "problems": []})
         return
     click.echo(f"{file}: ok")
     rows = [
@@ -73,8 +97,8 @@ def check(
     epilog=examples("dovetail config show digits.toml --origins", "dovetail config show digits.toml --defaults"),
 )
 @run_file
-@click.option("--origins", is_flag=True, help="Say of each value where it comes from.")
-@click.option("--defaults", is_flag=True, help="Show the defaults too; this imports the parts that the file names.")
+@click.option("--origins", is_flag=True, help="Show where each value comes from.")
+@click.option("--defaults", is_flag=True, help="Show defaults too. This imports the parts that the file names.")
 @json_option
 @plugin_options
 def show(
@@ -88,9 +112,9 @@ def show(
     no_plugins: str,
     strict_plugins: bool,
 ) -> None:
-    """Show what FILE says when everything is put together: extends, profile, overrides.
+    """Show the config of FILE with everything applied: extends, profile and overrides.
 
-    As TOML, or with --origins as one line per value.
+    The output is TOML, or with --origins one line per value.
     """
     plugins = discover(no_plugins, strict_plugins=strict_plugins)
     tree = compose_file(file, overrides, profile, plugins)
@@ -105,10 +129,10 @@ def show(
 
         values, found = tree.to_python(), flatten(tree)
     if as_json:
-        document = json.loads(json.dumps(values, default=_plain))
+        document = json.loads(json.dumps(values, default=_jsonable))
         if origins:
             document = {"values": document, "origins": {path: str(origin) for path, _, origin in found}}
-        click.echo(json.dumps(document, ensure_ascii=False, indent=2))
+        echo_json(document)
     elif origins:
         click.echo("\n".join(columns([[f"{path} = {inline(value)}", str(origin)] for path, value, origin in found])))
     else:
@@ -120,29 +144,27 @@ def show(
 def schema(*, no_plugins: str, strict_plugins: bool) -> None:
     """Print a JSON schema of run files with all installed parts, for completion in editors.
 
-    Imports every part, to read what it takes.
+    This imports every part, to read its parameters.
     """
     from dovetail.config.json_schema import json_schema
 
-    click.echo(
-        json.dumps(json_schema(discover(no_plugins, strict_plugins=strict_plugins)), ensure_ascii=False, indent=2)
-    )
+    echo_json(json_schema(discover(no_plugins, strict_plugins=strict_plugins)))
 
 
 @config.command(epilog=examples("dovetail config defaults my-defaults"))
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
 def defaults(directory: Path) -> None:
-    """Write commented files with every setting and its default to DIRECTORY."""
+    """Write commented files with all settings and their defaults to DIRECTORY."""
     from dovetail.config.defaults import write_defaults
 
     for path in write_defaults(directory):
         click.echo(path)
 
 
-# --- what a configuration holds --------------------------------------------------------------------------------------
+# --- formatting -------------------------------------------------------------------------------------------------------
 
 
-def _about(part: Part) -> dict[str, Any]:
+def _part_as_json(part: Part) -> dict[str, Any]:
     from dovetail.kernel.signature import read_signature
 
     if part.registered is None:
@@ -153,30 +175,32 @@ def _about(part: Part) -> dict[str, Any]:
         "name": part.name,
         "from": f"{part.registered.distribution} {part.registered.version}".rstrip(),
         "provided": [
-            one.name for one in signature.parameters.values() if one.provided and one.name not in part.options
+            parameter.name
+            for parameter in signature.parameters.values()
+            if parameter.provided and parameter.name not in part.options
         ],
     }
 
 
 def _toml(values: Mapping[str, Any]) -> str:
-    """Return tables as TOML: a header per section, a line per value."""
+    """Return tables as TOML, with a header per section and a line per value."""
     lines: list[str] = []
 
     def write(table: Mapping[str, Any], path: tuple[str, ...]) -> None:
-        inner = {key: one for key, one in table.items() if isinstance(one, Mapping) and one}
-        plain = {key: one for key, one in table.items() if key not in inner}
+        inner = {key: value for key, value in table.items() if isinstance(value, Mapping) and value}
+        plain = {key: value for key, value in table.items() if key not in inner}
         if plain and path:
             lines.extend([*([""] if lines else []), f"[{dotted(path)}]"])
-        lines.extend(f"{dotted((key,))} = {inline(one)}" for key, one in plain.items())
+        lines.extend(f"{dotted((key,))} = {inline(value)}" for key, value in plain.items())
         for key, value in inner.items():
             write(value, (*path, key))
 
-    write({key: one for key, one in values.items() if one != {}}, ())
+    write({key: value for key, value in values.items() if value != {}}, ())
     return "".join(f"{line}\n" for line in lines)
 
 
-def _plain(value: Any) -> Any:
-    """Return what JSON has no notation for: a secret as its reference, dates and paths as text."""
+def _jsonable(value: Any) -> Any:
+    """Convert a value that JSON cannot represent: a secret to its reference, dates and paths to text."""
     from dovetail.kernel.secret import Env
 
     return {"env": value.name} if isinstance(value, Env) else str(value)

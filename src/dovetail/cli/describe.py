@@ -1,11 +1,14 @@
-"""What a part takes and a plugin brings, in words."""
+"""Describe parts, with their parameters, and plugins, as text and as JSON."""
 
 from __future__ import annotations
 
-from typing import Any
+import inspect
+import re
+import textwrap
+from collections.abc import Iterator
+from typing import Any, Final
 
-from dovetail.cli.meanings import meanings
-from dovetail.cli.text import columns
+from dovetail.cli.output import columns
 from dovetail.config.annotations import describe
 from dovetail.config.notation import inline
 from dovetail.kernel.plugins import Plugin, Registered
@@ -14,12 +17,17 @@ from dovetail.spec.kinds import KINDS
 from dovetail.spec.limits import AtLeast, Between, MoreThan
 from dovetail.spec.plugins import Plugins
 
+_ENTRY: Final = re.compile(r" {4}\*{0,2}(\w+)(?: ?\([^:]*\))?: *(.*)")
+_COMMENT: Final = re.compile(r" {4}#: ?(.*)")
+_FIELD: Final = re.compile(r" {4}(\w+)\s*[:=]")
+_ROLE: Final = re.compile(r":\w+:`~?(?:[\w.]*\.)?(\w+)`")
+
 
 def describe_part(registered: Registered) -> str:
-    """Return what a part is, whose it is, and its keys in a run file; imports its target.
+    """Return a part's summary, origin and keys, as text. Imports the part.
 
     Raises:
-        PluginError: it cannot be imported.
+        PluginError: the part cannot be imported.
     """
     component, kind = registered.component, KINDS[registered.kind]
     lines = [f"{registered.kind} '{registered.name}'", f"  {component.summary}" if component.summary else ""]
@@ -28,36 +36,37 @@ def describe_part(registered: Registered) -> str:
         lines.append(f"  claims: {', '.join(sorted(component.traits))}")
     if registered.kind not in {"command", "profile"}:
         parameters = read_signature(registered).parameters.values()
-        said = meanings(component.load())
-        rows = [_row(one, said.get(one.name, "")) for one in parameters]
+        documented = parameter_docs(component.load())
+        rows = [_row(parameter, documented.get(parameter.name, "")) for parameter in parameters]
         rows += [
-            [name, _reserved_type(one.annotation), _value(one.default), one.help] for name, one in kind.reserved.items()
+            [name, _reserved_type(key.annotation), _format(key.default), key.help]
+            for name, key in kind.reserved.items()
         ]
         if rows:
             lines += ["", *columns(rows, head=["KEY", "TYPE", "DEFAULT", ""], indent="  ")]
     if component.example:
         lines += ["", f"  example: {inline({'type': registered.name, **component.example})}"]
-    return "\n".join(line for place, line in enumerate(lines) if line or place > 1)
+    return "\n".join(line for number, line in enumerate(lines) if line or number > 1)
 
 
 def describe_plugin(plugin: Plugin, installed: Plugins) -> str:
-    """Return what a plugin is and which parts it brings."""
+    """Return a plugin's version, state and parts, as text."""
     lines = [f"plugin {plugin.distribution} {plugin.version}".rstrip(), f"  {plugin.state}: {plugin.module}"]
     lines += [f"  {remark}" for remark in plugin.remarks]
-    lines += [f"  {one}" for one in installed.broken if one.entry_point == plugin.entry_point]
+    lines += [f"  {broken}" for broken in installed.broken if broken.entry_point == plugin.entry_point]
     for kind in KINDS:
-        own = [one.name for one in installed.components(kind) if one.distribution == plugin.distribution]
+        own = [part.name for part in installed.components(kind) if part.distribution == plugin.distribution]
         if own:
             lines.append(f"  {kind:<10} {', '.join(own)}")
     return "\n".join(lines)
 
 
 def part_as_json(registered: Registered) -> dict[str, Any]:
-    """Return the same as :func:`describe_part`, for programs."""
+    """Return what :func:`describe_part` returns, for ``--json``. Imports the part."""
     component = registered.component
     has_keys = registered.kind not in {"command", "profile"}
     parameters = read_signature(registered).parameters.values() if has_keys else []
-    said = meanings(component.load()) if has_keys else {}
+    documented = parameter_docs(component.load()) if has_keys else {}
     return {
         "kind": registered.kind,
         "name": registered.name,
@@ -69,35 +78,38 @@ def part_as_json(registered: Registered) -> dict[str, Any]:
         "example": component.example,
         "keys": [
             {
-                "name": one.name,
-                "meaning": said.get(one.name, ""),
-                "type": type_in_words(one.annotation) if one.checked else None,
-                "required": one.required,
-                "default": None if one.default is MISSING else one.default,
-                "provided": one.provided,
-                "checked": one.checked,
-                "limits": [_limit(limit) for limit in one.limits],
+                "name": parameter.name,
+                "meaning": documented.get(parameter.name, ""),
+                "type": format_type(parameter.annotation) if parameter.checked else None,
+                "required": parameter.required,
+                "default": None if parameter.default is MISSING else parameter.default,
+                "provided": parameter.provided,
+                "checked": parameter.checked,
+                "limits": [_limit(limit) for limit in parameter.limits],
             }
-            for one in parameters
-            if one.settable
+            for parameter in parameters
+            if parameter.settable
         ],
     }
 
 
-def _row(one: Parameter, meaning: str) -> list[str]:
-    remarks = [_limit(limit) for limit in one.limits]
-    if one.provided:
+def _row(parameter: Parameter, documentation: str) -> list[str]:
+    remarks = [_limit(limit) for limit in parameter.limits]
+    if parameter.provided:
         remarks.append("provided by the run")
-    if not one.settable:
+    if not parameter.settable:
         remarks.append("cannot be set in a run file")
-    elif not one.checked:
+    elif not parameter.checked:
         remarks.append("unchecked")
-    default = "" if one.provided and one.default is MISSING else "required" if one.required else _value(one.default)
-    words = "; ".join(filter(None, [", ".join(remarks), meaning]))
-    return [one.name, type_in_words(one.annotation) if one.checked else "any", default, words]
+    if parameter.provided and parameter.default is MISSING:
+        default = ""
+    else:
+        default = "required" if parameter.required else _format(parameter.default)
+    text = "; ".join(filter(None, [", ".join(remarks), documentation]))
+    return [parameter.name, format_type(parameter.annotation) if parameter.checked else "any", default, text]
 
 
-def _value(default: Any) -> str:
+def _format(default: Any) -> str:
     if default is None:
         return "none"
     try:
@@ -118,10 +130,65 @@ def _limit(limit: Any) -> str:
 
 
 def _reserved_type(annotation: Any) -> str:
-    return "table" if isinstance(annotation, str) else type_in_words(annotation)
+    return "table" if isinstance(annotation, str) else format_type(annotation)
 
 
-def type_in_words(annotation: Any) -> str:
-    """Return a type as a reader of run files thinks of it: ``integer``, ``'mean' or 'sum'``, ``loss``."""
+def format_type(annotation: Any) -> str:
+    """Return a type in the terms of run files: ``integer``, ``'mean' or 'sum'``, ``loss``."""
     kind = KINDS.of(annotation)
     return kind or describe(annotation).removeprefix("an ").removeprefix("a ")
+
+
+# --- documentation of parameters --------------------------------------------------------------------------------------
+
+
+def parameter_docs(target: Any) -> dict[str, str]:
+    """Return the documentation of each parameter of a class or function, on one line, without markup.
+
+    It is read from the ``Args:`` section of the docstring, whose entries are indented by four spaces and their
+    continuation lines by more, and from ``#:`` comments above the fields of a class. Other styles are not recognised.
+    """
+    found = dict(_fields(target)) if inspect.isclass(target) else {}
+    found |= _arguments(inspect.getdoc(target) or "")
+    if not found and inspect.isclass(target):
+        found = _arguments(inspect.getdoc(target.__init__) or "")
+    return {name: _plain(text) for name, text in found.items() if text}
+
+
+def _arguments(docstring: str) -> dict[str, str]:
+    lines = iter(docstring.splitlines())
+    found: dict[str, str] = {}
+    if not any(line == "Args:" for line in lines):
+        return found
+    name = ""
+    for line in lines:
+        if line and not line.startswith("    "):
+            break
+        entry = _ENTRY.fullmatch(line)
+        if entry:
+            name = entry[1]
+            found[name] = entry[2]
+        elif name and line:
+            found[name] += f" {line.strip()}"
+    return found
+
+
+def _fields(target: type) -> Iterator[tuple[str, str]]:
+    try:
+        source = textwrap.dedent(inspect.getsource(target))
+    except (OSError, TypeError):  # created at run time, or not written in Python
+        return
+    comments: list[str] = []
+    for line in source.splitlines():
+        comment, field = _COMMENT.fullmatch(line), _FIELD.match(line)
+        if comment:
+            comments.append(comment[1])
+            continue
+        if field and comments:
+            yield field[1], " ".join(comments)
+        comments = []
+
+
+def _plain(text: str) -> str:
+    """Return a text without reStructuredText markup and without the full stop at its end."""
+    return _ROLE.sub(r"\1", text).replace("``", "").strip().removesuffix(".")

@@ -1,4 +1,4 @@
-"""The processes of a run: started together, watched, and ended together."""
+"""Start the processes of a run on this machine, supervise them, and end them together."""
 
 from __future__ import annotations
 
@@ -20,67 +20,75 @@ from typing import IO, Any, Final
 
 import click
 
-from dovetail.cli.failure import BAD_INPUT, FAILED, INTERRUPTED, LOST, OUT_OF_BUDGET
 from dovetail.distributed.environment import PORTS
-from dovetail.record.files import ECHO, LAUNCH, WATCHED
-from dovetail.record.words import plural
-from dovetail.train.signals import ORDERS, handled_signals
+from dovetail.record.formatting import plural
+from dovetail.spec.process import (
+    BAD_INPUT,
+    DUPLICATE_SIGNAL_SECONDS,
+    FAILED,
+    INTERRUPTED,
+    LAUNCH_ID,
+    LOST_CONTACT,
+    OUT_OF_BUDGET,
+    STOP_SIGNALS,
+    SUPERVISED,
+    handled_signals,
+)
 
-#: Seconds that the others have to end by themselves once one has.
+#: Seconds that the other processes have to exit once one has.
 _GRACE: Final = 30.0
-_LOOK: Final = 0.05
-_SAID: Final = 20  # lines of a failed process that are shown
+_POLL_SECONDS: Final = 0.05
+_SHOWN_LINES: Final = 20  # the last lines of a failed process's output that are shown
 _PR_SET_PDEATHSIG: Final = 1
 
 
-def to_be_watched(processes: int, max_restarts: int) -> bool:
-    """Say whether a process that was started alone is to start those that train, and to watch them."""
-    return processes > 1 or (max_restarts > 0 and WATCHED not in os.environ)
+def needs_supervisor(processes: int, max_restarts: int) -> bool:
+    """Return whether this process, which was started alone, must start others to train, and supervise them."""
+    return processes > 1 or (max_restarts > 0 and SUPERVISED not in os.environ)
 
 
 def supervise(arguments: Sequence[str], processes: int, max_restarts: int = 0) -> int:
-    """Run ``dovetail`` with ``arguments`` in processes of their own, and return the exit code of the whole.
+    """Run ``dovetail`` with ``arguments`` in several processes and return one exit code for all.
 
-    The first has the console; what the others say is shown if they fail. Ctrl-C, SIGTERM and notices that the time is
-    nearly up are passed on to all.
+    Rank 0 writes to this console. The output of another rank is shown only if it fails. Ctrl-C, SIGTERM and signals
+    that time is nearly up are forwarded to all processes.
 
     Args:
-        arguments: of the command line, the same for all.
-        processes: how many.
-        max_restarts: how often to start them anew, from the last checkpoint of the run that they began or went on with,
-            when they failed; not where they were told to end.
+        arguments: the command line, the same for all processes.
+        processes: the number of processes.
+        max_restarts: how often to restart all processes if one fails. They resume the run this command started or
+            resumed; if it had not started one yet, they start again. After a stop signal, nothing is restarted.
     """
-    launch = {LAUNCH: secrets.token_hex(8)} if max_restarts else {}
+    launch = {LAUNCH_ID: secrets.token_hex(8)} if max_restarts else {}
     for left in range(max_restarts, -1, -1):
         group = _ProcessGroup(arguments, processes, launch)
-        with group.passing_signals_on(), group.keeping_errors():
+        with group.forwarding_signals(), group.keeping_errors():
             code = group.wait()
-        if code != FAILED or not left or group.told_to_end:
+        if code != FAILED or not left or group.stopping:
             break
-        click.echo(
-            f"dovetail: starting anew from the last checkpoint; {plural(left - 1, 'restart')} left after this", err=True
-        )
+        remaining = plural(left - 1, "restart")
+        click.echo(f"dovetail: restarting from the last checkpoint; {remaining} left after this one", err=True)
     return code
 
 
 class _ProcessGroup:
-    """Several processes on this machine that find one another by the variables that torchrun sets too."""
+    """Several processes on this machine, which find one another by the environment variables that torchrun sets too."""
 
-    def __init__(self, arguments: Sequence[str], size: int, known: Mapping[str, str]) -> None:
-        shared = {
-            **known,
-            WATCHED: "1",
+    def __init__(self, arguments: Sequence[str], size: int, launch: Mapping[str, str]) -> None:
+        common = {
+            **launch,
+            SUPERVISED: "1",
             "WORLD_SIZE": str(size),
             "LOCAL_WORLD_SIZE": str(size),
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(_free_port()),
         }
-        if size > 1:  # each would take all cores otherwise, and they would wait for one another
-            shared["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(max(1, _cores() // size)))
-        #: Whether a signal was passed on.
-        self.told_to_end = False
-        #: Those that did not end by themselves when others had.
-        self._late: set[int] = set()
+        if size > 1:  # by default, each process would use all cores and slow down the others
+            common["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(max(1, _cores() // size)))
+        #: Whether a stop signal was forwarded.
+        self.stopping = False
+        #: The ranks that did not exit by themselves after others had.
+        self._hung: set[int] = set()
         self._errors: list[IO[bytes] | None] = [None]
         self._processes: list[subprocess.Popen[bytes]] = []
         for rank in range(size):
@@ -90,111 +98,114 @@ class _ProcessGroup:
                 self._errors.append(tempfile.TemporaryFile())  # noqa: SIM115 (open as long as its process)
                 output = {"stdout": subprocess.DEVNULL, "stderr": self._errors[rank]}
             self._processes.append(
-                subprocess.Popen(  # noqa: S603 (our own program, with the arguments that this one got)
-                    [sys.executable, *_as_this_one(), "-m", "dovetail", *arguments],
-                    env={**os.environ, **shared, **own},
-                    start_new_session=True,  # so that Ctrl-C comes here, and goes to each of them once
-                    preexec_fn=_end_with_parent,  # noqa: PLW1509 (no thread has been started here)
+                subprocess.Popen(  # noqa: S603 (our own program, with the arguments of this process)
+                    [sys.executable, *_interpreter_options(), "-m", "dovetail", *arguments],
+                    env={**os.environ, **common, **own},
+                    start_new_session=True,  # so that Ctrl-C reaches only this process, which forwards it once
+                    preexec_fn=_end_with_parent,  # noqa: PLW1509 (this process has no other threads yet)
                     **output,
                 )
             )
 
     @contextlib.contextmanager
-    def passing_signals_on(self) -> Iterator[None]:
-        """Send signals that a run stops on to all processes, and end them all at once when told so a second time."""
+    def forwarding_signals(self) -> Iterator[None]:
+        """Forward signals that stop a run to all processes; on a second stop signal, kill them all."""
         first = math.inf
 
         def handle(number: int, _frame: object) -> None:
             nonlocal first
-            self.told_to_end = True
-            if number in ORDERS:
+            self.stopping = True
+            if number in STOP_SIGNALS:
                 now = time.monotonic()
                 first = min(first, now)
-                if now - first > ECHO:
-                    self._end_others()
+                if now - first > DUPLICATE_SIGNAL_SECONDS:
+                    self._kill_remaining()
                     return
-            for one in self._processes:
+            for process in self._processes:
                 with contextlib.suppress(ProcessLookupError):
-                    one.send_signal(number)
+                    process.send_signal(number)
 
-        before = {one: signal.signal(one, handle) for one in handled_signals()}
+        before = {number: signal.signal(number, handle) for number in handled_signals()}
         try:
             yield
         finally:
-            for one, handler in before.items():
-                signal.signal(one, handler)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     @contextlib.contextmanager
     def keeping_errors(self) -> Iterator[None]:
-        """Keep what the others say on standard error until the end."""
+        """Keep the standard error of ranks other than 0 until the end."""
         try:
             yield
         finally:
-            for one in self._errors:
-                if one is not None:
-                    one.close()
+            for file in self._errors:
+                if file is not None:
+                    file.close()
 
     def wait(self) -> int:
-        """Wait for all to end, in bounded time once the first has, or any has failed; return the exit code of all."""
+        """Wait for all processes to exit and return one exit code; kill those that exit too long after a failed one."""
         deadline, order = math.inf, list[int]()
-        while None in [one.poll() for one in self._processes]:  # all of them: each is to be noticed when it ends
-            order = self._ended_since(order)
-            # Where others have ended well, the first may still have to write the report, or to wait for copies.
+        while None in [process.poll() for process in self._processes]:  # poll all, so that each exit is noticed
+            order = self._exited(order)
+            # If other ranks have exited well, rank 0 may still write the report or wait for copies.
             if deadline == math.inf and any(not rank or self._processes[rank].returncode for rank in order):
                 deadline = time.monotonic() + _GRACE
             if time.monotonic() >= deadline:
-                self._end_others()
-            time.sleep(_LOOK)
-        return self._told(self._ended_since(order))
+                self._kill_remaining()
+            time.sleep(_POLL_SECONDS)
+        return self._report(self._exited(order))
 
-    def _ended_since(self, order: list[int]) -> list[int]:
-        """Return the processes that have ended, the first to end first."""
-        ended = [rank for rank, one in enumerate(self._processes) if one.returncode is not None]
-        return [*order, *(rank for rank in ended if rank not in order)]
+    def _exited(self, order: list[int]) -> list[int]:
+        """Return the ranks that have exited, in the order in which they did."""
+        exited = [rank for rank, process in enumerate(self._processes) if process.returncode is not None]
+        return [*order, *(rank for rank in exited if rank not in order)]
 
-    def _end_others(self) -> None:
-        for rank, one in enumerate(self._processes):
-            if one.returncode is None:
-                self._late.add(rank)
+    def _kill_remaining(self) -> None:
+        for rank, process in enumerate(self._processes):
+            if process.returncode is None:
+                self._hung.add(rank)
                 with contextlib.suppress(ProcessLookupError):
-                    os.killpg(one.pid, signal.SIGKILL)  # with its loader workers
+                    os.killpg(process.pid, signal.SIGKILL)  # its loader workers too
 
-    def _told(self, order: Sequence[int]) -> int:
-        """Say which process is the cause where all did not end well, and return the exit code of all.
+    def _report(self, order: Sequence[int]) -> int:
+        """Print which process caused a failure, if any, and return one exit code for all.
 
-        The cause is one that somebody killed, or else failed by itself, or else hung; the others have lost it.
+        The cause is a process that was killed, else one that failed by itself, else one that hung. The others only lost
+        contact with it.
         """
-        codes = [one.returncode for one in self._processes]
+        codes = [process.returncode for process in self._processes]
         failed = [rank for rank in order if codes[rank]]
         if not failed:
             return 0
-        culprit = min(failed, key=lambda rank: (codes[rank] == LOST, rank in self._late, codes[rank] > 0, rank > 0))
-        code: int = codes[culprit]
-        if culprit in self._late and self.told_to_end:
-            click.echo("dovetail: ended at once; the last checkpoint stays good", err=True)
-        elif culprit in self._late:
-            self._say(culprit, f"did not end within {_GRACE:.0f} s of the others, and was killed")
+        cause = min(
+            failed, key=lambda rank: (codes[rank] == LOST_CONTACT, rank in self._hung, codes[rank] > 0, rank > 0)
+        )
+        code: int = codes[cause]
+        if cause in self._hung and self.stopping:
+            click.echo("dovetail: killed; the last checkpoint is intact", err=True)
+        elif cause in self._hung:
+            self._print_cause(cause, f"did not exit within {_GRACE:.0f} s after the others, and was killed")
         elif code < 0:
-            self._say(culprit, f"was killed by {signal.Signals(-code).name}")
-        elif code == LOST:
-            self._say(culprit, "lost another one, and none says why it ended")
-        elif culprit and code != INTERRUPTED:
-            self._say(culprit, f"failed with exit code {code}")
-        if code < 0 and self.told_to_end:
+            self._print_cause(cause, f"was killed by {signal.Signals(-code).name}")
+        elif code == LOST_CONTACT:
+            self._print_cause(cause, "lost contact with another process; no process reported an error")
+        elif cause and code != INTERRUPTED:
+            self._print_cause(cause, f"failed with exit code {code}")
+        if code < 0 and self.stopping:
             return INTERRUPTED
         return code if code in {BAD_INPUT, OUT_OF_BUDGET, INTERRUPTED} else FAILED
 
-    def _say(self, rank: int, what: str) -> None:
-        click.echo(f"dovetail: process {rank} of {len(self._processes)} {what}", err=True)
-        said = self._errors[rank]
-        if said is not None:
-            said.seek(0)
-            for line in said.read().decode(errors="replace").splitlines()[-_SAID:]:
+    def _print_cause(self, rank: int, message: str) -> None:
+        click.echo(f"dovetail: process {rank} of {len(self._processes)} {message}", err=True)
+        output = self._errors[rank]
+        if output is not None:
+            output.seek(0)
+            for line in output.read().decode(errors="replace").splitlines()[-_SHOWN_LINES:]:
                 click.echo(f"  {rank}: {line}", err=True)
 
 
-def _as_this_one() -> list[str]:
-    """Return what keeps a ``random.py`` in the current folder from being imported, unless it is here as well."""
+def _interpreter_options() -> list[str]:
+    """Return ``-P`` unless this process imports from the current folder: a ``random.py`` there must not be imported."""
     return [] if {"", str(Path.cwd())} & set(sys.path) else ["-P"]
 
 
@@ -203,12 +214,12 @@ def _cores() -> int:
 
 
 def _free_port() -> int:
-    """Return a port that nobody has, nor is given by chance before the first process takes it, seconds later."""
+    """Return an unused port outside the system's ephemeral range, so that no other program gets it meanwhile."""
     while True:
         port = secrets.choice(PORTS)
-        with socket.socket() as one:
+        with socket.socket() as candidate:
             try:
-                one.bind(("", port))
+                candidate.bind(("", port))
             except OSError as error:
                 if error.errno != errno.EADDRINUSE:
                     raise
@@ -217,6 +228,6 @@ def _free_port() -> int:
 
 
 def _end_with_parent() -> None:
-    """Let Linux end this process when the one that started it is gone, whatever the reason."""
+    """Ask Linux to send this process SIGTERM when its parent exits for any reason."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""``dovetail resume``: go on with a run."""
+"""``dovetail resume``: resume a run from its newest checkpoint."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from pathlib import Path
 
 import click
 
-from dovetail.cli import complete
+from dovetail.cli import completion
 from dovetail.cli.options import (
+    RUN_REFERENCE,
     CommandWithPlugins,
     compose_file,
     discover,
@@ -18,14 +19,15 @@ from dovetail.cli.options import (
     output_option,
     plugin_options,
     process_options,
+    quiet_option,
 )
-from dovetail.cli.run import EXIT_CODES, compose, train
-from dovetail.cli.text import examples
+from dovetail.cli.output import examples
+from dovetail.cli.run import EXIT_CODES, compose_for_processes, train
 
 
 @click.command(
     cls=CommandWithPlugins,
-    short_help="Go on with a run that was stopped or killed.",
+    short_help="Resume a run that was stopped or killed.",
     epilog=examples(
         "dovetail resume latest",
         "dovetail resume runs/digits/2026-11-20T15-36-00-3f9c1a",
@@ -33,12 +35,17 @@ from dovetail.cli.text import examples
     )
     + "\n\n"
     + EXIT_CODES,
+    help="Resume a run from its newest checkpoint; the result is the same as if it had never been stopped.\n\n"
+    f"{RUN_REFERENCE}\n\n"
+    "You can change settings that do not affect the results (paths, workers, logging, budget …), the length of the run "
+    "(training.max_epochs, training.max_steps), and the number of processes, as long as each update is of the same "
+    "number of samples. Other changes are refused.",
 )
-@click.argument("run", shell_complete=complete.runs)
-@click.argument("overrides", nargs=-1, metavar="[a.b=VALUE]…", shell_complete=complete.overrides)
+@click.argument("run", shell_complete=completion.runs)
+@click.argument("overrides", nargs=-1, metavar="[a.b=VALUE]…", shell_complete=completion.overrides)
 @output_option
 @process_options
-@click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors.")
+@quiet_option
 @json_option
 @plugin_options
 @click.pass_context
@@ -55,30 +62,22 @@ def resume(
     no_plugins: str,
     strict_plugins: bool,
 ) -> None:
-    """Go on with a run from its newest checkpoint, as if it had never been stopped.
-
-    RUN is an id or the beginning of one (or of its last six digits), a run's name for its newest run, "latest" (or
-    "latest~1" for the one before), or the path of a run folder.
-
-    Settings that do not move its numbers may be replaced (paths, workers, logging, budget …), and so may
-    training.max_epochs and training.max_steps, and the number of processes with what each of them gets of an update.
-    What else differs is refused.
-    """
-    from dovetail.cli.processes import supervise, to_be_watched
+    """Resume a run from its newest checkpoint."""
+    from dovetail.cli.processes import needs_supervisor, supervise
     from dovetail.config.check import check_config
     from dovetail.distributed.environment import rank_and_size
-    from dovetail.record.files import RESOLVED
+    from dovetail.record.layout import RESOLVED
     from dovetail.record.runs import find_run
 
     folder = find_run(run, Path(output)).folder
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         plugins = discover(no_plugins, strict_plugins=strict_plugins)
         rank, started = rank_and_size()
-        make = partial(compose_file, str(folder / RESOLVED), profile=None, plugins=plugins)
-        config = check_config(compose(make, overrides, nproc, started), plugins)
-        if started == 1 and to_be_watched(config.hardware.devices, max_restarts):
-            # "latest" may be another run by the time that they start, or are started anew.
-            arguments = [str(folder.absolute()) if one == run else one for one in ctx.obj]
+        compose = partial(compose_file, str(folder / RESOLVED), profile=None, plugins=plugins)
+        config = check_config(compose_for_processes(compose, overrides, nproc, started), plugins)
+        if started == 1 and needs_supervisor(config.hardware.devices, max_restarts):
+            # Replace "latest": it may name another run when the processes start or restart.
+            arguments = [str(folder.absolute()) if argument == run else argument for argument in ctx.obj]
             ctx.exit(supervise(arguments, config.hardware.devices, max_restarts))
     from dovetail.main import resume as start
 

@@ -1,18 +1,17 @@
-"""``dovetail runs``: what has been trained here. Reads records only; imports neither torch nor plugins."""
+"""``dovetail runs``: list, show and compare runs. Only reads records; imports neither torch nor plugins."""
 
 from __future__ import annotations
 
-import json
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from dovetail.cli import complete
-from dovetail.cli.lazy import LazyGroup
-from dovetail.cli.options import json_option, output_option
-from dovetail.cli.text import columns, examples
+from dovetail.cli import completion
+from dovetail.cli.groups import LazyGroup
+from dovetail.cli.options import RUN_REFERENCE, json_option, output_option
+from dovetail.cli.output import columns, echo_json, examples
 
 if TYPE_CHECKING:
     from dovetail.record.runs import Difference, RunRecord
@@ -28,24 +27,24 @@ def runs() -> None:
 
 @runs.command("list", epilog=examples("dovetail runs list --name digits", "dovetail runs list --status failed"))
 @output_option
-@click.option("--name", metavar="NAME", help="Only runs of this name.")
+@click.option("--name", metavar="NAME", help="List only runs with this name.")
 @click.option(
     "--status",
     metavar="STATUS",
-    shell_complete=complete.statuses,
-    help="Only runs that ended so: completed, failed, interrupted …",
+    shell_complete=completion.statuses,
+    help="List only runs with this status: completed, failed, interrupted …",
 )
-@click.option("--limit", "-n", type=click.IntRange(min=1), metavar="N", help="Only the newest N.")
+@click.option("--limit", "-n", type=click.IntRange(min=1), metavar="N", help="List only the newest N runs.")
 @json_option
 def list_(*, output: str, name: str | None, status: str | None, limit: int | None, as_json: bool) -> None:
-    """List the runs, the newest first."""
+    """List runs, the newest first."""
+    from dovetail.record.formatting import format_duration, format_metric, headline
     from dovetail.record.runs import find_runs
-    from dovetail.record.words import duration, share
 
     found = [run for run in reversed(find_runs(Path(output))) if name in {None, run.name}]
     found = [run for run in found if status in {None, run.status}][:limit]
     if as_json:
-        click.echo(json.dumps([_as_json(run) for run in found], ensure_ascii=False, indent=2))
+        echo_json([_as_json(run) for run in found])
         return
     if not found:
         click.echo(f"there are no such runs in {output}")
@@ -54,9 +53,9 @@ def list_(*, output: str, name: str | None, status: str | None, limit: int | Non
             run.name,
             run.id,
             run.status.replace("_", " "),
-            f"{run.best[0]} {share(*run.best)}" if run.best else "",
-            _headline(run),
-            duration(run.duration) if run.duration is not None else "",
+            f"{run.best[0]} {format_metric(*run.best)}" if run.best else "",
+            f"{tested[0].removeprefix('test_')} {format_metric(*tested)}" if (tested := headline(run.test)) else "",
+            format_duration(run.duration) if run.duration is not None else "",
         ]
         for run in found
     ]
@@ -65,68 +64,70 @@ def list_(*, output: str, name: str | None, status: str | None, limit: int | Non
     )
 
 
-@runs.command(epilog=examples("dovetail runs show latest", "dovetail runs show 3f9c1a"))
-@click.argument("run", default="latest", shell_complete=complete.runs)
+@runs.command(
+    epilog=examples("dovetail runs show latest", "dovetail runs show 3f9c1a"),
+    help=f"Show one run: its outcome, metrics and settings.\n\n{RUN_REFERENCE}",
+)
+@click.argument("run", default="latest", shell_complete=completion.runs)
 @output_option
 @json_option
 def show(run: str, *, output: str, as_json: bool) -> None:
-    """Show one run: its outcome, figures and settings.
-
-    RUN is an id or the beginning of one (or of its last six digits), a run's name for its newest run, "latest" (or
-    "latest~1" for the one before), or the path of a run folder.
-    """
+    """Show one run: its outcome, metrics and settings."""
     from dovetail.record.runs import find_run
 
     found = find_run(run, Path(output))
     if as_json:
-        click.echo(json.dumps(_as_json(found), ensure_ascii=False, indent=2))
+        echo_json(_as_json(found))
     else:
         click.echo("\n".join(_lines(found)))
 
 
 @runs.command(epilog=examples("dovetail runs diff digits latest"))
-@click.argument("left", shell_complete=complete.runs)
-@click.argument("right", default="latest", shell_complete=complete.runs)
+@click.argument("left", shell_complete=completion.runs)
+@click.argument("right", default="latest", shell_complete=completion.runs)
 @output_option
 @json_option
 def diff(left: str, right: str, *, output: str, as_json: bool) -> None:
-    """Show what differs between two runs: settings, versions, data, figures. They are named as for "show"."""
+    """Compare two runs: their settings, versions, data and metrics. Name them as for "dovetail runs show"."""
     from dovetail.record.runs import compare, find_run
 
-    pair = [find_run(one, Path(output)) for one in (left, right)]
+    pair = [find_run(reference, Path(output)) for reference in (left, right)]
     differences = compare(*pair)
     if as_json:
         document = {
             "left": str(pair[0].folder),
             "right": str(pair[1].folder),
             "differences": [
-                {"section": one.section, "path": one.path, "left": one.left, "right": one.right} for one in differences
+                {"section": row.section, "path": row.path, "left": row.left, "right": row.right} for row in differences
             ],
         }
-        click.echo(json.dumps(document, ensure_ascii=False, indent=2, default=str))
+        echo_json(document, default=str)
         return
     if not differences:
-        click.echo("no difference")
+        click.echo("no differences")
         return
-    rows = [["", *(f"{one.name}/{one.id}" for one in pair)]]
-    for section in dict.fromkeys(one.section for one in differences):
-        rows += [[section, "", ""], *([f"  {one.path}", *_sides(one)] for one in differences if one.section == section)]
+    rows = [["", *(f"{run.name}/{run.id}" for run in pair)]]
+    for section in dict.fromkeys(row.section for row in differences):
+        rows += [
+            [section, "", ""],
+            *([f"  {row.path}", *_values(row)] for row in differences if row.section == section),
+        ]
     click.echo("\n".join(columns(rows)))
 
 
-def _sides(one: Difference) -> list[str]:
-    return [_value(one.section, one.path, value) for value in (one.left, one.right)]
+def _values(row: Difference) -> list[str]:
+    return [_format(row.section, row.path, value) for value in (row.left, row.right)]
 
 
-def _value(section: str, path: str, value: Any) -> str:
+def _format(section: str, path: str, value: Any) -> str:
     from dovetail.config.notation import inline, visible
+    from dovetail.record.formatting import format_metric
     from dovetail.record.runs import ABSENT
-    from dovetail.record.words import share
 
     if value == ABSENT:
         return ABSENT
     if section == "metrics":
-        return share(path.rpartition(" ")[2], value)
+        return format_metric(path.rpartition(" ")[2], value)
     try:
         return visible(inline(value) if section == "config" else str(value))
     except TypeError:
@@ -137,58 +138,50 @@ def _as_json(run: RunRecord) -> dict[str, Any]:
     return {**run.data, "id": run.id, "name": run.name, "status": run.status, "folder": str(run.folder)}
 
 
-def _headline(run: RunRecord) -> str:
-    from dovetail.record.words import share
-
-    names = sorted(run.test, key=lambda name: (name != "test_accuracy", name == "test_loss", name))
-    return f"{names[0].removeprefix('test_')} {share(names[0], run.test[names[0]])}" if names else ""
-
-
 def _lines(run: RunRecord) -> list[str]:
-    from dovetail.record.files import REPORT, RESOLVED
-    from dovetail.record.progress import in_words
+    from dovetail.record.formatting import format_metric, format_metrics, format_number, sparkline
+    from dovetail.record.layout import REPORT, RESOLVED
     from dovetail.record.runs import read_series
-    from dovetail.record.words import figure, share, sparkline
 
     data = run.data
     rows: list[tuple[str, str]] = [("status", run.status.replace("_", " "))]
     rows += [(key, str(data[key])) for key in ("reason", "stopped_by", "experiment") if data.get(key)]
     if run.started:
         rows.append(("started", run.started[:19].replace("T", " ") + " UTC"))
-    rows += _circumstances(run)
+    rows += _facts(run)
     if run.best:
         best = data.get("best") or {}
-        rows.append(("best", f"{run.best[0]} {share(*run.best)} in epoch {best.get('epoch', '?')}"))
+        rows.append(("best", f"{run.best[0]} {format_metric(*run.best)} in epoch {best.get('epoch', '?')}"))
     if run.metrics:
-        rows.append(("last", in_words(run.metrics)))
+        rows.append(("last", format_metrics(run.metrics)))
     if run.test:
-        rows.append(("test", in_words(run.test).replace("test_", "")))
+        rows.append(("test", format_metrics(run.test).replace("test_", "")))
     for name, points in read_series(run.folder).items():
         if name.startswith(("train_", "val_")):
             values = [point.value for point in points]
-            rows.append((name, f"{sparkline(values, 32)}  {figure(values[0])} → {figure(values[-1])}"))
+            rows.append((name, f"{sparkline(values, 32)}  {format_number(values[0])} → {format_number(values[-1])}"))
     rows.append(("folder", str(run.folder)))
     if (run.folder / REPORT).is_file():
         rows.append(("report", str(run.folder / REPORT)))
     if isinstance(data.get("command"), list):
         rows.append(("command", shlex.join(map(str, data["command"]))))
     if (run.folder / RESOLVED).is_file():
-        rows.append(("again", shlex.join(["dovetail", "run", str(run.folder / RESOLVED)])))
+        rows.append(("repeat", shlex.join(["dovetail", "run", str(run.folder / RESOLVED)])))
     return [f"{run.name}/{run.id}", *columns([list(row) for row in rows], indent="  ")]
 
 
-def _circumstances(run: RunRecord) -> list[tuple[str, str]]:
+def _facts(run: RunRecord) -> list[tuple[str, str]]:
+    from dovetail.record.formatting import format_duration
     from dovetail.record.runs import number, table
-    from dovetail.record.words import duration
 
-    rows = [("time", duration(run.duration))] if run.duration is not None else []
+    rows = [("time", format_duration(run.duration))] if run.duration is not None else []
     machine = [str(run.data[key]) for key in ("device", "precision") if run.data.get(key)]
     parameters = number(run.data.get("parameters"))
     machine += [f"{int(parameters):,} parameters"] if parameters is not None else []
     if machine:
-        rows.append(("on", " · ".join(machine)))
+        rows.append(("device", " · ".join(machine)))
     sizes = table(table(run.data.get("data")).get("sizes"))
-    known = [f"{int(size):,} {name}" for name, one in sizes.items() if (size := number(one)) is not None]
-    if known:
-        rows.append(("samples", " · ".join(known)))
+    counts = [f"{int(count):,} {name}" for name, size in sizes.items() if (count := number(size)) is not None]
+    if counts:
+        rows.append(("samples", " · ".join(counts)))
     return rows

@@ -1,4 +1,4 @@
-"""The experiment database: runs, their figures, and the best of them, in one SQLite file that many runs share."""
+"""The experiment database: runs and their metrics in one SQLite file that many runs write to."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from types import TracebackType
 from typing import Any, Final, Literal, Self
 
 from dovetail.record.database import Database, DatabaseError
-from dovetail.record.run_directory import jsonable
+from dovetail.record.json_lines import jsonable
 
-#: One step per schema version, applied in order; a step that has been released is never edited.
+#: One script per schema version, applied in order; a released script is never edited.
 _MIGRATIONS: Final = (
     """
     CREATE TABLE runs (
@@ -40,27 +40,27 @@ _MIGRATIONS: Final = (
     CREATE INDEX metrics_by_value ON metrics (name, value);
     """,
 )
-#: Marks the file in its header.
+#: Identifies the file in its header.
 _APPLICATION: Final = b"DvTl"
 
 
 class ExperimentDB:
-    """Runs and their figures in an SQLite file, which is made if it is not there.
+    """Runs and their metrics in an SQLite file, created if it does not exist.
 
-    Many processes may use one file at once: it is kept in write-ahead mode, and each waits for the others. Figures are
-    floats of any value; one that is not finite is never the best.
+    Many processes may use the file at once: it is in write-ahead-log mode, and each process waits for the others.
+    Metrics are floats of any value; NaN and infinities are never the best.
     """
 
     def __init__(self, path: str | Path, *, timeout: float = 10.0) -> None:
         """Open the file.
 
         Args:
-            path: the file; the folders above it are made.
-            timeout: seconds to wait for other processes, each time.
+            path: the file; missing folders above it are created.
+            timeout: seconds to wait for other processes, per operation.
 
         Raises:
-            DatabaseError: it is damaged, is another program's, comes from a newer Dovetail, cannot be opened, or
-                is held by another process for longer than ``timeout``.
+            DatabaseError: the file is damaged, belongs to another program, comes from a newer Dovetail, cannot be
+                opened, or is locked by another process for longer than ``timeout``.
         """
         self.path = Path(path)
         self._database = Database(self.path, application=_APPLICATION, migrations=_MIGRATIONS, timeout=timeout)
@@ -73,11 +73,10 @@ class ExperimentDB:
         """Add a run and return its id, a positive integer.
 
         Args:
-            run_name: what it is called; names may repeat.
-            config: its configuration as plain tables.
+            run_name: the run's name; several runs may have the same one.
+            config: the run's config as plain tables.
             notes: free text.
-            folder: where it is on disk. A run whose folder is known already, because it is resumed, keeps its id and
-                its figures.
+            folder: the run's folder. A resumed run, whose folder is known already, keeps its id and its metrics.
 
         Raises:
             DatabaseError: the file cannot be written.
@@ -95,7 +94,7 @@ class ExperimentDB:
     def log_metric(
         self, run_id: int, name: str, value: float, epoch: int | None = None, step: int | None = None
     ) -> None:
-        """Add one figure of a run.
+        """Add one value of a metric.
 
         Raises:
             DatabaseError: there is no such run, or the file cannot be written.
@@ -105,12 +104,12 @@ class ExperimentDB:
     def log_metrics(
         self, run_id: int, metrics: Mapping[str, float], *, epoch: int | None = None, step: int | None = None
     ) -> None:
-        """Add figures of a run, all or none of them.
+        """Add metrics of a run, all or none of them.
 
         Args:
             run_id: what :meth:`log_run` returned.
-            metrics: figures by name.
-            epoch: their epoch, counted from 1.
+            metrics: values by name.
+            epoch: the epoch, counted from 1.
             step: optimizer updates so far.
 
         Raises:
@@ -122,7 +121,7 @@ class ExperimentDB:
             connection.executemany("INSERT INTO metrics VALUES (?, ?, ?, ?, ?)", rows)
 
     def rewind(self, run_id: int, figures: int) -> None:
-        """Keep the first ``figures`` figures of a run, which is resumed from where it had so many.
+        """Delete all but the first ``figures`` values of a run, because it resumes from the checkpoint after them.
 
         Raises:
             DatabaseError: the file cannot be written.
@@ -135,7 +134,7 @@ class ExperimentDB:
             )
 
     def finish_run(self, run_id: int, status: str = "completed", reason: str = "") -> None:
-        """Note how a run ended.
+        """Record how a run ended.
 
         Raises:
             DatabaseError: there is no such run, or the file cannot be written.
@@ -160,7 +159,7 @@ class ExperimentDB:
         raise self._unknown(run_id)
 
     def list_runs(self) -> list[dict[str, Any]]:
-        """Return every run, as :meth:`get_run` does, oldest first.
+        """Return all runs, each as from :meth:`get_run`, oldest first.
 
         Raises:
             DatabaseError: the file cannot be read.
@@ -168,7 +167,7 @@ class ExperimentDB:
         return [_run(row) for row in self._database.read("SELECT * FROM runs ORDER BY run_id")]
 
     def get_metrics(self, run_id: int, name: str | None = None) -> list[dict[str, Any]]:
-        """Return the figures of a run, or those of one name, as they came: name, value, epoch, step.
+        """Return a run's metrics, all or those of one name, in the order of logging: name, value, epoch, step.
 
         Raises:
             DatabaseError: there is no such run, or the file cannot be read.
@@ -178,13 +177,13 @@ class ExperimentDB:
             "SELECT name, value, epoch, step FROM metrics WHERE run_id = ? AND (? IS NULL OR name = ?) ORDER BY rowid",
             (run_id, name, name),
         )
-        # SQLite has no NaN: it keeps NULL instead.
+        # SQLite has no NaN: it stores NULL instead.
         return [{**dict(row), "value": math.nan if row["value"] is None else row["value"]} for row in rows]
 
     def get_best_run(self, metric: str, mode: Literal["min", "max"] = "min") -> dict[str, Any] | None:
-        """Return the run with the best finite value of ``metric``, the older of two equals; None where there is none.
+        """Return the run with the best finite value of ``metric``; the older of two equal runs, None if there is none.
 
-        It is a run as from :meth:`get_run`, with best_value, and the epoch and step that it came from.
+        The run is as from :meth:`get_run`, with ``best_value`` and the ``epoch`` and ``step`` of that value.
 
         Raises:
             DatabaseError: the file cannot be read.

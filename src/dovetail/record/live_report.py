@@ -37,7 +37,7 @@ class LiveReport:
         if not self._section.enabled:
             return
         try:
-            from dovetail.record.report import write_report
+            from dovetail.record.report.page import write_report
 
             write_report(self._folder, plots=self._section.plots)
         except Exception as error:

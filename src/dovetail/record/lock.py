@@ -1,4 +1,4 @@
-"""One process to a run: a lock on its folder that is gone when its holder is, however that ended."""
+"""A lock that keeps a run's folder to one process, and that is released however the process ends."""
 
 from __future__ import annotations
 
@@ -14,42 +14,41 @@ from typing import Any, Final, final
 
 _LOCK: Final = ".lock"
 _LONGEST: Final = 4096
-#: Seconds that a lock is waited for whose holder has ended, and between one look and the next.
+#: Seconds to wait for a lock whose holder has ended, and between two attempts.
 _PATIENCE: Final = 10.0
 _PAUSE: Final = 0.01
 _BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
-#: Where a process's state and its start time stand in ``/proc/PID/stat``, counted from behind its name.
+#: Fields of ``/proc/PID/stat``, counted after the process's name: its state and its start time.
 _STATE: Final = 0
 _STARTED: Final = 19
-#: States of a process that has ended, and that nobody has asked about yet.
+#: States of a process that has ended but has not been waited for yet.
 _ENDED: Final = ("Z", "X")
 
 
 class LockedError(OSError):
-    """Another process holds the folder; the message says which."""
+    """Another process holds the lock; the message says which."""
 
 
 @final
 class FolderLock:
-    """Holds a folder for this process.
+    """Locks a folder for this process.
 
-    The operating system keeps the lock and drops it when the process ends, so that a killed one leaves none behind. Its
-    children, such as loader workers, do not hold it. The file ``.lock`` says who does, for people; on a file system
-    without locks that is what counts: a holder that is no longer running, or ran before the machine was started, holds
-    nothing.
+    The operating system releases the lock when the process ends, even if it is killed. Its children, such as loader
+    workers, do not hold the lock. The file ``.lock`` names the holder. On a file system without locks, this file is the
+    lock: it counts as long as the process it names is running, and was started after the machine's last boot.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Take the lock.
+        """Acquire the lock.
 
         Raises:
-            LockedError: another process has it.
-            OSError: nothing can be written in the folder.
+            LockedError: another process holds it.
+            OSError: the folder cannot be written.
         """
         self._descriptor: int | None = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         until = time.monotonic() + _PATIENCE
         while (holder := _held_by(self._descriptor)) is not None:
-            # Killed in the midst of a fork, or just letting go: its child, or itself, is closing the file.
+            # The holder was killed during a fork, or is releasing the lock: its child, or itself, is closing the file.
             if (holder and not _gone(holder)) or time.monotonic() >= until:
                 self._forget()
                 raise LockedError(f"another process{_described(holder)} is using this run")
@@ -59,13 +58,13 @@ class FolderLock:
         _held.add(self)
 
     def release(self) -> None:
-        """Let go of the folder."""
+        """Release the lock."""
         if self._descriptor is not None:
             os.truncate(self._descriptor, 0)
             self._forget()
 
     def _forget(self) -> None:
-        """Close the file, which in the process that took the lock also gives it up."""
+        """Close the file; in the process that acquired the lock, this releases it."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -74,23 +73,23 @@ class FolderLock:
 _held: weakref.WeakSet[FolderLock] = weakref.WeakSet()
 
 
-def _let_go_in_child() -> None:
-    # A lock belongs to the open file, which a fork shares: orphaned workers would hold the run of a killed process.
+def _forget_in_child() -> None:
+    # A fork inherits the open file, and the lock with it: orphaned workers would keep a killed run locked.
     for lock in list(_held):
         lock._forget()  # noqa: SLF001 (the module's own class)
 
 
-os.register_at_fork(after_in_child=_let_go_in_child)
+os.register_at_fork(after_in_child=_forget_in_child)
 
 
 def _held_by(descriptor: int) -> dict[str, Any] | None:
-    """Take the lock and return None, or return what is known of the process that has it."""
+    """Acquire the lock and return None, or return what ``.lock`` says about its holder."""
     holder = _read(descriptor)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return holder
-    except OSError:  # a file system that has no locks
+    except OSError:  # a file system without locks
         return holder if holder and not _gone(holder) else None
     return None
 
@@ -102,7 +101,7 @@ def _this_process() -> dict[str, Any]:
 
 
 def _boot() -> str:
-    """Return what names the time since this machine was started; empty where the system does not say."""
+    """Return the id of the machine's current boot; empty if the system has none."""
     try:
         return _BOOT.read_text(encoding="utf-8").strip()
     except OSError:
@@ -110,7 +109,7 @@ def _boot() -> str:
 
 
 def _start_time(pid: int) -> int | None:
-    """Return when a process began, in ticks since the machine was started; None for one that has ended."""
+    """Return when a process started, in clock ticks since boot; None if it has ended."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
         return None if stat[_STATE] in _ENDED else int(stat[_STARTED])
@@ -127,7 +126,7 @@ def _read(descriptor: int) -> dict[str, Any]:
 
 
 def _gone(holder: dict[str, Any]) -> bool:
-    """Say whether the process that wrote this can be known to have ended: one on another machine cannot."""
+    """Return whether the holder is known to have ended; on another machine it never is."""
     if holder.get("host") != platform.node():
         return False
     pid = holder.get("pid")

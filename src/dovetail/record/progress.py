@@ -1,4 +1,4 @@
-"""What a watcher wants to know of a run under way: how far, how fast, how good; gathered from the run's own events."""
+"""The progress of a run: how far it is, how fast, how good. Computed from its counters and logged metrics."""
 
 from __future__ import annotations
 
@@ -9,107 +9,87 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from dovetail.record.words import figure, share
+from dovetail.record.formatting import format_metric
 
 if TYPE_CHECKING:
     from dovetail.train.context import Run
 
-#: Sightings of the step counter that the speed is measured over.
+#: Samples of the step counter that the throughput is measured over.
 _WINDOW: Final = 120
-#: Values of a loss that are kept for its little picture.
+#: Values of a loss that are kept for its sparkline.
 _KEPT: Final = 4096
-_COURSES: Final = {"train_loss", "val_loss"}
-#: Figures that are not shown among the metrics.
-_ASIDE: Final = ("lr", "samples_per_second", "grad_norm", "seconds")
+_LOSSES: Final = {"train_loss", "val_loss"}
 
 
 class Progress:
-    """The latest figures of a run, their course, and when it will be done."""
+    """The latest metrics of a run, the history of its losses, and the time left."""
 
     def __init__(self, run: Run) -> None:
-        """Start watching ``run``; a resumed one counts from where it went on."""
+        """Start measuring; a resumed run counts from the step it resumed at."""
         self._run = run
-        self._sightings: deque[tuple[float, int, int]] = deque(maxlen=_WINDOW)
-        #: The newest value of each figure.
-        self.figures: dict[str, float] = {}
-        self._courses: dict[tuple[str, str], deque[float]] = defaultdict(partial(deque, maxlen=_KEPT))
-        self.look()
+        #: Time, step and samples seen.
+        self._samples: deque[tuple[float, int, int]] = deque(maxlen=_WINDOW)
+        #: The newest value of each metric.
+        self.metrics: dict[str, float] = {}
+        self._histories: dict[tuple[str, str], deque[float]] = defaultdict(partial(deque, maxlen=_KEPT))
+        self.sample_counters()
 
     @property
     def epoch(self) -> int:
-        """The epoch under way, from 1."""
+        """The current epoch, counted from 1."""
         return max(1, self._run.state.epoch)
 
     @property
     def epochs(self) -> int:
-        """How many epochs it is meant to have."""
+        """The number of epochs the run is planned to have."""
         return self._run.plan.max_epochs
 
     @property
     def step(self) -> int:
-        """Updates so far."""
+        """Optimizer updates so far."""
         return self._run.state.step
 
     @property
     def steps(self) -> int:
-        """How many updates it is meant to have."""
+        """The number of updates the run is planned to have."""
         return self._run.plan.total_steps
 
     def elapsed(self) -> float:
-        """Seconds since it started."""
+        """Return the seconds since the run started."""
         return self._run.elapsed()
 
-    def look(self) -> None:
-        """Note how far the run is. This reads two counters of the run and costs the training loop nothing."""
-        self._sightings.append((time.monotonic(), self.step, self._run.state.samples_seen))
+    def sample_counters(self) -> None:
+        """Sample the run's counters for the throughput. Reads two integers; the training loop does nothing for it."""
+        self._samples.append((time.monotonic(), self.step, self._run.state.samples_seen))
 
-    def take(self, event: str, metrics: Mapping[str, float]) -> None:
-        """Note figures that the run has logged with ``event``."""
-        self.figures.update(metrics)
-        for name in _COURSES & metrics.keys():
-            self._courses[name, event].append(metrics[name])
+    def add(self, event: str, metrics: Mapping[str, float]) -> None:
+        """Add metrics that the run has logged with ``event``."""
+        self.metrics.update(metrics)
+        for name in _LOSSES & metrics.keys():
+            self._histories[name, event].append(metrics[name])
 
-    def course(self, name: str) -> list[float]:
-        """Return the values of a loss so far, as told by the event that tells it most often."""
-        told = [list(self._courses[name, event]) for event in ("train", "validation", "epoch")]
-        return max(told, key=len)
+    def history(self, name: str) -> list[float]:
+        """Return the values of a loss so far, from the kind of event that reports it most often."""
+        return max((list(self._histories[name, event]) for event in ("train", "validation", "epoch")), key=len)
 
-    def left(self) -> float:
-        """Seconds it will still take at the present speed; infinite before the first steps."""
-        (since, first, _), (now, last, _) = self._sightings[0], self._sightings[-1]
+    def seconds_left(self) -> float:
+        """Return the estimated seconds until the run ends; infinite before the first steps."""
+        (since, first, _), (now, last, _) = self._samples[0], self._samples[-1]
         return (self.steps - last) * (now - since) / (last - first) if last > first else math.inf
 
-    def speed(self) -> float | None:
-        """Samples per second, validation and saving counted in; None before the first steps."""
-        (since, _, first), (now, _, last) = self._sightings[0], self._sightings[-1]
+    def throughput(self) -> float | None:
+        """Return samples per second, including the time for validation and saving; None before the first steps."""
+        (since, _, first), (now, _, last) = self._samples[0], self._samples[-1]
         return (last - first) / (now - since) if last > first else None
 
     def best(self) -> str:
-        """The best value of the monitored metric and its epoch, in words; empty before the first validation."""
+        """Return the best value of the monitored metric and its epoch as text; empty before the first validation."""
         state = self._run.state
         if state.best_metric is None:
             return ""
-        monitored = self._run.config.checkpoint.monitor
-        return f"{monitored} {share(monitored, state.best_metric)} in epoch {state.best_epoch}"
+        monitor = self._run.config.checkpoint.monitor
+        return f"{monitor} {format_metric(monitor, state.best_metric)} in epoch {state.best_epoch}"
 
     def is_best(self) -> bool:
-        """Whether the newest validation is the best so far."""
+        """Return whether the newest validation is the best so far."""
         return self._run.state.best_step is not None and self._run.state.best_step == self.step
-
-
-def in_words(metrics: Mapping[str, float]) -> str:
-    """Return figures as ``train_loss 0.12  val_loss 0.15``: losses first, without rates."""
-    names = sorted(
-        (name for name in metrics if name not in _ASIDE and not name.startswith("lr")),
-        key=lambda name: (name not in {"train_loss", "val_loss", "test_loss"}, name.startswith("val_"), name),
-    )
-    return "  ".join(f"{name} {share(name, metrics[name])}" for name in names)
-
-
-def rest_in_words(metrics: Mapping[str, float]) -> str:
-    """Return the validation figures other than the loss, and the learning rate."""
-    others = {name: value for name, value in metrics.items() if name.startswith("val_") and name != "val_loss"}
-    said = [in_words(others)] if others else []
-    if "lr" in metrics:
-        said.append(f"lr {figure(metrics['lr'])}")
-    return "  ".join(said)

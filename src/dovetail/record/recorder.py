@@ -1,4 +1,4 @@
-"""The record of a run, ``run.json``: what it was and what it came to; and the log of all runs, ``runs.md``."""
+"""The record of a run, ``run.json``: its settings, environment and results. And ``runs.md``, the log of all runs."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from attrs import evolve
 from dovetail.config.freeze import config_hash, freeze, leaves, numeric_hash, origins, parts_of
 from dovetail.config.notation import inline
 from dovetail.monitor.memory import memory_peaks
-from dovetail.record.files import LAUNCH
-from dovetail.record.words import precision
+from dovetail.record.formatting import compute_precision
+from dovetail.spec.process import LAUNCH_ID
 
 if TYPE_CHECKING:
     from dovetail.checkpoint.listing import Checkpoint
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _logger: Final = logging.getLogger("dovetail.run")
 
 _GIT_SECONDS: Final = 5.0
-_LOG_OF_RUNS: Final = "runs.md"
+_RUNS_LOG: Final = "runs.md"
 _HEADING: Final = (
     "| started (UTC) | run | status | epochs | best | test | seconds | config | changed on the command line |\n"
 )
@@ -39,7 +39,7 @@ _RULE: Final = "|---|---|---|---|---|---|---|---|---|\n"
 
 
 class Recorder:
-    """Keeps ``run.json`` up to date: at the start, after each epoch and checkpoint, and at the end."""
+    """Writes ``run.json`` at the start, after each epoch and checkpoint, and at the end."""
 
     def __init__(
         self,
@@ -56,10 +56,11 @@ class Recorder:
         Args:
             store: the run's folder.
             config: the resolved config.
-            device: the device of the run.
-            command: the command line that started it; empty from Python.
-            earlier: the run to resume, whose record stays unchanged until :meth:`resumed`.
-            listed: whether its end is added to the log of all runs.
+            device: the device the run computes on.
+            plugins: the version of each distribution that provides a part.
+            command: the command line that started the run; empty from Python.
+            earlier: the record of a run to resume. It stays unchanged until :meth:`resumed` is called.
+            listed: whether :meth:`finish` adds a line to the log of all runs.
         """
         self._store, self._config, self._listed = store, config, listed
         self._device = device
@@ -102,33 +103,33 @@ class Recorder:
             "host": host(),
             "checkpoint": None,
             "resumes": [],
-            "launch": os.environ.get(LAUNCH),
+            "launch": os.environ.get(LAUNCH_ID),
         }
-        #: The earlier record while it is not yet known whether the run can be resumed.
+        #: The earlier record, until it is known that the run can be resumed.
         self._earlier = None if earlier is None else earlier.record.data
         if earlier is None:
             store.freeze(freeze(config))
             store.write_record(self.record)
 
     def built(self, run: Run) -> None:
-        """Add what is known once the parts are built: the data, the number of parameters, the precision."""
-        computing = precision(self._config.training.precision, run.parts.model)
-        self.record |= {"parameters": run.parts.num_trainable(), "precision": computing, "data": dict(run.data)}
+        """Add what is known after the parts are built: data, number of parameters, precision."""
+        precision = compute_precision(self._config.training.precision, run.parts.model)
+        self.record |= {"parameters": run.parts.num_trainable(), "precision": precision, "data": dict(run.data)}
         self._write(run.elapsed())
 
     def resumed(self, run: Run, checkpoint: Checkpoint | None, changed: Mapping[str, Any]) -> None:
-        """Continue the record of a run that goes on.
+        """Continue the record of a resumed run.
 
         Args:
-            run: the run, at the checkpoint.
-            checkpoint: what it goes on from; None where it begins again.
-            changed: settings and versions that are not what they were, as ``{path: [before, now]}``.
+            run: the run, restored from the checkpoint.
+            checkpoint: the checkpoint it resumes from; None if it starts again from the beginning.
+            changed: changed settings and versions, as ``{path: [before, now]}``.
         """
         earlier, self._earlier = self._earlier or {}, None
         state = run.state
         folder = None if checkpoint is None else os.path.relpath(checkpoint.path, self._store.path)
         kept = ("started", "command", "overrides", "profile", "config_file")
-        # Where a setting was written first says more than that it now comes from resolved.toml.
+        # The original file of a setting says more than resolved.toml, which it comes from now.
         origins = {path: origin for path, origin in earlier.get("origins", {}).items() if path not in changed}
         entry = {
             "time": _now(),
@@ -139,12 +140,12 @@ class Recorder:
             "changed": changed,
         }
         self.record |= {key: earlier[key] for key in kept if key in earlier}
-        self.record["origins"] |= {path: one for path, one in origins.items() if path in self.record["origins"]}
+        self.record["origins"] |= {path: origin for path, origin in origins.items() if path in self.record["origins"]}
         self.record["resumes"] = [*earlier.get("resumes", []), entry]
         self.record |= {"epochs": state.epoch, "steps": state.step, "checkpoint": folder}
         if checkpoint is not None and state.best_step is not None:
-            # Not the earlier record's: a later best is yet to come.
-            where = next((one.path for one in run.checkpoints.ranked() if one.step == state.best_step), None)
+            # Computed again, since the earlier record may name a later best, which this run has not reached yet.
+            best = next((kept.path for kept in run.checkpoints.ranked() if kept.step == state.best_step), None)
             saved = run.checkpoints.saved_at(state.best_step)
             self.record["best"] = {
                 "epoch": state.best_epoch,
@@ -152,17 +153,17 @@ class Recorder:
                 "metric": run.checkpoints.monitor,
                 "value": state.best_metric,
                 "val_loss": None if saved is None else saved.metrics.get("val_loss"),
-                "checkpoint": None if where is None else os.path.relpath(where, self._store.path),
+                "checkpoint": None if best is None else os.path.relpath(best, self._store.path),
             }
         self._write(run.elapsed())
 
     def dovetail_epoch_end(self, run: Run, metrics: Mapping[str, float]) -> None:
-        """Note an epoch's figures."""
+        """Record the metrics of an epoch."""
         self.record |= {"epochs": run.state.epoch, "steps": run.state.step, "metrics": dict(metrics)}
         self._write(run.elapsed())
 
     def dovetail_checkpoint_saved(self, run: Run, checkpoint: Checkpoint) -> None:
-        """Note the best checkpoint."""
+        """Record the newest checkpoint, and the best one."""
         state = run.state
         if checkpoint.is_best:
             folder = os.path.relpath(checkpoint.path, self._store.path)
@@ -174,9 +175,9 @@ class Recorder:
         self._write(run.elapsed())
 
     def finish(self, outcome: Outcome) -> Outcome:
-        """Record the outcome, and add a line to the log of all runs; return the outcome.
+        """Record how the run ended, add a line to the log of all runs, and return the outcome.
 
-        The record of a run that could not be resumed stays unchanged. A run whose end cannot be recorded has failed.
+        If a run could not be resumed, its record stays unchanged. A run whose end cannot be recorded has failed.
         """
         if self._earlier is not None:
             return outcome
@@ -230,7 +231,7 @@ def _first(written: Sequence[tuple[str, Any, str]], prefix: str) -> str | None:
 
 
 def versions(plugins: Mapping[str, str]) -> dict[str, Any]:
-    """Return the versions that a run's numbers depend on."""
+    """Return the versions that a run's results depend on."""
     import numpy as np
 
     import dovetail
@@ -245,13 +246,13 @@ def versions(plugins: Mapping[str, str]) -> dict[str, Any]:
 
 
 def host() -> str:
-    """Return the machine in words: name, system, processors, and the GPU if there is one."""
+    """Return a description of this machine: name, system, number of CPUs, and the GPU if there is one."""
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return f"{platform.node()} ({platform.system()} {platform.machine()}, {os.cpu_count()} CPUs{gpu})"
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:
-    """Return the commit that ``folder`` is at, and whether tracked files differ from it; None without git."""
+    """Return the git commit of ``folder`` and whether tracked files are modified; None outside a git repository."""
     commit = _git(folder, "rev-parse", "HEAD")
     if not commit:
         return None
@@ -274,9 +275,9 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 def append_line(output: Path, record: Mapping[str, Any]) -> None:
-    """Append one run to ``runs.md``, the log of all runs that a person can read.
+    """Append one run to ``runs.md``, a Markdown table of all runs.
 
-    One write to a file opened for appending, so that runs which end at the same moment do not mix their lines.
+    A single write to a file opened in append mode, so runs that end at the same moment do not mix their lines.
     """
     best, test = record["best"] or {}, record["test"]
     profile = [f"--profile {record['profile'].split()[0]}"] if record["profile"] else []
@@ -293,7 +294,7 @@ def append_line(output: Path, record: Mapping[str, Any]) -> None:
         " ".join([*profile, *record["overrides"]]),
     ]
     line = "| " + " | ".join(" ".join(str(cell).split()).replace("|", "\\|") for cell in cells) + " |\n"
-    path = output / _LOG_OF_RUNS
+    path = output / _RUNS_LOG
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
         line = _HEADING + _RULE + line

@@ -6,7 +6,6 @@ import contextlib
 import datetime as dt
 import json
 import logging
-import math
 import os
 import secrets
 from collections.abc import Iterator, Mapping
@@ -14,64 +13,64 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Final, Self
 
-from dovetail.record.files import ALERTS, LOG, METRICS, RECORD, RESOLVED
-from dovetail.record.line_file import rewind
+from dovetail.record.json_lines import jsonable, truncate
+from dovetail.record.layout import ALERTS, LOG, METRICS, RECORD, RESOLVED, external_folder
 from dovetail.record.lock import FolderLock, LockedError
 from dovetail.storage.atomic import write_atomic
 from dovetail.storage.errors import storage_error
 
-_encode: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 _FORMAT: Final = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
 
 class RunDirectoryError(OSError):
-    """A run's folder cannot be made, or is in use."""
+    """A run's folder cannot be created or written, or another process is using it."""
 
 
 class RunDirectory:
-    """The folder of one run, held by one process.
+    """The folder of one run, locked for one process.
 
-    In it are ``resolved.toml``, ``run.json``, ``metrics.jsonl``, ``alerts.jsonl``, ``log.txt``, ``report.html``,
+    It holds ``resolved.toml``, ``run.json``, ``metrics.jsonl``, ``alerts.jsonl``, ``log.txt``, ``report.html``,
     ``plots/``, ``pictures/`` and ``checkpoints/``.
     """
 
     def __init__(self, path: Path, *, checkpoints: Path | None = None, logs: Path | None = None) -> None:
-        """Take an existing folder into use.
+        """Lock an existing folder.
 
         Args:
             path: the run's folder.
-            checkpoints: where checkpoints go; inside the folder unless given.
-            logs: where ``log.txt`` goes; inside the folder unless given.
+            checkpoints: the folder for checkpoints; ``path/checkpoints`` by default.
+            logs: the folder for ``log.txt``; ``path`` by default.
 
         Raises:
-            RunDirectoryError: another process holds it, or nothing can be written there.
+            RunDirectoryError: another process holds the lock, or the folder cannot be written.
         """
         self.path = path
         self.checkpoints = checkpoints or path / "checkpoints"
         self.logs = logs or path
         self._metrics: IO[str] | None = None
-        self._lock = _locked(path)
+        self._lock = _lock(path)
 
     @classmethod
     def create(cls, output: Path, name: str, *, models: Path | None = None, logs: Path | None = None) -> Self:
-        """Make the folder ``output/name/<UTC time>-<6 hex digits>`` for a new run and take it into use.
+        """Create and lock the folder ``output/name/<UTC time>-<6 hex digits>`` of a new run.
 
         Args:
             output: the folder of all runs.
-            name: the run's name, which the config has checked to be a plain word.
+            name: the run's name; the config has checked that it is a plain word.
             models: checkpoints go to ``models/name/<id>`` instead of into the folder.
             logs: ``log.txt`` goes to ``logs/name/<id>`` instead of into the folder.
 
         Raises:
-            RunDirectoryError: it cannot be made; the message names the folder at fault and says why.
+            RunDirectoryError: the folder cannot be created; the message names the folder at fault and says why.
         """
         now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H-%M-%S")
         run_id = f"{now}-{secrets.token_hex(3)}"
-        path, elsewhere = output / name / run_id, [apart(one, name, run_id) for one in (models, logs)]
-        for one in (path, *elsewhere):
-            if one is not None:
-                _make(one)
-        return cls(path, checkpoints=elsewhere[0], logs=elsewhere[1])
+        path = output / name / run_id
+        checkpoints, log_folder = (external_folder(root, name, run_id) for root in (models, logs))
+        for folder in (path, checkpoints, log_folder):
+            if folder is not None:
+                _create(folder)
+        return cls(path, checkpoints=checkpoints, logs=log_folder)
 
     @property
     def id(self) -> str:
@@ -82,28 +81,28 @@ class RunDirectory:
         """Write the resolved config, as TOML.
 
         Raises:
-            StorageError: it cannot be written; as with the record, the events and the alerts.
+            StorageError: the file cannot be written. The methods below that write raise it too.
         """
         _replace(self.path / RESOLVED, resolved)
 
     def write_record(self, record: Mapping[str, Any]) -> None:
-        """Replace ``run.json``, whole or not at all."""
+        """Replace ``run.json`` atomically."""
         text = json.dumps(jsonable(record), indent=2, ensure_ascii=False, allow_nan=False)
         _replace(self.path / RECORD, f"{text}\n")
 
     def write_events(self, lines: str) -> None:
-        """Append events to ``metrics.jsonl``, each a line that :func:`event_line` made."""
+        """Append lines from :func:`~dovetail.record.json_lines.event_line` to ``metrics.jsonl``."""
         if not lines:
             return
         path = self.path / METRICS
-        with _told(path, lines):
+        with _explain_write_errors(path, lines):
             if self._metrics is None:
                 self._metrics = path.open("a", encoding="utf-8")
             self._metrics.write(lines)
             self._metrics.flush()
 
-    def logged(self) -> dict[str, int]:
-        """Return how many bytes there are of ``metrics.jsonl``, all of them on the disk, and of ``alerts.jsonl``."""
+    def log_sizes(self) -> dict[str, int]:
+        """Flush ``metrics.jsonl`` to disk and return the sizes of it and of ``alerts.jsonl``, in bytes."""
         if self._metrics is None:
             self._metrics = (self.path / METRICS).open("a", encoding="utf-8")
         os.fsync(self._metrics.fileno())
@@ -114,38 +113,38 @@ class RunDirectory:
         }
 
     def rewind(self, metrics: int = 0, alerts: int = 0) -> None:
-        """Drop what was written to ``metrics.jsonl`` and ``alerts.jsonl`` after so many bytes of each."""
-        rewind(self.path / METRICS, metrics)
-        rewind(self.path / ALERTS, alerts)
+        """Truncate ``metrics.jsonl`` and ``alerts.jsonl`` to the given sizes in bytes."""
+        truncate(self.path / METRICS, metrics)
+        truncate(self.path / ALERTS, alerts)
 
     def add_picture(self, name: str, svg: str) -> Path:
-        """Give the report a picture, replacing one of the same name.
+        """Add a picture to the report, replacing one of the same name.
 
         Args:
-            name: a plain word; pictures are shown in the order of their names.
-            svg: an ``<svg>`` element of shapes and text, whose ``aria-label`` says what it shows. The report's colours
-                are there as CSS variables such as ``var(--ink)``.
+            name: a plain word; the report shows pictures in the order of their names.
+            svg: an ``<svg>`` element of shapes and text, with an ``aria-label`` that says what it shows. The report's
+                colours are available as CSS variables such as ``var(--ink)``.
 
         Returns:
-            Where it is kept, in ``pictures/``.
+            The picture's file, in ``pictures/``.
 
         Raises:
-            PictureError: the name is no plain word, or the picture holds anything but shapes and text.
-            OSError: it cannot be written.
+            PictureError: the name is not a plain word, or the picture contains anything but shapes and text.
+            OSError: the file cannot be written.
         """
-        from dovetail.record.pictures import write_picture
+        from dovetail.record.report.pictures import write_picture
 
         return write_picture(self.path, name, svg)
 
     def log_alert(self, alert: Mapping[str, Any]) -> None:
-        """Append an alert to ``alerts.jsonl``, which is not there before the first."""
+        """Append an alert to ``alerts.jsonl``; the first alert creates the file."""
         line, path = json.dumps(jsonable(alert), ensure_ascii=False, allow_nan=False) + "\n", self.path / ALERTS
-        with _told(path, line), path.open("a", encoding="utf-8") as file:
+        with _explain_write_errors(path, line), path.open("a", encoding="utf-8") as file:
             file.write(line)
 
     @contextlib.contextmanager
     def logging(self) -> Iterator[None]:
-        """Write what Dovetail and its plugins log, from INFO on, to ``log.txt``."""
+        """Write log messages of Dovetail and its plugins, from level INFO on, to ``log.txt``."""
         logger = logging.getLogger("dovetail")
         handler = _LogFile(self.logs / LOG, encoding="utf-8")
         handler.setFormatter(logging.Formatter(_FORMAT))
@@ -160,9 +159,9 @@ class RunDirectory:
             handler.close()
 
     def close(self) -> None:
-        """Close the files and give up the lock."""
+        """Close the files and release the lock."""
         if self._metrics is not None:
-            with contextlib.suppress(OSError):  # of what could not be written before, which was said then
+            with contextlib.suppress(OSError):  # lines that could not be written have raised before
                 self._metrics.close()
             self._metrics = None
         self._lock.release()
@@ -177,20 +176,20 @@ class RunDirectory:
 
 
 class _LogFile(logging.FileHandler):
-    """The log, which is done without where it cannot be written: the run that it tells of says so itself."""
+    """A log file whose write errors are ignored: if the disk is full, the run itself fails and says so."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
-        """Say nothing: logging itself would print a traceback for each line."""
+        """Ignore the error; logging would print a traceback for each line."""
 
     def close(self) -> None:
-        """Close the file, whether or not the rest of it can be written."""
+        """Close the file, even if its last lines cannot be written."""
         with contextlib.suppress(OSError):
             super().close()
 
 
 @contextlib.contextmanager
-def _told(path: Path, text: str) -> Iterator[None]:
-    """Say of which file it is that the operating system does not take ``text``."""
+def _explain_write_errors(path: Path, text: str) -> Iterator[None]:
+    """Turn an ``OSError`` into a ``StorageError`` that names the file."""
     try:
         yield
     except OSError as error:
@@ -198,61 +197,30 @@ def _told(path: Path, text: str) -> Iterator[None]:
 
 
 def _replace(path: Path, text: str) -> None:
-    with _told(path, text):
+    with _explain_write_errors(path, text):
         write_atomic(path, text.encode())
 
 
-def apart(root: Path | None, name: str, run_id: str) -> Path | None:
-    """Return where below ``root`` a run has what it keeps outside of its folder; None where it keeps that inside."""
-    return root and root / name / run_id
-
-
-def _make(path: Path) -> None:
+def _create(path: Path) -> None:
     try:
         path.mkdir(parents=True)
     except OSError as error:
-        at_fault = next(one for one in (path, *path.parents) if one.exists())
-        reason = (error.strerror or str(error)).lower()
-        message = f"{path}: cannot make the run's folder: {reason} (in {at_fault}); paths.output says where runs go"
-        raise RunDirectoryError(message) from error
+        at_fault = next(folder for folder in (path, *path.parents) if folder.exists())
+        raise RunDirectoryError(
+            f"{path}: cannot create the run's folder: {_reason(error)} (in {at_fault}); "
+            "set paths.output to another folder"
+        ) from error
 
 
-def _locked(path: Path) -> FolderLock:
-    """Lock the folder for as long as this process lives."""
+def _lock(path: Path) -> FolderLock:
+    """Lock the folder for the life of this process."""
     try:
         return FolderLock(path)
     except LockedError as error:
         raise RunDirectoryError(f"{path}: {error}") from None
     except OSError as error:
-        raise RunDirectoryError(f"{path}: cannot write here: {(error.strerror or str(error)).lower()}") from error
+        raise RunDirectoryError(f"{path}: cannot write here: {_reason(error)}") from error
 
 
-def event_line(event: str, *, epoch: int, step: int, time: float, metrics: Mapping[str, Any]) -> str:
-    """Return an event as a line of ``metrics.jsonl``.
-
-    Args:
-        event: ``"train"``, ``"validation"``, ``"epoch"``, ``"test"`` or ``"monitor"``.
-        epoch: the epoch under way, counted from 1.
-        step: optimizer updates so far.
-        time: seconds since the run's start.
-        metrics: figures by name.
-    """
-    line = {"event": event, "epoch": epoch, "step": step, "time": round(time, 6), "metrics": metrics}
-    try:
-        return _encode(line) + "\n"
-    except (TypeError, ValueError):  # not finite, or nothing that JSON knows: rare, and slow to look for
-        return _encode(jsonable(line)) + "\n"
-
-
-def jsonable(value: Any) -> Any:
-    """Return ``value`` as JSON can say it.
-
-    What is not finite becomes ``"nan"``, ``"inf"`` or ``"-inf"``; what JSON does not know, such as paths, becomes text.
-    """
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if isinstance(value, Mapping):
-        return {str(name): jsonable(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [jsonable(inner) for inner in value]
-    return value if value is None or isinstance(value, bool | int | str) else str(value)
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()

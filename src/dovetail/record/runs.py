@@ -1,6 +1,6 @@
-"""Reading the folders that runs leave behind: finding them, their figures, and what differs between two.
+"""Find run folders, read their records and metrics, and compare two runs.
 
-Nothing here imports torch or runs anything that a run folder contains: records are JSON and TOML, whoever wrote them.
+This module never imports torch and never executes anything from a run folder: records are JSON and TOML.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ import tomli
 from attrs import field, frozen
 
 from dovetail.config.notation import NONE
-from dovetail.record.files import METRICS, RECORD, RESOLVED
+from dovetail.record.layout import METRICS, RECORD, RESOLVED, external_folder
 
 _NOT_FINITE: Final = ("nan", "inf", "-inf", "NaN", "Infinity", "-Infinity")
 
-#: Stands in a difference where one of two runs has no such value.
+#: Shown in place of a value that one of two compared runs does not have.
 ABSENT: Final = "—"
 
 
 class RunLookupError(LookupError):
-    """No run, or more than one, answers to a reference; the message says which runs there are."""
+    """No run, or more than one, matches a reference; the message lists the runs there are."""
 
 
 @frozen
 class RunRecord:
-    """One run on disk, as its ``run.json`` tells it. Whatever is missing there is empty here."""
+    """One run on disk, read from its ``run.json``; what is missing there is empty here."""
 
     folder: Path
     data: Mapping[str, Any] = field(repr=False)
@@ -47,17 +47,17 @@ class RunRecord:
 
     @property
     def status(self) -> str:
-        """How it ended, in the words of ``Outcome.status``; or ``running``, or ``unreadable``."""
+        """The run's ``Outcome.status``, or ``running``, or ``unreadable``."""
         return str(self.data.get("status") or "unreadable")
 
     @property
     def started(self) -> str:
-        """When it started, ISO 8601 in UTC."""
+        """The time the run started, ISO 8601 in UTC."""
         return str(self.data.get("started") or "")
 
     @property
     def duration(self) -> float | None:
-        """Seconds it took."""
+        """The run's duration in seconds."""
         return number(self.data.get("duration_s"))
 
     @property
@@ -69,22 +69,22 @@ class RunRecord:
 
     @property
     def test(self) -> dict[str, float]:
-        """The test figures that are plain numbers, named ``test_…``."""
+        """The test metrics that are plain numbers, named ``test_…``."""
         return scalars({named("test", key): value for key, value in table(self.data.get("test")).items()})
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The figures of the last epoch that are plain numbers."""
+        """The metrics of the last epoch that are plain numbers."""
         return scalars(table(self.data.get("metrics")))
 
 
 def table(value: object) -> Mapping[str, Any]:
-    """Return ``value`` if it is a table, else an empty one: a record may have been written by anyone."""
+    """Return ``value`` if it is a table, else an empty one: a record may hold anything."""
     return value if isinstance(value, Mapping) else {}
 
 
 def number(value: object) -> float | None:
-    """Return ``value`` as a float if it is a number, or one of the words that stand for what JSON has no number for."""
+    """Return ``value`` as a float if it is a number or the text of a non-finite one, such as ``"nan"``; else None."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
@@ -93,32 +93,29 @@ def number(value: object) -> float | None:
 
 
 def scalars(values: Mapping[str, Any]) -> dict[str, float]:
-    """Return the entries of ``values`` that are numbers."""
+    """Return the entries of ``values`` that are numbers, as floats."""
     return {key: found for key, value in values.items() if (found := number(value)) is not None}
 
 
 def named(prefix: str, metric: str) -> str:
-    """Return ``prefix_metric``, whether or not the metric already has the prefix."""
+    """Return ``prefix_metric``; a metric that already has the prefix is unchanged."""
     return metric if metric.startswith(f"{prefix}_") else f"{prefix}_{metric}"
 
 
 def load_run(folder: Path) -> RunRecord:
-    """Read one run folder.
+    """Return the record of one run folder.
 
     Raises:
-        RunLookupError: it has no readable ``run.json``.
+        RunLookupError: the folder has no readable ``run.json``.
     """
     try:
         data = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        msg = f"{folder} is no run folder: it has no {RECORD}"
-        raise RunLookupError(msg) from None
+        raise RunLookupError(f"{folder} is not a run folder: it has no {RECORD}") from None
     except (OSError, ValueError, RecursionError) as error:
-        msg = f"{folder / RECORD} cannot be read: {error}"
-        raise RunLookupError(msg) from error
+        raise RunLookupError(f"{folder / RECORD} cannot be read: {error}") from error
     if not isinstance(data, dict):
-        msg = f"{folder / RECORD} is not the record of a run"
-        raise RunLookupError(msg)
+        raise RunLookupError(f"{folder / RECORD} is not the record of a run")
     return RunRecord(folder, data)
 
 
@@ -137,28 +134,26 @@ def find_runs(output: Path) -> list[RunRecord]:
 
 
 def find_run(reference: str, output: Path) -> RunRecord:
-    """Return the run that ``reference`` means.
+    """Return the run that ``reference`` names.
 
     Args:
-        reference: ``latest``, or ``latest~1`` for the one before; a run's name, for its newest run; an id, or the
-            beginning of one or of its last six digits; ``name/id``; or the path of a run folder.
-        output: the folder that runs are looked up in, unless ``reference`` is a path.
+        reference: ``latest``, or ``latest~1`` for the one before; a run's name, for its newest run; the beginning of
+            an id, or of its last six digits; ``name/id``; or the path of a run folder.
+        output: the folder of all runs; not used where ``reference`` is a path.
 
     Raises:
-        RunLookupError: nothing answers to it, or several runs do.
+        RunLookupError: no run, or more than one, matches.
     """
     if (Path(reference) / RECORD).is_file():
         return load_run(Path(reference))
     runs = find_runs(output)
     if not runs:
-        msg = f"there are no runs in {output}"
-        raise RunLookupError(msg)
+        raise RunLookupError(f"there are no runs in {output}")
     latest = re.fullmatch(r"latest(?:~(\d{1,6}))?", reference)
     if latest:
         back = int(latest[1] or 0)
         if back >= len(runs):
-            msg = f"'{reference}': there are only {len(runs)} runs in {output}"
-            raise RunLookupError(msg)
+            raise RunLookupError(f"'{reference}': there are only {len(runs)} runs in {output}")
         return runs[-1 - back]
     of_name = [run for run in runs if run.name == reference]
     if of_name:
@@ -170,29 +165,28 @@ def find_run(reference: str, output: Path) -> RunRecord:
         return matching[0]
     if matching:
         shown = ", ".join(f"{run.name}/{run.id}" for run in matching[:5])
-        more = f" and {len(matching) - 5} more" if len(matching) > 5 else ""  # noqa: PLR2004 (as many as fit a line)
-        msg = f"'{reference}' could be {shown}{more}"
-        raise RunLookupError(msg)
-    msg = f"there is no run '{reference}' in {output}; 'dovetail runs list' shows them"
-    raise RunLookupError(msg)
+        more = f" and {len(matching) - 5} more" if len(matching) > 5 else ""  # noqa: PLR2004 (as many as fit on a line)
+        raise RunLookupError(f"'{reference}' could be {shown}{more}; give more of the id")
+    raise RunLookupError(f"there is no run '{reference}' in {output}; 'dovetail runs list' shows all runs")
 
 
 def checkpoint_folder(run: RunRecord) -> Path:
-    """Return where a run keeps its checkpoints: in its own folder, or in ``paths.models``."""
+    """Return the folder of a run's checkpoints: in its own folder, or below ``paths.models``."""
     models = table(read_config(run.folder).get("paths")).get("models", NONE)
-    return run.folder / "checkpoints" if models == NONE else Path(str(models)) / run.name / run.id
+    root = None if models == NONE else Path(str(models))
+    return external_folder(root, run.name, run.id) or run.folder / "checkpoints"
 
 
 def _digits(run_id: str) -> str:
     return run_id.rpartition("-")[2]
 
 
-# --- figures over time ------------------------------------------------------------------------------------------------
+# --- metrics over time ------------------------------------------------------------------------------------------------
 
 
 @frozen
 class Point:
-    """One value of a figure."""
+    """One value of a metric."""
 
     step: int
     epoch: int
@@ -200,7 +194,7 @@ class Point:
 
 
 def read_events(folder: Path, name: str = METRICS) -> Iterator[Mapping[str, Any]]:
-    """Yield the events of ``metrics.jsonl``, or alerts, in the order of writing, without a line that was cut short."""
+    """Yield the events of a JSON-lines file in the order of writing, skipping lines that are not complete."""
     try:
         with (folder / name).open(encoding="utf-8", errors="replace") as lines:
             for line in lines:
@@ -215,20 +209,20 @@ def read_events(folder: Path, name: str = METRICS) -> Iterator[Mapping[str, Any]
 
 
 def read_series(folder: Path) -> dict[str, list[Point]]:
-    """Return each figure's values by step, without the test's.
+    """Return the values of each metric by step, without those of the test.
 
-    A figure that several events tell (the training loss of some updates, and of whole epochs) is taken from the one
-    that tells it most often: they are means over different stretches and make no common curve. Where a step was
-    recorded twice, because a run went on from an earlier checkpoint, the later record counts.
+    A metric that several kinds of event report (the training loss of single updates and of whole epochs) is taken from
+    the kind that reports it most often: their values are means over different numbers of steps and do not form one
+    curve. If a step was recorded twice, because the run was resumed from an earlier checkpoint, the later value counts.
     """
-    told: dict[str, dict[str, dict[int, Point]]] = {}
+    by_metric: dict[str, dict[str, dict[int, Point]]] = {}
     for event in read_events(folder):
         kind, step, epoch = str(event.get("event")), number(event.get("step")), number(event.get("epoch"))
         if kind == "test" or step is None or not math.isfinite(step):
             continue
         for name, value in scalars(table(event.get("metrics"))).items():
-            told.setdefault(name, {}).setdefault(kind, {})[int(step)] = Point(int(step), int(epoch or 0), value)
-    series = {name: max(by_kind.values(), key=len) for name, by_kind in told.items()}
+            by_metric.setdefault(name, {}).setdefault(kind, {})[int(step)] = Point(int(step), int(epoch or 0), value)
+    series = {name: max(by_kind.values(), key=len) for name, by_kind in by_metric.items()}
     return {name: [values[step] for step in sorted(values)] for name, values in series.items()}
 
 
@@ -237,7 +231,7 @@ def read_series(folder: Path) -> dict[str, list[Point]]:
 
 @frozen
 class Difference:
-    """One thing that is not the same in two runs."""
+    """One value that differs between two runs."""
 
     #: ``config``, ``versions``, ``data``, ``run`` or ``metrics``.
     section: str
@@ -247,7 +241,7 @@ class Difference:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Return a run's resolved config as plain tables; empty where it cannot be read."""
+    """Return a run's resolved config as plain tables; empty if it cannot be read."""
     try:
         return tomli.loads((folder / RESOLVED).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -255,7 +249,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def flat(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested tables as one, with dotted keys; an empty table is a value."""
+    """Return nested tables as one table with dotted keys; an empty table is a value."""
     values: dict[str, Any] = {}
     for key, value in tables.items():
         path = f"{prefix}{key}" if re.fullmatch(r"[\w-]+", key) else f'{prefix}"{key}"'
@@ -267,33 +261,33 @@ def flat(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def compare(left: RunRecord, right: RunRecord) -> list[Difference]:
-    """Return what differs between two runs: config, versions, data, circumstances, and their figures."""
+    """Return what differs between two runs: config, versions, data, device and status, metrics."""
     pairs = {
         "config": (flat(read_config(left.folder)), flat(read_config(right.folder))),
         "versions": (flat(table(left.data.get("versions"))), flat(table(right.data.get("versions")))),
         "data": (flat(table(left.data.get("data"))), flat(table(right.data.get("data")))),
-        "run": (_circumstances(left), _circumstances(right)),
-        "metrics": (_figures(left), _figures(right)),
+        "run": (_environment(left), _environment(right)),
+        "metrics": (_metrics(left), _metrics(right)),
     }
     return [
-        Difference(section, path, one.get(path, ABSENT), other.get(path, ABSENT))
-        for section, (one, other) in pairs.items()
-        for path in {**one, **other}
-        if not _same(one.get(path, ABSENT), other.get(path, ABSENT))
+        Difference(section, path, before.get(path, ABSENT), after.get(path, ABSENT))
+        for section, (before, after) in pairs.items()
+        for path in {**before, **after}
+        if not _same(before.get(path, ABSENT), after.get(path, ABSENT))
     ]
 
 
 def _same(left: Any, right: Any) -> bool:
-    """Say whether two values are equal; NaN is equal to itself here."""
+    """Return whether two values are equal, with NaN equal to itself."""
     return bool(left == right) or (left != left and right != right)  # noqa: PLR0124 (only NaN differs from itself)
 
 
-def _circumstances(run: RunRecord) -> dict[str, Any]:
+def _environment(run: RunRecord) -> dict[str, Any]:
     kept = ("status", "reason", "device", "precision", "parameters", "host")
     return {key: run.data[key] for key in kept if key in run.data} | flat({"git": table(run.data.get("git"))})
 
 
-def _figures(run: RunRecord) -> dict[str, float]:
+def _metrics(run: RunRecord) -> dict[str, float]:
     best = {f"best {run.best[0]}": run.best[1]} if run.best else {}
     seconds = {"duration_s": run.duration} if run.duration is not None else {}
     return {**best, **run.metrics, **run.test, **seconds}

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from dovetail.record.run_directory import event_line
+from dovetail.record.json_lines import event_line
 from dovetail.train.figures import scalars
 
 if TYPE_CHECKING:

@@ -11,23 +11,12 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Final
 
-from dovetail.record.files import ECHO, WATCHED
+from dovetail.spec.process import DUPLICATE_SIGNAL_SECONDS, NOTICE_SIGNALS, STOP_SIGNALS, SUPERVISED, handled_signals
 
 if TYPE_CHECKING:
     from dovetail.train.context import Run
 
-#: Sent by a person or a job manager: a second one kills.
-ORDERS: Final = (signal.SIGINT, signal.SIGTERM)
-#: Sent shortly before a time limit, for instance by Slurm, or when the terminal closes: often followed by a SIGTERM,
-#: which then counts as the first.
-_NOTICES: Final = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 _STANDARD_ERROR: Final = 2
-
-
-def handled_signals() -> tuple[signal.Signals, ...]:
-    """Return the signals that a run stops on; not ``SIGHUP`` under ``nohup``, which blocks it."""
-    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    return tuple(each for each in (*ORDERS, *_NOTICES) if each != signal.SIGHUP or not ignored)
 
 
 @contextlib.contextmanager
@@ -48,15 +37,15 @@ def stopping_on_signals(run: Run, doing: str = "stopping with a checkpoint") -> 
             return  # a child that was just forked; workers have handlers of their own
         name = signal.Signals(number).name
         run.request_stop(f"got {name}", by=name, status="interrupted")
-        if number in _NOTICES:
+        if number in NOTICE_SIGNALS:
             _say(f"\n{name}: {doing}\n")
             return
-        _answer_orders(signal.SIG_IGN)
+        _set_stop_handlers(signal.SIG_IGN)
         _say(f"\n{name}: {doing}; once more ends at once\n")
-        if not os.environ.get(WATCHED):
-            time.sleep(ECHO)
+        if not os.environ.get(SUPERVISED):
+            time.sleep(DUPLICATE_SIGNAL_SECONDS)
             # The kernel's default action, which also works inside a long call into C.
-            _answer_orders(signal.SIG_DFL)
+            _set_stop_handlers(signal.SIG_DFL)
         # The launcher of several processes forwards signals, and kills them all at the second one.
 
     before = {each: signal.signal(each, handle) for each in handled_signals()}
@@ -65,12 +54,12 @@ def stopping_on_signals(run: Run, doing: str = "stopping with a checkpoint") -> 
     finally:
         for each, handler in before.items():
             # A forwarded signal may arrive late, and must not kill a process that is ending.
-            if not (os.environ.get(WATCHED) and signal.getsignal(each) == signal.SIG_IGN):
+            if not (os.environ.get(SUPERVISED) and signal.getsignal(each) == signal.SIG_IGN):
                 signal.signal(each, handler)
 
 
-def _answer_orders(answer: signal.Handlers) -> None:
-    for each in ORDERS:
+def _set_stop_handlers(answer: signal.Handlers) -> None:
+    for each in STOP_SIGNALS:
         signal.signal(each, answer)
 
 

@@ -11,7 +11,7 @@ import torch
 
 from dovetail.data.batch import batch_size
 from dovetail.distributed.parallel import parallelize
-from dovetail.record.words import plural
+from dovetail.record.formatting import plural
 from dovetail.train.clock import Pace
 from dovetail.train.first_batch import GradientCheck, watch_parts
 from dovetail.train.hardware import autocasting

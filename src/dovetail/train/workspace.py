@@ -14,8 +14,9 @@ import torch
 from attrs import evolve, frozen
 
 from dovetail.distributed.group import Group, joined
-from dovetail.record.files import LAUNCH
-from dovetail.record.run_directory import RunDirectory, RunDirectoryError, apart
+from dovetail.record.layout import external_folder
+from dovetail.record.run_directory import RunDirectory, RunDirectoryError
+from dovetail.spec.process import LAUNCH_ID
 from dovetail.train.assembly import choose_device
 from dovetail.train.errors import config_error
 
@@ -55,12 +56,12 @@ def open_workspace(config: RunConfig, folder: Path | None) -> Iterator[Workspace
     device = choose_device(config)
     with joined(device, sharded=config.hardware.strategy == "fsdp") as group:
         warnings: tuple[str, ...] = ()
-        if folder is None and (config.checkpoint.resume != "never" or os.environ.get(LAUNCH)):
-            from dovetail.record.earlier import find_earlier
+        if folder is None and (config.checkpoint.resume != "never" or os.environ.get(LAUNCH_ID)):
+            from dovetail.record.resumable import find_resumable
 
-            found = group.broadcast(find_earlier(config) if group.leads else None)
+            found = group.broadcast(find_resumable(config) if group.leads else None)
             folder = None if found.run is None else found.run.folder
-            warnings = (found.passed_over,) if found.passed_over else ()
+            warnings = (found.warning,) if found.warning else ()
         with _open_folder(config, folder, group) as store:
             earlier = None
             if folder is not None:
@@ -95,9 +96,9 @@ def _open_folder(config: RunConfig, folder: Path | None, group: Group) -> Abstra
             return RunDirectory.create(paths.output, name, models=paths.models, logs=paths.logs)
         except RunDirectoryError as error:
             raise config_error(config, "paths.output", str(error)) from error
-    from dovetail.record.earlier import ResumeError
+    from dovetail.record.resumable import ResumeError
 
-    checkpoints, logs = (apart(root, name, folder.absolute().name) for root in (paths.models, paths.logs))
+    checkpoints, logs = (external_folder(root, name, folder.absolute().name) for root in (paths.models, paths.logs))
     try:
         return RunDirectory(folder, checkpoints=checkpoints, logs=logs)
     except RunDirectoryError as error:

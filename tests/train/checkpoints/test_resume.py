@@ -24,8 +24,8 @@ from dovetail.config.diagnostics import ConfigError
 from dovetail.config.schema import RunConfig
 from dovetail.data import Splits
 from dovetail.main import resume, run
-from dovetail.record.earlier import ResumeError
 from dovetail.record.experiments import ExperimentDB
+from dovetail.record.resumable import ResumeError
 from dovetail.train.checkpoints.state import _load
 from small_runs import blobs, only_run, small
 
@@ -459,9 +459,9 @@ def test_what_must_not_change_is_refused_with_the_difference(tmp_path):
     said = str(caught.value).splitlines()
     assert len(said) == 2
     assert re.search(
-        r"optimizer\.lr: was 0\.01 \(.*\) when run/\S+ began, and is 0\.5: may not change on resume", said[0]
+        r"optimizer\.lr: cannot change on resume: was 0\.01 \(.*\) when run/\S+ started, now 0\.5", said[0]
     )
-    assert re.search(r"training\.accumulate: was 1 .* and is 2", said[1])
+    assert re.search(r"training\.accumulate: cannot change on resume: was 1 .*, now 2$", said[1])
     assert contents(folder) == before
 
 
@@ -478,7 +478,7 @@ def test_a_run_goes_on_with_a_version_that_has_more_settings(tmp_path, policy):
 
     config = config_of(tmp_path, PLAIN)
     other = config_of(tmp_path, {**PLAIN, "training": {"accumulate_any_loss": True}})
-    with pytest.raises(ConfigError, match=r"training\.accumulate_any_loss: was — .*when run/\S+ began, and is true"):
+    with pytest.raises(ConfigError, match=r"training\.accumulate_any_loss: .*: was — .*when run/\S+ started, now true"):
         resume(folder, other)
     if policy == "never":
         outcome = resume(folder, config)

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from dovetail.record.line_file import LineFile
-from dovetail.record.run_directory import jsonable
+from dovetail.record.json_lines import LineFile, jsonable
 from dovetail.spec.limits import AtLeast
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from dovetail.config.check import check_part
 from dovetail.config.compose import compose
 from dovetail.data.seeding import preserve_rngs
 from dovetail.kernel.build import build
-from dovetail.record.files import RESOLVED
+from dovetail.record.layout import RESOLVED
 from dovetail.record.runs import RunLookupError, load_run, table
 from dovetail.spec.plugins import Plugins
 from dovetail.train.checkpoints.lookup import find_saved

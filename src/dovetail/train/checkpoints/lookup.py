@@ -18,7 +18,7 @@ from dovetail.checkpoint.listing import (
 )
 from dovetail.checkpoint.manifest import MANIFEST
 from dovetail.config.schema import KEEP_BEST, KEEP_LAST
-from dovetail.record.files import RECORD
+from dovetail.record.layout import RECORD
 from dovetail.record.runs import RunLookupError, checkpoint_folder, find_run, load_run, read_config, table
 from dovetail.train.figures import direction
 

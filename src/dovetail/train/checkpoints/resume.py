@@ -11,9 +11,9 @@ from attrs import frozen
 
 from dovetail.checkpoint.manifest import CheckpointError
 from dovetail.config.freeze import LENGTH_KEYS, freeze
-from dovetail.record.earlier import Change, ResumeError, as_record, changes, finished, refuse_changes
+from dovetail.record.formatting import plural
+from dovetail.record.resumable import Change, ResumeError, changed_settings, changes_as_json, check_changes, is_finished
 from dovetail.record.runs import RunRecord, flat, load_run, number, table
-from dovetail.record.words import plural
 from dovetail.train.checkpoints.sharded import Verifier, read_shards
 from dovetail.train.checkpoints.state import restore_state
 from dovetail.train.errors import TrainingError
@@ -46,14 +46,14 @@ class Earlier:
             RunLookupError: there is no such run.
         """
         record = load_run(folder)
-        changed = changes(record, config)
-        refuse_changes(record, config, changed)
+        changed = changed_settings(record, config)
+        check_changes(record, config, changed)
         return cls(record, changed)
 
     @property
     def finished(self) -> bool:
         """Whether it has nothing left to do."""
-        return finished(self.record) and not any(change.of_length() for change in self.changed)
+        return is_finished(self.record) and not any(change.changes_length() for change in self.changed)
 
     def outcome(self) -> Outcome:
         """Return the outcome that its record holds."""
@@ -99,7 +99,7 @@ class Earlier:
                     f"with {plural(now, 'process')} instead of {before}, sums are rounded in another order, and random "
                     "numbers such as those of dropout differ"
                 )
-        changed = [change for change in self.changed if change.of_length()]
+        changed = [change for change in self.changed if change.changes_length()]
         if changed or self._made_longer_since(run, point):
             run.state.stop = None  # requested when the run was planned to end earlier
         if changed and any(phase.scheduler is not None for phase in run.phases):
@@ -110,7 +110,7 @@ class Earlier:
             shown = ", ".join(f"{name} {before} → {now}" for name, (before, now) in versions.items())
             warnings.append(f"versions differ from those the run started with, so its numbers may differ: {shown}")
         run.store.freeze(freeze(run.config))
-        recorder.resumed(run, point.checkpoint if point else None, {**as_record(self.changed), **versions})
+        recorder.resumed(run, point.checkpoint if point else None, {**changes_as_json(self.changed), **versions})
         return warnings
 
     def _made_longer_since(self, run: Run, point: ResumePoint | None) -> bool:

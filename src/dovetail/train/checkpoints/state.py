@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from dovetail.checkpoint.format import read_checkpoint, read_model
-from dovetail.record.words import plural
+from dovetail.record.formatting import plural
 from dovetail.train.checkpoints.sharded import read_first, sharded_like
 from dovetail.train.errors import PartError, TrainingError
 from dovetail.train.phases import apply_phase
@@ -37,7 +37,7 @@ def collect_state(run: Run, training: Mapping[str, Any]) -> dict[str, Any]:
             **training,
             "state": run.state.state_dict(),
             "stop": None if stop is None else {"reason": stop.reason, "by": stop.by, "status": stop.status},
-            "logged": run.store.logged(),
+            "logged": run.store.log_sizes(),
             "alerts": run.alerts.state_dict(),
             "layout": _layout(run),
             "modes": {path: _modes(module) for path, module in run.parts.modules().items()},

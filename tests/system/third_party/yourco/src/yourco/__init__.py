@@ -1,1 +1,1 @@
-"""A stranger's plugin. Light: every command imports it."""
+"""A third-party plugin. It imports nothing heavy, because every command imports it."""

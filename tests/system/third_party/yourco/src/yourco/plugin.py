@@ -1,4 +1,4 @@
-"""What the package offers."""
+"""The parts of the package."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dovetail import Component, hookimpl
 
 @hookimpl
 def dovetail_losses() -> Iterator[Component]:
-    """Offer losses."""
+    """Register losses."""
     yield Component(
         "yourco.generalised",
         "yourco.losses:GeneralisedCrossEntropy",
@@ -20,13 +20,13 @@ def dovetail_losses() -> Iterator[Component]:
 
 @hookimpl
 def dovetail_schedulers() -> Iterator[Component]:
-    """Offer schedulers."""
+    """Register schedulers."""
     yield Component("yourco.sawtooth", "yourco.schedulers:Sawtooth", summary="Falls linearly, then starts again.")
 
 
 @hookimpl
 def dovetail_storage_backends() -> Iterator[Component]:
-    """Offer stores."""
+    """Register storage backends."""
     yield Component(
         "yourco.vault",
         "yourco.storage:Vault",

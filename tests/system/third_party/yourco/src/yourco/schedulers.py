@@ -12,7 +12,7 @@ from dovetail import AtLeast
 
 
 class Sawtooth(LRScheduler):
-    """Falls linearly to nothing over ``period`` updates, then starts again."""
+    """The learning rate falls linearly to 0 over ``period`` updates, then starts again."""
 
     def __init__(self, optimizer: Optimizer, period: Annotated[int, AtLeast(1)] = 10) -> None:
         self.period = period

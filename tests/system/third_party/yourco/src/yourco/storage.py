@@ -1,4 +1,4 @@
-"""Stores."""
+"""Storage backends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 
 class Vault:
-    """Keeps objects as rows of an SQLite database: a transaction makes each appear whole."""
+    """Stores objects as rows of an SQLite database; a transaction makes each write atomic."""
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
@@ -54,7 +54,7 @@ class Vault:
                 raise FileNotFoundError(key)
 
     def exists(self, key: str) -> bool:
-        """Say whether an object is there."""
+        """Return whether an object exists."""
         with self._database() as database:
             return database.execute("SELECT 1 FROM objects WHERE key = ?", (_checked(key),)).fetchone() is not None
 

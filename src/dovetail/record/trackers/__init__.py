@@ -1,1 +1,0 @@
-"""Trackers: where else a run is recorded, besides its own folder."""
