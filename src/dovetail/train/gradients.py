@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dovetail.checkpoint.shares import is_sharded, local
 from dovetail.losses.result import LossResult
-from dovetail.ops._loader import native
+from dovetail.ops._loader import is_native
 from dovetail.optimizers.fused import begin_momentum
 from dovetail.train.group import ALONE, Group
 from dovetail.train.stepping import plain_step
@@ -212,7 +212,7 @@ class Gradients:
 
         On the CPU that is a number: looking waits for nothing there, and most of the time there is nothing to clip.
         """
-        if not (self._observers or self._sharded or native(grads[0])):
+        if not (self._observers or self._sharded or is_native(grads[0])):
             norms = torch.stack(torch._foreach_norm(grads))  # noqa: SLF001 (torch's own clipping is made of it)
             total = torch.linalg.vector_norm(norms)
             self._norms, self.norm = norms, total
