@@ -108,7 +108,7 @@ def cuda_architectures(compiler: Path) -> list[str]:
     if unknown or not archs:
         supported = ", ".join(known)
         fail(
-            f"DOVETAIL_CUDA_ARCHS={requested!r} is invalid: use 'all', 'none' or what this nvcc supports, {supported}."
+            f"DOVETAIL_CUDA_ARCHS={requested!r} is invalid; use 'all', 'none' or what this nvcc supports: {supported}"
         )
     return sorted(archs, key=int)
 

@@ -132,7 +132,7 @@ def every_sample_is_in_its_place(subject: Subject) -> None:
 
     def keeps_places(samples: list[Any]) -> None:
         batch = dict(_entries(_collate(collator, samples)))
-        for place, sample in enumerate(samples):
+        for row, sample in enumerate(samples):
             alone = dict(_entries(_collate(collator, [sample])))
             expect(
                 alone.keys() == batch.keys(),
@@ -140,8 +140,8 @@ def every_sample_is_in_its_place(subject: Subject) -> None:
             )
             for name, value in batch.items():
                 expect(
-                    _is_padded(alone[name][0], value[place]),
-                    f"{name}: row {place} of a batch of {len(samples)} differs from the batch of sample {place} alone: "
+                    _is_padded(alone[name][0], value[row]),
+                    f"{name}: row {row} of a batch of {len(samples)} differs from the batch of sample {row} alone: "
                     "samples are reordered, mixed or changed. If it is intended to mix samples, add the trait "
                     "'mixes_samples'.",
                 )

@@ -118,12 +118,12 @@ def too_few_targets_are_refused(subject: Subject) -> None:
     """A single target for several samples, or one target too few, is an error."""
     loss = LossUnderTest.built(subject)
 
-    def refuses(case: Case) -> None:
+    def raises(case: Case) -> None:
         targets = _targets(case)
         _expect_error(loss, case.with_batch(targets=targets[:1]), "a single target")
         _expect_error(loss, case.with_batch(targets=targets[:-1]), "one target too few")
 
-    for_all(refuses, case=fitting_cases(subject, min_size=2), fraction=0.1)
+    for_all(raises, case=fitting_cases(subject, min_size=2), fraction=0.1)
 
 
 @check("loss")
@@ -131,11 +131,11 @@ def wrong_rank_is_refused(subject: Subject) -> None:
     """Targets with an extra dimension, such as a column of a table, are an error."""
     loss = LossUnderTest.built(subject)
 
-    def refuses(case: Case) -> None:
+    def raises(case: Case) -> None:
         targets = _targets(case)
         _expect_error(loss, case.with_batch(targets=targets.unsqueeze(1)), "an extra dimension")
 
-    for_all(refuses, case=fitting_cases(subject, min_size=2), fraction=0.1)
+    for_all(raises, case=fitting_cases(subject, min_size=2), fraction=0.1)
 
 
 @check("loss")
@@ -143,12 +143,12 @@ def outputs_without_samples_are_refused(subject: Subject) -> None:
     """Outputs without the sample dimension are an error."""
     loss = LossUnderTest.built(subject)
 
-    def refuses(case: Case) -> None:
+    def raises(case: Case) -> None:
         _targets(case)
         if case.logits.ndim > 1:
             _expect_error(loss, case.with_logits(case.logits[0]), "no sample dimension")
 
-    for_all(refuses, case=fitting_cases(subject, min_size=2), fraction=0.1)
+    for_all(raises, case=fitting_cases(subject, min_size=2), fraction=0.1)
 
 
 @check("loss")

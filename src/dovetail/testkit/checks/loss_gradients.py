@@ -74,16 +74,16 @@ def _largest_jump(loss: LossUnderTest, start: Case, direction: Tensor) -> float:
     difference repeatedly: at a kink or a curve the difference vanishes with the interval, at a jump it remains.
     """
 
-    def evaluate(place: float) -> tuple[float, float]:
-        total, gradient = loss.gradient(start.with_logits(start.logits + place * direction))
+    def evaluate(position: float) -> tuple[float, float]:
+        total, gradient = loss.gradient(start.with_logits(start.logits + position * direction))
         return float(total), 0.0 if gradient is None else float((gradient * direction).sum())
 
     def difference(left: float, right: float, at_left: tuple[float, float], at_right: tuple[float, float]) -> float:
         return abs(at_right[0] - at_left[0] - (right - left) * (at_left[1] + at_right[1]) / 2)
 
-    places = [step / _POINTS for step in range(_POINTS + 1)]
-    values = [evaluate(place) for place in places]
-    intervals = list(zip(places, places[1:], values, values[1:], strict=False))
+    positions = [step / _POINTS for step in range(_POINTS + 1)]
+    values = [evaluate(position) for position in positions]
+    intervals = list(zip(positions, positions[1:], values, values[1:], strict=False))
     left, right, at_left, at_right = max(intervals, key=lambda interval: difference(*interval))
     for _ in range(_HALVINGS):
         middle = (left + right) / 2

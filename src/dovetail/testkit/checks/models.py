@@ -164,15 +164,15 @@ def samples_do_not_mix_in_evaluation(subject: Subject) -> None:
     def stands_alone(inputs: Any) -> None:
         with torch.no_grad():
             together = _run(model, inputs).logits
-            for place in range(len(together)):
-                row = slice(place, place + 1)
+            for index in range(len(together)):
+                row = slice(index, index + 1)
                 alone = _run(
                     model,
                     {name: value[row] for name, value in inputs.items()} if isinstance(inputs, dict) else inputs[row],
                 ).logits
                 expect(
                     torch.allclose(together[row], alone, rtol=1e-3, atol=1e-5),
-                    f"in evaluation mode the output for sample {place} depends on the other samples of its batch. "
+                    f"in evaluation mode the output for sample {index} depends on the other samples of its batch. "
                     "If this is intended, add the trait 'couples_samples'.",
                 )
 

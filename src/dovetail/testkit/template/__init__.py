@@ -63,8 +63,8 @@ def write_plugin(name: str, directory: Path) -> Path:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=directory, prefix=".dovetail-") as work:
             folder = Path(work) / name
-            for source, place in _FILES.items():
-                path = folder / Template(place).substitute(words)
+            for source, target_name in _FILES.items():
+                path = folder / Template(target_name).substitute(words)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 text = resources.files(__name__).joinpath(source).read_text(encoding="utf-8")
                 path.write_text(Template(text).substitute(words), encoding="utf-8")
