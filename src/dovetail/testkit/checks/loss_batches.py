@@ -16,8 +16,8 @@ from dovetail.testkit.registry import NotApplicable, check, expect, fail
 from dovetail.testkit.subject import Subject
 
 _TOLERANCE: Final = 1e-9  # of values computed in fp64
-#: Errors that count as a rejection.
-_CLEAR: Final = (TypeError, ValueError)
+#: The errors that reject a batch.
+_REJECTIONS: Final = (TypeError, ValueError)
 
 
 def _close(first: float, second: float) -> bool:
@@ -98,7 +98,7 @@ def _expect_error(loss: LossUnderTest, case: Case, what: str) -> None:
     advice = "Compare the shapes first, and raise ValueError with both of them."
     try:
         result = loss(case)
-    except _CLEAR as error:
+    except _REJECTIONS as error:
         expect(str(error).strip(), f"it rejects {shapes} without a message. {advice}")
     except Exception as error:  # noqa: BLE001 (anything else is the finding)
         fail(f"it raises {type(error).__name__} for {shapes}: {error}. {advice}")
@@ -159,7 +159,7 @@ def empty_batch_is_refused_or_weighs_nothing(subject: Subject) -> None:
     def is_sane(case: Case) -> None:
         try:
             result = loss(case.take([]))
-        except _CLEAR as error:
+        except _REJECTIONS as error:
             expect(str(error).strip(), "it rejects an empty batch without a message; say that the batch has no samples")
         except Exception as error:  # noqa: BLE001 (anything else is the finding)
             fail(
