@@ -107,9 +107,7 @@ def cuda_architectures(compiler: Path) -> list[str]:
     unknown = [arch for arch in archs if arch not in known]
     if unknown or not archs:
         supported = ", ".join(known)
-        fail(
-            f"DOVETAIL_CUDA_ARCHS={requested!r} is invalid; use 'all', 'none' or what this nvcc supports: {supported}"
-        )
+        fail(f"DOVETAIL_CUDA_ARCHS={requested!r} is invalid; use 'all', 'none' or what this nvcc supports: {supported}")
     return sorted(archs, key=int)
 
 
