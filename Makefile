@@ -1,8 +1,7 @@
-# What to type: make help.
+# Run make help for a list of targets.
 #
-# Everything happens in .venv. A step is repeated only when something it was made from has changed: the stamps in
-# .venv/.stamps say when it was done. pip is always given constraints.txt, because an open range for torch would fetch
-# gigabytes.
+# Everything is installed in .venv. The stamps in .venv/.stamps record when a step was done; make repeats it only if its
+# inputs have changed. pip always uses constraints.txt: an open range for torch would download gigabytes.
 
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -17,7 +16,7 @@ TYPED   := src $(wildcard plugins/*/src)
 EMPTY   :=
 SPACE   := $(EMPTY) $(EMPTY)
 
-# The first of these that is Python 3.11 or later; PYTHON=… chooses another.
+# The first of these that is Python 3.11 or later is used; PYTHON=… chooses another.
 PYTHONS := python3.11 python3.12 python3.13 python3.14 python3
 
 .PHONY: help demo test lint bench bench-rivals docs native clean
@@ -25,14 +24,14 @@ PYTHONS := python3.11 python3.12 python3.13 python3.14 python3
 .DELETE_ON_ERROR:
 
 help:
-	@echo 'make demo    set everything up and train a first model (examples/digits.toml)'
-	@echo 'make test    lint, types, floors, all tests with coverage, docs'
+	@echo 'make demo    install everything and train a first model (examples/digits.toml)'
+	@echo 'make test    lint, type checks, import rules, all tests with coverage, docs'
 	@echo 'make lint    ruff, mypy, import-linter'
-	@echo 'make bench   the benchmarks; make bench-startup, bench-steps … one of them alone'
-	@echo 'make bench-rivals  install the frameworks that the benchmarks compare with, into $(RIVALS)'
-	@echo 'make docs    the documentation, in docs/_build/html'
-	@echo 'make native  compile the native ops again where their sources have changed'
-	@echo 'make clean   remove what was built (not .venv, not runs)'
+	@echo 'make bench   run the benchmarks; make bench-startup, bench-steps … runs one of them'
+	@echo 'make bench-rivals  install the frameworks that the benchmarks compare with in $(RIVALS)'
+	@echo 'make docs    build the documentation in docs/_build/html'
+	@echo 'make native  compile the native ops whose sources have changed'
+	@echo 'make clean   remove build products (not .venv, not runs)'
 
 demo: $(STAMPS)/demo
 	$(BIN)/dovetail run examples/digits.toml
@@ -71,22 +70,22 @@ clean:
 
 $(STAMPS)/venv:
 	@command -v $${CXX:-g++} >/dev/null || [ "$$DOVETAIL_NATIVE" = 0 ] || { \
-	    echo 'A C++ compiler is needed for the native ops. Debian, Ubuntu: apt-get install g++' >&2; \
-	    echo 'Or go without them, slower, with the same results: DOVETAIL_NATIVE=0 make demo' >&2; exit 1; }
+	    echo 'The native ops require a C++ compiler. Debian, Ubuntu: apt-get install g++' >&2; \
+	    echo 'To build without them (slower, the same results): DOVETAIL_NATIVE=0 make demo' >&2; exit 1; }
 	@python=; if [ ! -x $(BIN)/python ]; then \
 	    for name in $(or $(PYTHON),$(PYTHONS)); do \
 	        "$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && python=$$name && break; \
 	    done; \
 	    [ -n "$$python" ] || { \
-	        echo 'Python 3.11 or later is needed; looked for: $(or $(PYTHON),$(PYTHONS))' >&2; \
+	        echo 'Python 3.11 or later is required; none found among: $(or $(PYTHON),$(PYTHONS))' >&2; \
 	        echo 'Debian, Ubuntu: apt-get install python3 python3-venv' >&2; exit 1; }; \
-	    echo "Making $(VENV) with $$python"; \
+	    echo "Creating $(VENV) with $$python"; \
 	    "$$python" -m venv $(VENV) || { rm -rf $(VENV); \
-	        echo 'Python has no working venv module. Debian, Ubuntu: apt-get install python3-venv' >&2; exit 1; }; \
+	        echo 'The venv module of Python does not work. Debian, Ubuntu: apt-get install python3-venv' >&2; exit 1; }; \
 	fi
 	@mkdir -p $(STAMPS) && touch $@
 
-# torch comes first: the native ops are compiled against the headers of the torch that is installed.
+# Install torch first: the native ops are compiled against its headers.
 $(STAMPS)/torch: constraints.txt | $(STAMPS)/venv
 	$(PIP) torch numpy ninja packaging setuptools wheel
 	@touch $@
@@ -95,18 +94,18 @@ $(STAMPS)/demo: $(STAMPS)/torch pyproject.toml $(NATIVE)
 	$(PIP) --no-build-isolation --editable '.[digits]'
 	@touch $@
 
-# Each plugin's extra `test` holds what its own tests need.
+# The extra `test` of each plugin contains the requirements of its tests.
 $(STAMPS)/dev: $(STAMPS)/torch pyproject.toml $(NATIVE) $(PLUGINS:%=%/pyproject.toml)
 	$(PIP) --no-build-isolation --editable '.[dev]' $(PLUGINS:%=--editable '%[test]')
 	@touch $@ $(STAMPS)/demo
 
-# Their own environment, which sees all of ours: torch is not fetched again, and ours stays as it is.
+# A separate environment that includes the packages of .venv: torch is not downloaded again, and .venv does not change.
 $(STAMPS)/rivals: benchmarks/requirements.txt constraints.txt $(STAMPS)/dev
 	$(BIN)/python -m venv --clear $(RIVALS)
 	@for site in $(RIVALS)/lib/python3*/site-packages; do \
 	    echo "import site; site.addsitedir('$$(readlink -f $(VENV))$${site#$(RIVALS)}')" > "$$site/beside.pth"; done
 	$(RIVALS)/bin/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --requirement $<
-	$(RIVALS)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps 'setuptools==80.9.0' # torchtnt wants its pkg_resources
-	@# Of torchaudio, its Python is needed alone; its native half is built for a torch with CUDA.
+	$(RIVALS)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps 'setuptools==80.9.0' # torchtnt needs its pkg_resources
+	@# Only the Python part of torchaudio is needed; its native part requires a torch with CUDA.
 	@rm -f $(RIVALS)/lib/python3*/site-packages/torchaudio/lib/_torchaudio*.so
 	@touch $@

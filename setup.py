@@ -1,16 +1,16 @@
-"""Builds the native ops: a shared object for the CPU and, where nvcc is, one for CUDA.
+"""Build the native ops: a shared object for the CPU and, if nvcc is installed, one for CUDA.
 
-`torch.utils.cpp_extension` refuses CUDA code beside a CPU-only torch, so the compilers are called here,
-through ninja. Both objects are made against torch's stable ABI and have no Python symbols: they load under
-every torch >= 2.10 and every Python.
+`torch.utils.cpp_extension` does not compile CUDA code with a CPU-only torch, so this script calls the compilers itself,
+through ninja. Both objects use torch's stable ABI and have no Python symbols: they load with every torch >= 2.10 and
+every Python.
 
-Settings, all environment variables:
+Environment variables:
     CXX                   the C++ compiler (default: g++)
-    CUDA_HOME             where CUDA is (default: where nvcc on the PATH is)
+    CUDA_HOME             the CUDA toolkit (default: that of nvcc on the PATH)
     DOVETAIL_CUDA_ARCHS   "all" (default), "none", or compute capabilities such as "80;90";
-                          the newest one also as PTX
-    DOVETAIL_NATIVE=0     build no native ops; everything then runs on the plain-torch references
-    DOVETAIL_WERROR=1     warnings of the compilers are errors
+                          PTX is added for the newest one
+    DOVETAIL_NATIVE=0     build no native ops; the ops then run their plain-torch references
+    DOVETAIL_WERROR=1     treat compiler warnings as errors
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent
 SOURCES = ROOT / "csrc"
-# Kept between builds, so that ninja has something to compare.
+# Kept between builds, so that ninja recompiles only what changed.
 OBJECTS = ROOT / "build" / "native"
 
 TORCH_TARGET = (2, 10)
@@ -48,105 +48,106 @@ CUDA_ARCHS = ("80", "90", "100", "120")
 CPU = "dovetail.ops.libdovetail_cpu"
 CUDA = "dovetail.ops.libdovetail_cuda"
 
-# What the CUDA half takes from libtorch_cuda.so. A CPU-only torch has no such file to link against, so a
-# stub stands in for it. The object keeps no more of it than its name (DT_NEEDED).
+# The symbols of libtorch_cuda.so that the CUDA object uses. A CPU-only torch has no such library, so the object is
+# linked against a stub, of which it keeps only the name (DT_NEEDED).
 TORCH_CUDA_SYMBOLS = ("aoti_torch_get_current_cuda_stream",)
 
 
 def fail(message: str) -> NoReturn:
-    """Stop the build with a message for the person who started it, and no traceback."""
+    """Stop the build with a message and without a traceback."""
     lines = "\n".join(f"    {line}" for line in message.splitlines())
     sys.exit(f"\ndovetail: the native ops were not built.\n{lines}\n")
 
 
 def say(message: str) -> None:
-    """A line for the person who started the build (pip shows it with -v)."""
+    """Print a line about the build; pip shows it with -v."""
     print(f"dovetail: {message}", flush=True)
 
 
 def run(command: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run a tool, its output as text."""
+    """Run a tool and capture its output as text."""
     return subprocess.run(command, check=False, capture_output=True, text=True, **options)
 
 
 def ninja() -> str:
-    """The ninja of this environment, else the one on the PATH."""
-    beside = Path(sys.executable).with_name("ninja")
-    found = str(beside) if beside.exists() else shutil.which("ninja")
-    if found is None:
-        fail("ninja is needed and was not found: pip install ninja")
-    return found
+    """Return the path of ninja in this environment, else on the PATH."""
+    local = Path(sys.executable).with_name("ninja")
+    path = str(local) if local.exists() else shutil.which("ninja")
+    if path is None:
+        fail("ninja is required but was not found; run pip install ninja")
+    return path
 
 
 def compiler() -> tuple[list[str], str]:
-    """The C++ compiler's command and its version line."""
+    """Return the command of the C++ compiler and its version line."""
     command = shlex.split(os.environ.get("CXX", "g++"))
     if shutil.which(command[0]) is None:
         fail(
-            f"A C++ compiler is needed and '{command[0]}' was not found.\n"
-            "Install one (Debian, Ubuntu: apt-get install g++; Fedora: dnf install gcc-c++) or name another\n"
-            "in CXX, or set DOVETAIL_NATIVE=0 to go without native ops (slower, the same results)."
+            f"A C++ compiler is required, but '{command[0]}' was not found.\n"
+            "Install one (Debian, Ubuntu: apt-get install g++; Fedora: dnf install gcc-c++), set CXX to another,\n"
+            "or set DOVETAIL_NATIVE=0 to build without native ops (slower, the same results)."
         )
     return command, run([*command, "--version"]).stdout.partition("\n")[0]
 
 
 def nvcc() -> Path | None:
-    """The CUDA compiler, or None."""
+    """Return the path of the CUDA compiler, or None."""
     home = os.environ.get("CUDA_HOME")
-    found = shutil.which(str(Path(home) / "bin" / "nvcc")) if home else shutil.which("nvcc")
-    return Path(found) if found else None
+    path = shutil.which(str(Path(home) / "bin" / "nvcc")) if home else shutil.which("nvcc")
+    return Path(path) if path else None
 
 
 def cuda_architectures(compiler: Path) -> list[str]:
-    """The architectures to compile for, oldest first: as asked, else all of ours that this nvcc knows."""
+    """Return the architectures to compile for, oldest first: the requested ones, or all that this nvcc supports."""
     known = re.findall(r"compute_(\d+)", run([str(compiler), "--list-gpu-arch"]).stdout)
-    asked = os.environ.get("DOVETAIL_CUDA_ARCHS", "all")
-    if asked == "all":
+    requested = os.environ.get("DOVETAIL_CUDA_ARCHS", "all")
+    if requested == "all":
         return [arch for arch in CUDA_ARCHS if arch in known]
-    archs = [arch.replace(".", "") for arch in re.split(r"[;, ]+", asked) if arch]
+    archs = [arch.replace(".", "") for arch in re.split(r"[;, ]+", requested) if arch]
     unknown = [arch for arch in archs if arch not in known]
     if unknown or not archs:
-        fail(f"DOVETAIL_CUDA_ARCHS={asked!r}: this nvcc knows {', '.join(known)}; also 'all' and 'none'.")
+        supported = ", ".join(known)
+        fail(f"DOVETAIL_CUDA_ARCHS={requested!r} is invalid; use 'all', 'none' or what this nvcc supports: {supported}")
     return sorted(archs, key=int)
 
 
 def why_no_cuda() -> str | None:
-    """Why the CUDA half is not built, or None if it is."""
+    """Return why the CUDA object is not built, or None if it is."""
     if os.environ.get("DOVETAIL_CUDA_ARCHS") == "none":
         return "DOVETAIL_CUDA_ARCHS=none"
     if nvcc() is None:
-        return "there is no nvcc on the PATH or in CUDA_HOME"
+        return "nvcc is neither on the PATH nor in CUDA_HOME"
     return None
 
 
 def torch_paths() -> tuple[list[str], Path, str]:
-    """Include directories, library directory and version of the torch that is installed."""
+    """Return include directories, library directory and version of the installed torch."""
     try:
         import torch
         from torch.utils import cpp_extension
     except ImportError as error:
         fail(
-            f"torch's headers are needed and torch cannot be imported ({error}).\n"
+            f"The headers of torch are required, but torch cannot be imported ({error}).\n"
             "Install torch first, then this package with --no-build-isolation."
         )
     version = tuple(int(part) for part in torch.__version__.split(".")[:2])
     if version < TORCH_TARGET:
-        fail(f"torch {torch.__version__} is installed; 2.10 or later is needed.")
+        fail(f"torch {torch.__version__} is installed, but 2.10 or later is required; upgrade torch.")
     return cpp_extension.include_paths(), Path(torch.__file__).parent / "lib", torch.__version__
 
 
 def escape(path: object) -> str:
-    """A path as ninja reads it."""
+    """Escape a path for ninja."""
     return re.sub(r"([$ :])", r"$\1", str(path))
 
 
 def define(name: str, value: str) -> str:
-    """A preprocessor definition, quoted for the shell and for ninja."""
+    """Return a preprocessor definition, quoted for the shell and for ninja."""
     return shlex.quote(f"-D{name}={value}").replace("$", "$$")
 
 
 class NinjaFile:
-    """The commands that make one shared object, written to a folder of its own."""
+    """The build file of one shared object, in a folder of its own."""
 
     def __init__(self, name: str) -> None:
         self.folder = OBJECTS / name
@@ -158,10 +159,10 @@ class NinjaFile:
         self.objects: list[str] = []
 
     def common_flags(self, info: dict[str, Any]) -> list[str]:
-        """The flags that both compilers understand."""
+        """Return the flags of both compilers, and add the build information."""
         major, minor = TORCH_TARGET
         info |= {"torch_target": f"{major}.{minor}", "built_with_torch": self.torch_version}
-        text = json.dumps(json.dumps(info, sort_keys=True)[1:-1])  # the members, as a C string
+        text = json.dumps(json.dumps(info, sort_keys=True)[1:-1])  # the members as a C string
         return [
             "-std=c++17",
             "-O3",
@@ -171,47 +172,47 @@ class NinjaFile:
         ]
 
     def cxx_flags(self) -> list[str]:
-        """Flags of the C++ compiler alone: warnings, and arithmetic in the order in which it is written."""
+        """Return the flags of the C++ compiler: warnings, and no reordering of arithmetic."""
         flags = ["-fPIC", "-fvisibility=hidden", "-fopenmp-simd", "-fno-math-errno", "-ffp-contract=off"]
         flags += ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Wno-unknown-pragmas"]
         if platform.machine() == "x86_64":
-            flags.append("-mprefer-vector-width=512")  # the clone for x86-64-v4 would stay at 256 bits
+            flags.append("-mprefer-vector-width=512")  # by default, the x86-64-v4 clone uses 256 bits
         return [*flags, "-Werror"] if os.environ.get("DOVETAIL_WERROR") == "1" else flags
 
     def rule(self, name: str, command: Sequence[str], *, depfile: bool = False) -> None:
-        """A command, with ninja's placeholders in it."""
+        """Add a rule; the command contains ninja's placeholders."""
         lines = [f"rule {name}", f"  command = {' '.join(command)}", f"  description = {name} $out"]
         self.rules += [*lines, *(["  depfile = $out.d", "  deps = gcc"] if depfile else []), ""]
 
     def compile(self, rule: str, sources: Sequence[Path]) -> None:
-        """One object file for each source."""
+        """Add an object file for each source."""
         for source in sources:
             target = f"{source.parent.name}.{source.name}.o"
             self.edges.append(f"build {target}: {rule} {escape(source)}")
             self.objects.append(target)
 
     def link(self, command: Sequence[str], also: Sequence[str] = ()) -> None:
-        """The shared object from all object files."""
+        """Add the shared object, linked from all object files."""
         self.rule("link", command)
         after = f" | {' '.join(also)}" if also else ""
         self.edges.append(f"build {self.output.name}: link {' '.join(self.objects)}{after}")
 
     def make(self) -> Path:
-        """Run ninja; a build under way in another process is waited for."""
+        """Run ninja, after waiting for a build in another process."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             text = "\n".join(["ninja_required_version = 1.8", "", *self.rules, *self.edges, ""])
             (self.folder / "build.ninja").write_text(text)
-            done = run([ninja(), "-C", str(self.folder), self.output.name])
-        if done.returncode != 0:
-            fail(f"{done.stdout}{done.stderr}\nThe commands are in {self.folder / 'build.ninja'}.")
-        say(f"{self.output.name}: {done.stdout.strip().splitlines()[-1]}")
+            process = run([ninja(), "-C", str(self.folder), self.output.name])
+        if process.returncode != 0:
+            fail(f"{process.stdout}{process.stderr}\nThe commands are in {self.folder / 'build.ninja'}.")
+        say(f"{self.output.name}: {process.stdout.strip().splitlines()[-1]}")
         return self.output
 
 
 def build_cpu() -> Path:
-    """The object with every op's schema and its CPU kernel."""
+    """Build the object with the schemas and CPU kernels of all ops."""
     file = NinjaFile("libdovetail_cpu")
     flags = file.common_flags({"compiler": file.cxx_version})
     cxx = [*file.cxx, *flags, *file.cxx_flags(), "-MMD", "-MF", "$out.d", "-c", "$in", "-o", "$out"]
@@ -224,13 +225,13 @@ def build_cpu() -> Path:
 
 
 def build_cuda(compiler: Path) -> Path:
-    """The object with the CUDA kernels; its CUDA runtime is static, so torch's may be of another version."""
+    """Build the object with the CUDA kernels; its CUDA runtime is static, so that of torch may have another version."""
     file = NinjaFile("libdovetail_cuda")
     archs = cuda_architectures(compiler)
     version = re.search(r"release ([\d.]+)", run([str(compiler), "--version"]).stdout)
     info = {"compiler": f"nvcc {version[1] if version else '?'}", "cuda_archs": [*archs, f"{archs[-1]}+PTX"]}
     flags = file.common_flags(info)
-    # nvcc's own code would not pass these two.
+    # Code generated by nvcc causes these two warnings.
     host = [flag for flag in file.cxx_flags() if flag not in {"-Wconversion", "-Wshadow"}]
     targets = [f"-gencode arch=compute_{arch},code=sm_{arch}" for arch in archs]
     targets.append(f"-gencode arch=compute_{archs[-1]},code=compute_{archs[-1]}")
@@ -255,7 +256,7 @@ def build_cuda(compiler: Path) -> Path:
     file.edges.append("build libtorch_cuda.so: stub")
 
     search = ["-L.", f"-L{shlex.quote(str(file.torch_lib))}"]
-    # --exclude-libs keeps the runtime's own symbols inside: several copies may live in one process.
+    # --exclude-libs hides the symbols of the runtime: a process may contain several copies of it.
     hide = ["-z", "defs", "--exclude-libs", "ALL"]
     libraries = ["--no-as-needed", "-ltorch_cuda", "-ltorch_cpu", "--as-needed"]
     linker = [f"-Xlinker {option}" for option in (*hide, *libraries)]
@@ -265,47 +266,47 @@ def build_cuda(compiler: Path) -> Path:
 
 
 class BuildNative(build_ext):
-    """Puts the shared objects where setuptools expects extension modules."""
+    """Builds the shared objects in place of extension modules."""
 
     def get_ext_filename(self, fullname: str) -> str:
-        """Without Python's suffix: the objects serve every Python."""
+        """Return the file name without Python's suffix: the objects work with every Python."""
         return str(Path(*fullname.split(".")).with_suffix(".so"))
 
     def build_extension(self, ext: Extension) -> None:
-        """Compile what changed and copy the object to its package."""
-        found = nvcc()
-        built = build_cuda(found) if ext.name == CUDA and found is not None else build_cpu()
+        """Compile what changed, and copy the object to its package."""
+        cuda_compiler = nvcc()
+        built = build_cuda(cuda_compiler) if ext.name == CUDA and cuda_compiler is not None else build_cpu()
         target = Path(self.get_ext_fullpath(ext.name))
         target.parent.mkdir(parents=True, exist_ok=True)
         self.copy_file(str(built), str(target))
 
 
 class CleanBuild(build):
-    """Builds in a fresh folder: no file of an earlier build reaches a wheel, and two builds never meet."""
+    """Builds in a new folder, so that a wheel contains no file of an earlier or concurrent build."""
 
     def initialize_options(self) -> None:
-        """As setuptools does, with a fresh base folder."""
+        """Set the base folder to a new one."""
         super().initialize_options()
         self.build_base = tempfile.mkdtemp(prefix="dovetail-build-")
         atexit.register(shutil.rmtree, self.build_base, ignore_errors=True)
 
 
 class WheelOfAnyPython(bdist_wheel):
-    """Tags a wheel for every Python 3 of its platform, as its objects have no Python symbols."""
+    """Tags a wheel for every Python 3 of its platform, because its objects have no Python symbols."""
 
     def get_tag(self) -> tuple[str, str, str]:
-        """`py3-none-PLATFORM`; without objects `py3-none-any`."""
+        """Return `py3-none-PLATFORM`, or `py3-none-any` without objects."""
         return "py3", "none", super().get_tag()[2]
 
 
 def extensions() -> list[Extension]:
-    """What is to be built here."""
+    """Return the objects to build on this machine."""
     if os.environ.get("DOVETAIL_NATIVE") == "0":
-        say("DOVETAIL_NATIVE=0: no native ops are built; plain torch does their work.")
+        say("DOVETAIL_NATIVE=0: building no native ops; plain torch replaces them.")
         return []
     reason = why_no_cuda()
     if reason is not None:
-        say(f"the CUDA half of the native ops is skipped: {reason}.")
+        say(f"skipping the CUDA half of the native ops: {reason}.")
     return [Extension(name, sources=[]) for name in (CPU, CUDA) if name == CPU or reason is None]
 
 

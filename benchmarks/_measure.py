@@ -1,4 +1,4 @@
-"""What every benchmark shares: alternating repetitions, medians, tables, and the versions that figures belong to."""
+"""Tools for all benchmarks: alternating rounds, medians, tables, and versions of the software."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from importlib import metadata
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
-#: What ``make bench-rivals`` makes: an environment of the frameworks to compare with, over the torch of ``.venv``.
+#: The environment of ``make bench-rivals``: the frameworks to compare with, on top of the torch in ``.venv``.
 RIVALS = Path(__file__).parents[1] / ".venv-rivals"
-#: How busy the machine was before the measurement began: figures of a busy machine are worth less.
+#: The load of the machine before the measurement; a busy machine gives unreliable figures.
 LOAD = os.getloadavg()[0]
 
 
 def alternate(candidates: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Run every candidate once a round, in turn, so that a drift of the machine's speed hits all alike.
+    """Run every candidate once per round, so that changes in the machine's speed affect all of them equally.
 
-    A first round warms up and is thrown away. Each candidate returns its own figure, in seconds.
+    The first round is for warm-up and is discarded. Each candidate returns its own figure, in seconds.
     """
     figures: dict[str, list[float]] = {name: [] for name in candidates}
     for turn in range(rounds + 1):
@@ -34,35 +34,35 @@ def alternate(candidates: Mapping[str, Callable[[], float]], rounds: int) -> dic
 
 
 def ratios(figures: Mapping[str, Sequence[float]], base: str) -> dict[str, float]:
-    """Return the median over rounds of each candidate's figure divided by the base's of the same round."""
+    """Return the median over rounds of the ratio of each candidate's figure to the base's in the same round."""
     return {
-        name: statistics.median(one / other for one, other in zip(values, figures[base], strict=True))
+        name: statistics.median(value / reference for value, reference in zip(values, figures[base], strict=True))
         for name, values in figures.items()
     }
 
 
 def process_seconds(command: Sequence[str], env: Mapping[str, str] | None = None) -> float:
-    """Return the wall time of a whole process in seconds; its output is thrown away.
+    """Return the wall time of a process in seconds; discard its output.
 
     Raises:
-        subprocess.CalledProcessError: it failed, so that its time means nothing.
+        subprocess.CalledProcessError: the process failed.
     """
-    seen = {**as_a_user(), **(env or {})}
-    began = time.perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=seen)
-    return time.perf_counter() - began
+    environment = {**user_environment(), **(env or {})}
+    started = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    return time.perf_counter() - started
 
 
-def as_a_user() -> dict[str, str]:
-    """Return the environment of a process in which compiled modules are kept, as they are on a user's machine.
+def user_environment() -> dict[str, str]:
+    """Return an environment in which Python caches compiled modules, as on a user's machine.
 
-    Compiling them takes time and memory that belong to the warm-up.
+    Without the cache, compiling modules would take time and memory in every process.
     """
     return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
-def see_rivals() -> None:
-    """Let this process import the frameworks that ``make bench-rivals`` has installed, if it has."""
+def add_rivals_to_path() -> None:
+    """Make the frameworks installed by ``make bench-rivals`` importable, if there are any."""
     sys.path += map(str, RIVALS.glob("lib/python3*/site-packages"))
 
 
@@ -74,17 +74,17 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 def versions(*names: str) -> str:
     """Return the installed versions of distributions, with Python's and the processor's name."""
-    found = []
+    installed = []
     for name in names:
         try:
-            found.append(f"{name} {metadata.version(name)}")
+            installed.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
-            found.append(f"{name} not installed")
-    return f"Python {platform.python_version()}, {', '.join(found)}; {processor()}, {os.cpu_count()} cores"
+            installed.append(f"{name} not installed")
+    return f"Python {platform.python_version()}, {', '.join(installed)}; {processor()}, {os.cpu_count()} cores"
 
 
 def processor() -> str:
-    """Return the processor's name, or its architecture where it has none."""
+    """Return the name of the processor, or its architecture if the name is unknown."""
     names = [line for line in _lines(Path("/proc/cpuinfo")) if line.startswith("model name")]
     return names[0].partition(":")[2].strip() if names else platform.machine()
 
@@ -94,13 +94,13 @@ def _lines(path: Path) -> list[str]:
 
 
 def record(title: str, command: str, body: str) -> None:
-    """Print a section of results, and put it in ``RESULTS.md`` in the place of the last one of that title."""
+    """Print a section of results, and write it to ``RESULTS.md`` in place of the previous one with that title."""
     section = (
-        f"## {title}\n\n`{command}`, {time.strftime('%Y-%m-%d')}, load {LOAD:.1f} when it began\n\n{body.strip()}\n"
+        f"## {title}\n\n`{command}`, {time.strftime('%Y-%m-%d')}, load {LOAD:.1f} at the start\n\n{body.strip()}\n"
     )
     text = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else "# Results\n"
     head, *sections = text.split("\n## ")
-    kept = {one.partition("\n")[0].strip(): one.strip() for one in sections}
-    kept[title] = section.removeprefix("## ").strip()
-    RESULTS.write_text(head.strip() + "\n" + "".join(f"\n## {one}\n" for one in kept.values()), encoding="utf-8")
+    by_title = {text.partition("\n")[0].strip(): text.strip() for text in sections}
+    by_title[title] = section.removeprefix("## ").strip()
+    RESULTS.write_text(head.strip() + "\n" + "".join(f"\n## {text}\n" for text in by_title.values()), encoding="utf-8")
     print(section)

@@ -1,6 +1,6 @@
-"""The trainings that the benchmarks of steps and of memory measure: by hand, and with Dovetail.
+"""The training loops that the benchmarks of steps and memory measure: by hand and with Dovetail.
 
-Importing this brings torch alone into the process, so that what Dovetail takes can be told from what torch does.
+Importing this module imports torch but not Dovetail, so the benchmarks can tell the costs of the two apart.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DATA = [(torch.randn(BATCH, FEATURES), torch.randint(CLASSES, (BATCH,))) for _ i
 
 
 def network() -> torch.nn.Module:
-    """Return a small network, the same each time."""
+    """Return a small perceptron with the same weights every time."""
     torch.manual_seed(1)
     layers = torch.nn.Linear
     return torch.nn.Sequential(
@@ -33,7 +33,7 @@ def network() -> torch.nn.Module:
 
 
 def convolutional() -> torch.nn.Module:
-    """Return a small network of convolutions."""
+    """Return a small convolutional network."""
     torch.manual_seed(1)
     conv = torch.nn.Conv2d
     return torch.nn.Sequential(
@@ -43,7 +43,7 @@ def convolutional() -> torch.nn.Module:
 
 
 class Transformer(torch.nn.Module):
-    """A small transformer of torch's own layers; classes are on dimension 1, as cross-entropy takes them."""
+    """A small transformer of torch's layers; classes are in dimension 1, as cross-entropy expects."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class Transformer(torch.nn.Module):
 
 
 class Task(NamedTuple):
-    """A network, and batches for it."""
+    """A network and its batches."""
 
     name: str
     make: Callable[[], torch.nn.Module]
@@ -70,7 +70,7 @@ class Task(NamedTuple):
 
 
 def tasks() -> list[Task]:
-    """Return the networks that Dovetail alone is tried on; larger ones in fewer steps."""
+    """Return the networks for the comparison with the loop by hand; larger ones run fewer steps."""
     images = [(torch.randn(BATCH, 1, 16, 16), torch.randint(CLASSES, (BATCH,))) for _ in range(300)]
     texts = [(torch.randint(CLASSES, (8, WINDOW)), torch.randint(CLASSES, (8, WINDOW))) for _ in range(300)]
     return [
@@ -84,12 +84,12 @@ PERCEPTRON = Task("perceptron", network, DATA, SHORT, LONG)
 
 
 def adamw(parameters: Iterator[torch.nn.Parameter], **flags: Any) -> torch.optim.Optimizer:
-    """Return the optimizer of every candidate but Dovetail's own defaults."""
+    """Return the optimizer of all candidates except Dovetail with default settings."""
     return torch.optim.AdamW(parameters, lr=1e-3, **flags)
 
 
 def by_hand(steps: int, task: Task = PERCEPTRON) -> None:
-    """Train as people write it by hand."""
+    """Train with a plain torch loop."""
     model = task.make()
     optimizer = adamw(model.parameters())
     for inputs, targets in task.data[:steps]:
@@ -102,25 +102,25 @@ def by_hand(steps: int, task: Task = PERCEPTRON) -> None:
 def dovetail(
     steps: int, task: Task = PERCEPTRON, *, defaults: bool, watched: bool = False, exact: bool = False
 ) -> None:
-    """Train with Dovetail: with the optimizer flags of the others and nothing else on, or as it comes.
+    """Train with Dovetail, with its default settings or with those of the other candidates.
 
     Args:
-        steps: how many.
-        task: what is trained.
-        defaults: fused AdamW, clipping and figures every 50 steps.
-        watched: training accuracy, the statistics of the gradients and a line of figures at every step.
-        exact: hold torch to algorithms that give the same bits each time (``run.deterministic``).
+        steps: number of steps.
+        task: network and batches.
+        defaults: use fused AdamW, clipping, and metrics every 50 steps.
+        watched: compute training accuracy and gradient statistics, and log a line of metrics at every step.
+        exact: use only deterministic algorithms of torch (``run.deterministic``).
     """
     from dovetail import Config, StandardTrainer
     from dovetail.main import run
 
-    class ReadyMade(StandardTrainer):
-        """Trains on ready-made batches instead of those of a loader."""
+    class Precomputed(StandardTrainer):
+        """Trains on precomputed batches instead of those of a loader."""
 
         def batches(self, run: Run) -> list[Batch]:  # noqa: ARG002 (the seam's signature)
-            return made
+            return batches
 
-    made: list[Batch] = [{"inputs": inputs, "targets": targets} for inputs, targets in task.data[:steps]]
+    batches: list[Batch] = [{"inputs": inputs, "targets": targets} for inputs, targets in task.data[:steps]]
     with tempfile.TemporaryDirectory() as folder:
         inputs, targets = task.data[0]
         settings: dict[str, Any] = {
@@ -128,7 +128,7 @@ def dovetail(
             "model": {"type": task.make()},
             "loss": {"type": "cross_entropy"},
             "optimizer": {"type": "adamw", "lr": 1e-3},
-            "trainer": {"type": ReadyMade()},
+            "trainer": {"type": Precomputed()},
             "training": {"max_steps": steps, "test": False},
             "hardware": {"device": "cpu", "threads": 1},
             "paths": {"output": folder},

@@ -1,9 +1,9 @@
-"""What saving and loading 100 million parameters with AdamW state (1.2 GB) costs, beside the disk and beside others.
+"""Time to save and load 100 million parameters with AdamW state (1.2 GB), compared with the disk and other libraries.
 
-The floors are a raw write and flush of the same bytes in one file, one copy of them into memory that is there already,
-and reading the files of the checkpoint into a small buffer. Everything runs in turn, ratios are medians over rounds of
-two figures of the same round. What is written is flushed to the disk, also where a library leaves that to its caller.
-"Cold" means that the operating system has been asked to forget the files.
+The lower bounds are a raw write and flush of the same bytes in one file, a copy to allocated memory, and a read of the
+checkpoint's files into a small buffer. Candidates alternate; ratios are medians over rounds of two figures of the same
+round. All writes are flushed to the disk, even if a library leaves that to its caller. "Cold" means that the operating
+system was asked to drop the files from its cache.
 
 Run ``make bench-checkpoints`` or ``python benchmarks/checkpoints.py``.
 """
@@ -40,7 +40,7 @@ BUFFER = memoryview(bytearray(1 << 22))
 
 
 def training_state() -> dict[str, Any]:
-    """Return the state of a model and of AdamW, of random numbers."""
+    """Return the state of a model and of AdamW, with random numbers."""
     torch.manual_seed(0)
     moments = [
         {"step": torch.tensor(1.0), "exp_avg": torch.randn(shape), "exp_avg_sq": torch.rand(shape)} for shape in SHAPES
@@ -50,34 +50,35 @@ def training_state() -> dict[str, Any]:
 
 
 def flat(state: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """Return all tensors by one name each, as safetensors and DCP are given them."""
-    return {f"{file}.{key}": tensor for file, some in encode(state).tensors.items() for key, tensor in some.items()}
+    """Return all tensors in a flat dict, as safetensors and DCP take them."""
+    files = encode(state).tensors.items()
+    return {f"{file}.{key}": tensor for file, tensors in files for key, tensor in tensors.items()}
 
 
 def flush(path: Path) -> None:
     """Flush the files of a path to the disk."""
-    for one in files(path):
-        descriptor = os.open(one, os.O_RDONLY)
+    for file in files(path):
+        descriptor = os.open(file, os.O_RDONLY)
         os.fsync(descriptor)
         os.close(descriptor)
 
 
 def files(path: Path) -> Iterable[Path]:
-    """Return the files of a path."""
-    return [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.is_file())
+    """Return the file at a path, or all files below it."""
+    return [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
 
 
 def seconds(call: Callable[[], object]) -> float:
-    """Return how long a call takes; what it returns is thrown away afterwards."""
-    began = time.perf_counter()
+    """Return the duration of a call; its result is freed after the measurement."""
+    started = time.perf_counter()
     result = call()
-    took = time.perf_counter() - began
+    duration = time.perf_counter() - started
     del result
-    return took
+    return duration
 
 
 def writing(path: Path, write: Callable[[Path], object], *, unflushed: bool = False) -> Callable[[], float]:
-    """Return what measures writing to a path that is not there, up to the disk."""
+    """Return a function that measures writing to a new path, including the flush to the disk."""
 
     def measure() -> float:
         shutil.rmtree(path, ignore_errors=True)
@@ -94,30 +95,30 @@ def writing(path: Path, write: Callable[[Path], object], *, unflushed: bool = Fa
 
 
 def reading(path: Path, call: Callable[[Path], object], *, cold: bool) -> Callable[[], float]:
-    """Return what measures reading.
+    """Return a function that measures reading.
 
-    All is read from the disk once before, so that what lies below the operating system, such as the cache of a virtual
-    disk, is in the same state for every candidate.
+    It first reads everything once, so that caches below the operating system, such as that of a virtual disk, are in
+    the same state for every candidate.
     """
 
-    def forget() -> None:
-        for one in files(path):
-            descriptor = os.open(one, os.O_RDONLY)
+    def drop_from_cache() -> None:
+        for file in files(path):
+            descriptor = os.open(file, os.O_RDONLY)
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
             os.close(descriptor)
 
     def measure() -> float:
-        forget()
+        drop_from_cache()
         raw_read(path)
         if cold:
-            forget()
+            drop_from_cache()
         return seconds(lambda: call(path))
 
     return measure
 
 
 def raw_write(path: Path, tensors: Iterable[torch.Tensor]) -> None:
-    """Write the bytes and flush them, and nothing else."""
+    """Write and flush the bytes."""
     with path.open("xb", buffering=0) as file:
         for tensor in tensors:
             rest = memory_of(tensor)
@@ -127,27 +128,27 @@ def raw_write(path: Path, tensors: Iterable[torch.Tensor]) -> None:
 
 
 def raw_read(path: Path) -> None:
-    """Read all bytes into one small buffer."""
-    for one in files(path):
-        with one.open("rb", buffering=0) as file:
+    """Read all bytes into a small buffer."""
+    for name in files(path):
+        with name.open("rb", buffering=0) as file:
             while file.readinto(BUFFER):
                 pass
 
 
 def read_into_new_memory(path: Path) -> list[torch.Tensor]:
-    """Read all bytes into memory that the system has to hand out: the floor of whatever loads."""
-    found = []
-    for one in files(path):
-        found.append(torch.empty(one.stat().st_size, dtype=torch.uint8))
-        with one.open("rb", buffering=0) as file:
-            rest = memory_of(found[-1])
+    """Read all bytes into newly allocated memory: the lower bound of loading."""
+    tensors = []
+    for name in files(path):
+        tensors.append(torch.empty(name.stat().st_size, dtype=torch.uint8))
+        with name.open("rb", buffering=0) as file:
+            rest = memory_of(tensors[-1])
             while rest:
                 rest = rest[file.readinto(rest) :]
-    return found
+    return tensors
 
 
 def save_section(folder: Path, state: dict[str, Any]) -> str:
-    """Measure saving up to the disk."""
+    """Measure saving, including the flush to the disk."""
     tensors = flat(state)
     figures = alternate(
         {
@@ -161,18 +162,18 @@ def save_section(folder: Path, state: dict[str, Any]) -> str:
         },
         ROUNDS,
     )
-    return report("Save", figures, "raw write and flush", sum(one.nbytes for one in tensors.values()))
+    return report("Save", figures, "raw write and flush", sum(tensor.nbytes for tensor in tensors.values()))
 
 
 def stall_section(folder: Path, state: dict[str, Any]) -> str:
-    """Measure how long training waits for a save in the background."""
+    """Measure how long a background save blocks training."""
     tensors = flat(state)
-    buffers = [torch.empty_like(one).zero_() for one in tensors.values()]
+    buffers = [torch.empty_like(tensor).zero_() for tensor in tensors.values()]
     store = CheckpointStore(folder / "background", keep_best=0, keep_last=1)
     saver = Saver(store, background=True)
     step = 0
 
-    def ours() -> float:
+    def dovetail() -> float:
         nonlocal step
         saver.wait()
         step += 1
@@ -180,31 +181,31 @@ def stall_section(folder: Path, state: dict[str, Any]) -> str:
 
     pending: list[Any] = []
 
-    def theirs() -> float:
+    def dcp_async() -> float:
         while pending:
             pending.pop().result()
         shutil.rmtree(folder / "dcp-async", ignore_errors=True)
-        took = seconds(lambda: pending.append(dcp.async_save(tensors, checkpoint_id=folder / "dcp-async")))
+        duration = seconds(lambda: pending.append(dcp.async_save(tensors, checkpoint_id=folder / "dcp-async")))
         pending[0].result()
-        return took
+        return duration
 
     def copy() -> float:
         saver.wait()
         return seconds(lambda: torch._foreach_copy_(buffers, list(tensors.values())))
 
     figures = alternate(
-        {"one copy into memory that is there": copy, "Dovetail, in the background": ours, "DCP `async_save`": theirs},
+        {"a copy to allocated memory": copy, "Dovetail, in the background": dovetail, "DCP `async_save`": dcp_async},
         ROUNDS,
     )
     with saver:
         pass
-    return report("What training waits for", figures, "one copy into memory that is there")
+    return report("Time training is blocked", figures, "a copy to allocated memory")
 
 
 def read_section(folder: Path, state: dict[str, Any], *, cold: bool) -> str:
-    """Measure verifying and loading what :func:`save_section` has left behind."""
+    """Measure verifying and loading the files of :func:`save_section`."""
     tensors = flat(state)
-    loaded = {key: torch.empty_like(one) for key, one in tensors.items()}
+    loaded = {key: torch.empty_like(tensor) for key, tensor in tensors.items()}
     calls: dict[str, tuple[Path, Callable[[Path], object]]] = {
         "raw read": (folder / "ours", raw_read),
         "raw read into new memory": (folder / "ours", read_into_new_memory),
@@ -212,7 +213,7 @@ def read_section(folder: Path, state: dict[str, Any], *, cold: bool) -> str:
         "Dovetail, verify and load": (folder / "ours", read_checkpoint),
         "safetensors": (folder / "st", safetensors.torch.load_file),
         "`torch.load`": (folder / "pt", torch.load),
-        "DCP, into memory that is there": (
+        "DCP, into allocated memory": (
             folder / "dcp",
             lambda path: dcp.load(loaded, checkpoint_id=path, no_dist=True),
         ),
@@ -221,7 +222,7 @@ def read_section(folder: Path, state: dict[str, Any], *, cold: bool) -> str:
         {name: reading(path, call, cold=cold) for name, (path, call) in calls.items()},
         ROUNDS,
     )
-    total = sum(one.nbytes for one in tensors.values())
+    total = sum(tensor.nbytes for tensor in tensors.values())
     return report(f"Read, {'cold' if cold else 'warm'}", figures, "raw read", total)
 
 
@@ -229,24 +230,24 @@ def report(title: str, figures: dict[str, list[float]], base: str, length: int |
     """Return a table of medians, rates and ratios."""
     of_base = ratios(figures, base)
     rows = []
-    for name, one in figures.items():
-        median = statistics.median(one)
+    for name, values in figures.items():
+        median = statistics.median(values)
         rate = [f"{length / median / 1e9:.2f}"] if length else []
-        rows.append([name, f"{median:.3f}", f"{min(one):.3f}", *rate, f"{of_base[name]:.2f}"])
-    head = ["what", "median s", "fastest", *(["GB/s"] if length else []), f"× {base}"]
-    return f"### {title}\n\n" + table(head, rows)
+        rows.append([name, f"{median:.3f}", f"{min(values):.3f}", *rate, f"{of_base[name]:.2f}"])
+    header = ["operation", "median s", "fastest", *(["GB/s"] if length else []), f"× {base}"]
+    return f"### {title}\n\n" + table(header, rows)
 
 
 def priority() -> str:
-    """Say whether this session of processes has been given more than its share of the cores."""
+    """Return a note if this process runs at a raised priority, else an empty string."""
     group = Path("/proc/self/autogroup")
     nice = group.read_text(encoding="utf-8").rpartition(" ")[2].strip() if group.exists() else "0"
-    return "" if nice == "0" else f" Measured at a raised priority (nice {nice}) on a machine that others use too."
+    return "" if nice == "0" else f" Measured at a raised priority (nice {nice}) on a shared machine."
 
 
 def main() -> None:
     """Measure and record."""
-    warnings.simplefilter("ignore")  # DCP warns of its own use of torch
+    warnings.simplefilter("ignore")  # DCP's own use of torch causes warnings
     logging.disable(logging.WARNING)
     state = training_state()
     length = encode(state).nbytes()
@@ -262,7 +263,7 @@ def main() -> None:
         shutil.rmtree(folder)
     about = f"{versions('torch', 'safetensors')}; {torch.get_num_threads()} threads. {length / 1e9:.2f} GB in "
     about += f"{4 * len(SHAPES)} tensors; medians of {ROUNDS} alternating rounds, ratios taken within a round."
-    about += f" safetensors maps its file: warm, it has read nothing yet.{priority()}"
+    about += f" safetensors maps its file into memory, so its warm figure includes no read.{priority()}"
     record("Checkpoints", "make bench-checkpoints", "\n\n".join([about, *sections]))
 
 

@@ -1,9 +1,10 @@
-"""What watching data for drift costs: profiles, the divergence of every feature, and an epoch of the monitor.
+"""Time of drift monitoring: profiles, the divergence of every feature, and an epoch of the monitor.
 
-The goal is 10 ms per epoch for 100 features × 10,000 rows. Beside it stands what people write: ``np.histogram`` over
-the reference's quantiles and ``scipy.spatial.distance.jensenshannon``, feature by feature. Everything runs in turn; a
-figure is the least of a few repetitions in one round, the ratios are medians over rounds of two figures of one round.
-All of it runs in one thread and touches no disk, so processor time is measured, which a busy machine spoils less.
+The goal is 10 ms per epoch for 100 features × 10,000 rows. The comparison is plain NumPy and SciPy: ``np.histogram``
+over the reference's bins and ``scipy.spatial.distance.jensenshannon``, feature by feature. Candidates alternate; a
+figure is the minimum of a few repetitions in a round, and ratios are medians over rounds of two figures of the same
+round. Everything runs in one thread without the disk, so the benchmark measures processor time, which a busy machine
+affects less.
 
 Run ``make bench-drift`` or ``python benchmarks/drift.py``.
 """
@@ -28,26 +29,26 @@ BATCH = 256
 
 
 def timed(call: Callable[[], object], repeats: int) -> Callable[[], float]:
-    """Return what measures a call: the least of a few repetitions, in seconds of processor time."""
+    """Return a function that measures a call: the minimum of a few repetitions, in seconds of processor time."""
 
     def measure() -> float:
         seconds = []
         for _ in range(repeats):
-            began = time.process_time()
+            started = time.process_time()
             call()
-            seconds.append(time.process_time() - began)
+            seconds.append(time.process_time() - started)
         return min(seconds)
 
     return measure
 
 
 class NoRun:
-    """Stands for the run where the monitor only measures: what it logs and alerts goes nowhere."""
+    """A run that discards what the monitor logs and alerts."""
 
     def log(self, event: str, metrics: object) -> None:
         """Do nothing."""
 
-    def alert(self, *told: object, **details: object) -> None:
+    def alert(self, *arguments: object, **details: object) -> None:
         """Do nothing."""
 
 
@@ -58,8 +59,8 @@ def section(features: int, rows: int, rounds: int, repeats: int) -> str:
     moved = data + rng.uniform(0, 1, features).astype(np.float32)
     reference = Profile.build(data)
     monitor = DriftMonitor()
-    monitor.reference = Profile.build({f"inputs[{place}]": data[:, place] for place in range(features)})
-    batches = [{"inputs": one} for one in torch.from_numpy(moved).split(BATCH)]
+    monitor.reference = Profile.build({f"inputs[{column}]": data[:, column] for column in range(features)})
+    batches = [{"inputs": rows} for rows in torch.from_numpy(moved).split(BATCH)]
 
     def epoch() -> None:
         for batch in batches:
@@ -69,14 +70,14 @@ def section(features: int, rows: int, rounds: int, repeats: int) -> str:
     def by_hand() -> list[float]:
         edges = reference.numeric.edges.astype(np.float64)
         return [
-            float(jensenshannon(*[np.histogram(one[:, place], edges[place])[0] for one in (data, moved)], base=2) ** 2)
-            for place in range(features)
+            float(jensenshannon(*[np.histogram(x[:, column], edges[column])[0] for x in (data, moved)], base=2) ** 2)
+            for column in range(features)
         ]
 
     hand = "an epoch by hand: histograms and scipy"
     figures = alternate(
         {
-            "the reference's profile, once a run": timed(lambda: Profile.build(data), repeats),
+            "the reference's profile, once per run": timed(lambda: Profile.build(data), repeats),
             "the data's profile and all divergences": timed(lambda: measure_drift(reference, moved), repeats),
             f"`drift_monitor`, an epoch in batches of {BATCH}": timed(epoch, repeats),
             hand: timed(by_hand, 1),
@@ -84,9 +85,11 @@ def section(features: int, rows: int, rounds: int, repeats: int) -> str:
         rounds,
     )
     of_base = ratios(figures, hand)
-    lines = [[what, f"{1e3 * statistics.median(one):.2f}", f"{of_base[what]:.2f}"] for what, one in figures.items()]
+    lines = [
+        [name, f"{1e3 * statistics.median(values):.2f}", f"{of_base[name]:.2f}"] for name, values in figures.items()
+    ]
     title = f"### {features:,} features × {rows:,} rows, float32"
-    return f"{title}\n\n{table(['what', 'ms of processor time', '× by hand'], lines)}"
+    return f"{title}\n\n{table(['operation', 'ms of processor time', '× by hand'], lines)}"
 
 
 def main() -> None:

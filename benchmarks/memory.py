@@ -1,6 +1,6 @@
-"""What Dovetail itself takes of the memory: the peak of a process that trains with it, beside one that trains by hand.
+"""Memory that Dovetail adds: the peak of a process that trains with it, compared with a plain torch loop.
 
-Both train the same network on as many batches. Each run is a process of its own, and the two take turns.
+All candidates train the same network on the same number of batches, each run in another process, alternating.
 
 Run ``make bench-memory``.
 """
@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from _measure import alternate, as_a_user, record, table, versions
+from _measure import alternate, record, table, user_environment, versions
 
 ROUNDS, STEPS = 7, 400
 
@@ -28,7 +28,7 @@ CANDIDATES = {
     "the same, everything watched": "_training.dovetail({steps}, defaults=False, watched=True)",
     "Dovetail, out of the box": "_training.dovetail({steps}, defaults=True)",
 }
-#: Prints the most bytes that the process has had.
+#: Prints the peak memory of the process in bytes.
 PEAK = """
 import resource
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
@@ -36,15 +36,15 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform ==
 
 
 def peak(program: str) -> Callable[[], float]:
-    """Return what runs a program in a process of its own, and gives its peak in bytes."""
-    whole = f"import sys, _training\n{program.format(steps=STEPS)}\n{PEAK}"
+    """Return a function that runs a program in another process and returns its peak memory in bytes."""
+    source = f"import sys, _training\n{program.format(steps=STEPS)}\n{PEAK}"
 
     def measure() -> float:
-        done = subprocess.run(
-            [sys.executable, "-c", whole],
-            cwd=Path(__file__).parent, env=as_a_user(), capture_output=True, text=True, check=True,
+        process = subprocess.run(
+            [sys.executable, "-c", source],
+            cwd=Path(__file__).parent, env=user_environment(), capture_output=True, text=True, check=True,
         )  # fmt: skip
-        return float(done.stdout.split()[-1])
+        return float(process.stdout.split()[-1])
 
     return measure
 
@@ -52,21 +52,17 @@ def peak(program: str) -> Callable[[], float]:
 def main() -> None:
     """Measure the candidates in turn."""
     figures = alternate({name: peak(program) for name, program in CANDIDATES.items()}, ROUNDS)
-    rows = [
-        (
-            name,
-            f"{statistics.median(values) / 1e6:.1f}",
-            f"{statistics.median(one - base for one, base in zip(values, figures['by hand'], strict=True)) / 1e6:+.1f}",
-        )
-        for name, values in figures.items()
-    ]
+    rows = []
+    for name, values in figures.items():
+        extra = [value - base for value, base in zip(values, figures["by hand"], strict=True)]
+        rows.append((name, f"{statistics.median(values) / 1e6:.1f}", f"{statistics.median(extra) / 1e6:+.1f}"))
     about = versions("dovetail", "torch") + (
-        f". The perceptron of the steps, {STEPS} of them, one thread; the most memory that a process has had, medians"
-        f" of {ROUNDS} alternating rounds. «By hand» imports torch alone; Dovetail's modules, its libraries, the folder"
-        " of the run and a checkpoint of the model and the optimizer (1 MB) are part of the difference. The runs are"
-        " told in Python; one that is told by a file has read it, as a row does. Part of the difference is also"
-        " Python's table of names, which doubles when it is full: torch fills it to within 1,500 names of that,"
-        " so that whatever else is imported pays for the next one, as the third row does."
+        f". {STEPS} steps of the perceptron of the steps benchmark, one thread; peak memory of a process, medians of "
+        f"{ROUNDS} alternating rounds. “By hand” imports only torch; Dovetail's modules, its libraries, the run folder"
+        " and a checkpoint of model and optimizer (1 MB) are part of the difference. Runs are configured in Python, "
+        "except in the row with the reader of run files. The difference includes Python's table of interned names, "
+        "which doubles when it is full: torch leaves room for fewer than 1,500 names, so the next import pays for "
+        "the larger table, as the third row shows."
     )
     record("Memory", "make bench-memory", f"{about}\n\n{table(['process', 'peak MB', 'MB over by hand'], rows)}")
 

@@ -1,11 +1,10 @@
-"""What the native ops cost, beside their floor (a copy or a read of the same bytes) and beside plain torch.
+"""Time of the native ops, compared with their lower bound (a copy or a read of the same bytes) and with plain torch.
 
-The rivals' maths are written here: a masking one mask after another as torchaudio does it, all samples and masks at
-once as vectorised pipelines such as NeMo's do it (also under ``torch.compile``), ``torch.nn.utils.get_total_norm``, and
-a loop over samples that looks up the frequencies of the likeliest class. Everything runs in turn; a figure is the
-least of a few repetitions in one round, the ratios are medians over rounds of two figures of the same round.
-A copy into memory that is there already is the floor; a result in new memory also waits for the system to hand it out,
-which `clone` shows.
+The alternatives are implemented here: masking one mask at a time as torchaudio does, all samples and masks at once as
+vectorised pipelines such as NeMo's do (also with ``torch.compile``), ``torch.nn.utils.get_total_norm``, and a loop over
+samples that looks up the frequencies of the predicted class. Candidates alternate; a figure is the minimum of a few
+repetitions in a round, and ratios are medians over rounds of two figures of the same round. The lower bound is a copy
+to allocated memory; a result in new memory also includes the allocation, as `clone` shows.
 
 Run ``make bench-ops`` or ``python benchmarks/ops.py``.
 """
@@ -32,52 +31,52 @@ TINY_CALLS = 200
 
 
 def timed(call: Callable[[], object]) -> Callable[[], float]:
-    """Return what measures a call: the least of a few repetitions, in seconds."""
+    """Return a function that measures a call: the minimum of a few repetitions, in seconds."""
 
     def measure() -> float:
         seconds = []
         for _ in range(REPEATS):
-            began = time.perf_counter()
+            started = time.perf_counter()
             call()
-            seconds.append(time.perf_counter() - began)
+            seconds.append(time.perf_counter() - started)
         return min(seconds)
 
     return measure
 
 
 def one_mask_after_another(pictures: Tensor) -> Tensor:
-    """Mask as torchaudio's ``mask_along_axis_iid`` does: for each mask a comparison over the axis and a masked fill."""
+    """Mask as torchaudio's ``mask_along_axis_iid`` does: a comparison along the axis and a masked fill per mask."""
     for axis, widest in ((3, TIME), (3, TIME), (2, FREQUENCY), (2, FREQUENCY)):
         extent = pictures.shape[axis]
         width = torch.rand(pictures.shape[:2]) * widest
         start = (torch.rand(pictures.shape[:2]) * (extent - width)).long()[..., None, None]
         end = start + width.long()[..., None, None]
-        places = torch.arange(extent)
+        positions = torch.arange(extent)
         moved = pictures.transpose(axis, -1)
-        pictures = moved.masked_fill((places >= start) & (places < end), 0.0).transpose(axis, -1)
+        pictures = moved.masked_fill((positions >= start) & (positions < end), 0.0).transpose(axis, -1)
     return pictures
 
 
 def all_masks_at_once(pictures: Tensor) -> Tensor:
-    """Mask with one outer product of what is kept along either axis."""
+    """Mask with an outer product of the unmasked positions along both axes."""
     kept = []
     for axis, widest in ((2, FREQUENCY), (3, TIME)):
         extent = pictures.shape[axis]
         width = (torch.rand(len(pictures), 2, 1) * (widest + 1)).long()
         start = (torch.rand(len(pictures), 2, 1) * (extent - width + 1)).long()
-        places = torch.arange(extent)
-        kept.append(~((places >= start) & (places < start + width)).any(1))
+        positions = torch.arange(extent)
+        kept.append(~((positions >= start) & (positions < start + width)).any(1))
     return pictures * (kept[0][:, None, :, None] & kept[1][:, None, None, :])
 
 
 def one_sample_after_another(signals: Tensor, logits: Tensor, bands: list[list[tuple[float, float]]]) -> Tensor:
-    """Look up frequencies as published code does: a loop over samples, the spectrum of each, the likeliest class."""
+    """Look up frequencies as published code does: in a loop over samples, for the predicted class."""
     total = torch.zeros(())
     for signal, scores in zip(signals, logits, strict=True):
         energy = torch.fft.rfft(signal).abs().square()
-        places = torch.fft.rfftfreq(len(signal), 1 / RATE)
+        bins = torch.fft.rfftfreq(len(signal), 1 / RATE)
         for low, high in bands[int(scores.argmax())]:
-            inside = energy[(places >= low) & (places <= high)].sum()
+            inside = energy[(bins >= low) & (bins <= high)].sum()
             total = total + 1 - inside / energy.sum()
     return total / len(signals)
 
@@ -87,19 +86,19 @@ def frequency_section() -> str:
     signals, logits = torch.randn(64, RATE), torch.randn(64, 10, requires_grad=True)
     frequencies = [[30 * (2.3 + 0.31 * which + 1.1 * number) for number in range(3)] for which in range(10)]
     bands = ops.bands_around(frequencies, harmonics=3)
-    loop_bands = [[(f * h * 0.9, f * h * 1.1) for f in of_class for h in (1, 2, 3)] for of_class in frequencies]
+    loop_bands = [[(f * h * 0.9, f * h * 1.1) for f in own for h in (1, 2, 3)] for own in frequencies]
     spectrum = torch.view_as_real(torch.fft.rfft(signals))[:, None].contiguous()
     rest = (bands.edges, bands.ends, None, None, 1.0, RATE)
 
-    def whole() -> None:
+    def loss_and_gradient() -> None:
         ops.frequency_consistency(logits, ops.frequency_penalties(signals, bands, sample_rate=RATE)).backward()
 
     figures = alternate(
         {
             "one rfft": timed(lambda: torch.fft.rfft(signals)),
             "dovetail, penalties": timed(lambda: ops.frequency_penalties(signals, bands, sample_rate=RATE)),
-            "of which the bands": timed(lambda: torch.ops.dovetail.frequency_penalties(spectrum, *rest)),
-            "dovetail, loss and gradient": timed(whole),
+            "its part for the bands": timed(lambda: torch.ops.dovetail.frequency_penalties(spectrum, *rest)),
+            "dovetail, loss and gradient": timed(loss_and_gradient),
             "plain torch, all at once": timed(lambda: frequency_penalties_reference(spectrum, *rest)),
             "one sample after another, argmax": timed(lambda: one_sample_after_another(signals, logits, loop_bands)),
         },
@@ -109,7 +108,7 @@ def frequency_section() -> str:
 
 
 def tiny_section() -> str:
-    """Measure what a call costs where there is next to nothing to do."""
+    """Measure the overhead of a call on tiny inputs."""
     picture, uniforms = torch.randn(1, 1, 4, 4), uniform(0, 0, torch.arange(1), "spec_augment", (4, 2))
     gradient, target = [torch.randn(4)], torch.empty(1, 1, 4, 4)
     logits, labels = torch.randn(8, 4, requires_grad=True), torch.arange(8) % 4
@@ -135,15 +134,15 @@ def tiny_section() -> str:
         "dovetail, spec_augment_": lambda: ops.spec_augment_(picture, uniforms),
         "`get_total_norm`": lambda: torch.nn.utils.get_total_norm(gradient),
         "dovetail, grad_norms": lambda: ops.grad_norms(gradient),
-        "labels predicted right, eager": lambda: torch.count_nonzero((logits.argmax(-1) == labels) & (labels != -100)),
+        "correct predictions, eager": lambda: torch.count_nonzero((logits.argmax(-1) == labels) & (labels != -100)),
         "dovetail, count_right": lambda: ops.count_right(logits, labels),
         "cross-entropy and gradient": lambda: F.cross_entropy(logits, labels).backward(),
         "the same and frequency consistency, eager": plain_terms,
         "dovetail, physical_terms and gradient": our_terms,
     }
     figures = alternate({name: many(call) for name, call in calls.items()}, ROUNDS)
-    rows = [[name, f"{1e6 * statistics.median(one) / TINY_CALLS:.1f}"] for name, one in figures.items()]
-    return "### A call with next to nothing to do\n\n" + table(["what", "µs a call"], rows)
+    rows = [[name, f"{1e6 * statistics.median(values) / TINY_CALLS:.1f}"] for name, values in figures.items()]
+    return "### Overhead of a call on tiny inputs\n\n" + table(["operation", "µs per call"], rows)
 
 
 def spec_augment_section() -> str:
@@ -186,7 +185,7 @@ def grad_norms_section(dtype: torch.dtype) -> str:
 
 
 def count_right_section() -> str:
-    """Measure the accuracy of 8,192 scores of a language model with 8,192 tokens, in float32."""
+    """Measure the accuracy of 8,192 predictions of a language model with 8,192 tokens, in float32."""
     scores, labels = torch.randn(8192, 8192), torch.randint(8192, (8192,))
 
     def plain() -> None:
@@ -208,8 +207,10 @@ def count_right_section() -> str:
 def report(title: str, figures: dict[str, list[float]], base: str) -> str:
     """Return a table of medians and ratios."""
     of_base = ratios(figures, base)
-    rows = [[name, f"{1e3 * statistics.median(one):.3f}", f"{of_base[name]:.2f}"] for name, one in figures.items()]
-    return f"### {title}\n\n" + table(["what", "ms", f"× {base}"], rows)
+    rows = [
+        [name, f"{1e3 * statistics.median(values):.3f}", f"{of_base[name]:.2f}"] for name, values in figures.items()
+    ]
+    return f"### {title}\n\n" + table(["operation", "ms", f"× {base}"], rows)
 
 
 def main() -> None:
@@ -223,7 +224,7 @@ def main() -> None:
         tiny_section(),
     ]
     about = f"{versions('torch', 'numpy')}; {torch.get_num_threads()} threads. "
-    about += f"Medians of {ROUNDS} alternating rounds, each the least of {REPEATS} repetitions."
+    about += f"Medians of {ROUNDS} alternating rounds, each the minimum of {REPEATS} repetitions."
     record("Ops", "make bench-ops", "\n\n".join([about, *sections]))
 
 

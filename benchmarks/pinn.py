@@ -1,8 +1,8 @@
-"""What a PINN costs, beside a script written by hand: Burgers' equation, the recipe of the first paper.
+"""Time of a PINN per evaluation, compared with a plain torch script: Burgers' equation, the recipe of the first paper.
 
-Both train the same network on as many points with the same optimizers: Adam, then L-BFGS. Measured is the processor
-time for each evaluation of loss and gradient, without what it takes to begin: the slope between
-a short and a long training. Run ``make bench-pinn``.
+Both train the same network on the same number of points with Adam, then L-BFGS. The benchmark measures processor time
+per evaluation of loss and gradient without the startup: the slope between a short and a long training. Run
+``make bench-pinn``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ torch.set_num_threads(1)
 
 
 class ByHand:
-    """The training as people write it by hand."""
+    """The training as a plain torch script."""
 
     def __init__(self) -> None:
         torch.manual_seed(0)
@@ -41,7 +41,7 @@ class ByHand:
         for layer in self.layers:
             torch.nn.init.xavier_normal_(layer.weight)
             torch.nn.init.zeros_(layer.bias)
-        self.parameters = [one for layer in self.layers for one in layer.parameters()]
+        self.parameters = [parameter for layer in self.layers for parameter in layer.parameters()]
         start = torch.stack([2 * torch.rand(KNOWN // 2) - 1, torch.zeros(KNOWN // 2)], dim=1)
         ends = torch.stack([torch.tensor([-1.0, 1.0]).repeat(KNOWN // 4), torch.rand(KNOWN // 2)], dim=1)
         inside = torch.rand(POINTS, 2) * torch.tensor([2.0, 1.0]) - torch.tensor([1.0, 0.0])
@@ -49,14 +49,14 @@ class ByHand:
         self.points = torch.cat([inside, start, ends]).to(DTYPE).requires_grad_()
         self.evaluations = 0
 
-    def begin_with(self, weights: Sequence[torch.Tensor], points: torch.Tensor, values: torch.Tensor) -> None:
-        """Take weights and points instead of those drawn: ``[N, 2]``, of which the last are ``values`` known at."""
-        for mine, other in zip(self.parameters, weights, strict=True):
-            mine.data.copy_(other)
+    def start_from(self, weights: Sequence[torch.Tensor], points: torch.Tensor, values: torch.Tensor) -> None:
+        """Use these weights and points ``[N, 2]``; ``values`` are the known solutions at the last points."""
+        for parameter, weight in zip(self.parameters, weights, strict=True):
+            parameter.data.copy_(weight)
         self.points, self.values = points.clone().requires_grad_(), values
 
     def net(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the solution at places ``[N, 2]``."""
+        """Return the solution at points ``[N, 2]``."""
         hidden = torch.stack([x[:, 0], 2 * x[:, 1] - 1], dim=1)
         for layer in self.layers[:-1]:
             hidden = torch.tanh(layer(hidden))
@@ -79,7 +79,7 @@ class ByHand:
         return loss
 
     def train(self, adam: int, lbfgs: int, inner: int, enough: Callable[[], bool] = lambda: False) -> None:
-        """Take so many updates of each kind, L-BFGS with so many iterations; end early where it is ``enough``."""
+        """Run ``adam`` and ``lbfgs`` updates, L-BFGS with ``inner`` iterations; stop early if ``enough()``."""
         self.optimizer: torch.optim.Optimizer = torch.optim.Adam(self.parameters, lr=1e-3)
         for _ in range(adam):
             self.closure()
@@ -93,7 +93,7 @@ class ByHand:
 
 
 def by_hand(times: int) -> int:
-    """Train by hand; return how often the loss was evaluated."""
+    """Train by hand; return the number of evaluations of the loss."""
     training = ByHand()
     training.train(ADAM * times, LBFGS * times, INNER)
     return training.evaluations
@@ -106,7 +106,7 @@ class Count:
         self.calls = 0
 
     def dovetail_run_start(self, run: Run) -> None:
-        """Listen to the loss."""
+        """Hook into the loss."""
         run.parts.loss.register_forward_hook(self._called)
 
     def _called(self, *_: object) -> None:
@@ -114,7 +114,7 @@ class Count:
 
 
 def quiet(folder: str) -> dict[str, Any]:
-    """Return the settings of a run that trains on one thread, and says and tests nothing."""
+    """Return the settings of a run on one thread without output and test."""
     return {
         "training": {"test": False},
         "hardware": {"device": "cpu", "threads": 1},
@@ -125,7 +125,7 @@ def quiet(folder: str) -> dict[str, Any]:
 
 
 def with_dovetail(times: int) -> int:
-    """Train the run file; return how often the loss was evaluated."""
+    """Train the run file; return the number of evaluations of the loss."""
     count = Count()
     lbfgs = {"type": "lbfgs", "max_iter": INNER, "history_size": 50, "tolerance_grad": 0.0, "tolerance_change": 0.0}
     with tempfile.TemporaryDirectory() as folder:
@@ -144,17 +144,17 @@ def with_dovetail(times: int) -> int:
 
 
 def per_evaluation(train: Callable[[int], int]) -> float:
-    """Return the processor seconds of an evaluation: the slope between a short and a long training."""
+    """Return the processor time of an evaluation in seconds: the slope between a short and a long training."""
     seconds, evaluations = [], []
     for times in (SHORT, LONG):
-        began = time.process_time()
+        started = time.process_time()
         evaluations.append(train(times))
-        seconds.append(time.process_time() - began)
+        seconds.append(time.process_time() - started)
     return (seconds[1] - seconds[0]) / (evaluations[1] - evaluations[0])
 
 
 def main() -> None:
-    """Measure both in turn."""
+    """Measure both, alternating."""
     candidates = {"by hand": by_hand, "by hand, a second time (noise)": by_hand, "Dovetail": with_dovetail}
     figures = alternate({name: lambda train=train: per_evaluation(train) for name, train in candidates.items()}, ROUNDS)
     against = ratios(figures, "by hand")
@@ -167,7 +167,7 @@ def main() -> None:
         f". Burgers' equation, {POINTS + KNOWN} points, {LAYERS} layers of {WIDTH}, float64, Adam then L-BFGS, "
         f"one thread; processor time, medians of {ROUNDS} alternating rounds; ratios are taken within a round."
     )
-    body = table(["training", "median ms an evaluation", "fastest", "× by hand"], rows)
+    body = table(["training", "median ms per evaluation", "fastest", "× by hand"], rows)
     record("PINN", "make bench-pinn", f"{about}\n\n{body}")
 
 

@@ -1,9 +1,9 @@
-"""How long a PINN takes to the error of the paper, beside a script written by hand: Burgers' equation.
+"""Time of a PINN until it reaches the error of the paper, compared with a plain torch script: Burgers' equation.
 
-Both train by the run file's recipe, from the same weights and on the same points, until the relative L2 error over the
-authors' grid is 6.7e-4, looked at after every fifty iterations of L-BFGS. They run side by side, each in a process on
-one thread. Measured is the processor time, without the looking: a quarter of an hour on a machine of two cores. Run
-``make bench-pinn_error``.
+Both use the run file's recipe, with the same initial weights and points, until the relative L2 error over the authors'
+grid is 6.7e-4, evaluated after every fifty iterations of L-BFGS. They run side by side, each in a process on one
+thread. The benchmark measures processor time without these evaluations. It takes a quarter of an hour on a machine with
+two cores. Run ``make bench-pinn_error``.
 """
 
 from __future__ import annotations
@@ -29,56 +29,56 @@ from dovetail_signals.pinn.data import pde_points
 
 DATA = Path(os.environ.get("DOVETAIL_DATA", Path(__file__).parents[2] / "shared" / "data"))
 GRID = DATA / "pde" / "burgers_shock.npz"
-AIM, SEED = 6.7e-4, 0
+TARGET, SEED = 6.7e-4, 0
 ADAM, LBFGS, INNER = 500, 200, 50  # the run file's
 
 
 @define
 class Watch:
-    """Looks at the error while the clock stands still."""
+    """Evaluates the error while the clock is paused."""
 
     seconds: float = field(init=False, default=0.0)
     error: float = field(init=False, default=float("inf"))
     steps: int = field(init=False, default=0)
     _since: float = field(init=False, factory=time.process_time)
 
-    def look(self, solution: Callable[[torch.Tensor], torch.Tensor]) -> bool:
-        """Note time and error; return whether the aim is reached."""
+    def evaluate(self, solution: Callable[[torch.Tensor], torch.Tensor]) -> bool:
+        """Record time and error; return whether the target is reached."""
         self.seconds += time.process_time() - self._since
         self.steps += 1
         with np.load(GRID) as grid, torch.no_grad():
-            places = torch.from_numpy(
+            points = torch.from_numpy(
                 np.stack(np.meshgrid(grid["x"], grid["t"], indexing="ij"), axis=-1).reshape(-1, 2)
             )
             true = torch.from_numpy(grid["u"].reshape(-1))
-            self.error = float((solution(places).reshape(-1) - true).norm() / true.norm())
+            self.error = float((solution(points).reshape(-1) - true).norm() / true.norm())
         self._since = time.process_time()
-        return self.error <= AIM
+        return self.error <= TARGET
 
 
 class StopAt:
-    """Ends a run of Dovetail once its error is small enough."""
+    """Stops a run of Dovetail once its error reaches the target."""
 
     def __init__(self, watch: Watch) -> None:
         self.watch = watch
 
     def dovetail_batch_end(self, run: Run, step: int) -> None:
-        """Look at the error after each step of L-BFGS."""
-        if step > ADAM and self.watch.look(run.parts.model):
-            run.request_stop("the error is reached", self)
+        """Evaluate the error after each step of L-BFGS."""
+        if step > ADAM and self.watch.evaluate(run.parts.model):
+            run.request_stop("the target error is reached", self)
 
 
-class Begin:
-    """Keeps the weights that a run begins with, and ends it."""
+class InitialWeights:
+    """Copies the initial weights of a run, and stops it."""
 
     def dovetail_run_start(self, run: Run) -> None:
         """Copy the weights."""
-        self.weights = [one.detach().clone() for one in run.parts.model.parameters()]
-        run.request_stop("it has begun", self)
+        self.weights = [parameter.detach().clone() for parameter in run.parts.model.parameters()]
+        run.request_stop("the initial weights are copied", self)
 
 
 def train(callback: object) -> None:
-    """Train the run file, watched by ``callback``."""
+    """Train the run file with a callback."""
     with tempfile.TemporaryDirectory() as folder:
         parts: dict[str, Any] = {"run": {"seed": SEED}, "callbacks": {"map": callback}, **quiet(folder)}
         run(Config.load(EXAMPLE).with_parts(**parts).build())
@@ -86,12 +86,12 @@ def train(callback: object) -> None:
 
 def by_hand() -> Watch:
     """Train by hand."""
-    begin, training = Begin(), ByHand()
-    train(begin)
+    initial, training = InitialWeights(), ByHand()
+    train(initial)
     points = pde_points(problem="burgers", dtype="float64", seed=SEED).train
-    training.begin_with(begin.weights, points.inputs, points.values[-KNOWN:])
+    training.start_from(initial.weights, points.inputs, points.values[-KNOWN:])
     watch = Watch()
-    training.train(ADAM, LBFGS, INNER, lambda: watch.look(training.net))
+    training.train(ADAM, LBFGS, INNER, lambda: watch.evaluate(training.net))
     return watch
 
 
@@ -106,19 +106,21 @@ TRAININGS = {"by hand": by_hand, "Dovetail": with_dovetail}
 
 
 def main() -> None:
-    """Train both beside each other."""
+    """Train both side by side."""
     commands = {name: [sys.executable, __file__, name] for name in TRAININGS}
-    started = {name: subprocess.Popen(one, stdout=subprocess.PIPE, text=True) for name, one in commands.items()}
-    found = {name: process.communicate()[0].split() for name, process in started.items()}
-    first = float(found["by hand"][0])
+    processes = {
+        name: subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for name, command in commands.items()
+    }
+    results = {name: process.communicate()[0].split() for name, process in processes.items()}
+    base = float(results["by hand"][0])
     rows = [
-        (name, f"{float(error):.2e}", str(INNER * int(steps)), f"{float(seconds):.0f}", f"{float(seconds) / first:.3f}")
-        for name, (seconds, error, steps) in found.items()
+        (name, f"{float(error):.2e}", str(INNER * int(steps)), f"{float(seconds):.0f}", f"{float(seconds) / base:.3f}")
+        for name, (seconds, error, steps) in results.items()
     ]
     about = versions("dovetail", "dovetail-signals", "torch")
     about += (
         f". The recipe of examples/pinn/burgers.toml with seed {SEED}, one thread each, side by side; processor time"
-        f" until the error is {AIM:g} or less."
+        f" until the error is {TARGET:g} or less."
     )
     body = table(["training", "error", "iterations of L-BFGS", "seconds", "× by hand"], rows)
     record("PINN, time to the paper's error", "make bench-pinn_error", f"{about}\n\n{body}")

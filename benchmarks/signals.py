@@ -1,7 +1,7 @@
-"""How fast signals come: windows read, changed and represented, beside plain torch and torch-audiomentations.
+"""Throughput of signals: reading, augmentation and spectrograms, compared with torch and torch-audiomentations.
 
-All read windows of the same recordings from memory in batches, in a new order each epoch, on one thread. ``make
-bench-rivals`` installs torch-audiomentations; without it its row is left out. Run ``make bench-signals``.
+All candidates read windows of the same recordings from memory in batches, in a new order each epoch, on one thread.
+``make bench-rivals`` installs torch-audiomentations; without it, its row is skipped. Run ``make bench-signals``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from _measure import alternate, ratios, record, see_rivals, table, versions
+from _measure import add_rivals_to_path, alternate, ratios, record, table, versions
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -35,7 +35,7 @@ torch.set_num_threads(1)
 
 
 def write(folder: Path) -> None:
-    """Write recordings, and the table that lists them."""
+    """Write recordings and their metadata table."""
     random = np.random.default_rng(0)
     rows = ["file,fault,sample_rate_hz"]
     for number in range(RECORDINGS):
@@ -46,7 +46,7 @@ def write(folder: Path) -> None:
 
 
 class PlainWindows(Dataset[tuple[Tensor, int]]):
-    """Windows as people write them by hand: cut, and changed, one at a time."""
+    """Windows in a plain torch dataset, cut and transformed one at a time."""
 
     def __init__(self, folder: Path, change: Callable[[Tensor], Tensor] | None) -> None:
         self.change = change
@@ -66,7 +66,7 @@ class PlainWindows(Dataset[tuple[Tensor, int]]):
 
 
 def augment_one(signal: Tensor) -> Tensor:
-    """Return one signal [1, time] with noise, scaled and shifted."""
+    """Return a signal [1, time] with noise, scaled and shifted."""
     signal = signal + NOISE * torch.randn_like(signal)
     signal = signal * (SCALE[0] + (SCALE[1] - SCALE[0]) * float(torch.rand(())))
     return signal.roll(int(torch.randint(-SHIFT, SHIFT + 1, ())), -1)
@@ -75,43 +75,43 @@ def augment_one(signal: Tensor) -> Tensor:
 def decibels(signals: Tensor) -> Tensor:
     """Return standardised spectrograms in decibels [..., frequencies, times] of signals [..., time]."""
     window = torch.hann_window(N_FFT)
-    found = torch.stft(signals, N_FFT, HOP, window=window, center=False, return_complex=True).abs().square()
-    found = 10 * found.clamp_min(1e-10).log10()
-    return (found - found.mean((-2, -1), keepdim=True)) / found.std((-2, -1), keepdim=True)
+    spectrogram = torch.stft(signals, N_FFT, HOP, window=window, center=False, return_complex=True).abs().square()
+    spectrogram = 10 * spectrogram.clamp_min(1e-10).log10()
+    return (spectrogram - spectrogram.mean((-2, -1), keepdim=True)) / spectrogram.std((-2, -1), keepdim=True)
 
 
 def represent_one(signal: Tensor) -> Tensor:
-    """Return one signal augmented, as a spectrogram with masks."""
-    found = decibels(augment_one(signal))
+    """Return the masked spectrogram of an augmented signal."""
+    spectrogram = decibels(augment_one(signal))
     for dim, widest in ((-2, FREQUENCY_MASK), (-1, TIME_MASK)):
         for _ in range(MASKS):
             width = int(torch.randint(0, widest + 1, ()))
-            start = int(torch.randint(0, found.shape[dim] - width + 1, ()))
-            found.narrow(dim, start, width).zero_()
-    return found
+            start = int(torch.randint(0, spectrogram.shape[dim] - width + 1, ()))
+            spectrogram.narrow(dim, start, width).zero_()
+    return spectrogram
 
 
 def represent_batch(signals: Tensor) -> Tensor:
-    """Return signals [N, 1, time] augmented, as spectrograms with masks, the whole batch at once."""
+    """Return the masked spectrograms of augmented signals [N, 1, time], a whole batch at a time."""
     count, _, length = signals.shape
     signals = signals + NOISE * torch.randn_like(signals)
     signals = signals * (SCALE[0] + (SCALE[1] - SCALE[0]) * torch.rand(count, 1, 1))
-    places = (torch.arange(length) - torch.randint(-SHIFT, SHIFT + 1, (count, 1))) % length
-    found = decibels(signals.gather(-1, places[:, None])[:, 0])[:, None]
-    masked = torch.zeros_like(found, dtype=torch.bool)
+    positions = (torch.arange(length) - torch.randint(-SHIFT, SHIFT + 1, (count, 1))) % length
+    spectrogram = decibels(signals.gather(-1, positions[:, None])[:, 0])[:, None]
+    masked = torch.zeros_like(spectrogram, dtype=torch.bool)
     for dim, widest in ((2, FREQUENCY_MASK), (3, TIME_MASK)):
-        size = found.shape[dim]
+        size = spectrogram.shape[dim]
         at = torch.arange(size).reshape((1, 1, -1, 1) if dim == 2 else (1, 1, 1, -1))
         for _ in range(MASKS):
             width = torch.randint(0, widest + 1, (count, 1, 1, 1))
             start = (torch.rand(count, 1, 1, 1) * (size - width + 1)).floor()
             masked |= (at >= start) & (at < start + width)
-    return found.masked_fill(masked, 0.0)
+    return spectrogram.masked_fill(masked, 0.0)
 
 
 def audiomentations() -> Callable[[Tensor], Tensor] | None:
-    """Return noise, gain and shift by torch-audiomentations; None where it is not installed."""
-    see_rivals()
+    """Return noise, gain and shift of torch-audiomentations; None if it is not installed."""
+    add_rivals_to_path()
     try:
         from torch_audiomentations import AddColoredNoise, Compose, Gain, Shift
     except ImportError:
@@ -126,17 +126,17 @@ def audiomentations() -> Callable[[Tensor], Tensor] | None:
 
 
 def epoch(batches: Callable[[], Iterable[Any]], change: Callable[[Tensor], Tensor] | None = None) -> float:
-    """Go through an epoch; return its seconds of processor time."""
-    began = time.process_time()
+    """Iterate over an epoch; return the processor time in seconds."""
+    started = time.process_time()
     for batch in batches():
         inputs = batch["inputs"] if isinstance(batch, dict) else batch[0]
         if change is not None:
             change(inputs)
-    return time.process_time() - began
+    return time.process_time() - started
 
 
-def ours(samples: Any, steps: Sequence[Any]) -> Callable[[], float]:
-    """Return what measures an epoch of Dovetail's loader with these transforms."""
+def dovetail(samples: Any, steps: Sequence[Any]) -> Callable[[], float]:
+    """Return a function that measures an epoch of Dovetail's loader with these transforms."""
     loader = make_loader(samples, batch_size=BATCH, shuffle=True, transforms=steps)
 
     def go() -> float:
@@ -146,14 +146,14 @@ def ours(samples: Any, steps: Sequence[Any]) -> Callable[[], float]:
     return go
 
 
-def plain(folder: Path, one: Callable[[Tensor], Tensor] | None, many: Any = None) -> Callable[[], float]:
-    """Return what measures an epoch of torch's loader, changing single samples, or whole batches."""
-    loader = DataLoader(PlainWindows(folder, one), batch_size=BATCH, shuffle=True)
-    return lambda: epoch(lambda: loader, many)
+def plain(folder: Path, per_sample: Callable[[Tensor], Tensor] | None, per_batch: Any = None) -> Callable[[], float]:
+    """Return a function that measures an epoch of torch's loader with a transform per sample or per batch."""
+    loader = DataLoader(PlainWindows(folder, per_sample), batch_size=BATCH, shuffle=True)
+    return lambda: epoch(lambda: loader, per_batch)
 
 
 def training(samples: Any, steps: Sequence[Any]) -> Callable[[], float]:
-    """Return what measures an epoch of training a small network, with these transforms."""
+    """Return a function that measures an epoch of training a small network with these transforms."""
     model = SpectrogramCNN(
         num_classes=5, input_shape=(1, N_FFT // 2 + 1, (WINDOW - N_FFT) // HOP + 1), channels=(8, 16)
     )
@@ -161,25 +161,25 @@ def training(samples: Any, steps: Sequence[Any]) -> Callable[[], float]:
     loader = make_loader(samples, batch_size=BATCH, shuffle=True, transforms=steps)
 
     def go() -> float:
-        began = time.process_time()
+        started = time.process_time()
         for batch in loader:
             optimizer.zero_grad()
             torch.nn.functional.cross_entropy(model(batch["inputs"]), batch["targets"]).backward()
             optimizer.step()
-        return time.process_time() - began
+        return time.process_time() - started
 
     return go
 
 
 def section(title: str, candidates: dict[str, Callable[[], float]], base: str, count: int) -> str:
-    """Measure candidates in turn; return a table of samples in a second."""
+    """Measure the candidates, alternating; return a table of samples per second."""
     figures = alternate(candidates, ROUNDS)
     against = ratios(figures, base)
     rows = [
         (name, f"{count / statistics.median(values):,.0f}", f"{count / min(values):,.0f}", f"{1 / against[name]:.2f}")
         for name, values in figures.items()
     ]
-    return f"### {title}\n\n" + table(["what", "median samples/s", "fastest", f"× {base}"], rows)
+    return f"### {title}\n\n" + table(["operation", "median samples/s", "fastest", f"× {base}"], rows)
 
 
 def main() -> None:
@@ -197,16 +197,16 @@ def main() -> None:
         samples = recordings(folder, "fault", window=WINDOW, overlap=0.5)
         rival = audiomentations()
         base, sections = "torch, a sample at a time", []
-        candidates = {base: plain(folder, None), "Dovetail": ours(samples, [])}
-        sections.append(section("Windows alone", candidates, base, len(samples)))
+        candidates = {base: plain(folder, None), "Dovetail": dovetail(samples, [])}
+        sections.append(section("Only windows", candidates, base, len(samples)))
         candidates = {base: plain(folder, augment_one)}
         candidates |= {"torch-audiomentations": plain(folder, None, rival)} if rival else {}
-        candidates["Dovetail"] = ours(samples, augment)
+        candidates["Dovetail"] = dovetail(samples, augment)
         sections.append(section("Noise, gain and shift", candidates, base, len(samples)))
         candidates = {
             base: plain(folder, represent_one),
             "torch, a batch at a time": plain(folder, None, represent_batch),
-            "Dovetail": ours(samples, [*augment, stft, masks]),
+            "Dovetail": dovetail(samples, [*augment, stft, masks]),
         }
         sections.append(section("The same, then spectrograms with masks", candidates, base, len(samples)))
         base = "without masks"
@@ -226,18 +226,18 @@ def main() -> None:
             "`envelope_spectrum`": tfr.EnvelopeSpectrum(sample_rate=RATE, band=(2000.0, 5000.0)),
             "`spectral_kurtosis`": tfr.SpectralKurtosis(),
         }
-        each = {what: ours(samples, [] if step is None else [step]) for what, step in steps.items()}
+        each = {what: dovetail(samples, [] if step is None else [step]) for what, step in steps.items()}
         figures = {what: min(values) / len(samples) for what, values in alternate(each, 3).items()}
         rows = [
             (what, f"{1e6 * (seconds - (figures['reading'] if what != 'reading' else 0)):.1f}")
             for what, seconds in figures.items()
         ]
-        sections.append("### Each step of ours\n\n" + table(["what", "µs a sample, fastest"], rows))
+        sections.append("### Each transform of Dovetail\n\n" + table(["operation", "µs per sample, fastest"], rows))
     about = versions("dovetail", "dovetail-signals", "torch", "torch-audiomentations")
     about += (
         f". {len(samples):,} windows of {WINDOW} values, batches of {BATCH}, one thread; processor time, medians of "
-        f"{ROUNDS} alternating rounds; ratios are taken within a round. Dovetail's draws are by address: the same in "
-        "any batch, on any device and after a resume."
+        f"{ROUNDS} alternating rounds; ratios are taken within a round. Dovetail draws by address: the numbers are the "
+        "same in any batch, on any device and after a resume."
     )
     record("Signals", "make bench-signals", "\n\n".join([about, *sections]))
 

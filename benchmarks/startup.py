@@ -1,6 +1,6 @@
-"""How long the console takes to start, beside the tools people know, and what installed plugins add to it.
+"""Startup time of the console, compared with other tools, and the cost of installed plugins.
 
-Run ``make bench-startup``, after ``make bench-rivals`` for the others; who is not installed is left out.
+Run ``make bench-startup``, after ``make bench-rivals`` for the other tools; tools that are not installed are skipped.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from _measure import RIVALS, alternate, process_seconds, ratios, record, see_rivals, table, versions
+from _measure import RIVALS, add_rivals_to_path, alternate, process_seconds, ratios, record, table, versions
 
 ROUNDS = 15
 
 
 def console(name: str) -> str | None:
-    """Return the path of a console command beside this interpreter, among the rivals, or on PATH."""
-    places = [str(Path(sys.executable).parent), str(RIVALS / "bin"), os.environ.get("PATH", "")]
-    return shutil.which(name, path=os.pathsep.join(places))
+    """Return the path of a console command of this environment, of the rivals' environment, or on the PATH."""
+    folders = [str(Path(sys.executable).parent), str(RIVALS / "bin"), os.environ.get("PATH", "")]
+    return shutil.which(name, path=os.pathsep.join(folders))
 
 
 def environment(folder: Path, distributions: int, plugins: int) -> dict[str, str]:
-    """Fill ``folder`` with metadata of installed distributions, some with a plugin, and return how to see them."""
+    """Write metadata of distributions, some with a plugin, to ``folder``; return an environment that includes them."""
     for number in range(distributions):
         info = folder / f"pkg{number}-1.0.dist-info"
         info.mkdir(parents=True)
@@ -48,13 +48,13 @@ def environment(folder: Path, distributions: int, plugins: int) -> dict[str, str
 
 
 def commands() -> str:
-    """Time ``--help`` of this and other tools."""
+    """Time ``--help`` of Dovetail and other tools."""
     python = sys.executable
     candidates: dict[str, Callable[[], float]] = {
         "python -c pass": lambda: process_seconds([python, "-c", "pass"]),
         "python -c 'import click'": lambda: process_seconds([python, "-c", "import click"]),
     }
-    # Lightning's own command is called fabric since lightning left the packages.
+    # Lightning's command is called fabric in newer versions.
     found = {name: console(name) for name in ("dovetail", "accelerate", "lightning", "fabric")}
     for name, path in found.items():
         if path:
@@ -68,38 +68,46 @@ def commands() -> str:
         (f"`{name}`", f"{1000 * statistics.median(values):.0f}", f"{1000 * min(values):.0f}", f"{against[name]:.2f}")
         for name, values in figures.items()
     ]
-    return "### Commands beside other tools\n\n" + table(
+    return "### Commands compared with other tools\n\n" + table(
         ["whole process", "median ms", "fastest ms", "× importing click"], rows
     )
 
 
 def discovery() -> str:
-    """Time ``dovetail --help`` with more and more installed distributions and plugins."""
+    """Time ``dovetail --help`` with increasing numbers of installed distributions and plugins."""
     dovetail = console("dovetail") or "dovetail"
     cases = [(10, 0), (10, 1), (200, 0), (200, 1), (1000, 0), (1000, 1), (1000, 20), (1000, 100)]
     with tempfile.TemporaryDirectory() as scratch:
-        seen = {case: environment(Path(scratch) / f"{case[0]}-{case[1]}", *case) for case in cases}
+        environments = {case: environment(Path(scratch) / f"{case[0]}-{case[1]}", *case) for case in cases}
         figures = alternate(
-            {str(case): lambda env=env: process_seconds([dovetail, "--help"], env) for case, env in seen.items()},
+            {
+                str(case): lambda env=env: process_seconds([dovetail, "--help"], env)
+                for case, env in environments.items()
+            },
             ROUNDS,
         )
     rows = []
     for distributions, plugins in cases:
         values = figures[str((distributions, plugins))]
-        more = [
-            1000 * statistics.median(one - other for one, other in zip(values, figures[str(base)], strict=True))
+        differences = [
+            1000 * statistics.median(value - low for value, low in zip(values, figures[str(base)], strict=True))
             for base in ((10, 0), (distributions, 0))
         ]
         rows.append(
-            (distributions, plugins, f"{1000 * statistics.median(values):.0f}", *(f"{one:+.0f}" for one in more))
+            (
+                distributions,
+                plugins,
+                f"{1000 * statistics.median(values):.0f}",
+                *(f"{difference:+.0f}" for difference in differences),
+            )
         )
     return "### Discovery\n\n" + table(
         [
-            "distributions, besides our own",
+            "distributions, besides Dovetail's",
             "plugins",
             "`dovetail --help`, ms",
-            "ms more than the first",
-            "for the plugins",
+            "ms more than the first row",
+            "ms for the plugins",
         ],
         rows,
     )
@@ -107,7 +115,7 @@ def discovery() -> str:
 
 def main() -> None:
     """Measure and record."""
-    see_rivals()
+    add_rivals_to_path()
     about = f"{versions('dovetail', 'click', 'accelerate', 'lightning', 'torch')}."
     about += f" Medians of {ROUNDS} alternating rounds; ratios and differences are taken within a round."
     record("Startup", "make bench-startup", f"{about}\n\n{commands()}\n\n{discovery()}")

@@ -1,10 +1,10 @@
-"""What the training loop costs per step, beside a loop written by hand and beside other frameworks.
+"""Time of the training loop per step, compared with a plain torch loop and other frameworks.
 
-Everybody trains the same small network on the same ready-made batches, on one thread. A framework's cost per step is
-the slope between a short and a long run, so that setting up and ending do not count; it is the processor's time, so
-that what else the machine does counts little.
+All candidates train the same small network on the same precomputed batches, on one thread. The time per step is the
+slope between a short and a long run, which excludes setup and teardown. It is processor time, which other processes on
+the machine affect little.
 
-Run ``make bench-steps``, after ``make bench-rivals`` for the others, without which Dovetail alone is timed.
+Run ``make bench-steps``, after ``make bench-rivals`` for the other frameworks; without them, only Dovetail is timed.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from _measure import alternate, ratios, record, see_rivals, table, versions
+from _measure import add_rivals_to_path, alternate, ratios, record, table, versions
 from _training import BATCH, CLASSES, DATA, FEATURES, LONG, SHORT, adamw, by_hand, dovetail, network, tasks
 
 ROUNDS = 5
-HEADER = ["loop", "median µs a step", "fastest", "× by hand"]
+HEADER = ["loop", "median µs per step", "fastest", "× by hand"]
 
 
-def ready_made(batches: list[Any]) -> torch.utils.data.DataLoader[Any]:
-    """Return a loader that hands out ready-made batches, for those who insist on one."""
+def precomputed(batches: list[Any]) -> torch.utils.data.DataLoader[Any]:
+    """Return a loader of precomputed batches, for frameworks that require a loader."""
     return torch.utils.data.DataLoader(batches, batch_size=None, collate_fn=lambda batch: batch)
 
 
@@ -56,7 +56,7 @@ def lightning(steps: int) -> None:
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-    ).fit(Module(), ready_made(DATA[:steps]))
+    ).fit(Module(), precomputed(DATA[:steps]))
 
 
 def hugging_face(steps: int) -> None:
@@ -72,11 +72,11 @@ def hugging_face(steps: int) -> None:
             logits = self.net(inputs)
             return {"loss": F.cross_entropy(logits, labels), "logits": logits}
 
-    ready = [{"inputs": inputs, "labels": targets} for inputs, targets in DATA[:steps]]
+    batches = [{"inputs": inputs, "labels": targets} for inputs, targets in DATA[:steps]]
 
-    class ReadyMadeTrainer(Trainer):  # type: ignore[misc]  # transformers is not installed where types are checked
+    class PrecomputedTrainer(Trainer):  # type: ignore[misc]  # transformers is not installed where types are checked
         def get_train_dataloader(self) -> Any:
-            return ready_made(ready)
+            return precomputed(batches)
 
     with tempfile.TemporaryDirectory() as folder:
         model = Net()
@@ -84,7 +84,7 @@ def hugging_face(steps: int) -> None:
             folder, max_steps=steps, use_cpu=True, report_to=[], save_strategy="no", logging_strategy="no",
             disable_tqdm=True, max_grad_norm=0.0, lr_scheduler_type="constant",
         )  # fmt: skip
-        ReadyMadeTrainer(model, arguments, optimizers=(adamw(model.parameters()), None)).train()
+        PrecomputedTrainer(model, arguments, optimizers=(adamw(model.parameters()), None)).train()
 
 
 def ignite(steps: int) -> None:
@@ -130,17 +130,17 @@ def torchtnt(steps: int) -> None:
 
 def per_step(train: Callable[[int], None], short: int = SHORT, long: int = LONG) -> float:
     """Return CPU seconds per step: the slope between a short and a long run."""
-    taken = []
+    seconds = []
     for steps in (short, long):
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            began = time.process_time()
+            started = time.process_time()
             train(steps)
-            taken.append(time.process_time() - began)
-    return (taken[1] - taken[0]) / (long - short)
+            seconds.append(time.process_time() - started)
+    return (seconds[1] - seconds[0]) / (long - short)
 
 
 def rows(figures: Mapping[str, list[float]]) -> list[tuple[str, str, str, str]]:
-    """Return the rows of a table: median and least time of a step, and the ratio to the loop written by hand."""
+    """Return the rows of a table: median and minimum time of a step, and the ratio to the loop by hand."""
     against = ratios(figures, "by hand")
     return [
         (name, f"{1e6 * statistics.median(values):.0f}", f"{1e6 * min(values):.0f}", f"{against[name]:.3f}")
@@ -148,8 +148,8 @@ def rows(figures: Mapping[str, list[float]]) -> list[tuple[str, str, str, str]]:
     ]
 
 
-def beside_others() -> None:
-    """Time everybody on the perceptron, in turn."""
+def compare_frameworks() -> None:
+    """Time all frameworks on the perceptron, alternating."""
     candidates: dict[str, Callable[[int], None]] = {
         "by hand": by_hand,
         "by hand, a second time (noise)": by_hand,
@@ -162,16 +162,17 @@ def beside_others() -> None:
     figures = alternate({name: lambda train=train: per_step(train) for name, train in candidates.items()}, ROUNDS)
     about = versions("dovetail", "torch", "pytorch-ignite", "accelerate", "torchtnt", "lightning", "transformers")
     about += (
-        f". Batch {BATCH}, {FEATURES}-256-256-{CLASSES} network, one thread, processor time, medians of {ROUNDS}"
-        " alternating rounds; ratios are taken within a round. «Out of the box» is fused AdamW, clipping to a norm of"
-        " 1.0 and figures logged every 50 steps; the others log nothing and do not clip. Composer (mosaicml 0.32.1)"
-        " is not here: it wants torch below 2.7.1 and torchvision below 0.22.1, and does not import with newer ones."
+        f". Batch {BATCH}, {FEATURES}-256-256-{CLASSES} network, one thread, processor time, medians of {ROUNDS} "
+        "alternating rounds; ratios are taken within a round. “Out of the box” is fused AdamW, clipping to a norm of "
+        "1.0 and metrics logged every 50 steps; the others neither log nor clip. Composer (mosaicml 0.32.1) is "
+        "missing: it requires torch below 2.7.1 and torchvision below 0.22.1, and does not import with newer "
+        "versions."
     )
     record("Steps", "make bench-steps", f"{about}\n\n{table(HEADER, rows(figures))}")
 
 
-def on_three_networks() -> None:
-    """Time Dovetail on networks of three kinds, also with everything watched at every step."""
+def compare_networks() -> None:
+    """Time Dovetail on three kinds of networks, also with all monitoring at every step."""
     text = ""
     for task in tasks():
         candidates: dict[str, Callable[[int], None]] = {
@@ -190,21 +191,21 @@ def on_three_networks() -> None:
         }
         text += f"\n### {task.name.capitalize()}\n\n{table(HEADER, rows(alternate(timed, ROUNDS)))}\n"
     about = versions("dovetail", "torch") + (
-        f". One thread, processor time, medians of {ROUNDS} alternating rounds; ratios are taken within a round."
-        " «Everything watched» is training accuracy, all statistics of the gradients, and a line in metrics.jsonl at"
-        " every step. «Bit-exact» is run.deterministic, which on a CPU leaves out few algorithms."
+        f". One thread, processor time, medians of {ROUNDS} alternating rounds; ratios are taken within a round. "
+        "“Everything watched” is training accuracy, all gradient statistics, and a line in metrics.jsonl at every "
+        "step. “Bit-exact” is run.deterministic, which excludes few algorithms on a CPU."
     )
     record("Steps on three networks", "make bench-steps", f"{about}\n{text}")
 
 
 def main() -> None:
-    """Time everybody in turn."""
+    """Run all comparisons."""
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
-    see_rivals()
+    add_rivals_to_path()
     if find_spec("ignite"):
-        beside_others()
-    on_three_networks()
+        compare_frameworks()
+    compare_networks()
 
 
 if __name__ == "__main__":

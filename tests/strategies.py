@@ -1,4 +1,4 @@
-"""Hypothesis strategies that several test files share."""
+"""Hypothesis strategies for several test files: TOML keys, values and documents."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 Draw = Callable[[st.SearchStrategy], object]
 
 _BARE = string.ascii_letters + string.digits + "-_"
-#: Any character that TOML lets stand in a string as it is, and what must be escaped there.
+#: Characters of TOML strings, and those that need no escape.
 _characters = st.characters(exclude_categories=["Cs"])
 _printable = st.characters(exclude_categories=["Cs", "Cc"])
 _ESCAPES = {"\b": r"\b", "\t": r"\t", "\n": r"\n", "\f": r"\f", "\r": r"\r", '"': r"\"", "\\": r"\\"}
@@ -28,7 +28,7 @@ key_names = st.one_of(
 
 @st.composite
 def _basic_body(draw: Draw, text: str, *, multiline: bool = False) -> str:
-    """``text`` between double quotes, escaped where it must be and, now and then, where it need not be."""
+    """Draw ``text`` for double quotes, escaped where necessary and sometimes elsewhere."""
     written = ""
     for char in text:
         must = char in '"\\' or (ord(char) < 32 and not (multiline and char in "\n\t")) or char == "\x7f"
@@ -43,7 +43,7 @@ def _basic_body(draw: Draw, text: str, *, multiline: bool = False) -> str:
 
 @st.composite
 def key_text(draw: Draw, name: str) -> str:
-    """A way to write a key."""
+    """Draw a spelling of a key."""
     ways = ["basic"]
     if name and set(name) <= set(_BARE):
         ways.append("bare")
@@ -148,7 +148,7 @@ def _bracketed(draw: Draw, brackets: str, entries: list[str]) -> str:
     return written + brackets[1]
 
 
-#: A value as TOML may write it: any scalar, arrays and inline tables with line breaks and comments inside.
+#: Spellings of TOML values: scalars, arrays and inline tables with line breaks and comments.
 value_texts = st.recursive(_scalars, lambda inner: _arrays(inner) | _inline_tables(inner), max_leaves=6)
 
 
@@ -157,7 +157,7 @@ value_texts = st.recursive(_scalars, lambda inner: _arrays(inner) | _inline_tabl
 
 @st.composite
 def _body(draw: Draw, names: list[str]) -> list[str]:
-    """Pairs, some of them under dotted keys."""
+    """Draw key-value pairs, some with dotted keys."""
     lines = []
     for name in names:
         if draw(st.integers(0, 3)) == 0:
@@ -176,7 +176,7 @@ def _body(draw: Draw, names: list[str]) -> list[str]:
 
 @st.composite
 def _section(draw: Draw, path: list[str], depth: int) -> list[str]:
-    """A table's pairs, then its tables and arrays of tables, in any order."""
+    """Draw a table's pairs, then its tables and arrays of tables, in any order."""
     names = draw(st.lists(key_names, max_size=4, unique=True))
     cut = draw(st.integers(0, len(names)))
     lines = draw(_body(names[:cut]))
@@ -200,7 +200,7 @@ _fresh_names = st.lists(st.sampled_from(["x", "y z", "0", "ü"]), max_size=2, un
 
 @st.composite
 def toml_texts(draw: Draw) -> str:
-    """A valid TOML document as a wild hand might write it; it may hold no more than a few values."""
+    """Draw a valid TOML document with unusual spellings and layout."""
     lines = [draw(st.sampled_from(["", "# head", "\n"])), *draw(_section([], 2))]
     text = "\n".join(lines) + draw(st.sampled_from(["", "\n", "\n\n# end", "\t"]))
     return text.replace("\n", "\r\n") if draw(st.booleans()) else text
@@ -214,16 +214,16 @@ plain_scalars = st.one_of(
     st.floats(),
     st.text(_characters, max_size=12),
     st.dates(),
-    st.times().map(lambda time: time.replace(fold=0)),  # TOML has no second 2:30 of a night
+    st.times().map(lambda time: time.replace(fold=0)),  # TOML has no fold
     st.datetimes(timezones=st.none() | st.just(dt.UTC)).map(lambda stamp: stamp.replace(fold=0)),
 )
 
-#: What a TOML value may be once it is read.
+#: Parsed TOML values.
 plain_values = st.recursive(
     plain_scalars,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(key_names, inner, max_size=3),
     max_leaves=8,
 )
 
-#: What a TOML document may be once it is read.
+#: Parsed TOML documents.
 plain_tables = st.dictionaries(key_names, plain_values, max_size=4)

@@ -22,7 +22,7 @@ MASK = 2**64 - 1
 
 
 def reference(key: int, index: int, position: int) -> int:
-    """SplitMix64 in Python's unbounded integers."""
+    """Return SplitMix64 bits computed with Python's unbounded integers."""
 
     def mix(bits: int) -> int:
         bits = (bits ^ (bits >> 30)) * 0xBF58476D1CE4E5B9 & MASK
@@ -34,15 +34,15 @@ def reference(key: int, index: int, position: int) -> int:
 
 
 def key_of(seed: int, epoch: int, stream: int | str) -> int:
-    """The 64-bit key of an address without its index."""
+    """Return the 64-bit key of an address without its index."""
     from dovetail.random import _hash
 
     return _hash("uniform", seed, epoch, stream)
 
 
 @given(seed=st.integers(), epoch=st.integers(), index=INT64, stream=STREAMS)
-def test_bits_are_those_of_unbounded_integers(seed: int, epoch: int, index: int, stream: int | str) -> None:
-    """int64 arithmetic that wraps around gives the bits of SplitMix64, for every address."""
+def test_bits_agree_with_unbounded_integers(seed: int, epoch: int, index: int, stream: int | str) -> None:
+    """Wrapping int64 arithmetic gives the bits of SplitMix64 for every address."""
     drawn = uniform(seed, epoch, [index], stream, (3,), dtype=torch.float64)
 
     key = key_of(seed, epoch, stream)
@@ -52,7 +52,7 @@ def test_bits_are_those_of_unbounded_integers(seed: int, epoch: int, index: int,
 
 
 def test_known_values() -> None:
-    """The numbers of an address never change between versions: recorded runs depend on them."""
+    """The numbers of an address are the same in all versions, because recorded runs depend on them."""
     drawn = uniform(42, 3, [0, 1, 1_000_000], "mask.time", (2,))
 
     assert (drawn * 2**24).long().tolist() == [
@@ -68,10 +68,10 @@ def test_known_values() -> None:
     shape=st.lists(st.integers(0, 4), max_size=3),
     data=st.data(),
 )
-def test_a_sample_gets_the_same_alone_and_in_any_batch(
+def test_a_sample_gets_the_same_numbers_alone_and_in_any_batch(
     indices: list[int], shape: list[int], data: st.DataObject
 ) -> None:
-    """Batch size, order and neighbours change nothing."""
+    """The numbers do not depend on batch size, order or the other samples."""
     position = data.draw(st.integers(0, len(indices) - 1))
 
     together = uniform(1, 2, indices, "x", shape)
@@ -81,25 +81,25 @@ def test_a_sample_gets_the_same_alone_and_in_any_batch(
     assert torch.equal(together[position], alone[0])
 
 
-def test_a_longer_row_begins_with_the_shorter_one() -> None:
-    """Position i of a row depends on i alone."""
+def test_a_longer_row_starts_with_the_shorter_one() -> None:
+    """Position i of a row depends only on i."""
     assert torch.equal(uniform(1, 2, [7], "x", (100,))[:, :10], uniform(1, 2, [7], "x", (10,)))
 
 
-def test_other_processes_draw_the_same() -> None:
-    """No hash of Python's that changes from process to process is part of an address."""
+def test_other_processes_draw_the_same_numbers() -> None:
+    """Addresses do not depend on Python's randomised hash."""
     program = (
         "from dovetail.random import derive_seed, uniform;"
         "print(uniform(5, 6, [7], 'stream', (4,)).tolist(), derive_seed(1, 'a', 2))"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
-    assert done.stdout.strip() == f"{uniform(5, 6, [7], 'stream', (4,)).tolist()} {derive_seed(1, 'a', 2)}"
+    assert result.stdout.strip() == f"{uniform(5, 6, [7], 'stream', (4,)).tolist()} {derive_seed(1, 'a', 2)}"
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_numbers_are_uniform(dtype: torch.dtype) -> None:
-    """Kolmogorov–Smirnov over 200,000 draws, chi-square over 1,000 bins, and never 1."""
+    """Draws pass Kolmogorov–Smirnov and chi-square tests, and are never 1."""
     drawn = uniform(0, 0, range(2000), "uniformity", (100,), dtype=dtype).flatten()
 
     assert stats.kstest(drawn.double().numpy(), "uniform").pvalue > 1e-3
@@ -109,12 +109,12 @@ def test_numbers_are_uniform(dtype: torch.dtype) -> None:
 
 
 def test_every_bit_is_fair() -> None:
-    """Each of the 24 bits of a float32 draw is set in half of the draws (five standard deviations)."""
+    """Each of the 24 bits of a float32 draw is set in half of the draws, within five standard deviations."""
     drawn = (uniform(0, 0, range(100_000), "bits") * 2**24).long()
 
     for bit in range(24):
-        share = ((drawn >> bit) & 1).double().mean().item()
-        assert abs(share - 0.5) < 5 * 0.5 / math.sqrt(len(drawn)), bit
+        fraction = ((drawn >> bit) & 1).double().mean().item()
+        assert abs(fraction - 0.5) < 5 * 0.5 / math.sqrt(len(drawn)), bit
 
 
 ADDRESSES = {
@@ -128,7 +128,7 @@ ADDRESSES = {
 
 @pytest.mark.parametrize("part", ADDRESSES)
 def test_neighbouring_addresses_are_independent(part: str) -> None:
-    """Counting up any part of an address gives uniform numbers, and pairs that fill the square evenly."""
+    """Consecutive values of any part of an address give uniform numbers, and uniform pairs."""
     drawn = ADDRESSES[part](4000).double().numpy()
 
     assert stats.kstest(drawn, "uniform").pvalue > 1e-3
@@ -148,7 +148,7 @@ OTHER_ADDRESSES = {
 
 @pytest.mark.parametrize("part", OTHER_ADDRESSES)
 def test_draws_of_two_addresses_are_independent(part: str) -> None:
-    """Over 100,000 samples, those of addresses that differ in one part fill the square evenly and do not correlate."""
+    """Draws of 100,000 pairs of addresses that differ in one part are uniform pairs without correlation."""
     indices = range(100_000)
     first = uniform(0, 0, indices, "s").double().numpy()
     second = OTHER_ADDRESSES[part](indices).double().numpy()
@@ -156,14 +156,14 @@ def test_draws_of_two_addresses_are_independent(part: str) -> None:
     cells = (first * 32).astype(int) * 32 + (second * 32).astype(int)
     assert stats.chisquare(np.bincount(cells, minlength=1024)).pvalue > 1e-3
     assert stats.spearmanr(first, second).pvalue > 1e-3
-    # Nor do their single bits: of the 24, each agrees with the other's in half of the draws (five standard deviations).
+    # Nor are single bits correlated: each of the 24 agrees in half of the draws, within five standard deviations.
     same = ~((first * 2**24).astype(np.int64) ^ (second * 2**24).astype(np.int64))
-    shares = [((same >> bit) & 1).mean() for bit in range(24)]
-    assert max(abs(share - 0.5) for share in shares) < 5 * 0.5 / math.sqrt(len(first))
+    fractions = [((same >> bit) & 1).mean() for bit in range(24)]
+    assert max(abs(fraction - 0.5) for fraction in fractions) < 5 * 0.5 / math.sqrt(len(first))
 
 
 def test_parts_of_an_address_are_not_mixed_up() -> None:
-    """Swapped parts, and a name that looks like a number, are other addresses."""
+    """Swapped parts, and a name that looks like a number, give other numbers."""
     draws = [
         uniform(1, 2, [3], "4"),
         uniform(2, 1, [3], "4"),
@@ -181,8 +181,8 @@ def test_an_index_never_collides_within_a_stream() -> None:
     assert len(drawn.unique()) == 100_000
 
 
-def test_global_generators_are_left_alone() -> None:
-    """Drawing advances no generator."""
+def test_global_generators_do_not_advance() -> None:
+    """Drawing does not use torch's global generator."""
     before = torch.get_rng_state()
 
     uniform(0, 0, [1, 2], "s", (3,))
@@ -191,17 +191,17 @@ def test_global_generators_are_left_alone() -> None:
 
 
 def test_an_empty_batch_is_an_empty_tensor() -> None:
-    """No indices, no numbers."""
+    """Without indices, the result has no rows."""
     assert uniform(0, 0, [], "s", (2, 3)).shape == (0, 2, 3)
 
 
-def test_no_sample_may_have_no_numbers() -> None:
-    """A shape with a zero in it is kept."""
+def test_a_sample_may_have_no_numbers() -> None:
+    """The result keeps a shape with a zero."""
     assert uniform(0, 0, [1, 2], "s", (2, 0)).shape == (2, 2, 0)
 
 
-def test_what_cannot_be_drawn_is_refused() -> None:
-    """Low precision, float indices, and indices of two dimensions."""
+def test_invalid_arguments_are_errors() -> None:
+    """16-bit dtypes, float indices, two-dimensional indices and a float epoch are errors."""
     with pytest.raises(ValueError, match="draw float32 and convert"):
         uniform(0, 0, [1], "s", dtype=torch.bfloat16)
     with pytest.raises(TypeError, match=r"must be integers, got torch\.float32"):
@@ -214,7 +214,7 @@ def test_what_cannot_be_drawn_is_refused() -> None:
 
 @given(seed=st.integers(), parts=st.lists(STREAMS, max_size=4))
 def test_derived_seeds_fit_every_generator(seed: int, parts: list[int | str]) -> None:
-    """A derived seed is a non-negative int64, and the same each time."""
+    """A derived seed is a non-negative int64 and always the same."""
     derived = derive_seed(seed, *parts)
 
     assert 0 <= derived < 2**63
@@ -222,8 +222,8 @@ def test_derived_seeds_fit_every_generator(seed: int, parts: list[int | str]) ->
     torch.Generator().manual_seed(derived)
 
 
-def test_derived_seeds_tell_their_parts_apart() -> None:
-    """Joined, swapped and retyped parts give other seeds."""
+def test_derived_seeds_distinguish_their_parts() -> None:
+    """Joined, swapped and converted parts give other seeds."""
     seeds = [
         derive_seed(1, "ab"),
         derive_seed(1, "a", "b"),
@@ -237,8 +237,8 @@ def test_derived_seeds_tell_their_parts_apart() -> None:
 
 
 @pytest.mark.slow
-def test_compiled_code_draws_the_same() -> None:
-    """torch.compile keeps the wrap-around of int64."""
+def test_compiled_code_draws_the_same_numbers() -> None:
+    """torch.compile preserves the wrap-around of int64."""
     from dovetail.random import _mix
 
     indices = torch.arange(-1000, 1000) * 9_000_000_000_000_000
@@ -248,8 +248,8 @@ def test_compiled_code_draws_the_same() -> None:
 
 
 @pytest.mark.slow
-def test_drawing_is_cheap() -> None:
-    """256 samples of two numbers take well under a millisecond even on a busy machine."""
+def test_drawing_is_fast() -> None:
+    """Drawing two numbers for 256 samples takes less than a millisecond."""
     indices = torch.arange(256)
     times = []
     for _ in range(200):

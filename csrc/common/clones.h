@@ -1,5 +1,5 @@
-// DOVETAIL_CLONES before a function compiles it once per x86-64 level and picks one when the object is loaded.
-// Kernels are written so that every clone adds in the same order: the level never changes a result.
+// DOVETAIL_CLONES compiles a function once per x86-64 level; the loader selects one when it loads the object.
+// Every clone of a kernel adds in the same order, so the level does not change the result.
 #pragma once
 
 #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12
@@ -8,7 +8,7 @@
 #define DOVETAIL_CLONES
 #endif
 
-// The same by hand, for code that target_clones cannot serve: 4 (AVX-512), 3 (AVX2) or 1.
+// The x86-64 level, for code that target_clones does not support: 4 (AVX-512), 3 (AVX2) or 1.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12
 #define DOVETAIL_LEVELS
 namespace dovetail {

@@ -1,4 +1,4 @@
-// What every CUDA twin needs: the stream that torch uses, errors of launches, sums over a warp in a fixed order.
+// Helpers for CUDA kernels: torch's current stream, launch errors, and warp reductions in a fixed order.
 #pragma once
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
@@ -23,7 +23,7 @@ inline void check_launch(const char* kernel) {
   STD_TORCH_CHECK(error == cudaSuccess, "dovetail: launching ", kernel, " failed: ", cudaGetErrorString(error));
 }
 
-// The sum over a warp, in every lane.
+// Return the sum over a warp, in every lane.
 template <class Value>
 __device__ inline Value warp_sum(Value value) {
   for (int offset = warp_size / 2; offset > 0; offset /= 2) {
@@ -32,6 +32,7 @@ __device__ inline Value warp_sum(Value value) {
   return value;
 }
 
+// Return the maximum over a warp, in every lane.
 template <class Value>
 __device__ inline Value warp_max(Value value) {
   for (int offset = warp_size / 2; offset > 0; offset /= 2) {

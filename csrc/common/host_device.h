@@ -1,4 +1,4 @@
-// Functions that the CPU and the CUDA twin of an op share.
+// Marks functions that both the CPU and the CUDA implementation of an op use.
 #pragma once
 
 #if defined(__CUDACC__)

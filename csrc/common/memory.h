@@ -1,4 +1,4 @@
-// Memory layouts of tensors, by sizes and strides alone.
+// Memory layouts and allocation of tensors.
 #pragma once
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
@@ -15,8 +15,8 @@
 
 namespace dovetail {
 
-// True if the elements fill one stretch of memory without gaps or overlaps, in whatever order of dimensions
-// (contiguous, transposed, channels-last …). Such a tensor can be walked as a flat array when order does not matter.
+// Return whether the elements fill a contiguous range of memory without gaps or overlaps, in any order of dimensions
+// (contiguous, transposed, channels-last …). If order does not matter, such a tensor can be read as a flat array.
 inline bool is_dense(const torch::stable::Tensor& tensor) {
   constexpr std::size_t max_dims = 16;
   const auto dims = static_cast<std::size_t>(tensor.dim());
@@ -50,16 +50,15 @@ inline bool is_dense(const torch::stable::Tensor& tensor) {
   return true;
 }
 
-// The tensor itself if it is contiguous, else a copy that is: torch's own goes through the dispatcher for either.
+// Return the tensor if it is contiguous, else a contiguous copy; torch::stable::contiguous always uses the dispatcher.
 inline torch::stable::Tensor as_contiguous(const torch::stable::Tensor& tensor) {
   return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
 }
 
-// A new contiguous tensor of up to four dimensions on the device of `like`; torch::stable::new_empty goes through the
-// dispatcher, which costs several times as much.
-inline torch::stable::Tensor empty_beside(const torch::stable::Tensor& like,
-                                          std::initializer_list<std::int64_t> sizes,
-                                          torch::headeronly::ScalarType dtype) {
+// Return a new contiguous tensor of up to four dimensions on the device of `like`. torch::stable::new_empty uses the
+// dispatcher, which takes several times as long.
+inline torch::stable::Tensor allocate(const torch::stable::Tensor& like, std::initializer_list<std::int64_t> sizes,
+                                      torch::headeronly::ScalarType dtype) {
   std::array<std::int64_t, 4> strides{};
   std::int64_t step = 1;
   for (std::size_t dim = sizes.size(); dim-- > 0;) {
@@ -72,11 +71,12 @@ inline torch::stable::Tensor empty_beside(const torch::stable::Tensor& like,
   AtenTensorHandle handle = nullptr;
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
       static_cast<std::int64_t>(sizes.size()), sizes.begin(), strides.data(),
-      torch::stable::detail::to<std::int32_t>(torch::stable::detail::from(dtype)), device, like.get_device_index(), &handle));
+      torch::stable::detail::to<std::int32_t>(torch::stable::detail::from(dtype)), device, like.get_device_index(),
+      &handle));
   return torch::stable::Tensor(handle);
 }
 
-// The tensor itself if it is dense, else a contiguous copy.
+// Return the tensor if it is dense, else a contiguous copy.
 inline torch::stable::Tensor as_dense(const torch::stable::Tensor& tensor) {
   return is_dense(tensor) ? tensor : torch::stable::contiguous(tensor);
 }

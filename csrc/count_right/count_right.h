@@ -1,10 +1,11 @@
-// How many labels are predicted right, and how many count: what the CPU and the CUDA twin share.
+// count_right: the op, and what its CPU and CUDA implementations have in common.
 //
-// A label is predicted right if its score is the largest, and the first of those as large; NaN is larger than any
-// number, as torch.argmax has it. So a row is right if nothing before the label's score is as large or larger and
-// nothing after it is larger: no index has to be found, and the row can be read in any order.
+// A prediction is correct if the score of the label is the first maximum of its row; NaN is larger than any number, as
+// in torch.argmax. Equivalently, all scores before the label's are smaller and none after it is larger. So the kernels
+// need no index of the maximum and can read a row in any order.
 #pragma once
 
+#include "../common/dtypes.h"
 #include "../common/host_device.h"
 #include "../common/memory.h"
 
@@ -22,20 +23,20 @@ namespace dovetail::count_right {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-// Whether a score before (at or above it) or after (above it) the label's shows that the label is not predicted.
+// Return whether a score before the label's (if not smaller) or after it (if larger) rules out the label.
 template <class Score>
-DOVETAIL_HOST_DEVICE inline bool beaten_from_before(Score label, Score other) {
+DOVETAIL_HOST_DEVICE inline bool exceeded_before(Score label, Score other) {
   return label != label ? other != other : !(other < label);
 }
 
 template <class Score>
-DOVETAIL_HOST_DEVICE inline bool beaten_from_behind(Score label, Score other) {
+DOVETAIL_HOST_DEVICE inline bool exceeded_after(Score label, Score other) {
   return label != label ? false : !(other <= label);
 }
 
 struct Labels {
   const std::int64_t* labels;    // [rows]
-  const bool* mask;              // [rows], or null: all count
+  const bool* mask;              // [rows], or null to count all
   std::int64_t rows;
   std::int64_t classes;
   std::int64_t ignore;
@@ -45,30 +46,42 @@ struct Labels {
   }
 };
 
-// The arguments, checked; `keep_labels` and `keep_mask` hold what had to be copied.
+// Check the arguments. `label_storage` and `mask_storage` own the memory of the result.
 inline Labels read_labels(const Tensor& logits, const Tensor& targets, const std::optional<Tensor>& mask,
-                          std::int64_t ignore_index, Tensor& keep_labels, Tensor& keep_mask) {
-  STD_TORCH_CHECK(logits.dim() == targets.dim() + 1, "dovetail::count_right: logits [..., classes], targets [...]");
-  const ScalarType dtype = logits.scalar_type();
-  STD_TORCH_CHECK(dtype == ScalarType::Float || dtype == ScalarType::BFloat16 || dtype == ScalarType::Half ||
-                      dtype == ScalarType::Double,
-                  "dovetail::count_right: float32, bfloat16, float16 and float64 only, got ",
-                  torch::headeronly::toString(dtype));
+                          std::int64_t ignore_index, Tensor& label_storage, Tensor& mask_storage) {
+  STD_TORCH_CHECK(logits.dim() == targets.dim() + 1,
+                  "dovetail::count_right: logits must be [..., classes] and targets [...]");
+  check_floating("count_right", logits.scalar_type());
   const std::int64_t classes = logits.size(logits.dim() - 1);
   const std::int64_t rows = targets.numel();
   STD_TORCH_CHECK(targets.scalar_type() == ScalarType::Long, "dovetail::count_right: targets must be int64");
-  STD_TORCH_CHECK(logits.numel() == rows * classes, "dovetail::count_right: logits and targets do not fit");
-  STD_TORCH_CHECK(targets.device() == logits.device(), "dovetail::count_right: logits and targets on two devices");
-  keep_labels = as_contiguous(targets);
-  const bool* kept = nullptr;
+  STD_TORCH_CHECK(logits.numel() == rows * classes,
+                  "dovetail::count_right: the shapes of logits and targets do not match");
+  STD_TORCH_CHECK(targets.device() == logits.device(),
+                  "dovetail::count_right: logits and targets must be on one device");
+  label_storage = as_contiguous(targets);
+  const bool* mask_data = nullptr;
   if (mask.has_value()) {
     STD_TORCH_CHECK(mask->scalar_type() == ScalarType::Bool && mask->numel() == rows,
-                    "dovetail::count_right: a mask is a boolean for each target");
-    STD_TORCH_CHECK(mask->device() == logits.device(), "dovetail::count_right: logits and mask on two devices");
-    keep_mask = as_contiguous(*mask);
-    kept = static_cast<const bool*>(keep_mask.const_data_ptr());
+                    "dovetail::count_right: the mask must have a boolean for each target");
+    STD_TORCH_CHECK(mask->device() == logits.device(), "dovetail::count_right: logits and mask must be on one device");
+    mask_storage = as_contiguous(*mask);
+    mask_data = static_cast<const bool*>(mask_storage.const_data_ptr());
   }
-  return Labels{static_cast<const std::int64_t*>(keep_labels.const_data_ptr()), kept, rows, classes, ignore_index};
+  return Labels{static_cast<const std::int64_t*>(label_storage.const_data_ptr()), mask_data, rows, classes,
+                ignore_index};
+}
+
+// The op. `Backend::count(labels, scores, result)` writes the two counts of contiguous scores to the result.
+template <class Backend>
+Tensor count_right(Tensor logits, Tensor targets, std::optional<Tensor> mask, std::int64_t ignore_index) {
+  Tensor label_storage;
+  Tensor mask_storage;
+  const Labels labels = read_labels(logits, targets, mask, ignore_index, label_storage, mask_storage);
+  const Tensor scores = as_contiguous(logits);
+  Tensor result = allocate(logits, {2}, ScalarType::Long);
+  Backend::count(labels, scores, static_cast<std::int64_t*>(result.mutable_data_ptr()));
+  return result;
 }
 
 }  // namespace dovetail::count_right

@@ -11,76 +11,68 @@
 namespace dovetail::count_right {
 namespace {
 
-// About as many scores as are worth a thread.
+// The number of scores that justify another thread.
 constexpr std::int64_t grain_scores = 1 << 16;
 
-// 16-bit scores are compared as float32, which holds them exactly.
+// 16-bit scores are compared as float32, an exact conversion.
 inline float comparable(float score) { return score; }
 inline double comparable(double score) { return score; }
 inline float comparable(torch::headeronly::BFloat16 score) { return static_cast<float>(score); }
 inline float comparable(torch::headeronly::Half score) { return static_cast<float>(score); }
 
-// Written without an early way out, so that a row is compared many scores at a time.
+// No early exit, so that the compiler can vectorise the comparison.
 template <class Score>
-inline bool is_right(const Score* row, std::int64_t label, std::int64_t classes) {
+inline bool is_correct(const Score* row, std::int64_t label, std::int64_t classes) {
   if (label < 0 || label >= classes) {
     return false;
   }
   const auto own = comparable(row[label]);
-  int beaten = 0;
+  int exceeded = 0;
   for (std::int64_t other = 0; other < label; ++other) {
-    beaten |= beaten_from_before(own, comparable(row[other])) ? 1 : 0;
+    exceeded |= exceeded_before(own, comparable(row[other])) ? 1 : 0;
   }
   for (std::int64_t other = label + 1; other < classes; ++other) {
-    beaten |= beaten_from_behind(own, comparable(row[other])) ? 1 : 0;
+    exceeded |= exceeded_after(own, comparable(row[other])) ? 1 : 0;
   }
-  return beaten == 0;
+  return exceeded == 0;
 }
 
 template <class Score>
-void count(const Labels& labels, const void* logits, std::int64_t* result) {
+void count_rows(const Labels& labels, const void* logits, std::int64_t* result) {
   const auto* scores = static_cast<const Score*>(logits);
-  std::atomic<std::int64_t> all_right{0};
-  std::atomic<std::int64_t> all{0};
+  std::atomic<std::int64_t> all_correct{0};
+  std::atomic<std::int64_t> all_counted{0};
   const std::int64_t grain = std::max<std::int64_t>(1, grain_scores / std::max<std::int64_t>(1, labels.classes));
   torch::stable::parallel_for(0, labels.rows, grain, [&](std::int64_t begin, std::int64_t end) {
-    std::int64_t right = 0;
-    std::int64_t total = 0;
+    std::int64_t correct = 0;
+    std::int64_t counted = 0;
     for (std::int64_t row = begin; row < end; ++row) {
       if (labels.counts(row)) {
-        ++total;
-        right += is_right(scores + row * labels.classes, labels.labels[row], labels.classes) ? 1 : 0;
+        ++counted;
+        correct += is_correct(scores + row * labels.classes, labels.labels[row], labels.classes) ? 1 : 0;
       }
     }
-    all_right += right;
-    all += total;
+    all_correct += correct;
+    all_counted += counted;
   });
-  result[0] = all_right;
-  result[1] = all;
+  result[0] = all_correct;
+  result[1] = all_counted;
 }
 
-Tensor count_right(Tensor logits, Tensor targets, std::optional<Tensor> mask, std::int64_t ignore_index) {
-  Tensor keep_labels;
-  Tensor keep_mask;
-  const Labels labels = read_labels(logits, targets, mask, ignore_index, keep_labels, keep_mask);
-  const Tensor scores = as_contiguous(logits);
-  Tensor result = empty_beside(logits, {2}, ScalarType::Long);
-  auto* out = static_cast<std::int64_t*>(result.mutable_data_ptr());
-  switch (scores.scalar_type()) {
-    case ScalarType::Float:
-      count<float>(labels, scores.const_data_ptr(), out);
-      break;
-    case ScalarType::Double:
-      count<double>(labels, scores.const_data_ptr(), out);
-      break;
-    case ScalarType::BFloat16:
-      count<torch::headeronly::BFloat16>(labels, scores.const_data_ptr(), out);
-      break;
-    default:    // the last that read_labels lets through
-      count<torch::headeronly::Half>(labels, scores.const_data_ptr(), out);
+struct Cpu {
+  static void count(const Labels& labels, const Tensor& scores, std::int64_t* result) {
+    switch (scores.scalar_type()) {
+      case ScalarType::Float:
+        return count_rows<float>(labels, scores.const_data_ptr(), result);
+      case ScalarType::Double:
+        return count_rows<double>(labels, scores.const_data_ptr(), result);
+      case ScalarType::BFloat16:
+        return count_rows<torch::headeronly::BFloat16>(labels, scores.const_data_ptr(), result);
+      default:    // read_labels accepts only one other dtype
+        return count_rows<torch::headeronly::Half>(labels, scores.const_data_ptr(), result);
+    }
   }
-  return result;
-}
+};
 
 }  // namespace
 }  // namespace dovetail::count_right
@@ -90,5 +82,5 @@ STABLE_TORCH_LIBRARY_FRAGMENT(dovetail, library) {
 }
 
 STABLE_TORCH_LIBRARY_IMPL(dovetail, CPU, library) {
-  library.impl("count_right", TORCH_BOX(&dovetail::count_right::count_right));
+  library.impl("count_right", TORCH_BOX(&dovetail::count_right::count_right<dovetail::count_right::Cpu>));
 }

@@ -1,6 +1,7 @@
-// Statistics of a list of gradients in one pass: what the CPU and the CUDA twin share.
+// grad_norms: the op, and what its CPU and CUDA implementations have in common.
 #pragma once
 
+#include "../common/dtypes.h"
 #include "../common/host_device.h"
 #include "../common/memory.h"
 
@@ -19,16 +20,16 @@ namespace dovetail::grad_norms {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-// Elements that one thread (CPU) or one block of threads (CUDA) reduces before anything is folded.
+// The number of elements that one thread (CPU) or one thread block (CUDA) reduces before partial results are combined.
 constexpr std::int64_t chunk_size = 1 << 15;
 
-// Squares of these magnitudes can be added up in float32: they do not overflow, and what underflows beside the largest
-// of them is below its rounding. Everything else is added up in float64, at its leisure.
+// Squares of magnitudes in this range can be summed in float32: they do not overflow, and those that underflow are
+// below the rounding of the largest. All others are summed in float64, on a slow path.
 constexpr std::uint32_t smallest_fast = 0x2b800000U;    // 2^-40
 constexpr std::uint32_t largest_fast = 0x5b800000U;     // 2^56
 constexpr std::uint32_t infinity_bits = 0x7f800000U;
 
-// Bins of the histogram of norms: below the first edge, from each edge to the next, from the last on (NaN included).
+// Bins of the histogram of norms: below the first edge, between edges, and from the last edge on, which includes NaN.
 // HISTOGRAM_EDGES in src/dovetail/ops/_grad_norms.py has the same numbers.
 constexpr int edge_count = 25;
 constexpr int bin_count = edge_count + 1;
@@ -38,18 +39,18 @@ DOVETAIL_HOST_DEVICE inline int bin_of(double norm) {
                                         3e-2, 1e-1, 3e-1, 1e0,  3e0,  1e1,  3e1,  1e2,  3e2,  1e3,  3e3,  1e4};
   int bin = 0;
   for (int edge = 0; edge < edge_count; ++edge) {
-    bin += norm < edges[edge] ? 0 : 1;    // written so that NaN is counted as large
+    bin += norm < edges[edge] ? 0 : 1;    // NaN is counted as large
   }
   return bin;
 }
 
-// min(1, max_norm / (total + 1e-6)), as torch.nn.utils.clip_grads_with_norm_ has it; NaN for a NaN.
+// Return min(1, max_norm / (total + 1e-6)), as torch.nn.utils.clip_grads_with_norm_ does; NaN for a NaN total.
 DOVETAIL_HOST_DEVICE inline double clip_coefficient(double total, double max_norm) {
   const double coefficient = max_norm / (total + 1e-6);
   return coefficient > 1.0 ? 1.0 : coefficient;
 }
 
-// Both results of the op are packed, so that they take two allocations and two copies to the host:
+// The results of the op are packed, so that they need only two allocations and two copies to the host:
 // values [2 N + 5] float64: norms, max_abs, total, clip_coef, minimum, mean, maximum
 // counts [3 N + 26] int64: zeros, nans, infs, histogram
 using Result = std::tuple<Tensor, Tensor>;
@@ -65,8 +66,8 @@ struct Layout {
 };
 
 inline Result new_result(const Tensor& like, std::int64_t count) {
-  return {empty_beside(like, {2 * count + 5}, ScalarType::Double),
-          empty_beside(like, {3 * count + bin_count}, ScalarType::Long)};
+  return {allocate(like, {2 * count + 5}, ScalarType::Double),
+          allocate(like, {3 * count + bin_count}, ScalarType::Long)};
 }
 
 inline Layout layout_of(const Result& result, std::int64_t count) {
@@ -75,9 +76,9 @@ inline Layout layout_of(const Result& result, std::int64_t count) {
   return {values, values + count, values + 2 * count, counts, counts + count, counts + 2 * count, counts + 3 * count};
 }
 
-// One tensor as flat memory. `keep` holds the copy that a strided tensor needed.
+// A tensor as flat memory. `storage` owns the memory, a copy if the tensor was not dense.
 struct Flat {
-  Tensor keep;
+  Tensor storage;
   const void* data;
   std::int64_t numel;
   ScalarType dtype;
@@ -91,16 +92,23 @@ inline std::vector<Flat> flatten(const std::vector<Tensor>& grads) {
   for (const Tensor& grad : grads) {
     STD_TORCH_CHECK(grad.device() == device, "dovetail::grad_norms: all gradients must be on one device");
     const ScalarType dtype = grad.scalar_type();
-    STD_TORCH_CHECK(dtype == ScalarType::Float || dtype == ScalarType::BFloat16 || dtype == ScalarType::Half ||
-                        dtype == ScalarType::Double,
-                    "dovetail::grad_norms: float32, bfloat16, float16 and float64 only, got ",
-                    torch::headeronly::toString(dtype));
+    check_floating("grad_norms", dtype);
     Tensor dense = as_dense(grad);
     const std::int64_t numel = dense.numel();
     const void* data = dense.const_data_ptr();
     flats.push_back(Flat{std::move(dense), data, numel, dtype});
   }
   return flats;
+}
+
+// The op. `Backend::reduce(flats, max_norm, out)` writes the statistics to `out`.
+template <class Backend>
+Result grad_norms(std::vector<Tensor> grads, double max_norm) {
+  const std::vector<Flat> flats = flatten(grads);
+  const auto count = static_cast<std::int64_t>(flats.size());
+  Result result = new_result(grads.front(), count);
+  Backend::reduce(flats, max_norm, layout_of(result, count));
+  return result;
 }
 
 }  // namespace dovetail::grad_norms

@@ -1,10 +1,10 @@
 // grad_norms on the CPU: schema, kernel, registration.
 //
-// Every tensor is cut into chunks and a chunk into blocks. The squares of a block are added up in a fixed number of
-// float32 lanes, 128 to a lane: rounding moves a norm by 4e-6 at worst, by 1e-7 in practice. All further sums are
-// float64. Neither the number of threads nor the width of the vector unit changes the order of additions, so a result
-// is the same, bit for bit, on every x86-64 level and with any number of threads (-ffp-contract=off keeps additions
-// from being fused). A block whose squares float32 cannot hold, or with a NaN or an infinity, is read again in float64.
+// Tensors are divided into chunks, and chunks into blocks. The squares of a block are summed in a fixed number of
+// float32 lanes, 128 per lane: the relative rounding error of a norm is at most 4e-6, in practice 1e-7. All other sums
+// are float64. The order of additions depends neither on the number of threads nor on the width of the vector unit, so
+// a result is the same bit for bit on every x86-64 level and with any number of threads (-ffp-contract=off prevents
+// fused additions). A block with NaN, an infinity, or squares outside the range of float32 is read again in float64.
 
 #include "grad_norms.h"
 
@@ -24,7 +24,7 @@ constexpr std::int64_t prefetch_bytes = 2048;
 
 struct Partial {
   double sum = 0.0;        // of squares
-  double max_abs = 0.0;    // NaN if there is one
+  double max_abs = 0.0;    // NaN if an element is NaN
   std::int64_t zeros = 0;
   std::int64_t nans = 0;
   std::int64_t infs = 0;
@@ -85,10 +85,13 @@ struct Chunk {
   Scan scan;
 };
 
-Result grad_norms(std::vector<Tensor> grads, double max_norm) {
-  const std::vector<Flat> flats = flatten(grads);
+struct Cpu {
+  static void reduce(const std::vector<Flat>& flats, double max_norm, const Layout& out);
+};
+
+void Cpu::reduce(const std::vector<Flat>& flats, double max_norm, const Layout& out) {
   std::vector<Chunk> chunks;
-  std::vector<std::size_t> ends;    // of each tensor's chunks
+  std::vector<std::size_t> ends;    // one past the last chunk of each tensor
   ends.reserve(flats.size());
   std::int64_t total_numel = 0;
   for (const Flat& flat : flats) {
@@ -102,7 +105,7 @@ Result grad_norms(std::vector<Tensor> grads, double max_norm) {
   }
 
   std::vector<Partial> partials(chunks.size());
-  // For two chunks' worth of elements a second thread costs more than it saves.
+  // For up to two chunks of elements, a second thread costs more than it saves.
   const auto chunk_count = static_cast<std::int64_t>(chunks.size());
   const std::int64_t grain = total_numel <= 2 * chunk_size ? chunk_count : 1;
   torch::stable::parallel_for(0, chunk_count, grain,
@@ -113,9 +116,6 @@ Result grad_norms(std::vector<Tensor> grads, double max_norm) {
                                 }
                               });
 
-  const auto count = static_cast<std::int64_t>(flats.size());
-  Result result = new_result(grads.front(), count);
-  const Layout out = layout_of(result, count);
   std::fill_n(out.histogram, bin_count, 0LL);
   double squares = 0.0;
   double sum = 0.0;
@@ -143,9 +143,8 @@ Result grad_norms(std::vector<Tensor> grads, double max_norm) {
   out.summary[0] = total;
   out.summary[1] = clip_coefficient(total, max_norm);
   out.summary[2] = minimum;
-  out.summary[3] = sum / static_cast<double>(count);
+  out.summary[3] = sum / static_cast<double>(flats.size());
   out.summary[4] = maximum;
-  return result;
 }
 
 }  // namespace
@@ -156,5 +155,5 @@ STABLE_TORCH_LIBRARY_FRAGMENT(dovetail, library) {
 }
 
 STABLE_TORCH_LIBRARY_IMPL(dovetail, CPU, library) {
-  library.impl("grad_norms", TORCH_BOX(&dovetail::grad_norms::grad_norms));
+  library.impl("grad_norms", TORCH_BOX(&dovetail::grad_norms::grad_norms<dovetail::grad_norms::Cpu>));
 }

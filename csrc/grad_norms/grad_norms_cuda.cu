@@ -1,9 +1,9 @@
-// grad_norms on CUDA: two launches per 1,024 tensors, no host synchronisation, no atomics on device memory.
+// grad_norms on CUDA: two launches per 1,024 tensors, without host synchronisation or atomics on device memory.
 //
-// The first kernel reduces chunks of a fixed size, one block each, in a fixed order: a thread adds up its few squares
-// in float32 if their magnitudes allow it (else in float64), and everything beyond a thread is float64. The second, a
-// single block, folds the chunks of each tensor and then the tensors. The table of pointers travels in the launch's
-// parameters, so nothing is copied to the device beforehand and a CUDA graph can hold the launches.
+// In the first kernel, each block reduces a chunk of a fixed size in a fixed order: a thread sums its few squares in
+// float32 if their magnitudes allow it, else in float64; all other sums are float64. The second kernel, a single block,
+// combines the chunks of each tensor and then the tensors. The launch parameters contain the table of pointers, so the
+// op copies nothing to the device and can be captured in a CUDA graph.
 
 #include "grad_norms.h"
 
@@ -17,7 +17,7 @@
 namespace dovetail::grad_norms {
 namespace {
 
-constexpr int max_tensors = 1024;    // whose table fits the 32,764 bytes of a launch's parameters
+constexpr int max_tensors = 1024;    // the table must fit in the 32,764 bytes of launch parameters
 constexpr int block_size = 512;
 constexpr int warps = block_size / warp_size;
 constexpr std::uintptr_t vector_bytes = 16;
@@ -31,11 +31,11 @@ struct Table {
   Format format[max_tensors];
   int count;
 };
-static_assert(sizeof(Table) + sizeof(Layout) + 64 <= 32764, "the table of tensors must fit the parameters of a launch");
+static_assert(sizeof(Table) + sizeof(Layout) + 64 <= 32764, "the table of tensors must fit in the launch parameters");
 
 struct Partial {
   double sum;         // of squares
-  double max_abs;     // NaN if there is one
+  double max_abs;     // NaN if an element is NaN
   long long zeros;
   long long nans;
   long long infs;
@@ -51,7 +51,7 @@ __device__ inline double as_double(Scalar value) {
 }
 
 __device__ inline double larger(double left, double right) {
-  return (right > left || isnan(right)) ? right : left;    // a NaN on the left stays: no comparison with it is true
+  return (right > left || isnan(right)) ? right : left;    // keeps a NaN on the left: comparisons with it are false
 }
 
 __device__ inline Partial merge(const Partial& left, const Partial& right) {
@@ -59,7 +59,7 @@ __device__ inline Partial merge(const Partial& left, const Partial& right) {
           left.infs + right.infs};
 }
 
-// The sum over a warp, in lane 0, always in the same order.
+// Return the combination over a warp in lane 0, always in the same order.
 __device__ inline Partial reduce_warp(Partial partial) {
   for (int offset = warp_size / 2; offset > 0; offset /= 2) {
     const Partial other{__shfl_down_sync(0xffffffffU, partial.sum, offset),
@@ -72,24 +72,24 @@ __device__ inline Partial reduce_warp(Partial partial) {
   return partial;
 }
 
-// The sum over a block, in thread 0.
+// Return the combination over a block in thread 0.
 __device__ inline Partial reduce_block(Partial partial) {
-  __shared__ Partial of_warp[warps];
+  __shared__ Partial warp_partials[warps];
   const int lane = static_cast<int>(threadIdx.x) % warp_size;
   const int warp = static_cast<int>(threadIdx.x) / warp_size;
   partial = reduce_warp(partial);
   if (lane == 0) {
-    of_warp[warp] = partial;
+    warp_partials[warp] = partial;
   }
   __syncthreads();
   if (warp == 0) {
-    partial = reduce_warp(lane < warps ? of_warp[lane] : Partial{});
+    partial = reduce_warp(lane < warps ? warp_partials[lane] : Partial{});
   }
   return partial;
 }
 
-// This thread's share of a chunk, element by element. A thread takes the same elements whether or not the pointer allows
-// vector loads.
+// Call `take` with each element of a chunk that belongs to this thread: the same elements with and without vector
+// loads.
 template <class Scalar, class Take>
 __device__ inline void visit(const Scalar* data, std::int64_t count, Take take) {
   constexpr int width = vector_bytes / sizeof(Scalar);
@@ -114,7 +114,7 @@ __device__ inline void visit(const Scalar* data, std::int64_t count, Take take) 
   }
 }
 
-// Any values, in float64.
+// Reduce any values in float64.
 template <class Scalar>
 __device__ Partial scan_slowly(const Scalar* data, std::int64_t count) {
   Partial partial{};
@@ -129,8 +129,8 @@ __device__ Partial scan_slowly(const Scalar* data, std::int64_t count) {
   return partial;
 }
 
-// At most chunk_size / block_size = 64 squares: float32 rounds them by 4e-6 at worst. As integers, the bits of
-// magnitudes are ordered as the magnitudes are, with NaN above infinity.
+// Reduce at most chunk_size / block_size = 64 squares per thread: the rounding error of float32 is at most 4e-6. As
+// integers, the bits of magnitudes have the order of the magnitudes, with NaN above infinity.
 template <class Scalar>
 __device__ Partial scan(const Scalar* data, std::int64_t count) {
   float sum = 0.0F;
@@ -157,7 +157,7 @@ __device__ Partial scan<double>(const double* data, std::int64_t count) {
 __device__ inline int tensor_of_chunk(const Table& table, std::uint32_t chunk) {
   int low = 0;
   int high = table.count;
-  while (high - low > 1) {    // the last tensor whose first chunk is not after this one; empty tensors have no chunk
+  while (high - low > 1) {    // find the last tensor whose first chunk is not after this one
     const int middle = (low + high) / 2;
     if (table.first_chunk[middle] <= chunk) {
       low = middle;
@@ -198,7 +198,7 @@ __global__ void __launch_bounds__(block_size) reduce_chunks(const __grid_constan
 
 __device__ inline double smaller(double left, double right) { return (right < left || isnan(right)) ? right : left; }
 
-// Statistics over all tensors, from what all tables left in memory: warp 0 adds up, in a fixed order.
+// Compute the statistics over the tensors of all tables; warp 0 sums in a fixed order.
 __device__ void summarise(const Layout& out, const double* squares, int count, double max_norm) {
   __shared__ unsigned bins[bin_count];
   for (int bin = static_cast<int>(threadIdx.x); bin < bin_count; bin += block_size) {
@@ -206,7 +206,7 @@ __device__ void summarise(const Layout& out, const double* squares, int count, d
   }
   __syncthreads();
   for (int tensor = static_cast<int>(threadIdx.x); tensor < count; tensor += block_size) {
-    atomicAdd(&bins[bin_of(out.norms[tensor])], 1U);    // integers: in any order the same
+    atomicAdd(&bins[bin_of(out.norms[tensor])], 1U);    // integers: the order does not matter
   }
   __syncthreads();
   for (int bin = static_cast<int>(threadIdx.x); bin < bin_count; bin += block_size) {
@@ -241,8 +241,8 @@ __device__ void summarise(const Layout& out, const double* squares, int count, d
   }
 }
 
-// One warp per tensor in turn. `begin` is this table's first tensor; the last table's launch also summarises all, which
-// stream order makes safe.
+// Combine the chunks of tensors, a warp per tensor. `begin` is the first tensor of this table. The launch for the last
+// table also summarises all tensors; stream order makes that safe.
 __global__ void __launch_bounds__(block_size)
     fold_tensors(const __grid_constant__ Table table, const Partial* partials, const __grid_constant__ Layout out,
                  double* squares, int begin, int count, double max_norm) {
@@ -284,16 +284,17 @@ Format format_of(ScalarType dtype) {
   }
 }
 
-Result grad_norms(std::vector<Tensor> grads, double max_norm) {
-  const std::vector<Flat> flats = flatten(grads);
-  const torch::stable::accelerator::DeviceGuard guard(grads.front().get_device_index());
-  const cudaStream_t stream = current_stream(grads.front());
+struct Cuda {
+  static void reduce(const std::vector<Flat>& flats, double max_norm, const Layout& out);
+};
 
+void Cuda::reduce(const std::vector<Flat>& flats, double max_norm, const Layout& out) {
+  const Tensor& first = flats.front().storage;
+  const torch::stable::accelerator::DeviceGuard guard(first.get_device_index());
+  const cudaStream_t stream = current_stream(first);
   const auto count = static_cast<std::int64_t>(flats.size());
-  Result result = new_result(grads.front(), count);
-  const Layout out = layout_of(result, count);
 
-  std::int64_t most_chunks = 0;    // of any one table: tables run one after the other and share the scratch memory
+  std::int64_t most_chunks = 0;    // of any table: tables run one after the other and reuse the scratch memory
   for (std::int64_t begin = 0; begin < count; begin += max_tensors) {
     std::int64_t chunks = 0;
     for (std::int64_t index = begin; index < std::min<std::int64_t>(count, begin + max_tensors); ++index) {
@@ -302,8 +303,7 @@ Result grad_norms(std::vector<Tensor> grads, double max_norm) {
     most_chunks = std::max(most_chunks, chunks);
   }
   constexpr std::int64_t words = sizeof(Partial) / sizeof(double);
-  const std::vector<std::int64_t> scratch_shape{most_chunks * words + count};
-  const Tensor scratch = torch::stable::new_empty(grads.front(), scratch_shape, ScalarType::Double);
+  const Tensor scratch = allocate(first, {most_chunks * words + count}, ScalarType::Double);
   auto* partials = static_cast<Partial*>(scratch.mutable_data_ptr());
   auto* squares = static_cast<double*>(scratch.mutable_data_ptr()) + most_chunks * words;
 
@@ -328,12 +328,11 @@ Result grad_norms(std::vector<Tensor> grads, double max_norm) {
                                                static_cast<int>(count), max_norm);
     check_launch("fold_tensors");
   }
-  return result;
 }
 
 }  // namespace
 }  // namespace dovetail::grad_norms
 
 STABLE_TORCH_LIBRARY_IMPL(dovetail, CUDA, library) {
-  library.impl("grad_norms", TORCH_BOX(&dovetail::grad_norms::grad_norms));
+  library.impl("grad_norms", TORCH_BOX(&dovetail::grad_norms::grad_norms<dovetail::grad_norms::Cuda>));
 }

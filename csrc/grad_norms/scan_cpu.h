@@ -1,6 +1,7 @@
-// The scans of grad_norms_cpu.cpp, included once for each level of x86-64, inside a namespace of that level: no include
-// guard. Vector types are lowered to what the level has before anything is inlined, which is why target_clones will not
-// do. Nothing from the standard library is called: the linker could keep one level's copy for all.
+// The scans of grad_norms_cpu.cpp. It includes this file once per x86-64 level, inside a namespace of that level, so
+// there is no include guard. target_clones does not work here: it lowers vector types to the level's registers before
+// inlining. The code calls no function of the standard library: the linker could keep a single level's copy of it for
+// all levels.
 
 // 64 bytes: one register with AVX-512, two with AVX2, four at the baseline.
 using Words = std::int32_t __attribute__((vector_size(64)));
@@ -10,9 +11,9 @@ using Doubles = double __attribute__((vector_size(64)));
 using HalfWords = std::int32_t __attribute__((vector_size(32)));
 using HalfFloats = float __attribute__((vector_size(32)));
 
-// How a dtype is read: `split` makes the magnitudes of one row of elements, as the bits of two vectors of floats. With
-// the sign cleared, the order of the bits as integers is the order of the magnitudes, NaN above infinity: an integer
-// maximum finds max |g| and lets NaN through.
+// Readers of each dtype: `split` returns the magnitudes of a row of elements as the bits of two vectors of floats. With
+// the sign cleared, the bits as integers have the order of the magnitudes, with NaN above infinity: an integer maximum
+// gives max |g| and keeps NaN.
 struct F32 {
   using Item = float;
   using Bits = Words;
@@ -47,8 +48,8 @@ struct F16 {
   using Values = Floats;
   static constexpr std::int64_t lanes = 32;
   static constexpr std::int64_t infinity = infinity_bits;
-  // The exponent is re-biased by adding 112. A subnormal is read as 2^-14 × (1 + m / 1024), less 2^-14: exact, and
-  // without the denormal floats that cost a hundred cycles each. The largest exponent is moved to float32's largest.
+  // Adding 112 changes the bias of the exponent. A subnormal is read as 2^-14 × (1 + m / 1024) minus 2^-14, which is
+  // exact and avoids denormal floats, which take a hundred cycles each. The largest exponent becomes that of float32.
   static void widen(Words& bits) {
     const Words normal = bits + (112 << 23);
     const Words subnormal = (Words)((Floats)(bits + (113 << 23)) - 0x1p-14F);
@@ -79,7 +80,7 @@ struct F64 {
   }
 };
 
-// Calls `take` with both vectors of every row of `items`, the last one filled up with zeros; returns how many.
+// Call `take` with both vectors of each row of `items`, the last one padded with zeros; return the number of zeros.
 template <class Format, class Take>
 inline std::int64_t visit(const typename Format::Item* items, std::int64_t count, Take take) {
   typename Format::Bits first, second;
@@ -109,7 +110,7 @@ inline void widen(const Floats& vector, Doubles& low, Doubles& high) {
   high = __builtin_convertvector(__builtin_shufflevector(vector, vector, 8, 9, 10, 11, 12, 13, 14, 15), Doubles);
 }
 
-// Both vectors as one, elements paired by addition.
+// Combine two vectors by adding pairs of elements.
 inline void fold(const Words& first, const Words& second, Longs& out) {
   Longs high;
   widen(first + second, out, high);
@@ -137,7 +138,7 @@ inline void fold_largest(const Words& first, const Words& second, Longs& out) {
 
 inline void fold_largest(const Longs& first, const Longs& second, Longs& out) { out = first > second ? first : second; }
 
-// The sum of eight, by halves.
+// Return the sum of eight elements, by halves.
 template <class Scalar, class Vector>
 inline Scalar sum_of(Vector vector) {
   vector += __builtin_shufflevector(vector, vector, 4, 5, 6, 7, 0, 1, 2, 3);
@@ -162,8 +163,7 @@ inline void add_square(const Words& bits, Doubles& sum) {
 
 inline void add_square(const Longs& bits, Doubles& sum) { sum += (Doubles)bits * (Doubles)bits; }
 
-// A block with a NaN, an infinity, or magnitudes whose squares float32 cannot hold: squares are added up in float64,
-// NaN and Inf counted.
+// Scan a block with NaN, an infinity, or squares outside the range of float32: sum in float64, and count NaN and Inf.
 template <class Format>
 inline void scan_slowly(const typename Format::Item* items, std::int64_t count, Partial& partial) {
   using Bits = typename Format::Bits;

@@ -1,7 +1,7 @@
 // spec_augment and spec_augment_ on the CPU: schemas, kernels, registration.
 //
-// The functional form copies the stretches between masks and fills the masks, so every byte is written once; the one in
-// place writes what is masked and reads nothing.
+// The functional op copies the spans between masks and fills the masks, so it writes every byte once. The in-place op
+// writes only masked positions and reads nothing.
 
 #include "spec_augment.h"
 
@@ -12,11 +12,11 @@
 namespace dovetail::spec_augment {
 namespace {
 
-// About as many elements as are worth a thread.
+// The number of elements that justify another thread.
 constexpr std::int64_t grain_elements = 1 << 15;
 
-// Sorts the spans, joins those that touch or overlap, drops empty ones; returns how many are left.
-std::int64_t tidy(Span* spans, std::int64_t count) {
+// Sort spans, merge those that touch or overlap, drop empty ones, and return the number of the rest.
+std::int64_t merge_spans(Span* spans, std::int64_t count) {
   std::sort(spans, spans + count, [](const Span& left, const Span& right) { return left.start < right.start; });
   std::int64_t kept = 0;
   for (std::int64_t index = 0; index < count; ++index) {
@@ -51,7 +51,7 @@ void copy(Item* to, const Item* from, std::int64_t start, std::int64_t end) {
   }
 }
 
-// Rows `begin` to `end` of all samples, channels and frequencies. `input` is null in place.
+// Mask the rows `begin` to `end` of all samples, channels and frequencies. `input` is null for the in-place op.
 template <class Item>
 void mask_rows(const Plan& plan, const Item* input, Item* output, const std::int64_t* output_strides,
                std::int64_t begin, std::int64_t end) {
@@ -67,7 +67,7 @@ void mask_rows(const Plan& plan, const Item* input, Item* output, const std::int
     const std::int64_t channel = picture % plan.channels;
     if (sample != drawn) {
       draw_spans(plan, sample, freq.data(), time.data());
-      spans = tidy(time.data(), plan.time_masks);
+      spans = merge_spans(time.data(), plan.time_masks);
       valid = valid_times(plan, sample);
       drawn = sample;
     }
@@ -95,60 +95,47 @@ void mask_rows(const Plan& plan, const Item* input, Item* output, const std::int
   }
 }
 
+// `output` is null for the in-place op.
 template <class Item>
-void run(const Plan& plan, const void* input, void* output, const std::int64_t* output_strides) {
+void mask(const Plan& plan, void* data, void* output) {
+  const std::int64_t contiguous[4] = {plan.channels * plan.frequencies * plan.times, plan.frequencies * plan.times,
+                                      plan.times, 1};
+  const bool in_place = output == nullptr;
+  const auto* input = in_place ? nullptr : static_cast<const Item*>(data);
+  auto* target = static_cast<Item*>(in_place ? data : output);
+  const std::int64_t* strides = in_place ? plan.strides : contiguous;
   const std::int64_t rows = plan.samples * plan.channels * plan.frequencies;
   if (rows == 0 || plan.times == 0) {
     return;
   }
-  // In place, most of a row is left alone.
-  const std::int64_t work = input == nullptr ? plan.times / 4 + 1 : plan.times;
+  // The in-place op does not touch most of a row.
+  const std::int64_t work = in_place ? plan.times / 4 + 1 : plan.times;
   const std::int64_t grain = std::max<std::int64_t>(1, grain_elements / work);
   torch::stable::parallel_for(0, rows, grain, [&](std::int64_t begin, std::int64_t end) {
-    mask_rows(plan, static_cast<const Item*>(input), static_cast<Item*>(output), output_strides, begin, end);
+    mask_rows(plan, input, target, strides, begin, end);
   });
 }
 
-void run(const Plan& plan, std::size_t item_size, const void* input, void* output, const std::int64_t* strides) {
-  switch (item_size) {
-    case 2:
-      return run<std::uint16_t>(plan, input, output, strides);
-    case 4:
-      return run<std::uint32_t>(plan, input, output, strides);
-    default:
-      return run<std::uint64_t>(plan, input, output, strides);
+struct Cpu {
+  // Rows with a stride are gathered first, and the copy is masked in place.
+  static std::optional<Tensor> prepare(const Tensor& input) {
+    if (input.dim() == 4 && input.stride(3) != 1 && !input.is_contiguous()) {
+      return torch::stable::contiguous(input);
+    }
+    return std::nullopt;
   }
-}
 
-Tensor spec_augment(Tensor input, Tensor uniforms, std::optional<Tensor> lengths, std::optional<Tensor> fills,
-                    std::int64_t time_masks, std::int64_t freq_mask, std::int64_t time_mask, double max_time_share,
-                    double fill_value) {
-  std::vector<Tensor> keep;
-  if (input.dim() == 4 && input.stride(3) != 1 && !input.is_contiguous()) {
-    // Rows that are strewn about are gathered first; the copy is ours to write to.
-    Tensor output = torch::stable::contiguous(input);
-    const Plan plan = make_plan(output, uniforms, lengths, fills, time_masks, freq_mask, time_mask, max_time_share,
-                                fill_value, keep);
-    run(plan, output.element_size(), nullptr, output.mutable_data_ptr(), plan.strides);
-    return output;
+  static void run(const Plan& plan, const Tensor& input, void* data, void* output) {
+    switch (input.element_size()) {
+      case 2:
+        return mask<std::uint16_t>(plan, data, output);
+      case 4:
+        return mask<std::uint32_t>(plan, data, output);
+      default:
+        return mask<std::uint64_t>(plan, data, output);
+    }
   }
-  const Plan plan = make_plan(input, uniforms, lengths, fills, time_masks, freq_mask, time_mask, max_time_share,
-                              fill_value, keep);
-  Tensor output = empty_beside(input, {plan.samples, plan.channels, plan.frequencies, plan.times}, input.scalar_type());
-  const std::int64_t strides[4] = {plan.channels * plan.frequencies * plan.times, plan.frequencies * plan.times,
-                                   plan.times, 1};
-  run(plan, input.element_size(), input.const_data_ptr(), output.mutable_data_ptr(), strides);
-  return output;
-}
-
-void spec_augment_(Tensor input, Tensor uniforms, std::optional<Tensor> lengths, std::optional<Tensor> fills,
-                   std::int64_t time_masks, std::int64_t freq_mask, std::int64_t time_mask, double max_time_share,
-                   double fill_value) {
-  std::vector<Tensor> keep;
-  const Plan plan = make_plan(input, uniforms, lengths, fills, time_masks, freq_mask, time_mask, max_time_share,
-                              fill_value, keep);
-  run(plan, input.element_size(), nullptr, input.mutable_data_ptr(), plan.strides);
-}
+};
 
 }  // namespace
 }  // namespace dovetail::spec_augment
@@ -163,6 +150,6 @@ STABLE_TORCH_LIBRARY_FRAGMENT(dovetail, library) {
 }
 
 STABLE_TORCH_LIBRARY_IMPL(dovetail, CPU, library) {
-  library.impl("spec_augment", TORCH_BOX(&dovetail::spec_augment::spec_augment));
-  library.impl("spec_augment_", TORCH_BOX(&dovetail::spec_augment::spec_augment_));
+  library.impl("spec_augment", TORCH_BOX(&dovetail::spec_augment::spec_augment<dovetail::spec_augment::Cpu>));
+  library.impl("spec_augment_", TORCH_BOX(&dovetail::spec_augment::spec_augment_<dovetail::spec_augment::Cpu>));
 }

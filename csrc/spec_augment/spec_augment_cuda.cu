@@ -1,7 +1,7 @@
 // spec_augment and spec_augment_ on CUDA: one launch each.
 //
-// A block takes a few rows (frequencies) of one picture. Its spans are drawn once, into shared memory, by one thread:
-// a few dozen instructions, while the other threads' loads are not yet due.
+// A block processes a few rows (frequencies) of one picture, a channel of a sample. One thread draws the spans into
+// shared memory, a few dozen instructions, before the other threads need them.
 
 #include "spec_augment.h"
 
@@ -35,7 +35,7 @@ __device__ inline Item value_of(const Plan& plan, std::int64_t picture) {
   return plan.fills == nullptr ? static_cast<Item>(plan.fill) : static_cast<const Item*>(plan.fills)[picture];
 }
 
-// Rows from `row_groups` groups per picture; `wide` if 16 bytes can be loaded and stored at once.
+// Copy rows with masks. A picture has `row_groups` groups of rows; with `wide`, 16 bytes are loaded and stored at once.
 template <class Item>
 __global__ void __launch_bounds__(block_size)
     copy_masked(const __grid_constant__ Plan plan, const Item* input, Item* output, std::int64_t rows_per_block,
@@ -103,7 +103,7 @@ __global__ void __launch_bounds__(block_size) fill_masked(const __grid_constant_
   }
 }
 
-// `output` is null in place.
+// `output` is null for the in-place op.
 template <class Item>
 void launch(const Plan& plan, void* data, void* output, cudaStream_t stream) {
   const std::int64_t pictures = plan.samples * plan.channels;
@@ -129,44 +129,27 @@ void launch(const Plan& plan, void* data, void* output, cudaStream_t stream) {
   check_launch("spec_augment");
 }
 
-void launch(const Plan& plan, const Tensor& input, void* data, void* output) {
-  const torch::stable::accelerator::DeviceGuard guard(input.get_device_index());
-  const cudaStream_t stream = current_stream(input);
-  switch (input.element_size()) {
-    case 2:
-      return launch<std::uint16_t>(plan, data, output, stream);
-    case 4:
-      return launch<std::uint32_t>(plan, data, output, stream);
-    default:
-      return launch<std::uint64_t>(plan, data, output, stream);
+struct Cuda {
+  static std::optional<Tensor> prepare(const Tensor& /*input*/) { return std::nullopt; }
+
+  static void run(const Plan& plan, const Tensor& input, void* data, void* output) {
+    const torch::stable::accelerator::DeviceGuard guard(input.get_device_index());
+    const cudaStream_t stream = current_stream(input);
+    switch (input.element_size()) {
+      case 2:
+        return launch<std::uint16_t>(plan, data, output, stream);
+      case 4:
+        return launch<std::uint32_t>(plan, data, output, stream);
+      default:
+        return launch<std::uint64_t>(plan, data, output, stream);
+    }
   }
-}
-
-Tensor spec_augment(Tensor input, Tensor uniforms, std::optional<Tensor> lengths, std::optional<Tensor> fills,
-                    std::int64_t time_masks, std::int64_t freq_mask, std::int64_t time_mask, double max_time_share,
-                    double fill_value) {
-  std::vector<Tensor> keep;
-  const Plan plan = make_plan(input, uniforms, lengths, fills, time_masks, freq_mask, time_mask, max_time_share,
-                              fill_value, keep);
-  Tensor output =
-      empty_beside(input, {plan.samples, plan.channels, plan.frequencies, plan.times}, input.scalar_type());
-  launch(plan, input, const_cast<void*>(input.const_data_ptr()), output.mutable_data_ptr());  // only read
-  return output;
-}
-
-void spec_augment_(Tensor input, Tensor uniforms, std::optional<Tensor> lengths, std::optional<Tensor> fills,
-                   std::int64_t time_masks, std::int64_t freq_mask, std::int64_t time_mask, double max_time_share,
-                   double fill_value) {
-  std::vector<Tensor> keep;
-  const Plan plan = make_plan(input, uniforms, lengths, fills, time_masks, freq_mask, time_mask, max_time_share,
-                              fill_value, keep);
-  launch(plan, input, input.mutable_data_ptr(), nullptr);
-}
+};
 
 }  // namespace
 }  // namespace dovetail::spec_augment
 
 STABLE_TORCH_LIBRARY_IMPL(dovetail, CUDA, library) {
-  library.impl("spec_augment", TORCH_BOX(&dovetail::spec_augment::spec_augment));
-  library.impl("spec_augment_", TORCH_BOX(&dovetail::spec_augment::spec_augment_));
+  library.impl("spec_augment", TORCH_BOX(&dovetail::spec_augment::spec_augment<dovetail::spec_augment::Cuda>));
+  library.impl("spec_augment_", TORCH_BOX(&dovetail::spec_augment::spec_augment_<dovetail::spec_augment::Cuda>));
 }

@@ -1,8 +1,8 @@
-"""Addressed randomness: a draw depends on its address alone, not on what was drawn before it.
+"""Addressed random numbers: a draw depends only on its address, not on earlier draws.
 
-A generator is a stream: what a sample gets depends on the samples before it, on the batch it came in, on the
-worker that drew it and on the device. An address is (seed, epoch, index, stream): the same sample in the same
-epoch gets the same numbers drawn alone or in any batch, on any device, in any worker, before and after a resume.
+The numbers from a generator depend on everything drawn before: earlier samples, the batch, the worker and the device.
+The numbers of an address (seed, epoch, index, stream) do not: a sample gets the same numbers in an epoch alone or in
+any batch, on any device, in any worker, before and after a resume.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ from torch import Tensor
 
 
 def derive_seed(seed: SupportsIndex, *parts: SupportsIndex | str) -> int:
-    """A seed for one use of randomness, such as the shuffle of one epoch: the same parts give the same seed.
+    """Return a seed for one use of random numbers, such as the shuffle of one epoch.
 
-    BLAKE2b over the parts, so that seeds of neighbouring addresses have nothing in common; pure Python.
+    The same arguments always give the same seed. It is a BLAKE2b hash, so seeds of neighbouring addresses are
+    independent; pure Python.
 
     Args:
         seed: The run's seed, any integer.
-        parts: Integers and strings that say what the seed is for. 3 and "3" are different parts.
+        parts: Integers and strings that identify the use. 3 and "3" are different parts.
 
     Returns:
-        An integer in [0, 2^63), fit for `torch.Generator.manual_seed`, `numpy.random.default_rng` and
+        An integer in [0, 2^63), valid for `torch.Generator.manual_seed`, `numpy.random.default_rng` and
         `random.seed`.
 
     Raises:
@@ -48,21 +49,21 @@ def uniform(
     device: torch.device | str | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Uniform numbers in [0, 1), each a function of its address, in integer arithmetic.
+    """Return uniform numbers in [0, 1) that depend only on their address.
 
-    Every sample owns a SplitMix64 sequence that starts at a hash of (seed, epoch, stream, index). Position `i` of
-    its row depends on `i` alone, so a longer row begins with the shorter one. The bits are the same on every
-    device, in any batch, in eager and compiled code. Fit for augmentation and masks, not for cryptography.
+    Every sample has a SplitMix64 sequence that starts at a hash of (seed, epoch, stream, index). Position `i` of
+    its row depends only on `i`, so a longer row starts with the shorter one. Integer arithmetic makes the bits the
+    same on every device, in any batch, in eager and compiled code. For augmentation and masks, not for cryptography.
 
     Args:
         seed: The run's seed, any integer.
         epoch: The epoch, any integer.
         indices: [N] indices of samples in their dataset, integers of up to 64 bits.
-        stream: What the numbers are for, an integer or a name: two uses with different streams are independent.
-        shape: What each sample gets; empty for one number.
-        device: Where the result goes; by default where `indices` is, the CPU for a list.
-        dtype: float32 (multiples of 2^-24) or float64 (multiples of 2^-53). Draw float32 also for bfloat16
-            inputs: 8 bits of mantissa reach few positions, and rounding would make a 1 of the largest numbers.
+        stream: The use of the numbers, an integer or a name; different streams are independent.
+        shape: The shape per sample; empty for one number.
+        device: The device of the result; by default that of `indices`, the CPU for a list.
+        dtype: float32 (multiples of 2^-24) or float64 (multiples of 2^-53). For bfloat16 inputs, draw
+            float32 too: 8 bits of mantissa give few distinct positions, and the largest numbers would round to 1.
 
     Returns:
         [N, *shape] of `dtype`.
@@ -72,8 +73,8 @@ def uniform(
         TypeError: `indices` are not integers, or another part of the address is neither an integer nor a string.
 
     Source:
-        Steele, Lea, Flood: Fast splittable pseudorandom number generators (OOPSLA 2014); the finaliser is Stafford's
-        variant 13 of MurmurHash3's.
+        Steele, Lea, Flood: Fast splittable pseudorandom number generators (OOPSLA 2014), with variant 13 of Stafford's
+        finalisers for MurmurHash3.
     """
     if dtype not in _KEPT_BITS:
         raise ValueError(f"uniform draws float32 or float64, not {dtype}; draw float32 and convert")
@@ -85,7 +86,7 @@ def uniform(
 def _bits(
     seed: SupportsIndex, epoch: SupportsIndex, indices: Tensor, stream: SupportsIndex | str, count: int
 ) -> Tensor:
-    """Return ``count`` int64 for each of [N] indices, each bit of them 0 or 1 alike: [N, count]."""
+    """Return [N, count] int64 of uniform bits for [N] indices."""
     if indices.ndim != 1:
         raise ValueError(f"indices must have one dimension, got shape {tuple(indices.shape)}")
     if indices.numel() and (indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool):
@@ -98,27 +99,27 @@ def _bits(
 
 @frozen(eq=False)
 class Draws:
-    """The random numbers of a batch: each sample's depend on its own address alone, on any device and in any batch."""
+    """The random numbers of a batch. Those of a sample depend only on its address, not on device or batch."""
 
     #: The run's seed.
     seed: int
     #: The epoch.
     epoch: int
-    #: [N] int64 indices of the batch's samples in their split; where they are is where numbers are drawn.
+    #: [N] int64 indices of the batch's samples in their split; numbers are drawn on their device.
     indices: Tensor
-    #: What the numbers are for.
+    #: The use of the numbers.
     stream: str = ""
 
     def of(self, stream: str) -> Draws:
-        """Return the draws for another use of the same samples, independent of these."""
+        """Return independent draws for another use of the same samples."""
         return evolve(self, stream=f"{self.stream}/{stream}")
 
     def uniform(self, name: str, shape: Sequence[int] = ()) -> Tensor:
-        """Return float32 numbers in [0, 1), [N, *shape]; another name gives independent ones."""
+        """Return uniform float32 numbers in [0, 1), [N, *shape]; different names are independent."""
         return uniform(self.seed, self.epoch, self.indices, f"{self.stream}/{name}", shape)
 
     def normal(self, name: str, shape: Sequence[int] = ()) -> Tensor:
-        """Return float32 numbers of the standard normal distribution, [N, *shape].
+        """Return standard normal float32 numbers, [N, *shape]; different names are independent.
 
         Source:
             Box and Muller, A note on the generation of random normal deviates, Annals of Mathematical Statistics 29
@@ -126,7 +127,7 @@ class Draws:
         """
         count, half = math.prod(shape), 1 << 31
         bits = _bits(self.seed, self.epoch, self.indices, f"{self.stream}/{name}", -(-count // 2))
-        # Of 64 bits, one half makes the radius and the other the angle. 0 has no logarithm.
+        # The upper 32 bits give the radius and the lower 32 the angle. Adding 0.5 avoids the logarithm of 0.
         radius = _shift_right(bits, 32).to(torch.float32).add_(0.5).mul_(1 / (2 * half))
         radius = radius.log_().mul_(-2).sqrt_()
         angle = bits.bitwise_and_(2 * half - 1).to(torch.float32).mul_(math.pi / half)
@@ -135,27 +136,27 @@ class Draws:
 
 
 def _signed(value: int) -> int:
-    """The int64 with the same 64 bits."""
+    """Return the int64 with the same 64 bits."""
     return value - (1 << 64) if value >> 63 else value
 
 
 def _hash(*parts: SupportsIndex | str) -> int:
-    """64 bits from an unambiguous text of the parts."""
+    """Return a 64-bit hash of the parts in an unambiguous encoding."""
     plain = [part if isinstance(part, str) else operator.index(part) for part in parts]
     return int.from_bytes(hashlib.blake2b(json.dumps(plain).encode(), digest_size=8).digest(), "little")
 
 
 def _shift_right(bits: Tensor, count: int) -> Tensor:
-    """A logical shift: int64's own copies the sign bit."""
+    """Shift logically; the shift of int64 copies the sign bit."""
     return (bits >> count).bitwise_and_((1 << (64 - count)) - 1)
 
 
 def _mix(bits: Tensor) -> Tensor:
-    """The finaliser: a bijection of 64 bits in which each input bit changes half of the output bits.
+    """Apply the finaliser, a bijection of 64 bits: each input bit changes half of the output bits on average.
 
-    int64 products wrap around modulo 2^64 in torch on every device, and so have the bits of the unsigned product.
+    In torch, int64 products wrap around modulo 2^64 on every device, so they have the bits of the unsigned product.
     """
-    # In place from the first result on: memory for each of the others would take longer than the arithmetic.
+    # Later operations work in place: allocating each result would take longer than the arithmetic.
     mixed = (bits ^ _shift_right(bits, 30)).mul_(_MULTIPLIER_1)
     mixed.bitwise_xor_(_shift_right(mixed, 27)).mul_(_MULTIPLIER_2)
     return mixed.bitwise_xor_(_shift_right(mixed, 31))

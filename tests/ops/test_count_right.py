@@ -1,9 +1,8 @@
-"""Tests of count_right: the kernels against torch's argmax and against counting by hand."""
+"""Tests of count_right: the kernels against torch.argmax and small examples."""
 
 from __future__ import annotations
 
 import math
-import os
 
 import pytest
 import torch
@@ -13,16 +12,12 @@ from torch import Tensor
 
 from dovetail import ops
 from dovetail.ops._count_right import count_right_reference
-
-DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
-DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-
-needs_native = pytest.mark.skipif(os.environ.get("DOVETAIL_NATIVE") == "0", reason="native ops are switched off")
+from native_ops import DEVICES, DTYPES, needs_native
 
 
 @st.composite
 def labelled(draw: st.DrawFn) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Scores of few different values, so that many are equal, also NaN and infinite; labels, also of no class."""
+    """Draw logits with many ties, NaN and infinities, labels in and outside the classes, and a mask or None."""
     shape = draw(st.lists(st.integers(0, 5), max_size=3))
     classes = draw(st.sampled_from([1, 2, 3, 10, 33, 70]))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
@@ -46,8 +41,8 @@ def labelled(draw: st.DrawFn) -> tuple[Tensor, Tensor, Tensor | None]:
 def test_count_right_agrees_with_argmax(
     device: str, some: tuple[Tensor, Tensor, Tensor | None], ignore_index: int
 ) -> None:
-    """Any dtype, shape and layout, equal scores, NaN, labels that are no class, masks."""
-    scores, labels, mask = (one if one is None else one.to(device) for one in some)
+    """Kernel and reference agree for any dtype, shape and layout, with ties, NaN, invalid labels and masks."""
+    scores, labels, mask = (tensor if tensor is None else tensor.to(device) for tensor in some)
 
     got = ops.count_right(scores, labels, mask, ignore_index)
 
@@ -57,7 +52,7 @@ def test_count_right_agrees_with_argmax(
 
 
 def test_count_right_by_hand() -> None:
-    """The first of two largest scores is predicted; the ignored label does not count; one that is no class is wrong."""
+    """The first of two equal maxima is the prediction; the ignored label is not counted; an invalid label is wrong."""
     scores = torch.tensor([[2.0, 2.0, 1.0], [2.0, 2.0, 1.0], [0.0, 0.0, 9.0], [0.0, 0.0, 9.0], [1.0, 0.0, 0.0]])
     labels = torch.tensor([0, 1, 2, -100, 7])
 
@@ -65,8 +60,8 @@ def test_count_right_by_hand() -> None:
     assert ops.count_right(scores, labels, torch.tensor([False, True, True, True, True])).tolist() == [1, 3]
 
 
-def test_count_right_takes_many_rows_on_several_threads() -> None:
-    """Rows enough to be shared out are counted once each."""
+def test_count_right_with_several_threads() -> None:
+    """With enough rows for several threads, each row is counted once."""
     generator = torch.Generator().manual_seed(0)
     scores = torch.randn(20_000, 37, generator=generator)
     labels = torch.randint(37, (20_000,), generator=generator)
@@ -76,16 +71,16 @@ def test_count_right_takes_many_rows_on_several_threads() -> None:
     assert ops.count_right(scores, labels).tolist() == [expected, 20_000]
 
 
-def test_count_right_takes_labels_of_other_integers_and_scores_that_are_differentiated() -> None:
-    """What the kernel does not take is counted all the same; no graph is recorded."""
+def test_count_right_supports_other_integers_and_parameters() -> None:
+    """int32 labels fall back to the reference; logits that require a gradient record no graph."""
     scores = torch.nn.Parameter(torch.eye(3))
 
     assert ops.count_right(scores, torch.tensor([0, 1, 0], dtype=torch.int32)).tolist() == [2, 3]
     assert not ops.count_right(scores, torch.tensor([0, 1, 0])).requires_grad
 
 
-def test_count_right_says_which_shapes_do_not_fit() -> None:
-    """Scores need one dimension more than labels, and a mask is like the labels."""
+def test_shapes_that_do_not_match_are_an_error() -> None:
+    """Logits need one more dimension than labels, and a mask the shape of the labels."""
     with pytest.raises(ValueError, match=r"logits \[\.\.\., classes\], targets \[\.\.\.\].*got \[\[4, 3\], \[3\]\]"):
         ops.count_right(torch.zeros(4, 3), torch.zeros(3, dtype=torch.int64))
     with pytest.raises(ValueError, match=r"got \[\[4, 3\], \[4\], \[1\]\]"):
@@ -94,8 +89,8 @@ def test_count_right_says_which_shapes_do_not_fit() -> None:
 
 @needs_native
 @pytest.mark.parametrize("device", DEVICES)
-def test_opcheck_of_count_right(device: str) -> None:
-    """Schema, fake implementation and tracing hold together, as torch's own checker sees it."""
+def test_opcheck(device: str) -> None:
+    """torch.library.opcheck finds schema, fake implementation and tracing consistent."""
     labels = torch.tensor([0, 2], device=device)
     assert ops.count_right(torch.eye(3, device=device)[:2], labels).tolist() == [1, 2]  # loads the object
     for dtype in DTYPES:
@@ -105,8 +100,8 @@ def test_opcheck_of_count_right(device: str) -> None:
 
 
 @needs_native
-def test_the_kernel_of_count_right_refuses_what_its_face_does() -> None:
-    """Called past the Python face, it raises instead of reading wrong memory."""
+def test_the_kernel_checks_its_arguments() -> None:
+    """Called directly, the kernel raises instead of reading invalid memory."""
     labels = torch.zeros(2, dtype=torch.int64)
     ops.count_right(torch.zeros(2, 3), labels)
     op = torch.ops.dovetail.count_right.default
@@ -115,7 +110,7 @@ def test_the_kernel_of_count_right_refuses_what_its_face_does() -> None:
         op(torch.zeros(2, 3, dtype=torch.int64), labels, None, -100)
     with pytest.raises(RuntimeError, match="targets must be int64"):
         op(torch.zeros(2, 3), labels.int(), None, -100)
-    with pytest.raises(RuntimeError, match="do not fit"):
+    with pytest.raises(RuntimeError, match="do not match"):
         op(torch.zeros(3, 3), labels, None, -100)
-    with pytest.raises(RuntimeError, match="a mask is a boolean for each target"):
+    with pytest.raises(RuntimeError, match="mask must have a boolean for each target"):
         op(torch.zeros(2, 3), labels, torch.ones(3, dtype=torch.bool), -100)

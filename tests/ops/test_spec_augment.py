@@ -1,11 +1,8 @@
-"""Tests of spec_augment: kernels and reference against loops that follow the definition word by word."""
+"""Tests of spec_augment: kernels and reference against loops that follow the definition."""
 
 from __future__ import annotations
 
-import gc
 import math
-import os
-import resource
 from fractions import Fraction
 from typing import Any
 
@@ -19,9 +16,8 @@ from dovetail import ops
 from dovetail.ops import _loader
 from dovetail.ops._spec_augment import MAX_MASKS, _arguments, spec_augment_reference
 from dovetail.random import uniform
+from native_ops import DEVICES, DTYPES, by_number_of_threads, memory_growth, needs_native
 
-DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
-DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 DEFAULTS: dict[str, Any] = {
     "lengths": None,
     "time_mask_param": 40,
@@ -32,24 +28,22 @@ DEFAULTS: dict[str, Any] = {
     "fill": 0.0,
 }
 
-needs_native = pytest.mark.skipif(os.environ.get("DOVETAIL_NATIVE") == "0", reason="native ops are switched off")
-
 
 # --- the oracle -----------------------------------------------------------------------------------------------------
 
 
 def span(pair: list[float], widest: int, extent: int) -> range:
-    """The places that a pair of numbers masks, in exact arithmetic."""
-    first, second = (Fraction(0) if math.isnan(one) else Fraction(min(max(one, 0.0), 1.0)) for one in pair)
+    """Return the positions that a pair of numbers masks, in exact arithmetic."""
+    first, second = (Fraction(0) if math.isnan(number) else Fraction(min(max(number, 0.0), 1.0)) for number in pair)
     width = min(math.floor(first * (widest + 1)), widest)
     start = min(math.floor(second * (extent - width + 1)), extent - width)
     return range(start, start + width)
 
 
-def masked_places(
+def masked_positions(
     shape: torch.Size, uniforms: Tensor, *, lengths: Tensor | None, max_time_share: float, **options: Any
 ) -> Tensor:
-    """[N, F, T], True where something is masked: one place at a time."""
+    """Return [N, F, T], True at masked positions, from a loop over positions."""
     samples, *_, frequencies, times = shape
     masked = torch.zeros(samples, frequencies, times, dtype=torch.bool)
     split = options["num_freq_masks"]
@@ -71,11 +65,11 @@ def masked_places(
 
 
 def expected(spectrograms: Tensor, uniforms: Tensor, options: dict[str, Any]) -> Tensor:
-    """What spec_augment must give, bit for bit."""
+    """Return the expected result, bit for bit."""
     plain = spectrograms.cpu().clone(memory_format=torch.contiguous_format)
     options = {name: value.cpu() if isinstance(value, Tensor) else value for name, value in options.items()}
     fill = options.pop("fill")
-    masked = masked_places(plain.shape, uniforms.cpu(), **options)
+    masked = masked_positions(plain.shape, uniforms.cpu(), **options)
     for sample in range(len(plain)):
         pictures = plain[sample] if plain.ndim == 4 else plain[sample : sample + 1]
         length = plain.shape[-1] if options["lengths"] is None else max(int(options["lengths"][sample]), 0)
@@ -86,16 +80,16 @@ def expected(spectrograms: Tensor, uniforms: Tensor, options: dict[str, Any]) ->
 
 
 def assert_same(got: Tensor, wanted: Tensor, fill: float | str) -> None:
-    """Bit for bit (a NaN is a NaN); a mean may be added up in another order."""
+    """Assert equality bit for bit (NaN equals NaN), or up to the order of summation for a mean."""
     close = {"rtol": 1e-12 if got.dtype is torch.float64 else 1e-2, "atol": 1e-12} if fill == "mean" else None
     torch.testing.assert_close(got, wanted, **close or {"rtol": 0, "atol": 0}, equal_nan=True)
 
 
-# --- what is drawn --------------------------------------------------------------------------------------------------
+# --- the cases ------------------------------------------------------------------------------------------------------
 
 
 def laid_out(tensor: Tensor, layout: str) -> Tensor:
-    """The same values in another layout in memory."""
+    """Return the values in another memory layout."""
     match layout:
         case "times before frequencies":
             return tensor.transpose(-1, -2).contiguous().transpose(-1, -2)
@@ -115,7 +109,7 @@ LAYOUTS = ["plain", "times before frequencies", "samples last", "every second", 
 
 @st.composite
 def cases(draw: st.DrawFn) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    """Spectrograms of any dtype, shape and layout; numbers for masks, at the ends and beyond; options."""
+    """Draw spectrograms of any dtype, shape and layout, uniform numbers in and out of range, and options."""
     samples, frequencies, times = draw(st.integers(0, 4)), draw(st.integers(0, 11)), draw(st.integers(0, 37))
     channels = draw(st.sampled_from([[], [0], [1], [3]]))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
@@ -142,7 +136,7 @@ def cases(draw: st.DrawFn) -> tuple[Tensor, Tensor, dict[str, Any]]:
 
 
 def to_device(device: str, spectrograms: Tensor, uniforms: Tensor, options: dict[str, Any]) -> Any:
-    """All of a case on a device."""
+    """Move a case to a device."""
     lengths = options["lengths"]
     return (
         spectrograms.to(device),
@@ -159,7 +153,7 @@ def to_device(device: str, spectrograms: Tensor, uniforms: Tensor, options: dict
 @example(case=(torch.ones(2, 3, 0), torch.rand(2, 4, 2), DEFAULTS))
 @example(case=(torch.ones(1, 1, 1, 1), torch.full((1, 4, 2), 0.999), DEFAULTS))
 def test_agrees_with_the_definition(device: str, case: tuple[Tensor, Tensor, dict[str, Any]]) -> None:
-    """The functional form leaves its input alone; the one in place writes masked places only."""
+    """The functional form does not change its input; the in-place form writes only masked positions."""
     spectrograms, uniforms, options = to_device(device, *case)
     before = spectrograms.clone()
     wanted = expected(spectrograms, uniforms, options)
@@ -176,12 +170,12 @@ def test_agrees_with_the_definition(device: str, case: tuple[Tensor, Tensor, dic
     assert ops.spec_augment_(spectrograms, uniforms, **options) is spectrograms
     assert_same(spectrograms, wanted, options["fill"])
     spectrograms.copy_(before)
-    assert torch.equal(around, untouched)  # nothing between the rows was written to
+    assert torch.equal(around, untouched)  # memory between the rows is unchanged
 
 
 @given(case=cases())
 def test_the_reference_has_the_same_bits(case: tuple[Tensor, Tensor, dict[str, Any]]) -> None:
-    """What runs under DOVETAIL_NATIVE=0 is what the kernels give, fill values and means included."""
+    """Reference and kernels agree bit for bit, including fill values and means."""
     spectrograms, uniforms, options = case
     arguments = _arguments(spectrograms, uniforms, **options)
 
@@ -196,7 +190,7 @@ def test_the_reference_has_the_same_bits(case: tuple[Tensor, Tensor, dict[str, A
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("times", [1024, 1031])
 def test_large_inputs(dtype: torch.dtype, times: int, device: str) -> None:
-    """Enough for several threads and blocks; rows that vector loads fit and rows that they do not."""
+    """Inputs for several threads and blocks agree, with rows that are and are not multiples of vector loads."""
     spectrograms = torch.randn(5, 2, 80, times, generator=torch.Generator().manual_seed(1)).to(device, dtype)
     uniforms = uniform(1, 2, range(5), "masks", (4, 2), device=device)
     arguments = _arguments(spectrograms, uniforms, **DEFAULTS)
@@ -209,7 +203,7 @@ def test_large_inputs(dtype: torch.dtype, times: int, device: str) -> None:
 
 
 def test_by_hand() -> None:
-    """Numbers whose masks can be counted off on one's fingers."""
+    """A small example."""
     spectrograms = torch.ones(1, 4, 8)
     uniforms = torch.tensor([[[0.5, 0.5], [0.75, 0.0]]])
 
@@ -222,10 +216,10 @@ def test_by_hand() -> None:
 
 
 @given(st.integers(0, 2**31), st.integers(0, 60), st.integers(0, 6), st.floats(0, 1))
-def test_masks_over_time_keep_to_their_share(seed: int, length: int, masks: int, share: float) -> None:
-    """All together, however many and wide, and padding stays as it is."""
+def test_time_masks_stay_within_max_time_share(seed: int, length: int, masks: int, fraction: float) -> None:
+    """Any number of time masks covers at most that fraction of the length; padding is unchanged."""
     spectrograms = torch.ones(3, 2, 50)
-    options = {"num_time_masks": masks, "num_freq_masks": 0, "time_mask_param": 50, "max_time_share": share}
+    options = {"num_time_masks": masks, "num_freq_masks": 0, "time_mask_param": 50, "max_time_share": fraction}
 
     got = ops.spec_augment(
         spectrograms,
@@ -236,13 +230,13 @@ def test_masks_over_time_keep_to_their_share(seed: int, length: int, masks: int,
 
     hidden = (got == 0).all(1)
     valid = torch.tensor([min(length, 50), 50, 0])
-    assert (hidden.sum(1) <= share * valid).all()
+    assert (hidden.sum(1) <= fraction * valid).all()
     assert not hidden[0, length:].any()
     assert not hidden[2].any()
 
 
 def test_widths_and_starts_are_uniform() -> None:
-    """Every width from 0 to the widest as often as any other, and so every start of one width."""
+    """All widths occur equally often, and so do all starts of one width."""
     count = 70_000
     options = {"num_time_masks": 1, "num_freq_masks": 0, "time_mask_param": 6}
 
@@ -257,11 +251,11 @@ def test_widths_and_starts_are_uniform() -> None:
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@given(order=st.permutations(range(8)), size=st.integers(1, 8), share=st.sampled_from([1.0, 0.3]))
-def test_the_same_masks_in_any_batch(device: str, order: list[int], size: int, share: float) -> None:
-    """A sample's masks depend on its address alone, also beside the CPU's and in another dtype."""
+@given(order=st.permutations(range(8)), size=st.integers(1, 8), fraction=st.sampled_from([1.0, 0.3]))
+def test_the_same_masks_in_any_batch(device: str, order: list[int], size: int, fraction: float) -> None:
+    """A sample's masks depend only on its address, not on batch, device or dtype."""
     spectrograms = torch.ones(8, 2, 20, 50)
-    options = {"time_mask_param": 15, "freq_mask_param": 8, "max_time_share": share}
+    options = {"time_mask_param": 15, "freq_mask_param": 8, "max_time_share": fraction}
     lengths = torch.tensor([50, 44, 38, 32, 26, 20, 14, 8])
     whole = ops.spec_augment(spectrograms, uniform(7, 3, range(8), "m", (4, 2)), lengths=lengths, **options)
 
@@ -279,24 +273,18 @@ def test_the_same_masks_in_any_batch(device: str, order: list[int], size: int, s
 
 @needs_native
 def test_the_same_with_any_number_of_threads() -> None:
-    """Rows are independent of one another, so their division among threads does not show."""
+    """Results of both forms are equal bit for bit."""
     spectrograms = torch.randn(6, 3, 90, 501)
     uniforms = uniform(0, 0, range(6), "m", (4, 2))
-    threads = torch.get_num_threads()
-    try:
-        results = []
-        for count in (1, 2, 5):
-            torch.set_num_threads(count)
-            results.append(ops.spec_augment(spectrograms, uniforms))
-            results.append(ops.spec_augment_(spectrograms.clone(), uniforms))
-    finally:
-        torch.set_num_threads(threads)
+
+    results = by_number_of_threads(lambda: ops.spec_augment(spectrograms, uniforms))
+    results += by_number_of_threads(lambda: ops.spec_augment_(spectrograms.clone(), uniforms))
 
     assert all(torch.equal(result, results[0]) for result in results)
 
 
-def test_as_many_masks_as_there_can_be() -> None:
-    """64 of them; one more is refused."""
+def test_the_largest_number_of_masks() -> None:
+    """64 masks work; 65 are an error."""
     spectrograms = torch.ones(2, 30, 200)
     options = {**DEFAULTS, "num_time_masks": 50, "num_freq_masks": 14, "time_mask_param": 3, "freq_mask_param": 2}
     uniforms = uniform(0, 0, range(2), "m", (MAX_MASKS, 2))
@@ -304,12 +292,12 @@ def test_as_many_masks_as_there_can_be() -> None:
     assert torch.equal(
         ops.spec_augment(spectrograms, uniforms, **options), expected(spectrograms, uniforms, dict(options))
     )
-    with pytest.raises(ValueError, match="at most 64 masks for a sample, got 65"):
+    with pytest.raises(ValueError, match="at most 64 masks per sample, got 65"):
         ops.spec_augment(spectrograms, uniforms, **{**options, "num_time_masks": 51})
 
 
-def test_negated_views_are_read_as_they_look() -> None:
-    """A lazily negated tensor, which holds the opposite of its values."""
+def test_lazily_negated_views() -> None:
+    """A lazily negated view gives the result of its values."""
     values = torch.rand(2, 5, 9) + 1
     negated = torch.view_as_complex(torch.stack([values, -values], -1)).conj().imag
     uniforms = uniform(0, 1, range(2), "m", (4, 2))
@@ -327,7 +315,7 @@ def test_negated_views_are_read_as_they_look() -> None:
 @pytest.mark.parametrize("device", DEVICES)
 @given(case=cases())
 def test_the_gradient_has_the_same_masks(device: str, case: tuple[Tensor, Tensor, dict[str, Any]]) -> None:
-    """What comes from above where a place is kept, 0 where it is masked; in place as well."""
+    """The gradient is 0 at masked positions and unchanged elsewhere, in both forms."""
     spectrograms, uniforms, options = to_device(device, *case)
     above = torch.randn(spectrograms.shape, generator=torch.Generator().manual_seed(3)).to(spectrograms)
     wanted = expected(above, uniforms, {**options, "fill": 0.0})
@@ -343,7 +331,7 @@ def test_the_gradient_has_the_same_masks(device: str, case: tuple[Tensor, Tensor
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("lengths", [None, [9, 4]])
 def test_gradcheck(device: str, lengths: list[int] | None) -> None:
-    """First and second derivatives in float64, as torch's own checkers see them."""
+    """First and second derivatives agree with finite differences in float64."""
     spectrograms = torch.randn(2, 3, 5, 9, dtype=torch.float64, device=device).requires_grad_()
     uniforms = uniform(0, 4, range(2), "m", (4, 2), device=device)
     options = {
@@ -367,8 +355,8 @@ def test_gradcheck(device: str, lengths: list[int] | None) -> None:
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("layout", ["3D", "4D"])
-def test_a_saved_tensor_that_is_written_to_is_noticed(device: str, layout: str) -> None:
-    """In place, the version counter rises by one, so a backward that needs the old values refuses."""
+def test_the_in_place_form_increments_the_version(device: str, layout: str) -> None:
+    """A backward that needs the old values raises an error."""
     spectrograms = torch.ones(*(2, 1)[: 2 if layout == "4D" else 1], 5, 9, device=device)
     uniforms = uniform(0, 4, range(2), "m", (4, 2), device=device)
     weight = torch.ones((), device=device, requires_grad=True)
@@ -382,8 +370,8 @@ def test_a_saved_tensor_that_is_written_to_is_noticed(device: str, layout: str) 
         product.sum().backward()
 
 
-def test_a_leaf_is_not_written_to() -> None:
-    """Torch's own rule; without a graph it may be."""
+def test_writing_to_a_leaf_is_an_error() -> None:
+    """As in torch, it is allowed only without a graph."""
     leaf = torch.ones(2, 5, 9, requires_grad=True)
     uniforms = uniform(0, 4, range(2), "m", (4, 2))
 
@@ -395,7 +383,7 @@ def test_a_leaf_is_not_written_to() -> None:
 
 
 def test_inference_mode() -> None:
-    """Tensors without version counters."""
+    """The in-place form supports tensors without version counters."""
     with torch.inference_mode():
         spectrograms = torch.ones(2, 5, 9)
         uniforms = uniform(0, 4, range(2), "m", (4, 2))
@@ -404,7 +392,7 @@ def test_inference_mode() -> None:
         assert torch.equal(ops.spec_augment_(spectrograms, uniforms), wanted)
 
 
-# --- torch's machinery ----------------------------------------------------------------------------------------------
+# --- torch features -------------------------------------------------------------------------------------------------
 
 
 @needs_native
@@ -412,8 +400,8 @@ def test_inference_mode() -> None:
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_opcheck(dtype: torch.dtype, device: str) -> None:
-    """Schema, fake implementation, autograd and tracing hold together, as torch's own checker sees it."""
-    assert _loader.native(torch.ones(1, device=device))
+    """torch.library.opcheck finds schema, fake implementation, autograd and tracing consistent."""
+    assert _loader.is_native(torch.ones(1, device=device))
     lengths = torch.tensor([7, 3], device=device)
     uniforms = uniform(0, 4, range(2), "m", (4, 2), device=device)
     for plain in (torch.randn(2, 3, 5, 9), torch.randn(2, 3, 9, 5).mT, torch.randn(2, 3, 0, 9)):
@@ -427,8 +415,8 @@ def test_opcheck(dtype: torch.dtype, device: str) -> None:
 
 @needs_native
 @pytest.mark.parametrize("fill", [0.25, "mean"])
-def test_compiled_whole(fill: float | str) -> None:
-    """One graph, with the backward; in place too; the bits of eager mode."""
+def test_compiles_without_graph_breaks(fill: float | str) -> None:
+    """torch.compile with fullgraph=True gives the bits of eager mode, with the gradient and in place."""
     uniforms = uniform(0, 4, range(3), "m", (4, 2))
     lengths = torch.tensor([9, 4, 0])
     leaf = torch.randn(3, 6, 9, requires_grad=True)
@@ -450,8 +438,8 @@ def test_compiled_whole(fill: float | str) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_autocast_leaves_the_dtype_alone(dtype: torch.dtype) -> None:
-    """Nothing is computed, so nothing needs another precision."""
+def test_autocast_keeps_the_dtype(dtype: torch.dtype) -> None:
+    """Both forms return the dtype of their input."""
     spectrograms = torch.ones(2, 5, 9, dtype=dtype)
     uniforms = uniform(0, 4, range(2), "m", (4, 2))
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -462,30 +450,25 @@ def test_autocast_leaves_the_dtype_alone(dtype: torch.dtype) -> None:
 @needs_native
 @pytest.mark.slow
 def test_does_not_leak() -> None:
-    """Ten thousand calls of each form leave the process as large as a thousand did."""
+    """The memory of the process does not grow with the number of calls of either form."""
     spectrograms = torch.rand(4, 2, 16, 16).mT.requires_grad_()
     uniforms = uniform(0, 4, range(4), "m", (4, 2))
     lengths = torch.tensor([9, 4, 0, 16], dtype=torch.int32)
 
-    def size_after(calls: int) -> int:
-        for _ in range(calls):
-            masked = ops.spec_augment(spectrograms, uniforms, lengths=lengths, fill="mean")
-            masked.sum().backward()
-            ops.spec_augment_(masked.detach(), uniforms, lengths=lengths)
-        gc.collect()
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    def call() -> None:
+        masked = ops.spec_augment(spectrograms, uniforms, lengths=lengths, fill="mean")
+        masked.sum().backward()
+        ops.spec_augment_(masked.detach(), uniforms, lengths=lengths)
 
-    warm = size_after(1000)
-
-    assert size_after(10_000) - warm < 2048  # KiB: one leaked scalar tensor a call would be over 10,000
+    assert memory_growth(call) < 2048  # a leaked scalar tensor per call would be over 10,000
 
 
 @pytest.mark.parametrize("device", DEVICES)
 @given(case=cases(), layout=st.sampled_from(LAYOUTS))
-def test_writes_into_a_given_tensor(device: str, case: tuple[Tensor, Tensor, dict[str, Any]], layout: str) -> None:
-    """With `out` of any layout, the result is there, the same bits as in a new tensor; the input is left alone."""
+def test_writes_to_out(device: str, case: tuple[Tensor, Tensor, dict[str, Any]], layout: str) -> None:
+    """`out` of any layout gets the bits of a new result; the input is unchanged."""
     spectrograms, uniforms, options = case
-    options = {name: one.to(device) if isinstance(one, Tensor) else one for name, one in options.items()}
+    options = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in options.items()}
     spectrograms, uniforms = spectrograms.to(device), uniforms.to(device)
     out = laid_out(torch.full_like(spectrograms, 3, memory_format=torch.contiguous_format), layout)
     before, version = spectrograms.clone(), out._version
@@ -498,8 +481,8 @@ def test_writes_into_a_given_tensor(device: str, case: tuple[Tensor, Tensor, dic
     assert out._version > version
 
 
-def test_out_must_fit() -> None:
-    """Shape, dtype and gradients."""
+def test_an_invalid_out_is_an_error() -> None:
+    """Shape and dtype must match, and no gradient may be required."""
     spectrograms, uniforms = torch.ones(2, 5, 9), torch.rand(2, 4, 2)
 
     with pytest.raises(ValueError, match=r"out must be torch\.float32 \(2, 5, 9\) on cpu, got torch\.float32 \(2, 5\)"):
@@ -508,11 +491,11 @@ def test_out_must_fit() -> None:
         ops.spec_augment(spectrograms, uniforms, out=spectrograms.double())
     with pytest.raises(ValueError, match="cannot write to an expanded tensor"):
         ops.spec_augment(spectrograms, uniforms, out=torch.ones(5, 9).expand(2, 5, 9))
-    with pytest.raises(RuntimeError, match="takes part in no gradient"):
+    with pytest.raises(RuntimeError, match="does not support gradients with out"):
         ops.spec_augment(spectrograms.requires_grad_(), uniforms, out=torch.ones(2, 5, 9))
 
 
-# --- what is refused ------------------------------------------------------------------------------------------------
+# --- errors ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("form", [ops.spec_augment, ops.spec_augment_])
@@ -540,16 +523,16 @@ def test_out_must_fit() -> None:
         ({"max_time_share": math.nan}, ValueError, "max_time_share must be between 0 and 1"),
     ],
 )
-def test_what_does_not_fit_is_refused(form: Any, changed: dict[str, Any], error: type[Exception], message: str) -> None:
-    """With what was wanted and what was found."""
-    given_ones = {"spectrograms": torch.ones(2, 5, 9), "uniforms": torch.rand(2, 4, 2), **changed}
+def test_invalid_arguments_are_errors(form: Any, changed: dict[str, Any], error: type[Exception], message: str) -> None:
+    """The message says what is required and what was passed."""
+    options = {"spectrograms": torch.ones(2, 5, 9), "uniforms": torch.rand(2, 4, 2), **changed}
 
     with pytest.raises(error, match=message):
-        form(given_ones.pop("spectrograms"), given_ones.pop("uniforms"), **given_ones)
+        form(options.pop("spectrograms"), options.pop("uniforms"), **options)
 
 
-def test_an_expanded_tensor_is_not_written_to() -> None:
-    """One write would show in several samples; the functional form takes it."""
+def test_writing_to_an_expanded_tensor_is_an_error() -> None:
+    """One write would change several samples; the functional form supports expanded tensors."""
     expanded = torch.ones(5, 9).expand(2, 5, 9)
     uniforms = uniform(0, 4, range(2), "m", (4, 2))
 
@@ -560,25 +543,25 @@ def test_an_expanded_tensor_is_not_written_to() -> None:
 
 @needs_native
 @pytest.mark.parametrize(
-    "place, wrong, message",
+    "position, wrong, message",
     [
         (0, torch.ones(2, 5, 9), "the input must be"),
         (0, torch.ones(2, 1, 5, 9, dtype=torch.int32), "float32, bfloat16, float16 and float64 only"),
         (1, torch.rand(2, 4, 3), "uniforms must be float32"),
-        (1, torch.rand(2, 65, 2), "the number of masks does not fit"),
+        (1, torch.rand(2, 65, 2), "the number of masks is invalid"),
         (2, torch.ones(3, dtype=torch.int64), "lengths must be int64"),
         (3, torch.ones(2, 2), "fills must be"),
-        (4, 5, "the number of masks does not fit"),
+        (4, 5, "the number of masks is invalid"),
         (5, -1, "widths must be at least 0"),
-        (7, 1.5, "the share from 0 to 1"),
+        (7, 1.5, "max_time_share from 0 to 1"),
     ],
 )
-def test_the_op_itself_refuses_what_its_face_does(place: int, wrong: Any, message: str) -> None:
-    """Called past the Python face, the kernel raises instead of touching wrong memory."""
+def test_the_kernel_checks_its_arguments(position: int, wrong: Any, message: str) -> None:
+    """Called directly, the kernels raise instead of accessing invalid memory."""
     spectrograms = torch.ones(2, 1, 5, 9)
-    assert _loader.native(spectrograms)
+    assert _loader.is_native(spectrograms)
     arguments: list[Any] = [spectrograms, torch.rand(2, 4, 2), None, None, 2, 3, 4, 1.0, 0.0]
-    arguments[place] = wrong
+    arguments[position] = wrong
 
     for op in (torch.ops.dovetail.spec_augment, torch.ops.dovetail.spec_augment_):
         with pytest.raises(RuntimeError, match=message):

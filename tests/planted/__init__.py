@@ -1,1 +1,1 @@
-"""Plugins with one defect each, which the conformance kit must find; see ``test_testkit_planted.py``."""
+"""Plugins with one defect each, which the conformance kit must find; see ``testkit/test_all.py``."""

@@ -1,4 +1,4 @@
-"""Transforms of batches with one defect each."""
+"""Transforms of batches, with one defect each."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ class TakesTheMean:
     """Subtracts the mean of the batch."""
 
     def transform_batch(self, batch, draws):
-        """Centre."""
+        """Subtract the mean."""
         return {**batch, "inputs": batch["inputs"] - batch["inputs"].mean()}
 
 
 class InPlace:
-    """Changes what it was given."""
+    """Changes its batch in place."""
 
     def transform_batch(self, batch, draws):
-        """Double."""
+        """Double the inputs."""
         batch["inputs"] *= 2
         return batch
 
 
 class Jitters:
-    """Claims to draw nothing."""
+    """Draws random numbers but claims to be deterministic."""
 
     def transform_batch(self, batch, draws):
         """Scale each sample."""

@@ -1,4 +1,4 @@
-"""Collators with one defect each."""
+"""A sound collator, and collators with one defect each."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import torch
 
 
 class Stack:
-    """Stacks inputs and targets, with nothing wrong."""
+    """Stacks inputs and targets; a sound collator."""
 
     def __call__(self, samples):
         """Return the batch."""
         inputs, targets = zip(*samples, strict=True)
-        return {"inputs": torch.stack(inputs), "targets": torch.tensor([int(one) for one in targets])}
+        return {"inputs": torch.stack(inputs), "targets": torch.tensor([int(target) for target in targets])}
 
 
 class DropsTheOddOne(Stack):
-    """Keeps an even number of samples, unless there is only one."""
+    """Drops the last sample of an odd number of them, unless it is the only one."""
 
     def __call__(self, samples):
         """Return the batch."""
@@ -23,7 +23,7 @@ class DropsTheOddOne(Stack):
 
 
 class SortsByTarget(Stack):
-    """Puts classes together."""
+    """Sorts the samples by class."""
 
     def __call__(self, samples):
         """Return the batch."""
@@ -31,7 +31,7 @@ class SortsByTarget(Stack):
 
 
 class InventsKeys(Stack):
-    """Puts something beside the inputs."""
+    """Adds an unknown key to the batch."""
 
     def __call__(self, samples):
         """Return the batch."""
@@ -39,7 +39,7 @@ class InventsKeys(Stack):
 
 
 class ChangesSamples(Stack):
-    """Centres the samples, in the dataset's own memory."""
+    """Changes the samples in place."""
 
     def __call__(self, samples):
         """Return the batch."""
@@ -49,5 +49,5 @@ class ChangesSamples(Stack):
 
 
 def no_factory(samples):
-    """Be the collator, and no factory of one."""
+    """Collate the samples, although a target must be a factory of collators."""
     return Stack()(samples)

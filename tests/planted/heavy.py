@@ -1,4 +1,4 @@
-"""A descriptor that imports torch, and so slows every command of every user."""
+"""A descriptor that imports torch, which slows every command of every user."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dovetail.kernel.component import Component
 
 
 def dovetail_losses():
-    """Offer a sound loss."""
+    """Register a sound loss."""
     print("planted.heavy is here")
     yield Component(
         "planted.heavy", f"{torch.nn.L1Loss.__module__}:L1Loss", summary="Mean absolute error.", traits=("regression",)

@@ -10,7 +10,7 @@ from dovetail.losses.result import LossResult
 
 
 def _checked(outputs, batch):
-    """Return logits and targets of a classification batch, or refuse it."""
+    """Return logits and targets of a classification batch; raise ValueError if their shapes do not match."""
     logits, targets = outputs.logits, batch["targets"]
     if logits.ndim != 2 or targets.shape != logits.shape[:1] or not len(logits):
         raise ValueError(f"outputs have shape {list(logits.shape)} and targets {list(targets.shape)}")
@@ -18,7 +18,7 @@ def _checked(outputs, batch):
 
 
 class SoundLoss:
-    """Cross-entropy, with nothing wrong."""
+    """Cross-entropy; a sound loss."""
 
     def __call__(self, outputs, batch):
         """Return the loss."""
@@ -28,7 +28,7 @@ class SoundLoss:
 
 
 class ArgmaxLoss:
-    """Error of the class that is chosen: nothing to learn from."""
+    """Error rate of the predicted class, which has no gradient."""
 
     def __call__(self, outputs, batch):
         """Return the loss."""
@@ -38,7 +38,7 @@ class ArgmaxLoss:
 
 
 class HiddenArgmaxLoss:
-    """Cross-entropy, and a physics term of the class that is chosen, as in the system that taught us to look."""
+    """Cross-entropy plus a physics term of the predicted class, which has no gradient."""
 
     def __call__(self, outputs, batch):
         """Return the loss."""
@@ -50,7 +50,7 @@ class HiddenArgmaxLoss:
 
 
 class DetachedTermLoss:
-    """Cross-entropy, and an entropy term that was cut off."""
+    """Cross-entropy plus a detached entropy term."""
 
     def __call__(self, outputs, batch):
         """Return the loss."""
@@ -69,7 +69,7 @@ class RandomLoss:
 
 
 class RememberingLoss(nn.Module):
-    """Cross-entropy in units of its running mean, which is kept nowhere."""
+    """Cross-entropy divided by its running mean, which is not in the state_dict."""
 
     def __init__(self):
         super().__init__()
@@ -84,7 +84,7 @@ class RememberingLoss(nn.Module):
 
 
 class BroadcastingLoss:
-    """Squared error that takes any shapes that broadcast."""
+    """Squared error of any shapes that broadcast."""
 
     def __call__(self, predicted, target):
         """Return the loss."""
@@ -92,7 +92,7 @@ class BroadcastingLoss:
 
 
 class NotAdditiveLoss:
-    """Cross-entropy and the variance over the batch, which says that it is additive."""
+    """Cross-entropy plus a variance over the batch, with the trait 'additive'."""
 
     def __call__(self, outputs, batch):
         """Return the loss."""
@@ -102,7 +102,7 @@ class NotAdditiveLoss:
 
 
 class OverflowingLoss:
-    """Cross-entropy by the formula of the textbook."""
+    """Cross-entropy by the textbook formula, which overflows."""
 
     def __call__(self, outputs, batch):
         """Return the loss."""
@@ -112,7 +112,7 @@ class OverflowingLoss:
 
 
 class NoSignalGradientLoss:
-    """Cross-entropy that says it is differentiable in the signal."""
+    """Cross-entropy without a gradient for the inputs, with the trait 'signal_gradient'."""
 
     def __call__(self, outputs, batch):
         """Return the loss."""
@@ -122,7 +122,7 @@ class NoSignalGradientLoss:
 
 
 class UntrainedLoss(nn.Module):
-    """Cross-entropy at a temperature that is a parameter, and that its logarithm cuts off."""
+    """Cross-entropy with a temperature parameter that it detaches."""
 
     def __init__(self):
         super().__init__()
@@ -136,7 +136,7 @@ class UntrainedLoss(nn.Module):
 
 
 class NoHiddenGradientLoss:
-    """Cross-entropy that says it shapes the hidden representation."""
+    """Cross-entropy without a gradient for the hidden representation, with the trait 'hidden_gradient'."""
 
     def __call__(self, outputs, batch):
         """Return the loss."""
@@ -146,7 +146,7 @@ class NoHiddenGradientLoss:
 
 
 class InPlaceLoss:
-    """Cross-entropy that moves the labels of its batch."""
+    """Cross-entropy that changes the targets in place."""
 
     def __call__(self, outputs, batch):
         """Return the loss."""
@@ -157,7 +157,7 @@ class InPlaceLoss:
 
 
 class OrderedLoss:
-    """Cross-entropy in which later samples count more."""
+    """Cross-entropy that weights later samples more."""
 
     def __call__(self, outputs, batch):
         """Return the loss."""
@@ -175,7 +175,7 @@ class NeedsAnOption(SoundLoss):
 
 
 class ReservedName(SoundLoss):
-    """A sound loss with an option whose name every kind keeps."""
+    """A sound loss with an option whose name is reserved."""
 
     def __init__(self, type: str = "x"):  # noqa: A002 (the name is the defect)
         self.type = type

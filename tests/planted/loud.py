@@ -8,5 +8,5 @@ print("thank you for installing planted.loud")
 
 
 def dovetail_losses():
-    """Offer a sound loss."""
+    """Register a sound loss."""
     yield Component("planted.loud", "torch.nn:L1Loss", summary="Mean absolute error.", traits=("regression",))

@@ -1,4 +1,4 @@
-"""A descriptor whose hook is misspelt, so that nothing of it would ever be found."""
+"""A descriptor with a misspelt hook, so discovery finds none of its components."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from dovetail.kernel.component import Component
 
 
 def dovetail_loses():
-    """Offer a loss, under a name that is no hook."""
+    """Register a loss in a function that is not a hook."""
     yield Component("planted.never_found", "torch.nn:L1Loss", summary="Mean absolute error.", traits=("regression",))

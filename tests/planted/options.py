@@ -1,4 +1,4 @@
-"""A sound loss whose signature has an option of every form that a run file can say."""
+"""A sound loss with an option of every type that a run file can express."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Colour(enum.Enum):
 
 @frozen
 class Inner:
-    """A table in a table."""
+    """A nested table."""
 
     size: Annotated[int, AtLeast(1)]
     ratio: Annotated[float, Between(0, 1)] = 0.5
@@ -33,9 +33,9 @@ class Inner:
 
 
 class LossOfEveryOption(SoundLoss):
-    """Takes everything, and ignores it."""
+    """Accepts every type of option and ignores it."""
 
-    def __init__(  # noqa: PLR0917 (one of every form)
+    def __init__(  # noqa: PLR0917 (an option of every type)
         self,
         untyped=None,
         flag: bool = False,
@@ -66,4 +66,4 @@ class LossOfEveryOption(SoundLoss):
         schedules: dict[str, Scheduler] | None = None,
         tensor: Tensor | None = None,
     ):
-        """Take everything."""
+        """Ignore the options."""

@@ -1,4 +1,4 @@
-"""Parts of other kinds with one defect each."""
+"""Components of other kinds, with one defect each."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from dovetail.train.trainer import StandardTrainer
 
 
 class MeanOfMeans:
-    """Accuracy averaged over batches, as if all were of one size."""
+    """Accuracy averaged over batches, whatever their size."""
 
     def __init__(self):
         self.seen = []
 
     def update(self, outputs, batch):
-        """Take in one batch."""
+        """Add the accuracy of a batch."""
         self.seen.append(float((outputs.logits.argmax(dim=1) == batch["targets"]).float().mean()))
 
     def compute(self):
@@ -24,34 +24,34 @@ class MeanOfMeans:
         return {"accuracy": sum(self.seen) / len(self.seen)}
 
     def reset(self):
-        """Forget."""
+        """Clear the accuracies."""
         self.seen = []
 
 
 class MisspeltCallback:
-    """Would act at the end of an epoch."""
+    """Has a misspelt hook."""
 
     def dovetail_epoch_ends(self, run, epoch):
         """Never be called."""
 
 
 class SilentCallback:
-    """Has no hook at all."""
+    """Has no hook."""
 
     def on_epoch_end(self):
-        """Belong to another framework."""
+        """Do nothing; a hook of another framework."""
 
 
 class BreakingCallback:
     """Fails at the end of the first epoch."""
 
     def dovetail_epoch_end(self, metrics):
-        """Read a figure that is not there."""
+        """Read a metric that does not exist."""
         return metrics["val_severity"]
 
 
 class ForgetfulCallback:
-    """Counts epochs, and saves nothing of it."""
+    """Counts epochs, but cannot load the count."""
 
     def __init__(self):
         self.epochs = 7
@@ -66,7 +66,7 @@ class ForgetfulCallback:
 
 
 class NoisyTrainer(StandardTrainer):
-    """Adds noise that nobody seeds."""
+    """Adds noise from an unseeded generator."""
 
     def prepare_batch(self, run, batch):
         """Return the batch, noisy."""
@@ -77,7 +77,7 @@ class NoisyTrainer(StandardTrainer):
 
 
 class ChangingDataset:
-    """Gives a sample that depends on how often it was asked."""
+    """Returns samples that depend on the number of reads."""
 
     def __init__(self):
         self.asked = 0
@@ -93,7 +93,7 @@ class ChangingDataset:
 
 
 def typo():
-    """Return a layer with a key that is none."""
+    """Return a layer with a misspelt key."""
     return {"training": {"max_epoch": 3}}
 
 
@@ -114,7 +114,7 @@ class OwnGenerator:
 
 
 class Noise:
-    """Adds noise from the global generator, as it may."""
+    """Adds noise from the global generator."""
 
     def __call__(self, sample):
         """Return the noisy sample."""
@@ -123,7 +123,7 @@ class Noise:
 
 
 class LeakyModel(nn.Module):
-    """Centres each batch, in evaluation too."""
+    """Subtracts the mean of each batch, also in evaluation."""
 
     def __init__(self, num_classes: int, input_shape: tuple[int, ...]):
         super().__init__()
@@ -135,28 +135,28 @@ class LeakyModel(nn.Module):
 
 
 class Amnesiac(torch.optim.SGD):
-    """Momentum that is not saved."""
+    """SGD whose momentum is not in the state_dict."""
 
     def __init__(self, params, lr: float = 0.01):
         super().__init__(params, lr=lr, momentum=0.9)
 
     def state_dict(self):
-        """Return the groups alone."""
+        """Return only the parameter groups."""
         return {**super().state_dict(), "state": {}}
 
 
 class SecondOptimizer(StandardTrainer):
-    """Trains something more with an optimizer that no checkpoint has."""
+    """Has a second optimizer that no checkpoint contains."""
 
     def __init__(self):
         self.second = torch.optim.SGD([torch.nn.Parameter(torch.ones(()))], lr=0.1)
 
 
 class Particular(StandardTrainer):
-    """Trains models of one width alone, as one that needs a model of its own does."""
+    """Trains only models of a certain width."""
 
     def compute_loss(self, run, batch):
-        """Look, and compute."""
+        """Raise unless the model has the width, then compute the loss."""
         if len(next(run.parts.model.parameters())) != 7:
             raise AttributeError("no such model")
         return super().compute_loss(run, batch)

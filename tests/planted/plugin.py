@@ -1,4 +1,4 @@
-"""The descriptor of the planted parts: what it lists is wrong, each in one way; itself it is as it should be."""
+"""The descriptor of the planted components. The descriptor is sound; each component has one defect."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _CLASSIFICATION = ("classification",)
 
 @hookimpl
 def dovetail_losses():
-    """Offer losses with a defect."""
+    """Register losses with a defect."""
     for name, attribute, traits in (
         ("planted.sound", "SoundLoss", ("classification", "additive")),
         ("planted.argmax", "ArgmaxLoss", _CLASSIFICATION),
@@ -35,13 +35,13 @@ def dovetail_losses():
         "planted.every_option", "planted.options:LossOfEveryOption", summary="Planted.", traits=_CLASSIFICATION
     )
     yield Component("planted.required", "planted.losses:NeedsAnOption", summary="Needs an option, without an example.")
-    yield Component("planted.absent", "planted.losses:NoSuchLoss", summary="Its target is not there.")
-    yield Component("planted.reserved", "planted.losses:ReservedName", summary="Takes a key that its kind keeps.")
+    yield Component("planted.absent", "planted.losses:NoSuchLoss", summary="Its target does not exist.")
+    yield Component("planted.reserved", "planted.losses:ReservedName", summary="Has an option with a reserved name.")
 
 
 @hookimpl
 def dovetail_schedulers():
-    """Offer schedulers with a defect."""
+    """Register schedulers with a defect."""
     for name, attribute in (
         ("planted.sawtooth", "Sawtooth"),
         ("planted.forgetful", "ForgetfulSawtooth"),
@@ -53,7 +53,7 @@ def dovetail_schedulers():
 
 @hookimpl
 def dovetail_collators():
-    """Offer collators with a defect."""
+    """Register collators with a defect."""
     for name, attribute in (
         ("planted.stack", "Stack"),
         ("planted.drops", "DropsTheOddOne"),
@@ -67,7 +67,7 @@ def dovetail_collators():
 
 @hookimpl
 def dovetail_storage_backends():
-    """Offer stores with a defect."""
+    """Register stores with a defect."""
     for name, attribute in (
         ("planted.sound_store", "SoundStore"),
         ("planted.half", "HalfStore"),
@@ -82,13 +82,13 @@ def dovetail_storage_backends():
 
 @hookimpl
 def dovetail_metrics():
-    """Offer metrics with a defect."""
+    """Register metrics with a defect."""
     yield Component("planted.mean_of_means", "planted.others:MeanOfMeans", summary="Planted.", traits=_CLASSIFICATION)
 
 
 @hookimpl
 def dovetail_callbacks():
-    """Offer callbacks with a defect."""
+    """Register callbacks with a defect."""
     yield Component("planted.misspelt", "planted.others:MisspeltCallback", summary="Planted.")
     yield Component("planted.silent", "planted.others:SilentCallback", summary="Planted.")
     yield Component("planted.breaks", "planted.others:BreakingCallback", summary="Planted.")
@@ -97,7 +97,7 @@ def dovetail_callbacks():
 
 @hookimpl
 def dovetail_trainers():
-    """Offer trainers with a defect."""
+    """Register trainers with a defect."""
     yield Component("planted.noisy", "planted.others:NoisyTrainer", summary="Planted.")
     yield Component("planted.particular", "planted.others:Particular", summary="Planted.")
     yield Component("planted.second_optimizer", "planted.others:SecondOptimizer", summary="Planted.")
@@ -105,19 +105,19 @@ def dovetail_trainers():
 
 @hookimpl
 def dovetail_profiles():
-    """Offer profiles with a defect."""
+    """Register profiles with a defect."""
     yield Component("planted.typo", "planted.others:typo", summary="Planted.")
 
 
 @hookimpl
 def dovetail_datasets():
-    """Offer datasets with a defect."""
+    """Register datasets with a defect."""
     yield Component("planted.changing", "planted.others:ChangingDataset", summary="Planted.")
 
 
 @hookimpl
 def dovetail_transforms():
-    """Offer transforms with a defect."""
+    """Register transforms with a defect."""
     yield Component("planted.own_generator", "planted.others:OwnGenerator", summary="Planted.")
     yield Component("planted.claims_calm", "planted.others:Noise", summary="Planted.", traits=("deterministic",))
     yield Component("planted.batch_stream", "planted.batches:DrawsAStream", summary="Planted.", traits=("batched",))
@@ -130,18 +130,18 @@ def dovetail_transforms():
 
 @hookimpl
 def dovetail_models():
-    """Offer models with a defect."""
+    """Register models with a defect."""
     yield Component("planted.leaky", "planted.others:LeakyModel", summary="Planted.")
 
 
 @hookimpl
 def dovetail_optimizers():
-    """Offer optimizers with a defect."""
+    """Register optimizers with a defect."""
     yield Component("planted.amnesiac", "planted.others:Amnesiac", summary="Planted.")
 
 
 @hookimpl
 def dovetail_commands():
-    """Offer commands with a defect."""
+    """Register commands with a defect."""
     yield Component("planted.mute", "planted.others:mute", summary="Planted.")
     yield Component("planted.bare_function", "planted.others:typo", summary="Planted.")

@@ -6,7 +6,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 
 class Sawtooth(LRScheduler):
-    """Falls linearly over ``period`` steps, then starts again. Its place is kept in ``phase``."""
+    """Decays linearly over ``period`` steps, then restarts; ``phase`` is the position. A sound scheduler."""
 
     def __init__(self, optimizer, period: int = 5):
         self.period = period
@@ -24,15 +24,15 @@ class Sawtooth(LRScheduler):
 
 
 class ForgetfulSawtooth(Sawtooth):
-    """The same, with its place left out of the state."""
+    """The same, with a state_dict that lacks ``phase``."""
 
     def state_dict(self):
-        """Return everything but the place."""
+        """Return the state without ``phase``."""
         return {name: value for name, value in super().state_dict().items() if name != "phase"}
 
 
 class NegativeRate(Sawtooth):
-    """Falls too far."""
+    """Decays below 0."""
 
     def get_lr(self):
         """Return the rates."""
@@ -40,7 +40,7 @@ class NegativeRate(Sawtooth):
 
 
 class MeddlingScheduler(Sawtooth):
-    """Changes weight decay too."""
+    """Also changes weight decay."""
 
     def get_lr(self):
         """Return the rates."""

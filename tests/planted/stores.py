@@ -1,4 +1,4 @@
-"""Stores with one defect each, beside what they do right."""
+"""A sound store, and stores with one defect each."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path, PurePosixPath
 def _check(key):
     parts = key.split("/")
     if any(part in {"", ".", ".."} or len(part) > 255 for part in parts) or "\0" in key:
-        raise ValueError(f"{key!r} is no key")
+        raise ValueError(f"{key!r} is not a valid key")
 
 
 class TrustingStore:
-    """Takes any key. Otherwise a folder in which every object appears whole."""
+    """Accepts any key. Otherwise sound: a folder with atomic writes."""
 
     def __init__(self, path: Path):
         self.root = Path(path)
@@ -61,12 +61,12 @@ class TrustingStore:
         self._path(key).unlink()
 
     def exists(self, key):
-        """Say whether an object is there."""
+        """Return whether an object exists."""
         return self._path(key).is_file()
 
 
 class SoundStore(TrustingStore):
-    """The same, with keys that are looked at."""
+    """The same, with validated keys."""
 
     def _path(self, key):
         _check(key)
@@ -74,7 +74,7 @@ class SoundStore(TrustingStore):
 
 
 class HalfStore(SoundStore):
-    """Writes objects where they are read, so that half of one is seen."""
+    """Writes an object in place, so readers see a part of it."""
 
     def _write(self, path, content):
         with path.open("wb") as file:
@@ -83,7 +83,7 @@ class HalfStore(SoundStore):
 
 
 class CopyingStore(SoundStore):
-    """Copies a file straight to where it is read."""
+    """Copies a file in place."""
 
     def put(self, key, source):
         """Store an object."""
@@ -97,7 +97,7 @@ class CopyingStore(SoundStore):
 
 
 class StoreThatShowsItsWork(SoundStore):
-    """Writes to a temporary file, inside the store."""
+    """Writes to a temporary file inside the store."""
 
     def _write(self, path, content):
         beside = path.with_name(f"{path.name}.part")
@@ -106,7 +106,7 @@ class StoreThatShowsItsWork(SoundStore):
 
 
 class StoreThatListsFolders(SoundStore):
-    """Takes a prefix for a folder."""
+    """Treats a prefix as a folder."""
 
     def list(self, prefix=""):
         """Return the keys in the folder ``prefix``."""
@@ -115,7 +115,7 @@ class StoreThatListsFolders(SoundStore):
 
 
 class StoreThatYieldsKeys(SoundStore):
-    """Lists its keys one after another."""
+    """Returns its keys as a generator."""
 
     def list(self, prefix=""):
         """Yield the keys that start with ``prefix``."""

@@ -12,8 +12,8 @@ from dovetail import ExperimentDB
 from dovetail.config.diagnostics import ConfigError
 from dovetail.main import run
 from dovetail.testkit.registry import CheckFailed
+from dovetail.testkit.run_files import tiny_run
 from dovetail.testkit.subject import Subject
-from dovetail.testkit.tiny import tiny_run
 from small_runs import only_run, small
 
 
@@ -237,5 +237,5 @@ def test_the_kit_finds_a_tracker_that_fails(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     subject = Subject.find("sqlite", kind="tracker", example={"path": "/dev/null/experiments.db"})
 
-    with pytest.raises(CheckFailed, match="in a tiny run it failed"):
+    with pytest.raises(CheckFailed, match="it failed in a tiny run"):
         tiny_run(subject)

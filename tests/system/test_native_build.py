@@ -1,4 +1,4 @@
-"""Tests of setup.py: what the built objects contain, what wheel and sdist carry, what a failing build says."""
+"""Tests of setup.py: the contents of objects, wheel and sdist, and the messages of failing builds."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from places import ROOT
 
 OBJECTS = sorted(_loader.FOLDER.glob("libdovetail_*.so"))
 
-pytestmark = pytest.mark.skipif(os.environ.get("DOVETAIL_NATIVE") == "0", reason="native ops are switched off")
+pytestmark = pytest.mark.skipif(os.environ.get("DOVETAIL_NATIVE") == "0", reason="native ops are disabled")
 
-# What an object may take from outside: torch's stable C interface and the C and C++ runtimes.
-# Nothing of c10, at or Python.
+# The symbols that an object may import: torch's stable C interface and the C and C++ runtimes, but nothing of c10, at
+# or Python.
 ALLOWED = re.compile(
     r"(aoti_)?torch_[a-z0-9_]+"
     r"|[A-Za-z0-9_]+@(GLIBC|GLIBCXX|CXXABI|GCC)_[0-9.]+"
@@ -31,14 +31,14 @@ ALLOWED = re.compile(
 
 
 def symbols(path: Path, option: str) -> list[str]:
-    """Names in the dynamic symbol table, with their versions."""
+    """Return the names in the dynamic symbol table, with their versions."""
     command = ["nm", "--dynamic", option, "--format=posix", str(path)]
     listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return [line.split()[0].replace("@@", "@") for line in listing.splitlines()]
 
 
 def needed(path: Path) -> set[str]:
-    """Shared objects that this one asks the dynamic linker for."""
+    """Return the shared objects that this one requires."""
     command = ["readelf", "--dynamic", "--wide", str(path)]
     listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return set(re.findall(r"\(NEEDED\).*\[(.+)\]", listing))
@@ -58,7 +58,7 @@ def setup(folder: Path, *arguments: str, **environment: str) -> subprocess.Compl
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A copy of what a build needs, without anything built."""
+    """Return a copy of the sources without build products."""
     folder = tmp_path / "checkout"
     folder.mkdir()
     for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "LICENSE", "README.md"):
@@ -70,21 +70,21 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def test_the_cpu_object_is_built() -> None:
-    """Development and CI always test the native ops, not the references alone."""
+    """Development and CI always test the native ops, not only the references."""
     assert "libdovetail_cpu.so" in [path.name for path in OBJECTS]
 
 
 @pytest.mark.parametrize("path", OBJECTS, ids=lambda path: path.name)
-def test_objects_use_the_stable_interface_alone(path: Path) -> None:
-    """No symbol from outside the allow-list: so the object loads under every torch >= 2.10 and every Python."""
+def test_objects_import_only_the_stable_interface(path: Path) -> None:
+    """Objects import only allowed symbols, so they load with every torch >= 2.10 and every Python."""
     strange = [name for name in symbols(path, "--undefined-only") if not ALLOWED.fullmatch(name)]
 
     assert strange == []
 
 
 @pytest.mark.parametrize("path", OBJECTS, ids=lambda path: path.name)
-def test_objects_offer_one_symbol(path: Path) -> None:
-    """Two extensions in one process never meet in each other's functions."""
+def test_objects_export_one_symbol(path: Path) -> None:
+    """Symbols of two extensions in one process cannot clash."""
     every = symbols(path, "--defined-only")
     of_the_linker = {"__bss_start", "_edata", "_end"}
     of_the_standard_library = re.compile(r"_Z[A-Z]*St|_ZZNSt")
@@ -94,8 +94,8 @@ def test_objects_offer_one_symbol(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", OBJECTS, ids=lambda path: path.name)
-def test_objects_name_what_they_need(path: Path) -> None:
-    """Torch's libraries are not found otherwise; a shared CUDA runtime would tie the object to one version."""
+def test_objects_require_only_torch_libraries(path: Path) -> None:
+    """Objects require the libraries of torch, and no shared CUDA runtime, which would tie them to one version."""
     libraries = needed(path)
 
     assert "libtorch_cpu.so" in libraries
@@ -109,79 +109,79 @@ def test_the_cuda_object_is_built_where_nvcc_is() -> None:
     assert "libdovetail_cuda.so" in [path.name for path in OBJECTS]
 
 
-def test_a_missing_compiler_is_said(tmp_path: Path) -> None:
-    """What is missing, how to get it, and how to go without."""
+def test_a_missing_compiler_is_a_clear_error(tmp_path: Path) -> None:
+    """The message says what is missing, how to install it, and how to build without it."""
     out = str(tmp_path)
-    done = setup(ROOT, "build_ext", "--build-lib", out, "--build-temp", out, CXX="no-such-compiler")
+    process = setup(ROOT, "build_ext", "--build-lib", out, "--build-temp", out, CXX="no-such-compiler")
 
-    assert done.returncode != 0
-    assert "'no-such-compiler' was not found" in done.stderr
-    assert "apt-get install g++" in done.stderr
-    assert "DOVETAIL_NATIVE=0" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert process.returncode != 0
+    assert "'no-such-compiler' was not found" in process.stderr
+    assert "apt-get install g++" in process.stderr
+    assert "DOVETAIL_NATIVE=0" in process.stderr
+    assert "Traceback" not in process.stderr
 
 
 def test_a_missing_nvcc_is_one_line() -> None:
-    """The CUDA half is skipped with a word about it."""
-    done = setup(ROOT, "--version", PATH=str(Path(sys.executable).parent), CUDA_HOME="")
+    """The build says that it skips the CUDA half."""
+    process = setup(ROOT, "--version", PATH=str(Path(sys.executable).parent), CUDA_HOME="")
 
-    assert done.returncode == 0
-    line = "dovetail: the CUDA half of the native ops is skipped: there is no nvcc on the PATH or in CUDA_HOME."
-    assert line in done.stdout.splitlines()
+    assert process.returncode == 0
+    line = "dovetail: skipping the CUDA half of the native ops: nvcc is neither on the PATH nor in CUDA_HOME."
+    assert line in process.stdout.splitlines()
 
 
 def test_native_ops_can_be_left_out() -> None:
-    """DOVETAIL_NATIVE=0 builds none, and says so."""
-    done = setup(ROOT, "--version", DOVETAIL_NATIVE="0")
+    """With DOVETAIL_NATIVE=0, the build says that it builds no native ops."""
+    process = setup(ROOT, "--version", DOVETAIL_NATIVE="0")
 
-    assert "dovetail: DOVETAIL_NATIVE=0: no native ops are built; plain torch does their work." in done.stdout
+    assert "dovetail: DOVETAIL_NATIVE=0: building no native ops; plain torch replaces them." in process.stdout
 
 
-@pytest.mark.skipif(shutil.which("nvcc") is None, reason="only nvcc knows which architectures there are")
-def test_an_unknown_architecture_is_said(tmp_path: Path) -> None:
-    """With those that this nvcc knows."""
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="only nvcc knows the architectures")
+def test_an_unknown_architecture_is_a_clear_error(tmp_path: Path) -> None:
+    """The message lists the architectures that this nvcc supports."""
     out = str(tmp_path)
-    done = setup(ROOT, "build_ext", "--build-lib", out, "--build-temp", out, DOVETAIL_CUDA_ARCHS="12")
+    process = setup(ROOT, "build_ext", "--build-lib", out, "--build-temp", out, DOVETAIL_CUDA_ARCHS="12")
 
-    assert done.returncode != 0
-    assert re.search(r"DOVETAIL_CUDA_ARCHS='12': this nvcc knows .*90", done.stderr)
-    assert "Traceback" not in done.stderr
+    assert process.returncode != 0
+    assert re.search(r"DOVETAIL_CUDA_ARCHS='12' is invalid; .* what this nvcc supports: .*90", process.stderr)
+    assert "Traceback" not in process.stderr
 
 
 @pytest.mark.slow
 def test_a_compile_error_is_shown(checkout: Path) -> None:
-    """The compiler's own words, and no Python traceback on top."""
+    """The build shows the compiler's message without a Python traceback."""
     with (checkout / "csrc" / "grad_norms" / "grad_norms_cpu.cpp").open("a") as source:
         source.write("this is no C++\n")
 
-    done = setup(checkout, "build_ext", "--inplace", DOVETAIL_CUDA_ARCHS="none")
+    process = setup(checkout, "build_ext", "--inplace", DOVETAIL_CUDA_ARCHS="none")
 
-    assert done.returncode != 0
-    assert "dovetail: the native ops were not built." in done.stderr
-    assert re.search(r"grad_norms_cpu\.cpp:\d+:\d+: error", done.stderr)
-    assert "Traceback" not in done.stderr
+    assert process.returncode != 0
+    assert "dovetail: the native ops were not built." in process.stderr
+    assert re.search(r"grad_norms_cpu\.cpp:\d+:\d+: error", process.stderr)
+    assert "Traceback" not in process.stderr
 
 
 @pytest.mark.slow
 def test_a_build_repeats_only_what_changed(checkout: Path) -> None:
-    """Nothing the second time; a changed header compiles what includes it."""
+    """A second build does nothing; after a change to a header, it recompiles only its dependents."""
     arguments = ("--quiet", "build_ext", "--inplace")
 
     first = setup(checkout, *arguments, DOVETAIL_CUDA_ARCHS="none")
     again = setup(checkout, *arguments, DOVETAIL_CUDA_ARCHS="none")
-    header = checkout / "csrc" / "common" / "dtypes.h"
+    header = checkout / "csrc" / "spec_augment" / "spec_augment.h"
     header.write_text(header.read_text() + "\n")
     changed = setup(checkout, *arguments, DOVETAIL_CUDA_ARCHS="none")
 
     sources = len(list((checkout / "csrc").rglob("*.cpp")))
     assert f"[{sources + 1}/{sources + 1}] link libdovetail_cpu.so" in first.stdout
     assert "no work to do" in again.stdout
-    assert "[2/2] link libdovetail_cpu.so" in changed.stdout  # spec_augment alone includes the header
+    assert "[2/2] link libdovetail_cpu.so" in changed.stdout  # only spec_augment includes the header
 
 
 @pytest.mark.slow
 def test_the_wheel_carries_the_objects_and_works(checkout: Path, tmp_path: Path) -> None:
-    """Built, unpacked elsewhere and used: the ops are live, the tag says any Python, no sources are in it."""
+    """An unpacked wheel has working native ops, a tag for every Python, and no sources."""
     command = [sys.executable, "-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "--quiet"]
     environment = {**os.environ, "DOVETAIL_CUDA_ARCHS": "none"}
     subprocess.run([*command, "-w", str(tmp_path), str(checkout)], check=True, env=environment, capture_output=True)
@@ -190,7 +190,7 @@ def test_the_wheel_carries_the_objects_and_works(checkout: Path, tmp_path: Path)
     assert re.fullmatch(r"dovetail-.+-py3-none-(manylinux|linux)_.+\.whl", wheel.name)
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-        archive.extractall(tmp_path / "unpacked")  # noqa: S202  # made a moment ago from our own sources
+        archive.extractall(tmp_path / "unpacked")  # noqa: S202  # built from our own sources
     assert {"dovetail/ops/libdovetail_cpu.so", "dovetail/py.typed"} <= names
     assert not [name for name in names if name.endswith((".cpp", ".cu", ".h")) or name.startswith("tests")]
 
@@ -198,7 +198,7 @@ def test_the_wheel_carries_the_objects_and_works(checkout: Path, tmp_path: Path)
         "import torch; from dovetail import ops;"
         "print(ops.__file__, ops.grad_norms([torch.ones(4)]).total.item(), ops.status()[0].live)"
     )
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
         capture_output=True,
         text=True,
@@ -206,17 +206,17 @@ def test_the_wheel_carries_the_objects_and_works(checkout: Path, tmp_path: Path)
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(tmp_path / "unpacked")},
     )
-    assert done.stdout.split() == [str(tmp_path / "unpacked/dovetail/ops/__init__.py"), "2.0", "True"]
+    assert process.stdout.split() == [str(tmp_path / "unpacked/dovetail/ops/__init__.py"), "2.0", "True"]
 
 
 @pytest.mark.slow
 def test_the_sdist_carries_sources_only(checkout: Path, tmp_path: Path) -> None:
-    """Everything a build needs and nothing that was built."""
+    """The sdist contains everything that a build needs and no build products."""
     (checkout / "src" / "dovetail" / "ops" / "libdovetail_cpu.so").write_bytes(b"stale")
 
-    done = setup(checkout, "--quiet", "sdist", "--dist-dir", str(tmp_path), DOVETAIL_CUDA_ARCHS="none")
+    process = setup(checkout, "--quiet", "sdist", "--dist-dir", str(tmp_path), DOVETAIL_CUDA_ARCHS="none")
 
-    assert done.returncode == 0, done.stderr
+    assert process.returncode == 0, process.stderr
     (sdist,) = tmp_path.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
@@ -225,8 +225,8 @@ def test_the_sdist_carries_sources_only(checkout: Path, tmp_path: Path) -> None:
     assert not [name for name in names if name.endswith((".so", ".o", ".pyc"))]
 
 
-def test_the_objects_were_built_for_the_oldest_torch_we_support() -> None:
-    """pyproject.toml's lower bound and setup.py's TORCH_TARGET are one version."""
+def test_the_objects_target_the_oldest_supported_torch() -> None:
+    """The lower bound in pyproject.toml and TORCH_TARGET in setup.py are the same version."""
     project = (ROOT / "pyproject.toml").read_text()
     (target,) = re.findall(r"^TORCH_TARGET = \((\d+), (\d+)\)", (ROOT / "setup.py").read_text(), re.MULTILINE)
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from dovetail.checkpoint.sharded import local_shard
 from dovetail.models.recompute import blocks
 from dovetail.ops import GradNorms
-from dovetail.ops._grad_norms import summed_up
+from dovetail.ops._grad_norms import summarize
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -100,4 +100,4 @@ def norms_over_ranks(own: GradNorms, max_norm: float) -> GradNorms:
     gathered = rows.new_empty(size * len(rows))
     torch.distributed.all_gather(list(gathered.view(size, -1)), rows)
     norms, max_abs, counts = torch.split(gathered.view(size, -1), [count, count, 3 * count], dim=1)
-    return summed_up(torch.linalg.vector_norm(norms, dim=0), max_abs.amax(0), counts.sum(0).to(torch.int64), max_norm)
+    return summarize(torch.linalg.vector_norm(norms, dim=0), max_abs.amax(0), counts.sum(0).to(torch.int64), max_norm)

@@ -1,7 +1,7 @@
-"""The Python face of the native ops in csrc: schema, fake, and a plain-torch reference for each.
+"""The Python interface of the native ops in csrc, each with a fake and a plain-torch reference.
 
-An op's kernels live in shared objects beside this file, loaded when it is first called. Without them, or with
-DOVETAIL_NATIVE=0, the references do the work. Each op's module is imported when one of its names is first used.
+Shared objects in this folder contain the kernels; the first call of an op loads them. Without them, or with
+DOVETAIL_NATIVE=0, the ops run their references. Each module is imported when one of its names is first used.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from dovetail.ops._grad_norms import grad_norms_reference as grad_norms_reference
     from dovetail.ops._loader import Native as Native
     from dovetail.ops._loader import status as status
-    from dovetail.ops._physics import PhysicalTerms as PhysicalTerms
-    from dovetail.ops._physics import Windows as Windows
+    from dovetail.ops._physical_terms import PhysicalTerms as PhysicalTerms
+    from dovetail.ops._physical_terms import Windows as Windows
+    from dovetail.ops._physical_terms import physical_terms as physical_terms
     from dovetail.ops._physics import consecutive as consecutive
     from dovetail.ops._physics import frequency_consistency as frequency_consistency
-    from dovetail.ops._physics import physical_terms as physical_terms
     from dovetail.ops._physics import sommerfeld_consistency as sommerfeld_consistency
+    from dovetail.ops._physics import sommerfeld_number as sommerfeld_number
+    from dovetail.ops._physics import sommerfeld_severity as sommerfeld_severity
     from dovetail.ops._physics import temporal_smoothness as temporal_smoothness
-    from dovetail.ops._sommerfeld import sommerfeld_number as sommerfeld_number
-    from dovetail.ops._sommerfeld import sommerfeld_severity as sommerfeld_severity
     from dovetail.ops._spec_augment import spec_augment as spec_augment
     from dovetail.ops._spec_augment import spec_augment_ as spec_augment_
 
@@ -40,8 +40,8 @@ _HOMES = {
     "GradNorms": "dovetail.ops._grad_norms",
     "GradNormsPlan": "dovetail.ops._grad_norms",
     "Native": "dovetail.ops._loader",
-    "PhysicalTerms": "dovetail.ops._physics",
-    "Windows": "dovetail.ops._physics",
+    "PhysicalTerms": "dovetail.ops._physical_terms",
+    "Windows": "dovetail.ops._physical_terms",
     "bands_around": "dovetail.ops._frequency",
     "consecutive": "dovetail.ops._physics",
     "count_right": "dovetail.ops._count_right",
@@ -49,17 +49,17 @@ _HOMES = {
     "frequency_penalties": "dovetail.ops._frequency",
     "grad_norms": "dovetail.ops._grad_norms",
     "grad_norms_reference": "dovetail.ops._grad_norms",
-    "physical_terms": "dovetail.ops._physics",
+    "physical_terms": "dovetail.ops._physical_terms",
     "sommerfeld_consistency": "dovetail.ops._physics",
-    "sommerfeld_number": "dovetail.ops._sommerfeld",
-    "sommerfeld_severity": "dovetail.ops._sommerfeld",
+    "sommerfeld_number": "dovetail.ops._physics",
+    "sommerfeld_severity": "dovetail.ops._physics",
     "spec_augment": "dovetail.ops._spec_augment",
     "spec_augment_": "dovetail.ops._spec_augment",
     "status": "dovetail.ops._loader",
     "temporal_smoothness": "dovetail.ops._physics",
 }
 
-__all__ = sorted(_HOMES)  # noqa: PLE0605 (built from the one table above)
+__all__ = sorted(_HOMES)  # noqa: PLE0605 (the table above lists every name)
 
 __getattr__ = imported_on_use(__name__, _HOMES)
 

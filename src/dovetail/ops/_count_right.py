@@ -1,4 +1,4 @@
-"""`count_right`: how many labels are predicted right, and how many count, in one pass over the scores."""
+"""`count_right`: count correct predictions and labels in one pass over the logits."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ _DTYPES: Final = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.
 
 
 def count_right(logits: Tensor, targets: Tensor, mask: Tensor | None = None, ignore_index: int = -100) -> Tensor:
-    """Count the labels that have the largest score, and the labels that count. Nothing waits for the device.
+    """Count the correct predictions and the labels, without synchronising with the device.
 
-    As `torch.argmax` has it, the first of several largest scores is the predicted one, and NaN is larger than any
-    number. A label that is no class counts, and is wrong.
+    The prediction is that of `torch.argmax`: the first of several equal maxima, and NaN is larger than any number.
+    A label outside the classes counts as a wrong prediction.
 
     Args:
-        logits: [..., classes], the scores.
-        targets: [...], the labels; integers.
-        mask: [...], booleans: which labels count; None for all.
-        ignore_index: A label that does not count.
+        logits: [..., classes].
+        targets: [...] integer labels.
+        mask: [...] booleans, True for labels to count; None for all.
+        ignore_index: A label that is not counted.
 
     Returns:
-        [2] int64 on the device of the logits: right, and all that count. Not differentiable.
+        [2] int64 on the device of the logits: correct predictions, and labels counted. Not differentiable.
 
     Raises:
-        ValueError: The shapes do not fit.
+        ValueError: The shapes do not match.
     """
     if logits.shape[:-1] != targets.shape or not logits.ndim or (mask is not None and mask.shape != targets.shape):
-        shapes = [list(one.shape) for one in (logits, targets, mask) if one is not None]
-        raise ValueError(f"count_right takes logits [..., classes], targets [...] and a mask like them, got {shapes}")
+        shapes = [list(tensor.shape) for tensor in (logits, targets, mask) if tensor is not None]
+        raise ValueError(f"count_right takes logits [..., classes], targets [...] and mask [...], got {shapes}")
     if logits.requires_grad:
         logits = logits.detach()
     fits = logits.dtype in _DTYPES and targets.dtype is torch.int64 and (mask is None or mask.dtype is torch.bool)
-    if fits and _loader.native(logits):
+    if fits and _loader.is_native(logits):
         counts: Tensor = torch.ops.dovetail.count_right.default(logits, targets, mask, ignore_index)
         return counts
     return count_right_reference(logits, targets, mask, ignore_index)
 
 
 def count_right_reference(logits: Tensor, targets: Tensor, mask: Tensor | None, ignore_index: int) -> Tensor:
-    """The same in plain torch: the fallback, and the oracle for the kernels' tests."""
+    """Compute `count_right` in plain torch: the fallback, and the oracle for tests of the kernels."""
     kept = targets != ignore_index
     if mask is not None:
         kept &= mask.bool()
@@ -53,5 +53,5 @@ def count_right_reference(logits: Tensor, targets: Tensor, mask: Tensor | None, 
 
 @_loader.fake("count_right")
 def _fake(logits: Tensor, targets: Tensor, mask: Tensor | None, ignore_index: int) -> Tensor:  # noqa: ARG001  # the schema's names
-    """Shape and dtype alone, for torch.compile and torch.export."""
+    """Return the shape and dtype for torch.compile and torch.export."""
     return logits.new_empty(2, dtype=torch.int64)

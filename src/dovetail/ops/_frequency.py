@@ -1,4 +1,4 @@
-"""`frequency_penalties`: how little a signal carries of what each class would show in its spectrum."""
+"""`frequency_penalties`: the penalty of each class whose expected frequencies are weak in a signal's spectrum."""
 
 from __future__ import annotations
 
@@ -13,42 +13,42 @@ from torch import Tensor
 
 from dovetail.ops import _loader
 
-#: Of one class, and of all together; csrc/physics/bands.h has the same.
+#: The largest number of bands of one class, and of all classes; the same as in csrc/physics/frequency.h.
 MAX_BANDS: Final = 64
 MAX_ALL_BANDS: Final = 1024
 
 _DTYPES: Final = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
 _NEUTRAL: Final = 0.5
-_SECONDS: Final = 60.0  # in a minute: orders of the shaft are times per turn, its speed is in turns per minute
+_SECONDS: Final = 60.0  # per minute: speeds are in revolutions per minute, frequencies per second
 
-# What the op takes: spectrum [N, M, K, 2], bands, ends, rpm, healthy, bin_width, length.
+# The arguments of the op: spectrum [N, M, K, 2], bands, ends, rpm, healthy, bin_width, length.
 _Arguments = tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None, float, int]
 
 
 @frozen(eq=False)
 class Bands:
-    """Where in a spectrum each class would show: make one with `bands_around`.
+    """The frequency bands of each class, as returned by `bands_around`.
 
     Attributes:
-        edges: [bands, 4] float64: low and high end in Hz, and low and high end in Hz per turn of the shaft per minute.
-            Each pair is added up, so a band may stand still, move with the speed, or both.
-        ends: [classes + 1] int64: where the bands of each class begin, and where the last one's end.
+        edges: [bands, 4] float64: low and high edge in Hz, then low and high edge in Hz per rpm of the shaft. An edge
+            is the sum of both, so a band can be fixed, proportional to the speed, or a mixture.
+        ends: [classes + 1] int64: the index of the first band of each class, then the number of bands.
     """
 
     edges: Tensor
     ends: Tensor
 
     def to(self, device: torch.device | str) -> Bands:
-        """Return the same on another device."""
+        """Return the bands on another device."""
         return Bands(self.edges.to(device), self.ends.to(device))
 
     def __len__(self) -> int:
-        """The number of classes."""
+        """Return the number of classes."""
         return len(self.ends) - 1
 
     @property
     def need_speed(self) -> bool:
-        """Whether a band moves with the speed of the shaft; reads the device."""
+        """Whether a band depends on the speed of the shaft; synchronises with the device."""
         return bool(self.edges[:, 2:].any())
 
 
@@ -60,17 +60,17 @@ def bands_around(
     tolerance: float = 0.1,
     fixed: Sequence[Sequence[tuple[float, float]]] = (),
 ) -> Bands:
-    """Return the bands around the frequencies that are expected of each class, and of their harmonics.
+    """Return bands around the expected frequencies of each class and their harmonics.
 
     Args:
-        frequencies: For each class those of its fault; none for a class that is recognised by what it does not show.
+        frequencies: The fault frequencies of each class; empty for a class without any, such as a healthy machine.
         unit: "hz", or "orders" for multiples of the shaft's speed (a bearing's BPFO, BPFI, BSF and FTF).
-        harmonics: 1 for each frequency alone, 3 for twice and three times that as well; ≥ 1.
-        tolerance: A band reaches from (1 - tolerance) to (1 + tolerance) times its centre; above 0, below 1.
-        fixed: For each class further bands (low, high) in Hz, such as a resonance.
+        harmonics: The number of harmonics, ≥ 1: 1 for the frequencies themselves, 3 to add twice and three times each.
+        tolerance: A band extends from (1 - tolerance) to (1 + tolerance) times its centre; above 0, below 1.
+        fixed: Additional bands (low, high) in Hz for each class, such as a resonance.
 
     Raises:
-        ValueError: A number is out of its range, or there are more than 64 bands of a class or 1024 of all.
+        ValueError: A number is out of range, or a class has more than 64 bands, or all classes more than 1024.
     """
     if harmonics < 1:
         raise ValueError(f"harmonics must be at least 1, got {harmonics}")
@@ -79,24 +79,24 @@ def bands_around(
     rows: list[tuple[float, ...]] = []
     ends = [0]
     for which in range(max(len(frequencies), len(fixed))):
-        of_class = frequencies[which] if which < len(frequencies) else ()
-        fixed_of_class = fixed[which] if which < len(fixed) else ()
-        centres = [frequency * harmonic for frequency in of_class for harmonic in range(1, harmonics + 1)]
+        own = frequencies[which] if which < len(frequencies) else ()
+        own_fixed = fixed[which] if which < len(fixed) else ()
+        centres = [frequency * harmonic for frequency in own for harmonic in range(1, harmonics + 1)]
         if not all(0 < centre < math.inf for centre in centres):
-            raise ValueError(f"class {which}: expected frequencies must be above 0, got {list(of_class)}")
-        if not all(0 <= low < high < math.inf for low, high in fixed_of_class):
-            raise ValueError(f"class {which}: a band reaches from a lower frequency to a higher, got {fixed_of_class}")
+            raise ValueError(f"class {which}: expected frequencies must be above 0, got {list(own)}")
+        if not all(0 <= low < high < math.inf for low, high in own_fixed):
+            raise ValueError(f"class {which}: a fixed band must be (low, high) with 0 <= low < high, got {own_fixed}")
         around = [(centre * (1 - tolerance), centre * (1 + tolerance)) for centre in centres]
         if unit == "hz":
             rows += [(*band, 0.0, 0.0) for band in around]
         else:
             rows += [(0.0, 0.0, low / _SECONDS, high / _SECONDS) for low, high in around]
-        rows += [(*band, 0.0, 0.0) for band in fixed_of_class]
+        rows += [(*band, 0.0, 0.0) for band in own_fixed]
         ends.append(len(rows))
         if ends[-1] - ends[-2] > MAX_BANDS:
-            raise ValueError(f"class {which} has {ends[-1] - ends[-2]} bands; at most {MAX_BANDS} are looked at")
+            raise ValueError(f"class {which} has {ends[-1] - ends[-2]} bands; at most {MAX_BANDS} are supported")
     if len(rows) > MAX_ALL_BANDS:
-        raise ValueError(f"the classes have {len(rows)} bands; at most {MAX_ALL_BANDS} are looked at")
+        raise ValueError(f"the classes have {len(rows)} bands; at most {MAX_ALL_BANDS} are supported")
     return Bands(torch.tensor(rows, dtype=torch.float64).reshape(-1, 4), torch.tensor(ends))
 
 
@@ -108,39 +108,39 @@ def frequency_penalties(
     rpm: Tensor | None = None,
     healthy: Tensor | None = None,
 ) -> Tensor:
-    """How little each signal carries of what each class would show: 0 where it stands out, 1 where there is nothing.
+    """Return a penalty for each signal and class: near 0 if the class's bands stand out, 1 if they are empty.
 
-    Of the signal's energy without its mean, a share s lies in the bands of a class, those that overlap counted once.
-    A healthy machine has a share h there: by default that of a flat spectrum, the bands' share of the width. The
-    penalty is `h / (s + h)`: 1 for empty bands, 1/2 where they hold no more than a healthy machine's, towards 0 where
-    they stand out. A class without bands is the one in which no other's stand out: 1 less the least of their penalties.
-    It is 1/2 where nothing can be said: a silent signal, bands above half the sample rate, a shaft that stands still.
+    Let s be the fraction of the signal's energy (without its mean) in the bands of a class, counting overlaps once, and
+    h the fraction of a healthy machine: by default that of a flat spectrum, the bands' fraction of the bandwidth. The
+    penalty is `h / (s + h)`: 1 for empty bands, 1/2 at the level of a healthy machine, towards 0 if the bands stand
+    out. The penalty of a class without bands is 1 minus the smallest penalty of the others. Penalties are 1/2 if
+    undefined: for a silent signal, for bands above half the sample rate, and for bands in orders at speed 0.
 
-    A bin of the spectrum stands for the frequencies half a bin to either side of it, over which its energy is spread
-    evenly: a band narrower than a bin holds its part of it, and penalties move smoothly with the speed. What a constant
-    signal has besides its mean is rounding, and is taken as it is.
-    Sums are float64. A NaN or an infinity in a signal or its speed makes all its penalties NaN. They depend on no
-    model: they can be computed once. A gradient reaches the signals, if they require one, and nothing else.
+    A bin covers half a bin width on either side of its frequency, and its energy is spread evenly over that range. So a
+    band narrower than a bin contains a part of it, and penalties vary smoothly with the speed. For a constant signal,
+    the result depends on rounding.
+    Sums are float64. NaN or infinity in a signal or its speed makes all of its penalties NaN. Penalties do not depend
+    on the model and can be computed once. Only the signals get a gradient, if they require one.
 
     Args:
-        signals: [N, L], or [N, M, L] for M channels, whose energies are added up; floats of 16, 32 or 64 bits, L ≥ 2.
-            16 bits are read as float32, also under autocast.
-        bands: Where each class would show.
+        signals: [N, L], or [N, M, L] for M channels whose energies are summed; float16, bfloat16, float32 or float64,
+            L ≥ 2. 16-bit signals are converted to float32, also under autocast.
+        bands: The bands of each class.
         sample_rate: In Hz; above 0.
-        rpm: [N], turns per minute of each signal's shaft, without regard to the sign; for bands in orders.
-        healthy: [classes] shares of energy from 0 to 1 that a healthy machine has in each class's bands; NaN for a
-            flat spectrum's.
+        rpm: [N] speeds of the shafts in revolutions per minute, whose sign is ignored; for bands in orders.
+        healthy: [classes] fractions of energy, 0 to 1, of a healthy machine in each class's bands; NaN for that of a
+            flat spectrum.
 
     Returns:
         [N, classes] from 0 to 1: float64 for float64 signals, else float32.
 
     Raises:
-        TypeError: Another dtype.
-        ValueError: Shapes, devices or numbers that do not fit.
+        TypeError: The dtype of the signals is not supported.
+        ValueError: Shapes, devices or numbers are invalid.
 
     Source:
         Fault frequencies of rolling bearings: Randall and Antoni, Rolling element bearing diagnostics – a tutorial,
-        Mechanical Systems and Signal Processing 25 (2011), equations 1 to 4. The penalty is ours.
+        Mechanical Systems and Signal Processing 25 (2011), equations 1 to 4. The penalty is Dovetail's own.
     """
     _check(signals, bands, sample_rate, rpm, healthy)
     length = signals.shape[-1]
@@ -156,7 +156,7 @@ def frequency_penalties(
         sample_rate / length,
         length,
     )
-    if _loader.native(signals):
+    if _loader.is_native(signals):
         penalties: Tensor = _loader.call("frequency_penalties", *arguments)
         return penalties
     return frequency_penalties_reference(*arguments)
@@ -171,40 +171,40 @@ def frequency_penalties_reference(  # noqa: PLR0917  # the op's own arguments
     bin_width: float,
     length: int,
 ) -> Tensor:
-    """The op in plain torch, with the op's arguments: the fallback, and the oracle for the kernels' tests."""
+    """Compute the op in plain torch, with its arguments: the fallback, and the oracle for tests of the kernels."""
     energy = spectrum.double().square().sum((1, 3))
     energy = torch.cat([torch.zeros_like(energy[:, :1]), energy[:, 1:]], 1)
     below = torch.cat([torch.zeros_like(energy[:, :1]), energy.cumsum(1)], 1)
     energy = torch.cat([energy, torch.zeros_like(energy[:, :1])], 1)
     top = length / 2 + 0.5
 
-    def energy_below(places: Tensor) -> Tensor:
-        """[N, …] at places in the spectrum: bin k is from k to k + 1."""
-        bins = places.nan_to_num().long()
+    def energy_below(positions: Tensor) -> Tensor:
+        """Return the energy below positions [N, …] in the spectrum, with bin k from k to k + 1."""
+        bins = positions.nan_to_num().long()
         whole = below.gather(1, bins.flatten(1)).view(bins.shape)
         part = energy.gather(1, bins.flatten(1)).view(bins.shape)
-        return whole + part * (places - bins)
+        return whole + part * (positions - bins)
 
     speed = spectrum.new_zeros(len(spectrum), dtype=torch.float64) if rpm is None else rpm.abs()
     total = energy_below(torch.full_like(speed, top)[:, None])
-    places = ((bands[:, :2] + bands[:, 2:] * speed[:, None, None]) / bin_width + 0.5).clamp(1, top)
+    positions = ((bands[:, :2] + bands[:, 2:] * speed[:, None, None]) / bin_width + 0.5).clamp(1, top)
     limits = ends.tolist()
     columns: list[Tensor | None] = []
     for which, (begin, end) in enumerate(itertools.pairwise(limits)):
         if begin == end:
             columns.append(None)
             continue
-        inside = places[:, begin:end]
+        inside = positions[:, begin:end]
         inside = inside.gather(1, inside[:, :, :1].argsort(dim=1, stable=True).expand_as(inside))
         reached = inside[:, :, 1].cummax(1).values
         before = torch.cat([torch.ones_like(reached[:, :1]), reached[:, :-1]], 1)
         low, high = torch.maximum(inside[:, :, 0], before), torch.maximum(inside[:, :, 1], before)
         width = (high - low).sum(1)
-        share = (energy_below(high) - energy_below(low)).sum(1) / total.where(total != 0, 1)[:, 0]
+        fraction = (energy_below(high) - energy_below(low)).sum(1) / total.where(total != 0, 1)[:, 0]
         normal = width / (top - 1)
         if healthy is not None:
             normal = normal.where(healthy[which].isnan(), healthy[which])
-        both = share + normal
+        both = fraction + normal
         known = (width > 0) & (total[:, 0] != 0) & (both != 0)
         columns.append((normal / both.where(known, 1)).where(known, _NEUTRAL))
     with_bands = [column for column in columns if column is not None]
@@ -215,57 +215,57 @@ def frequency_penalties_reference(  # noqa: PLR0917  # the op's own arguments
 
 
 def _spectrum(channels: Tensor) -> Tensor:
-    """[N, M, L] to [N, M, L // 2 + 1, 2]."""
-    if not channels.numel():  # torch's own refuses it
+    """Return the spectrum [N, M, L // 2 + 1, 2] of signals [N, M, L]."""
+    if not channels.numel():  # torch.fft.rfft rejects empty tensors
         return channels.new_zeros(*channels.shape[:2], channels.shape[2] // 2 + 1, 2)
     return torch.view_as_real(torch.fft.rfft(channels))
 
 
 def _check(signals: Tensor, bands: Bands, sample_rate: float, rpm: Tensor | None, healthy: Tensor | None) -> None:
     if signals.dtype not in _DTYPES:
-        raise TypeError(f"frequency_penalties takes floats of 16, 32 or 64 bits, not {signals.dtype}")
-    if signals.ndim not in {2, 3} or signals.shape[-1] < 2:  # noqa: PLR2004  # two samples make a spectrum
+        raise TypeError(f"frequency_penalties takes float16, bfloat16, float32 or float64, not {signals.dtype}")
+    if signals.ndim not in {2, 3} or signals.shape[-1] < 2:  # noqa: PLR2004  # the shortest signal with a spectrum
         raise ValueError(f"signals must be [N, L] or [N, M, L] with L ≥ 2, got shape {tuple(signals.shape)}")
     if not 0 < sample_rate < math.inf:
         raise ValueError(f"sample_rate must be above 0, got {sample_rate:g}")
     if len(bands) < 1:
-        raise ValueError("bands must be of one class or more")
+        raise ValueError("bands must have at least one class")
     wanted = {"rpm": (rpm, (len(signals),)), "healthy": (healthy, (len(bands),))}
     for name, (tensor, shape) in wanted.items():
         if tensor is not None and tuple(tensor.shape) != shape:
             raise ValueError(f"{name} must have shape {shape}, got {tuple(tensor.shape)}")
     for name, tensor in (("bands", bands.edges), ("rpm", rpm), ("healthy", healthy)):
         if tensor is not None and tensor.device != signals.device:
-            raise ValueError(f"{name} must be on {signals.device}, where the signals are, not on {tensor.device}")
+            raise ValueError(f"{name} must be on {signals.device}, the device of the signals, not on {tensor.device}")
 
 
 @_loader.fake("frequency_penalties")
 def _fake(spectrum: Tensor, bands: Tensor, ends: Tensor, *_: Any) -> Tensor:  # noqa: ARG001  # the schema's names
-    """Shape and dtype alone, for torch.compile and torch.export."""
+    """Return the shape and dtype for torch.compile and torch.export."""
     return spectrum.new_empty(len(spectrum), len(ends) - 1)
 
 
 @_loader.fake("frequency_penalties_backward")
 def _fake_backward(grad: Tensor, spectrum: Tensor, *_: Any) -> Tensor:  # noqa: ARG001  # the schema's names
-    """Likewise."""
+    """Return the shape and dtype of the gradient."""
     return spectrum.new_empty(spectrum.shape)
 
 
-def _keep(ctx: Any, inputs: _Arguments, output: Tensor) -> None:  # noqa: ARG001  # torch's signature
+def _setup_context(ctx: Any, inputs: _Arguments, output: Tensor) -> None:  # noqa: ARG001  # torch's signature
     *tensors, bin_width, length = inputs
     ctx.save_for_backward(*tensors)
     ctx.numbers = bin_width, length
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    """By the kernel; by the reference where the gradient itself is to be differentiated."""
+    """Compute the gradient with the kernel, or with the reference if the gradient must be differentiable."""
     spectrum, *rest = ctx.saved_tensors
     if torch.is_grad_enabled() and (spectrum.requires_grad or grad.requires_grad):
         penalties = frequency_penalties_reference(spectrum, *rest, *ctx.numbers)
-        (found,) = torch.autograd.grad(penalties, spectrum, grad, create_graph=True)
+        (gradient,) = torch.autograd.grad(penalties, spectrum, grad, create_graph=True)
     else:
-        found = torch.ops.dovetail.frequency_penalties_backward(grad, spectrum, *rest, *ctx.numbers)
-    return found, *[None] * 6
+        gradient = torch.ops.dovetail.frequency_penalties_backward(grad, spectrum, *rest, *ctx.numbers)
+    return gradient, *[None] * 6
 
 
-_loader.differentiable("frequency_penalties", _backward, _keep)
+_loader.register_autograd("frequency_penalties", _backward, _setup_context)

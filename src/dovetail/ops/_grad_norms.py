@@ -1,4 +1,4 @@
-"""`grad_norms`: the health of a list of gradients, read in one pass."""
+"""`grad_norms`: statistics of a list of gradients in one pass over the data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dovetail.ops import _loader
 
-#: Edges of the histogram of norms, rising by factors of about three. The kernels have the same numbers.
+#: Edges of the histogram of norms, by factors of about three; the same as in csrc/grad_norms/grad_norms.h.
 HISTOGRAM_EDGES: Final = (*(float(f"{digit}e{power}") for power in range(-8, 4) for digit in (1, 3)), 1e4)
 
 _BINS: Final = len(HISTOGRAM_EDGES) + 1
@@ -22,9 +22,9 @@ _DTYPES: Final = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.
 
 @frozen(eq=False)
 class GradNorms:
-    """Statistics of N gradients, on the gradients' device: reading a number waits for the device.
+    """Statistics of N gradients on their device; reading a number synchronises with the device.
 
-    All of them lie in two tensors, so that a copy to the host is two copies; the properties are views of those.
+    Two tensors hold all of them, so transferring them to the host takes two copies; the properties are views.
 
     Attributes:
         values: [2 N + 5] float64.
@@ -33,32 +33,32 @@ class GradNorms:
 
     values: Tensor
     counts: Tensor
-    #: What :meth:`summary` has read.
+    #: The cached result of :meth:`summary`.
     _summary: list[float] = field(factory=list, init=False, repr=False)
 
     @property
     def norms(self) -> Tensor:
-        """[N] float64: the L2 norm of each gradient; 0 for an empty one; NaN or Inf if it holds one."""
+        """[N] float64: the L2 norm of each gradient; 0 for an empty one; NaN or Inf if it contains one."""
         return self.values[: len(self)]
 
     @property
     def max_abs(self) -> Tensor:
-        """[N] float64: the largest magnitude in each; 0 for an empty one; NaN if it holds one."""
+        """[N] float64: the largest magnitude in each; 0 for an empty one; NaN if it contains one."""
         return self.values[len(self) : 2 * len(self)]
 
     @property
     def zeros(self) -> Tensor:
-        """[N] int64: how many elements of each are 0 or -0."""
+        """[N] int64: the number of elements of each that are 0 or -0."""
         return self.counts[: len(self)]
 
     @property
     def nans(self) -> Tensor:
-        """[N] int64: how many elements of each are NaN."""
+        """[N] int64: the number of elements of each that are NaN."""
         return self.counts[len(self) : 2 * len(self)]
 
     @property
     def infs(self) -> Tensor:
-        """[N] int64: how many elements of each are infinite."""
+        """[N] int64: the number of elements of each that are infinite."""
         return self.counts[2 * len(self) : 3 * len(self)]
 
     @property
@@ -68,7 +68,7 @@ class GradNorms:
 
     @property
     def clip_coef(self) -> Tensor:
-        """[] float64: min(1, max_norm / (total + 1e-6)), by which clipping multiplies; NaN if the total is."""
+        """[] float64: the factor for clipping, min(1, max_norm / (total + 1e-6)); NaN if the total is."""
         return self.values[-4]
 
     @property
@@ -88,25 +88,25 @@ class GradNorms:
 
     @property
     def histogram(self) -> Tensor:
-        """[26] int64: norms below the first of `HISTOGRAM_EDGES`, from each to the next, from the last on (and NaN)."""
+        """[26] int64: the number of norms below, between and from `HISTOGRAM_EDGES` on; NaN is in the last bin."""
         return self.counts[-_BINS:]
 
     def summary(self) -> list[float]:
-        """[5]: total, clip_coef, minimum, mean and maximum, as numbers. Waits for the device, the first time."""
+        """Return total, clip_coef, minimum, mean and maximum as floats; the first call synchronises with the device."""
         if not self._summary:
-            # All values are read, which takes torch less time than making a view of some.
+            # Reading all values is faster than a view of the last five.
             self._summary.extend(self.values.tolist()[-_SUMMARY:])
         return self._summary
 
     def __len__(self) -> int:
-        """N, the number of gradients."""
+        """Return N, the number of gradients."""
         return (len(self.values) - _SUMMARY) // 2
 
     def to_host(self) -> GradNorms:
-        """The statistics in pinned memory of the host, on their way: nothing waits.
+        """Start an asynchronous copy to pinned memory of the host and return it.
 
-        From a CUDA device they have arrived when an event recorded after this call has passed, which in a training
-        loop is so a step later. On the CPU this is the object itself.
+        From a CUDA device, the copy is complete once an event recorded after this call has passed, in a training loop
+        by the next step. On the CPU, return the object itself.
         """
         if not self.values.is_cuda:
             return self
@@ -117,23 +117,24 @@ class GradNorms:
 
 @torch.no_grad()
 def grad_norms(grads: Iterable[Tensor | None], max_norm: float = math.inf) -> GradNorms:
-    """Norms, extremes and counts of zeros, NaN and Inf of each gradient and of all, in one pass over the data.
+    """Compute norms, largest magnitudes and counts of zeros, NaN and Inf of gradients in one pass over the data.
 
-    Squares are added up in float32 a few dozen at a time, beyond that in float64, in a fixed order: a norm is within
-    4e-6 of the exact one at worst (relative) and 1e-7 in practice, does not depend on the number of threads, and does
-    not overflow where a float32 sum of squares would. Nothing waits for the device. The result is not differentiable.
+    Up to 128 squares are summed in float32, these sums in float64, always in the same order. The relative error of a
+    norm is at most 4e-6, in practice 1e-7; it does not depend on the number of threads, and norms do not overflow where
+    a float32 sum of squares would. No call synchronises with the device. The result is not differentiable.
 
     Args:
-        grads: Float16, bfloat16, float32 or float64 tensors of any shapes and strides; dtypes may be mixed. None is
-            skipped: rows of the result are in the order of the rest. A sparse gradient is made dense, with one warning.
-            Gradients on several devices are read where they are and their statistics joined on the first one's.
-        max_norm: What `clip_coef` would clip the total norm to; > 0.
+        grads: Float16, bfloat16, float32 or float64 tensors of any shapes and strides, also of mixed dtypes. None is
+            skipped; the rows of the result are in the order of the others. A sparse gradient is converted to a dense
+            one, with a single warning. Gradients on several devices are reduced there, and their statistics are
+            combined on the device of the first.
+        max_norm: The total norm for `clip_coef`; above 0.
 
     Returns:
         The statistics, on the device of the first gradient; on the CPU without gradients.
 
     Raises:
-        TypeError: A gradient has another dtype.
+        TypeError: A gradient has an unsupported dtype.
         ValueError: `max_norm` is not above 0.
     """
     if not max_norm > 0:
@@ -141,39 +142,42 @@ def grad_norms(grads: Iterable[Tensor | None], max_norm: float = math.inf) -> Gr
     dense = [_dense(grad) for grad in grads if grad is not None]
     for position, grad in enumerate(dense):
         if grad.dtype not in _DTYPES:
-            raise TypeError(f"grad_norms takes floats of 16, 32 or 64 bits; gradient {position} is {grad.dtype}")
-    places: dict[torch.device, list[int]] = {}
+            raise TypeError(
+                f"grad_norms takes float16, bfloat16, float32 or float64; gradient {position} is {grad.dtype}"
+            )
+    by_device: dict[torch.device, list[int]] = {}
     for position, grad in enumerate(dense):
-        places.setdefault(grad.device, []).append(position)
-    if len(places) > 1:
-        return _joined(dense, places, max_norm)
-    if dense and _loader.native(dense[0]):
+        by_device.setdefault(grad.device, []).append(position)
+    if len(by_device) > 1:
+        return _combine_devices(dense, by_device, max_norm)
+    if dense and _loader.is_native(dense[0]):
         return GradNorms(*torch.ops.dovetail.grad_norms(dense, max_norm))
     return grad_norms_reference(dense, max_norm)
 
 
 class GradNormsPlan:
-    """`grad_norms` of the same parameters' gradients, update after update, without its checks each time.
+    """`grad_norms` for the gradients of the same parameters at every update, with its checks done once.
 
-    A gradient has its parameter's device and dtype, so whether the kernel can read them is found out once. Where they
-    lie is taken from each list anew: dropped gradients (`set_to_none`) come back elsewhere, and the kernel's table of
-    their addresses takes it less time to fill than a stale one takes to detect.
+    A gradient has its parameter's device and dtype, so the plan checks the parameters once. It does not cache
+    addresses: gradients dropped with `set_to_none` are allocated elsewhere, and filling the kernel's table of addresses
+        takes less
+    time than detecting a stale one.
     """
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
-        """Look at the parameters whose gradients are to be measured."""
-        ours = list(parameters)
-        plain = all(type(one) in {Tensor, torch.nn.Parameter} and one.dtype in _DTYPES for one in ours)
+        """Check whether the kernel supports the gradients of ``parameters``."""
+        tensors = list(parameters)
+        plain = all(type(tensor) in {Tensor, torch.nn.Parameter} and tensor.dtype in _DTYPES for tensor in tensors)
         self._op: Any = None
-        if plain and len({one.device for one in ours}) == 1 and _loader.native(ours[0]):
+        if plain and len({tensor.device for tensor in tensors}) == 1 and _loader.is_native(tensors[0]):
             self._op = torch.ops.dovetail.grad_norms.default
 
     def __call__(self, grads: Sequence[Tensor], max_norm: float = math.inf) -> GradNorms:
-        """Return the statistics of the gradients of some of the parameters, at least of one: as `grad_norms` does.
+        """Return the statistics of gradients of at least one of the parameters, as `grad_norms` does.
 
         Args:
-            grads: None of them is None.
-            max_norm: What `clip_coef` would clip the total norm to; > 0.
+            grads: Gradients, none of them None.
+            max_norm: The total norm for `clip_coef`; above 0.
         """
         if self._op is not None:
             try:
@@ -181,34 +185,34 @@ class GradNormsPlan:
             except NotImplementedError:  # a sparse gradient
                 pass
             else:
-                if values.requires_grad:  # those of gradients that are differentiated themselves
+                if values.requires_grad:  # the gradients have a graph of their own
                     return GradNorms(values.detach(), counts)
                 return GradNorms(values, counts)
         return grad_norms(grads, max_norm)
 
 
 def grad_norms_reference(grads: Sequence[Tensor], max_norm: float = math.inf) -> GradNorms:
-    """The same in plain torch, in many passes over all: the fallback, and the oracle for the kernels' tests."""
+    """Compute `grad_norms` in plain torch, in many passes: the fallback, and the oracle for tests of the kernels."""
     device = grads[0].device if grads else torch.device("cpu")
     if not grads:
-        none = torch.zeros(0, dtype=torch.float64, device=device)
-        return summed_up(none, none, none.long(), max_norm)
-    norms = torch.stack(torch._foreach_norm(list(grads), 2, dtype=torch.float64))  # noqa: SLF001 (torch's own clipping is made of it)
-    # An empty tensor has no largest element: a zero stands for it.
+        empty = torch.zeros(0, dtype=torch.float64, device=device)
+        return summarize(empty, empty, empty.long(), max_norm)
+    norms = torch.stack(torch._foreach_norm(list(grads), 2, dtype=torch.float64))  # noqa: SLF001 (torch.nn.utils uses it for clipping)
+    # aminmax rejects empty tensors; use a zero instead.
     extremes = [torch.aminmax(grad if grad.numel() else grad.new_zeros(1)) for grad in grads]
-    low, high = (torch.stack(some).double() for some in zip(*extremes, strict=True))
+    low, high = (torch.stack(column).double() for column in zip(*extremes, strict=True))
     max_abs = torch.maximum(-low, high)
     zeros = torch.stack([grad.numel() - torch.count_nonzero(grad) for grad in grads])
-    if device.type == "cpu" and bool(max_abs.isfinite().all()):  # looking waits for nothing there
+    if device.type == "cpu" and bool(max_abs.isfinite().all()):  # no synchronisation on the CPU
         nans = infs = torch.zeros_like(zeros)
     else:
         nans = torch.stack([torch.count_nonzero(grad.isnan()) for grad in grads])
         infs = torch.stack([torch.count_nonzero(grad.isinf()) for grad in grads])
-    return summed_up(norms, max_abs, torch.cat([zeros, nans, infs]), max_norm)
+    return summarize(norms, max_abs, torch.cat([zeros, nans, infs]), max_norm)
 
 
-def summed_up(norms: Tensor, max_abs: Tensor, counts: Tensor, max_norm: float) -> GradNorms:
-    """The whole result from the statistics of the gradients."""
+def summarize(norms: Tensor, max_abs: Tensor, counts: Tensor, max_norm: float) -> GradNorms:
+    """Return the complete statistics from those of each gradient: add total, extremes, mean and histogram."""
     total = torch.linalg.vector_norm(norms)
     coefficient = (max_norm / (total + 1e-6)).clamp(max=1.0)
     extremes = [norms.amin(), norms.mean(), norms.amax()] if len(norms) else [total] * 3
@@ -219,32 +223,32 @@ def summed_up(norms: Tensor, max_abs: Tensor, counts: Tensor, max_norm: float) -
     return GradNorms(torch.cat([norms, max_abs, summary]), torch.cat([counts, histogram]))
 
 
-def _joined(grads: Sequence[Tensor], places: dict[torch.device, list[int]], max_norm: float) -> GradNorms:
-    """Statistics of gradients on several devices, each read on its own, on the device of the first."""
+def _combine_devices(grads: Sequence[Tensor], by_device: dict[torch.device, list[int]], max_norm: float) -> GradNorms:
+    """Reduce gradients on each device, and return their statistics on the device of the first."""
     first = grads[0].device
-    order = torch.tensor([position for positions in places.values() for position in positions]).argsort().to(first)
-    parts = [grad_norms([grads[position] for position in positions]) for positions in places.values()]
+    order = torch.tensor([position for positions in by_device.values() for position in positions]).argsort().to(first)
+    parts = [grad_norms([grads[position] for position in positions]) for positions in by_device.values()]
 
     def rows(name: str) -> Tensor:
         return torch.cat([getattr(part, name).to(first) for part in parts])[order]
 
     counts = torch.cat([rows("zeros"), rows("nans"), rows("infs")])
-    return summed_up(rows("norms"), rows("max_abs"), counts, max_norm)
+    return summarize(rows("norms"), rows("max_abs"), counts, max_norm)
 
 
 def _dense(grad: Tensor) -> Tensor:
-    """The gradient itself, or the dense one that a sparse one stands for."""
+    """Return the gradient, converted to a dense tensor if it is sparse."""
     if grad.layout is torch.strided:
         return grad
     _loader.warn_once(
-        "grad_norms makes sparse gradients dense, which takes as much memory as the parameters they belong to"
+        "grad_norms converts sparse gradients to dense ones, which takes as much memory as their parameters"
     )
     return grad.to_dense()
 
 
 @_loader.fake("grad_norms")
 def _fake(grads: Sequence[Tensor], max_norm: float) -> tuple[Tensor, Tensor]:  # noqa: ARG001  # the schema's name
-    """Shapes and dtypes alone, for torch.compile and torch.export."""
+    """Return the shapes and dtypes for torch.compile and torch.export."""
     first, count = grads[0], len(grads)
     return (
         first.new_empty(2 * count + _SUMMARY, dtype=torch.float64),

@@ -1,8 +1,8 @@
-"""Finds, checks and loads the shared objects of the native ops, once, when the first op is called.
+"""Find, check and load the shared objects of the native ops at the first call of an op.
 
-The objects are built against torch's stable ABI and have no Python symbols, so one build serves torch 2.10
-and later under any Python. When one is missing or does not fit, a single warning says so and what to do, and
-every op goes on with its plain-torch reference: slower, the same results.
+The objects are built against torch's stable ABI and have no Python symbols, so one build works with torch 2.10 and
+later and any Python. If an object is missing or incompatible, a single warning says how to fix it, and the ops run
+their plain-torch references: slower, with the same results.
 """
 
 from __future__ import annotations
@@ -25,45 +25,47 @@ from torch.autograd import forward_ad
 Device = Literal["cpu", "cuda"]
 _Fake = TypeVar("_Fake", bound=Callable[..., Any])
 
-#: The switch: DOVETAIL_NATIVE=0 runs everything on the plain-torch references.
+#: The environment variable that disables native ops: with DOVETAIL_NATIVE=0 the ops run their references.
 SWITCH: Final = "DOVETAIL_NATIVE"
 
-#: Raised when a schema or the meaning of a result changes, in step with csrc/common/build_info.cpp.
+#: Incremented together with csrc/common/build_info.cpp when a schema or the meaning of a result changes.
 REVISION: Final = 5
 
-#: Where setup.py puts the objects.
+#: The folder with the objects, as setup.py installs them.
 FOLDER: Final = Path(__file__).parent
+#: The package of the ops; warnings skip its frames.
+_PACKAGE: Final = str(Path(__file__).parent)
 
-FOLDER_OF_CODE: Final = Path(__file__).parent
 
-
-class _WhenLoaded:
-    """What torch is to be told of each op; it waits until the object that defines the schemas is loaded."""
+class _Registrations:
+    """Registrations with torch, deferred until the object that defines the schemas is loaded."""
 
     def __init__(self) -> None:
-        self._waiting: list[Callable[[], None]] | None = []
+        self._deferred: list[Callable[[], None]] | None = []
 
-    def __call__(self, tell: Callable[[], None]) -> None:
-        if self._waiting is None:
-            tell()
+    def add(self, register: Callable[[], None]) -> None:
+        """Call ``register``, now or once the schemas are loaded."""
+        if self._deferred is None:
+            register()
         else:
-            self._waiting.append(tell)
+            self._deferred.append(register)
 
-    def now(self) -> None:
-        waiting, self._waiting = self._waiting or [], None
-        for tell in waiting:
-            tell()
+    def run(self) -> None:
+        """Make the deferred registrations, and later ones at once."""
+        deferred, self._deferred = self._deferred or [], None
+        for register in deferred:
+            register()
 
 
-_when_loaded: Final = _WhenLoaded()
+_registrations: Final = _Registrations()
 
 # The ops whose modules are imported.
 _OPS: Final[set[str]] = set()
 
-# Of each differentiable op whose schema is loaded: what torch calls where gradients are recorded.
+# The autograd implementation of each differentiable op whose schema is loaded.
 _AUTOGRAD: Final[dict[str, Callable[..., Any]]] = {}
 
-# What gives ops their autograd; torch forgets that when the library goes.
+# Holds the autograd implementations; torch drops them when the library is collected.
 _LIBRARY: Final = torch.library.Library("dovetail", "FRAGMENT")  # type: ignore[no-untyped-call]  # of torch's
 
 _REBUILD = "reinstall dovetail, or run `make native` in a checkout"
@@ -71,14 +73,14 @@ _REBUILD = "reinstall dovetail, or run `make native` in a checkout"
 
 @frozen
 class Native:
-    """One shared object: whether it is loaded, and if not, why not.
+    """The state of one shared object.
 
     Attributes:
-        device: The kind of tensor whose kernels it holds.
-        path: Where it is, or would be.
-        why_not: Empty if it is loaded; else a sentence.
-        build: What it was built with and for (`compiler`, `torch_target`, `built_with_torch`, `revision`, and
-            `cuda_archs` for CUDA). Empty if it is not loaded.
+        device: The device type of its kernels.
+        path: Its path, whether it exists or not.
+        why_not: Why it is not loaded; empty if it is.
+        build: Its build information: `compiler`, `torch_target`, `built_with_torch`, `revision` and, for CUDA,
+            `cuda_archs`. Empty if it is not loaded.
     """
 
     device: Device
@@ -88,44 +90,44 @@ class Native:
 
     @property
     def live(self) -> bool:
-        """Whether its kernels do the work."""
+        """Whether its kernels are in use."""
         return not self.why_not
 
     def __str__(self) -> str:
-        """One line for `dovetail doctor`."""
+        """Return one line for `dovetail doctor`."""
         if not self.live:
             return f"{self.device}: plain torch ({self.why_not})"
         archs = self.build.get("cuda_archs")
-        made_for = f"torch ≥ {self.build['torch_target']}" + (f", sm_{', sm_'.join(archs)}" if archs else "")
-        return f"{self.device}: native ({made_for}; {self.build['compiler']}): {', '.join(sorted(_OPS))}"
+        target = f"torch ≥ {self.build['torch_target']}" + (f", sm_{', sm_'.join(archs)}" if archs else "")
+        return f"{self.device}: native ({target}; {self.build['compiler']}): {', '.join(sorted(_OPS))}"
 
 
 def fake(op: str) -> Callable[[_Fake], _Fake]:
-    """Marks the function that gives the shapes of an op's results, for torch.compile and torch.export."""
+    """Register the decorated function as the fake implementation of an op, for torch.compile and torch.export."""
 
-    def mark(function: _Fake) -> _Fake:
+    def register(function: _Fake) -> _Fake:
         _OPS.add(op)
-        _when_loaded(lambda: torch.library.register_fake(f"dovetail::{op}", function))
+        _registrations.add(lambda: torch.library.register_fake(f"dovetail::{op}", function))
         return function
 
-    return mark
+    return register
 
 
-def differentiable(op: str, backward: Callable[..., Any], keep: Callable[..., None]) -> None:
-    """Says how to differentiate an op, in the form of `torch.library.register_autograd`.
+def register_autograd(op: str, backward: Callable[..., Any], setup_context: Callable[..., None]) -> None:
+    """Register the backward of an op; the arguments are those of `torch.library.register_autograd`.
 
-    Such an op takes all of its arguments by position, and is called by `call`.
+    Call such an op with `call` and positional arguments.
     """
 
-    def tell() -> None:
-        _AUTOGRAD[op] = _recording(op, backward, keep)
+    def register() -> None:
+        _AUTOGRAD[op] = _autograd_wrapper(op, backward, setup_context)
         _LIBRARY.impl(op, _AUTOGRAD[op], "Autograd")  # type: ignore[no-untyped-call]  # torch leaves it without types
 
-    _when_loaded(tell)
+    _registrations.add(register)
 
 
 def call(op: str, *arguments: Any) -> Any:
-    """Call a differentiable op whose object is loaded; in eager code without a turn through torch's dispatcher."""
+    """Call a differentiable op whose object is loaded; eager code bypasses the outer dispatch of torch."""
     if torch.compiler.is_compiling():
         return getattr(torch.ops.dovetail, op)(*arguments)
     return _AUTOGRAD[op](*arguments)
@@ -133,44 +135,43 @@ def call(op: str, *arguments: Any) -> Any:
 
 @functools.cache
 def load(device: Device) -> Native:
-    """The object for a device, loaded if it can be; warns at most once if it should be there and is not."""
+    """Load the object for a device and return its state; warn once if it cannot be loaded unexpectedly."""
     native = _load(device)
-    if not native.live and not _expected_absence(device):
-        instead = "Plain torch does their work, slower."
-        message = f"dovetail's native {device} ops are not in use: {native.why_not}. {instead}"
+    if not native.live and not _is_absence_expected(device):
+        message = f"dovetail's native {device} ops are not in use: {native.why_not}. Plain torch replaces them, slower."
         warnings.warn(message, RuntimeWarning, stacklevel=_callers_level())
     return native
 
 
 def _live(device_type: str) -> bool:
-    """Whether there are kernels for this type of device, as torch.compile may take for settled."""
+    """Return whether kernels for this device type are loaded; torch.compile treats the result as a constant."""
     return device_type in {"cpu", "cuda"} and load(cast("Device", device_type)).live
 
 
-# All that torch.compiler.assume_constant_result does, but it would import torch's compiler: a second, and 80 MB.
+# Equivalent to torch.compiler.assume_constant_result, which would import torch's compiler: a second and 80 MB.
 _live._dynamo_marked_constant = True  # type: ignore[attr-defined]  # noqa: SLF001  # as above
 
 
-def native(tensor: Tensor) -> bool:
-    """Whether a kernel does the work for this tensor; loads the object of its device if need be."""
+def is_native(tensor: Tensor) -> bool:
+    """Return whether native kernels handle this tensor; load the object of its device if necessary."""
     return bool(_live(tensor.device.type))
 
 
 @functools.cache
 def warn_once(message: str) -> None:
-    """Warn the caller of an op's Python face, the first time in this process."""
+    """Warn the caller of an op, once per process and message."""
     warnings.warn(message, RuntimeWarning, stacklevel=_callers_level())
 
 
 def status() -> tuple[Native, ...]:
-    """The state of both objects, for `dovetail doctor`; loads them if need be and never warns.
+    """Return the state of both objects, for `dovetail doctor`; load them if necessary, without warnings.
 
-    `str()` of each is one line, such as «cpu: native (torch ≥ 2.10; g++ 12.2): grad_norms, spec_augment» or
-    «cuda: plain torch (torch finds no CUDA device)».
+    `str()` of each is one line, such as "cpu: native (torch ≥ 2.10; g++ 12.2): grad_norms, spec_augment" or
+    "cuda: plain torch (torch finds no CUDA device)".
     """
     from dovetail import ops
 
-    for name in ops.__all__:  # importing the modules of all ops
+    for name in ops.__all__:  # import the modules of all ops
         getattr(ops, name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
@@ -178,16 +179,16 @@ def status() -> tuple[Native, ...]:
 
 
 def _callers_level() -> int:
-    """The stack level, seen from the function that asks, of the first frame outside of this package and of torch."""
-    inside = (str(FOLDER_OF_CODE), str(Path(torch.__file__).parent))
+    """Return the stack level, relative to the calling function, of the first frame outside this package and torch."""
+    inside = (_PACKAGE, str(Path(torch.__file__).parent))
     level, frame = 1, sys._getframe(1)  # noqa: SLF001  # the documented way to a caller's frame
     while frame.f_back is not None and frame.f_code.co_filename.startswith(inside):
         level, frame = level + 1, frame.f_back
     return level
 
 
-def _expected_absence(device: Device) -> bool:
-    """Whether nobody needs to be told that the object is not in use."""
+def _is_absence_expected(device: Device) -> bool:
+    """Return whether the object is unused for an expected reason: disabled, or CUDA without a GPU."""
     return os.environ.get(SWITCH) == "0" or (device == "cuda" and not torch.cuda.is_available())
 
 
@@ -198,61 +199,63 @@ def _load(device: Device) -> Native:
     if device == "cuda":
         if not torch.cuda.is_available():
             return Native(device, path, "torch finds no CUDA device")
-        if not load("cpu").live:  # it holds the schemas
-            return Native(device, path, "the CPU object, which holds the schemas, is not loaded")
+        if not load("cpu").live:  # it defines the schemas
+            return Native(device, path, "the CPU object, which defines the schemas, is not loaded")
     if not path.exists():
-        need = "; it needs nvcc" if device == "cuda" else ""
-        return Native(device, path, f"{path.name} is missing{need}; {_REBUILD}")
+        requirement = "; building it requires nvcc" if device == "cuda" else ""
+        return Native(device, path, f"{path.name} is missing{requirement}; {_REBUILD}")
     try:
         torch.ops.load_library(path)  # type: ignore[no-untyped-call]  # torch leaves it without types
         build = _build_info(path)
     except (OSError, AttributeError, ValueError) as error:
-        reason = " ".join(str(error.__cause__ or error).split())[:300]  # torch wraps the loader's own words
-        found = f"{path.name} does not load under torch {torch.__version__} ({reason})"
-        return Native(device, path, f"{found}; {_REBUILD}")
+        reason = " ".join(str(error.__cause__ or error).split())[:300]  # torch wraps the linker's message
+        problem = f"{path.name} does not load with torch {torch.__version__} ({reason})"
+        return Native(device, path, f"{problem}; {_REBUILD}")
     if build["revision"] != REVISION:
-        found = f"{path.name} has revision {build['revision']} of the ops, this version needs {REVISION}"
-        return Native(device, path, f"{found}; {_REBUILD}")
+        problem = f"{path.name} has revision {build['revision']} of the ops, but this version requires {REVISION}"
+        return Native(device, path, f"{problem}; {_REBUILD}")
     if device == "cpu":
-        _when_loaded.now()
+        _registrations.run()
     return Native(device, path, build=build)
 
 
-def _recording(op: str, backward: Callable[..., Any], keep: Callable[..., None]) -> Callable[..., Any]:
-    """What `torch.library.register_autograd` makes of an op, at a third of its cost per call.
+def _autograd_wrapper(op: str, backward: Callable[..., Any], setup_context: Callable[..., None]) -> Callable[..., Any]:
+    """Return an equivalent of the wrapper of `torch.library.register_autograd` at a third of its cost per call.
 
-    Torch's own looks up defaults and keyword arguments in the schema each time.
+    Torch's wrapper looks up defaults and keyword arguments in the schema at every call.
     """
     plain = getattr(torch.ops.dovetail, op).default
 
     def below(*arguments: Any) -> Any:
-        with torch._C._AutoDispatchBelowAutograd():  # noqa: SLF001  # what torch's own wrapper uses
+        with torch._C._AutoDispatchBelowAutograd():  # noqa: SLF001  # torch's wrapper uses it
             return plain(*arguments)
 
     def forward(ctx: Any, *arguments: Any) -> Any:
         output = below(*arguments)
-        keep(ctx, arguments, output)
+        setup_context(ctx, arguments, output)
         return output
 
     members = {"forward": staticmethod(forward), "backward": staticmethod(backward)}
     function: Any = type(op, (torch.autograd.Function,), members)
-    # Without what Function.apply does in Python for torch.func, which refuses such functions anyway.
+    # Bypass Function.apply, whose Python code is for torch.func: torch.func rejects such functions anyway.
     apply: Callable[..., Any] = super(torch.autograd.Function, function).apply
 
-    def recording(*arguments: Any) -> Any:
-        needed = torch.is_grad_enabled() and any(isinstance(one, Tensor) and one.requires_grad for one in arguments)
-        # Tangents of forward mode would be lost below autograd without a word; a function without jvp refuses them.
-        if not needed and forward_ad._current_level < 0:  # noqa: SLF001  # there is no public way to ask
+    def call_with_autograd(*arguments: Any) -> Any:
+        needs_grad = torch.is_grad_enabled() and any(
+            isinstance(argument, Tensor) and argument.requires_grad for argument in arguments
+        )
+        # Below autograd, forward-mode tangents would be silently lost; a function without jvp raises an error.
+        if not needs_grad and forward_ad._current_level < 0:  # noqa: SLF001  # there is no public API
             return below(*arguments)
-        if torch._C._are_functorch_transforms_active():  # noqa: SLF001  # likewise
+        if torch._C._are_functorch_transforms_active():  # noqa: SLF001  # there is no public API
             return function.apply(*arguments)
         return apply(*arguments)
 
-    return recording
+    return call_with_autograd
 
 
 def _build_info(path: Path) -> dict[str, Any]:
-    """What the object says about itself."""
+    """Return the build information in an object."""
     function = ctypes.CDLL(str(path)).dovetail_build_info
     function.restype = ctypes.c_char_p
     info: dict[str, Any] = json.loads(function())

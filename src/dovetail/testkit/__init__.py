@@ -1,4 +1,4 @@
-"""The conformance kit: property tests that a plugin's author runs on each part of the plugin.
+"""The conformance kit: property tests for the components of a plugin.
 
 .. code-block:: python
 
@@ -9,8 +9,8 @@
     def test_conformance(check):
         check()
 
-Every check becomes one pytest test, named after what it looks at. :func:`run_checks` runs the same checks without
-pytest. The kit needs ``pip install 'dovetail[testkit]'``. Importing this package imports neither torch nor hypothesis.
+Each check becomes one pytest test with a name of its own. :func:`run_checks` runs the same checks without pytest.
+The kit needs ``pip install 'dovetail[testkit]'``. Importing this package imports neither torch nor hypothesis.
 """
 
 from __future__ import annotations
@@ -38,6 +38,6 @@ _HOMES = {
     "run_checks": "dovetail.testkit.runner",
 }
 
-__all__ = sorted(_HOMES)  # noqa: PLE0605 (built from the one table above)
+__all__ = sorted(_HOMES)  # noqa: PLE0605 (the table above lists every name)
 
 __getattr__ = imported_on_use(__name__, _HOMES)

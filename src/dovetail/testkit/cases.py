@@ -1,4 +1,4 @@
-"""What losses and metrics are fed: outputs of a model together with the batch they are about."""
+"""Inputs for losses and metrics: the outputs of a model and the batch they were computed from."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _HIDDEN: Final = 8
 
 @frozen(eq=False)
 class Case:
-    """Outputs of a model and the batch they were computed from."""
+    """The outputs of a model and the batch they were computed from."""
 
     outputs: ModelOutput
     batch: Batch
-    #: What hypothesis shows of it; enough to make it again.
+    #: The text that hypothesis shows for a failing case; it is enough to reproduce the case.
     label: str = field(default="")
 
     def __repr__(self) -> str:
@@ -40,11 +40,11 @@ class Case:
         return batch_size(self.batch)
 
     def take(self, indices: Sequence[int]) -> Case:
-        """Return the case of these samples, in this order."""
+        """Return a case with the samples at ``indices``, in that order."""
         return self._mapped(lambda value: value[torch.tensor(indices, dtype=torch.long)], list(indices))
 
     def to(self, target: torch.dtype | torch.device | str) -> Case:
-        """Return the case on another device, or with every floating tensor in another dtype."""
+        """Return the case on another device, or with every floating-point tensor in another dtype."""
 
         def move(value: Tensor) -> Tensor:
             return value.to(target) if not isinstance(target, torch.dtype) or value.is_floating_point() else value
@@ -52,7 +52,7 @@ class Case:
         return self._mapped(move)
 
     def clone(self) -> Case:
-        """Return a copy that shares no memory and no graph with this one."""
+        """Return a copy that shares neither memory nor autograd graph with this case."""
         return self._mapped(lambda value: value.detach().clone())
 
     def with_logits(self, logits: Tensor) -> Case:
@@ -74,23 +74,23 @@ class Case:
 
 
 def _mapped(value: Any, change: Callable[[Tensor], Tensor], rows: list[int] | None) -> Any:
-    """Apply ``change`` to every tensor in a nested value; lists of per-sample values are picked by ``rows``."""
+    """Apply ``change`` to every tensor in a nested value; from lists of per-sample values, select ``rows``."""
     if isinstance(value, Tensor):
         return change(value)
     if isinstance(value, dict):
-        return {name: _mapped(one, change, rows) for name, one in value.items()}
+        return {name: _mapped(item, change, rows) for name, item in value.items()}
     if isinstance(value, tuple):
-        return tuple(_mapped(one, change, rows) for one in value)
+        return tuple(_mapped(item, change, rows) for item in value)
     if isinstance(value, list) and rows is not None:
         return [value[row] for row in rows]
     return value
 
 
 def read_case(drawn: Any) -> Case:
-    """Return what an author's strategy drew as a case.
+    """Convert an example drawn by the author's strategy to a case.
 
     Raises:
-        TypeError: it is neither a ``Case`` nor a pair of model output and batch.
+        TypeError: ``drawn`` is neither a ``Case`` nor a pair of model output and batch.
     """
     if isinstance(drawn, Case):
         return drawn
@@ -110,12 +110,12 @@ def soft_labels(min_size: int = 1, max_size: int = 6) -> st.SearchStrategy[Case]
 
 
 def regression(min_size: int = 1, max_size: int = 6) -> st.SearchStrategy[Case]:
-    """Draw predictions and float targets of one shape: ``[batch]``, ``[batch, 1]`` or ``[batch, 3]``."""
+    """Draw predictions and float targets of the same shape: ``[batch]``, ``[batch, 1]`` or ``[batch, 3]``."""
     return _drawn(_regression, min_size, max_size, width=st.sampled_from([(3,), (1,), ()]))
 
 
 def language_modeling(min_size: int = 1, max_size: int = 4) -> st.SearchStrategy[Case]:
-    """Draw token scores ``[batch, time, 5]`` and int64 tokens ``[batch, time]``, padded here and there with a mask."""
+    """Draw token scores ``[batch, time, 5]`` and int64 tokens ``[batch, time]``, some of them with a padding mask."""
     return _drawn(_language_modeling, min_size, max_size, time=st.integers(2, 6), padded=st.booleans())
 
 
@@ -138,7 +138,7 @@ def _language_modeling(samples: int, seed: int, time: int = 4, padded: bool = Fa
     generator = torch.Generator().manual_seed(seed)
     targets = torch.randint(NUM_CLASSES, (samples, time), generator=generator)
     case = _case("language_modeling", seed, (samples, time, NUM_CLASSES), targets)
-    # At least two positions of each sample are real, so that a loss that shifts has something to predict.
+    # At least two positions of each sample are not padding: a loss that shifts the targets needs one to predict.
     lengths = torch.randint(2, time + 1, (samples, 1), generator=generator)
     return case.with_batch(mask=torch.arange(time) < lengths) if padded else case
 
@@ -146,7 +146,7 @@ def _language_modeling(samples: int, seed: int, time: int = 4, padded: bool = Fa
 def _drawn(
     make: Callable[..., Case], min_size: int, max_size: int, **more: st.SearchStrategy[Any]
 ) -> st.SearchStrategy[Case]:
-    # Values come from a seed: tensors drawn element by element would take most of the time and shrink to nothing.
+    # Draw a seed, not elements: drawing and shrinking element by element would take most of the time.
     return st.builds(make, samples=st.integers(min_size, max_size), seed=st.integers(0, 10_000), **more)
 
 
@@ -156,11 +156,11 @@ def _case(form: str, seed: int, shape: tuple[int, ...], targets: Tensor) -> Case
     outputs = ModelOutput(
         torch.randn(shape, generator=generator) * 2, hidden=torch.randn(samples, _HIDDEN, generator=generator)
     )
-    # What some trainers and models add: a teacher's opinion, and what an equation leaves over.
+    # Extras that some trainers and models add: a teacher's logits and the residual of an equation.
     outputs.extras["teacher_logits"] = torch.randn(shape, generator=generator) * 2
     outputs.extras["physics_residual"] = torch.randn(samples, generator=generator)
     batch: Batch = {"inputs": torch.randn(samples, *INPUT_SHAPE, generator=generator), "targets": targets}
-    # What datasets of machines know of each sample: the conditions, and which windows follow one another.
+    # Metadata of machine recordings: operating conditions, and the recording and time of each window.
     batch["meta"] = {
         "rpm": torch.rand(samples, generator=generator) * 1000 + 800,
         "load_newton": torch.rand(samples, generator=generator) * 1000 + 500,
@@ -171,14 +171,14 @@ def _case(form: str, seed: int, shape: tuple[int, ...], targets: Tensor) -> Case
     return Case(outputs, batch, f"{form}(seed={seed}, logits={list(shape)})")
 
 
-#: What a loss or metric can be fed, by the trait with which it says so.
+#: Strategies of cases, by the trait that claims support for them.
 FORMS: Final[Mapping[str, Callable[[int, int], st.SearchStrategy[Case]]]] = {
     "classification": classification,
     "soft_labels": soft_labels,
     "regression": regression,
     "language_modeling": language_modeling,
 }
-#: One ordinary case of each form, always the same.
+#: A fixed example case of each form.
 EXAMPLES: Final[Mapping[str, Case]] = {
     "classification": _classification(4, 0),
     "soft_labels": _soft_labels(4, 0),

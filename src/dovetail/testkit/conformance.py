@@ -1,4 +1,4 @@
-"""The kit's face to pytest: one test per check."""
+"""The pytest interface of the kit: one test per check."""
 
 from __future__ import annotations
 
@@ -30,45 +30,47 @@ def conformance(
     expected_failures: Mapping[str, str] | None = None,
     plugins: Plugins | None = None,
 ) -> Callable[[_Test], _Test]:
-    """Make one pytest test per check of the component ``name`` out of the decorated function.
+    """Parametrize the decorated test with every check of the component ``name``.
 
-    The function takes one argument, ``check``, and calls it. ``pytest -k gradient`` picks checks by name.
+    The test function takes one argument, ``check``, and calls it. ``pytest -k gradient`` selects checks by name.
 
     Args:
-        name: what run files call it, plain or as ``"distribution:name"``.
-        kind: which kind it is of, where several kinds have one of this name.
-        example: a table of options that builds it; by default the component's own ``example``.
-        files: files that the example names, relative path to content; they lie in the folder that each check runs in.
-        batches: what to feed it, where what the kit draws does not fit. A hypothesis strategy: of ``Case`` or
-            (model output, batch) for losses and metrics, of lists of samples for collators, of samples for transforms,
-            of inputs for models.
-        run: sections of a run file, such as ``{"model": {"type": "yourco.gan"}}``, that take the place of those of the
-            kit's tiny run, in which trainers, callbacks and trackers are tried.
-        expected_failures: checks known to fail, each with the reason. They must fail: one that passes is reported.
-        plugins: where to look; by default everything that is installed.
+        name: the component's name in run files, plain or as ``"distribution:name"``.
+        kind: the component's kind; required if components of several kinds have this name.
+        example: a table of options that builds the component; by default its own ``example``.
+        files: content of the files that the example refers to, by relative path. Every check runs in a folder that
+            contains them.
+        batches: a hypothesis strategy of inputs, for components that do not accept the kit's. It draws ``Case`` or
+            (model output, batch) for losses and metrics, lists of samples for collators, samples for transforms,
+            inputs for models.
+        run: sections of a run file, such as ``{"model": {"type": "yourco.gan"}}``. They replace those of the kit's
+            tiny run, in which it checks trainers, callbacks and trackers.
+        expected_failures: checks that are known to fail, each with the reason. A check listed here that passes is
+            reported as a failure.
+        plugins: the plugins to search; by default all that are installed.
     """
     expected = dict(expected_failures or {})
     try:
         subject = Subject.find(name, kind=kind, example=example, files=files, batches=batches, run=run, plugins=plugins)
     except PluginError as error:
-        # As a test that fails, and not while pytest collects: the message then stands in the report, whole.
-        return pytest.mark.parametrize("check", [pytest.param(_Missing(str(error)), id="plugin.found")])
+        # Fail as a test instead of during collection, so that the report shows the whole message.
+        return pytest.mark.parametrize("check", [pytest.param(_NotFound(str(error)), id="plugin.found")])
     parameters = [
         pytest.param(
-            _Bound(one, subject),
-            id=one.name,
-            marks=[pytest.mark.xfail(reason=expected[one.name], strict=True)] if one.name in expected else (),
+            _BoundCheck(check, subject),
+            id=check.name,
+            marks=[pytest.mark.xfail(reason=expected[check.name], strict=True)] if check.name in expected else (),
         )
-        for one in select_checks(subject, expected)
+        for check in select_checks(subject, expected)
     ]
     return pytest.mark.parametrize("check", parameters)
 
 
-class _Bound:
-    """A check and the component it is about: what the test calls."""
+class _BoundCheck:
+    """A check of one component, as the test calls it."""
 
-    def __init__(self, one: Check, subject: Subject) -> None:
-        self._check, self._subject = one, subject
+    def __init__(self, check: Check, subject: Subject) -> None:
+        self._check, self._subject = check, subject
 
     def __call__(self) -> None:
         __tracebackhide__ = True
@@ -78,8 +80,8 @@ class _Bound:
             pytest.skip(str(reason))
 
 
-class _Missing:
-    """Stands for all checks of a component that there is none of."""
+class _NotFound:
+    """The only check of a component that does not exist: it fails with the reason."""
 
     def __init__(self, message: str) -> None:
         self._message = message

@@ -1,4 +1,4 @@
-"""Feeding losses and metrics: which cases fit one, and what it answers."""
+"""Call losses and metrics with cases, and find the cases that they accept."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ from dovetail.testkit.subject import Subject
 
 @frozen
 class LossUnderTest:
-    """A loss that was built, as the trainer would call it."""
+    """A loss as the trainer calls it."""
 
-    #: What the factory returned.
+    #: The object that the factory returned.
     raw: Any
+    #: The loss adapted to ``(outputs, batch)``.
     call: Callable[..., LossResult]
 
     @classmethod
     def built(cls, subject: Subject, dtype: torch.dtype = torch.float32) -> LossUnderTest:
-        """Build the loss; a module gets its parameters in ``dtype``.
+        """Build the loss; convert the parameters of a module to ``dtype``.
 
         Raises:
-            CheckFailed: what was built is no loss.
-            NotApplicable: it cannot be built.
+            CheckFailed: the factory returned something that cannot be used as a loss.
+            NotApplicable: the loss cannot be built.
         """
         raw = subject.build()
         if isinstance(raw, nn.Module):
@@ -46,36 +47,36 @@ class LossUnderTest:
         return self.call(case.outputs, case.batch)
 
     def gradient(self, case: Case) -> tuple[Tensor, Tensor | None]:
-        """Return the total of a case, and its gradient with respect to the logits; None where it does not get there."""
+        """Return the total of a case and its gradient with respect to the logits; None if no gradient reaches them."""
         logits = case.logits.detach().clone().requires_grad_()
         total = self(case.with_logits(logits)).total
         if not total.requires_grad:
             return total, None
-        (found,) = torch.autograd.grad(total, logits, allow_unused=True)
-        return total.detach(), found
+        (gradient,) = torch.autograd.grad(total, logits, allow_unused=True)
+        return total.detach(), gradient
 
 
 def fitting_cases(subject: Subject, min_size: int = 1, max_size: int = 6) -> st.SearchStrategy[Case]:
-    """Return what to feed a loss or a metric: the author's strategy, else the forms it claims, else one that it takes.
+    """Return cases for a loss or a metric: the author's, else the forms it claims, else a form that it accepts.
 
     Raises:
-        NotApplicable: it takes none of the forms; the check ``takes_a_batch`` says so.
+        NotApplicable: it accepts none of the forms, which the check ``takes_a_batch`` reports.
     """
     if subject.batches is not None:
         return subject.batches.map(read_case).filter(lambda case: len(case) >= min_size)
     forms = claimed_forms(subject) or [form for form in FORMS if form_problem(subject, form) is None][:1]
     if not forms:
-        raise NotApplicable(f"it takes none of the kit's batches: see {subject.kind}.takes_a_batch")
+        raise NotApplicable(f"it accepts none of the kit's batches; see {subject.kind}.takes_a_batch")
     return st.one_of([FORMS[form](min_size, max_size) for form in forms])
 
 
 def claimed_forms(subject: Subject) -> list[str]:
-    """Return the forms of batches that the component says it takes."""
+    """Return the forms of batches that the component's traits claim."""
     return [form for form in FORMS if form in subject.traits]
 
 
 def form_problem(subject: Subject, form: str) -> str | None:
-    """Say what happens when the component is fed a case of this form, or None where it works."""
+    """Return the error that a case of this form raises, or None if the component accepts it."""
     case = EXAMPLES[form]
     try:
         if subject.kind == "metric":
@@ -86,16 +87,16 @@ def form_problem(subject: Subject, form: str) -> str | None:
         total = LossUnderTest.built(subject)(case).total
     except (CheckFailed, NotApplicable):
         raise
-    except Exception as error:  # noqa: BLE001 (whatever it raises means that this form does not fit)
+    except Exception as error:  # noqa: BLE001 (any exception means that the form does not fit)
         return f"{type(error).__name__}: {error}"
     return None if bool(torch.isfinite(total).all()) else "the loss is not finite"
 
 
 def takes_a_batch(subject: Subject) -> None:
-    """Raise unless the component takes the batches that it claims to take, or any that the kit can draw.
+    """Raise unless the component accepts every form that its traits claim or, without claims, at least one form.
 
     Raises:
-        CheckFailed: says for each form what happened.
+        CheckFailed: with the error for each form.
     """
     if subject.batches is not None:
         return
@@ -103,10 +104,10 @@ def takes_a_batch(subject: Subject) -> None:
     problems = {form: problem for form in claimed or FORMS if (problem := form_problem(subject, form))}
     if len(problems) < len(claimed or FORMS) and not (claimed and problems):
         return
-    said = "\n".join(f"  {form}: {problem}" for form, problem in problems.items())
+    errors = "\n".join(f"  {form}: {problem}" for form, problem in problems.items())
     advice = (
-        "Take these traits away, or make it take them."
+        "Remove these traits, or accept such batches."
         if claimed
-        else f"Give it one of the traits {', '.join(FORMS)}, or give conformance() batches=, a strategy that fits."
+        else f"Add a trait ({', '.join(FORMS)}), or pass conformance() a strategy of batches that fit, batches=."
     )
-    fail(f"{subject.name} does not take\n{said}\n{advice}")
+    fail(f"{subject.name} does not accept these forms of batches:\n{errors}\n{advice}")

@@ -1,4 +1,4 @@
-"""Drawing options from a signature: the tables that a run file could hold for a component."""
+"""Draw the option tables that a run file could contain for a component, from its signature."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from dovetail.spec.kinds import KINDS
 from dovetail.spec.limits import AtLeast, Between, MoreThan
 from dovetail.spec.plugins import Plugins
 
-_INTEGERS: Final = st.integers(-(2**63), 2**63 - 1)  # what TOML holds
-_FLOATS: Final = st.floats(allow_nan=False)  # nan is not equal to itself, so nothing could be compared
+_INTEGERS: Final = st.integers(-(2**63), 2**63 - 1)  # TOML's range
+_FLOATS: Final = st.floats(allow_nan=False)  # nan is not equal to itself
 _NAMES: Final = st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=8)
 _PLAIN: Final = st.one_of(st.booleans(), _INTEGERS, _FLOATS, st.text(max_size=8))
 _LISTS: Final = (list, Sequence, Collection, Iterable, set, frozenset)
@@ -37,9 +37,9 @@ _SIMPLE: Final[Mapping[Any, st.SearchStrategy[Any]]] = {
 
 
 def tables(signature: Signature, example: Mapping[str, Any], plugins: Plugins) -> st.SearchStrategy[dict[str, Any]]:
-    """Draw tables of options: the example with some options set to drawn values of their types.
+    """Draw tables of options: the example, with some options replaced by drawn values of their types.
 
-    Rules across fields are not known here, so a drawn table may be one that the component rightly refuses.
+    The kit does not know rules that involve several fields, so the component may rightly reject a drawn table.
     """
     optional = {}
     for parameter in signature.parameters.values():
@@ -57,16 +57,16 @@ def _parameter(parameter: Parameter, plugins: Plugins) -> st.SearchStrategy[Any]
 
 
 def _value(annotation: Any, plugins: Plugins, limits: tuple[Any, ...] = ()) -> st.SearchStrategy[Any] | None:
-    """Return a strategy of plain TOML values of a type, or None where there are none."""
+    """Return a strategy of the TOML values of a type, or None if TOML cannot express the type."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _value(arguments[0], plugins, (*limits, *arguments[1:]))
     if origin in {Union, types.UnionType}:
-        members = [_value(one, plugins, limits) for one in arguments]
-        found = [one for one in members if one is not None]
-        return st.one_of(found) if found else None
+        members = [_value(member, plugins, limits) for member in arguments]
+        drawable = [member for member in members if member is not None]
+        return st.one_of(drawable) if drawable else None
     if origin is Literal:
-        return st.sampled_from([one for one in arguments if one is not None])
+        return st.sampled_from([value for value in arguments if value is not None])
     if annotation is int:
         return _INTEGERS if not limits else st.integers(*_integer_range(limits))
     if annotation is float:
@@ -79,8 +79,8 @@ def _value(annotation: Any, plugins: Plugins, limits: tuple[Any, ...] = ()) -> s
 
 
 def _collection(origin: Any, arguments: tuple[Any, ...], plugins: Plugins) -> st.SearchStrategy[Any] | None:
-    inner = [_value(one, plugins) for one in arguments if one is not ...]
-    if any(one is None for one in inner):
+    inner = [_value(argument, plugins) for argument in arguments if argument is not ...]
+    if any(strategy is None for strategy in inner):
         return None
     values = typing.cast("list[st.SearchStrategy[Any]]", inner) or [_PLAIN]
     if origin in {dict, Mapping}:
@@ -91,19 +91,19 @@ def _collection(origin: Any, arguments: tuple[Any, ...], plugins: Plugins) -> st
 
 
 def _class(annotation: Any, plugins: Plugins) -> st.SearchStrategy[Any] | None:
-    """Return tables of an attrs class, tables that name a component, or the values of an enumeration."""
+    """Return a strategy for an attrs class, a component or an enumeration; None for any other class."""
     kind = KINDS.of(annotation)
     if kind:
-        ready = [
-            one.qualified
-            for one in plugins.components(kind)
-            if one.distribution == "dovetail" and not one.component.example
+        names = [
+            registered.qualified
+            for registered in plugins.components(kind)
+            if registered.distribution == "dovetail" and not registered.component.example
         ]
-        return st.sampled_from([{"type": name} for name in ready[:2]]) if ready else None
+        return st.sampled_from([{"type": name} for name in names[:2]]) if names else None
     if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
-        return st.sampled_from([one.value for one in annotation])
+        return st.sampled_from([member.value for member in annotation])
     if isinstance(annotation, type) and attrs.has(annotation):
-        # Deferred, as a class may have itself in a field.
+        # Deferred: a field may have the type of the class itself.
         return st.deferred(lambda: _fields(annotation, plugins))
     return None
 
@@ -112,22 +112,18 @@ def _fields(options: type[attrs.AttrsInstance], plugins: Plugins) -> st.SearchSt
     hints = typing.get_type_hints(options, include_extras=True)
     required: dict[str, st.SearchStrategy[Any]] = {}
     optional: dict[str, st.SearchStrategy[Any]] = {}
-    for one in attrs.fields(options):
-        drawn = _value(hints.get(one.name, Any), plugins) if one.init else None
+    for field in attrs.fields(options):
+        drawn = _value(hints.get(field.name, Any), plugins) if field.init else None
         if drawn is not None:
-            (required if one.default is attrs.NOTHING else optional)[one.alias] = drawn
+            (required if field.default is attrs.NOTHING else optional)[field.alias] = drawn
     return st.fixed_dictionaries(required, optional=optional)
 
 
 def _integer_range(limits: tuple[Any, ...]) -> tuple[int | None, int | None]:
     low, high = _range(limits)
-    smallest = (
-        None
-        if low is None
-        else math.floor(low) + 1
-        if any(isinstance(one, MoreThan) for one in limits)
-        else math.ceil(low)
-    )
+    smallest = None
+    if low is not None:
+        smallest = math.floor(low) + 1 if _excludes_low(limits) else math.ceil(low)
     return smallest, None if high is None else math.floor(high)
 
 
@@ -135,17 +131,21 @@ def _floats(limits: tuple[Any, ...]) -> st.SearchStrategy[float]:
     if not limits:
         return _FLOATS
     low, high = _range(limits)
-    open_below = any(isinstance(one, MoreThan) for one in limits)
-    return st.floats(low, high, exclude_min=open_below, allow_nan=False, allow_infinity=False)
+    return st.floats(low, high, exclude_min=_excludes_low(limits), allow_nan=False, allow_infinity=False)
+
+
+def _excludes_low(limits: tuple[Any, ...]) -> bool:
+    return any(isinstance(limit, MoreThan) for limit in limits)
 
 
 def _range(limits: tuple[Any, ...]) -> tuple[float | None, float | None]:
-    lows = [one.low for one in limits if isinstance(one, Between | AtLeast | MoreThan)]
-    highs = [one.high for one in limits if isinstance(one, Between)]
+    lows = [limit.low for limit in limits if isinstance(limit, Between | AtLeast | MoreThan)]
+    highs = [limit.high for limit in limits if isinstance(limit, Between)]
     return max(lows, default=None), min(highs, default=None)
 
 
-def misspellable(signature: Signature) -> str | None:
-    """Return an option whose name is long enough to be misspelt recognisably, or None."""
-    names = [one.name for one in signature.parameters.values() if one.settable and len(one.name) > len("lamb")]
+def longest_option(signature: Signature) -> str | None:
+    """Return the option with the longest name; None if no name is long enough to be recognised when misspelt."""
+    options = [parameter.name for parameter in signature.parameters.values() if parameter.settable]
+    names = [name for name in options if len(name) > len("lamb")]
     return max(names, key=len, default=None)

@@ -1,4 +1,4 @@
-"""Running a property inside a check: hypothesis draws the examples and shrinks what fails."""
+"""Test a property inside a check: hypothesis draws examples and shrinks the failing ones."""
 
 from __future__ import annotations
 
@@ -10,41 +10,37 @@ from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 from hypothesis.strategies import SearchStrategy
 
 
-def _profile() -> settings:
-    active = settings.default
-    assert active is not None, "hypothesis always has an active profile"
-    return active
-
-
-def _settings(share: float, **more: Any) -> settings:
-    # Derandomised, without a database: the same component gets the same examples everywhere, so nobody learns to rerun.
-    # The number of examples follows the active profile: pytest --hypothesis-profile=NAME tries harder.
+def _settings(fraction: float, **more: Any) -> settings:
+    # Derandomised and without a database: a component gets the same examples everywhere, so a rerun changes nothing.
+    # The number of examples follows the active profile: pytest --hypothesis-profile=NAME draws more of them.
+    profile = settings.default
+    assert profile is not None, "hypothesis always has an active profile"
     return settings(
-        max_examples=max(1, round(_profile().max_examples * share)),
+        max_examples=max(1, round(profile.max_examples * fraction)),
         derandomize=True,
         database=None,
         deadline=None,
         print_blob=False,
         report_multiple_bugs=False,
         phases=(Phase.explicit, Phase.generate, Phase.shrink),
-        suppress_health_check=list(HealthCheck),  # they time the component's code on this machine
+        suppress_health_check=list(HealthCheck),  # they depend on the speed of the machine
         **more,
     )
 
 
-def for_all(body: Callable[..., None], *, share: float = 0.3, **strategies: SearchStrategy[Any]) -> None:
-    """Try ``body`` with examples of its arguments drawn from ``strategies``.
+def for_all(body: Callable[..., None], *, fraction: float = 0.3, **strategies: SearchStrategy[Any]) -> None:
+    """Call ``body`` with examples of its arguments drawn from ``strategies``.
 
     Args:
-        body: raises where the property does not hold.
-        share: how many examples, as a share of hypothesis' ``max_examples`` (100 unless a profile says otherwise).
-        strategies: one per parameter of ``body``.
+        body: raises if the property does not hold.
+        fraction: the number of examples as a fraction of hypothesis' ``max_examples``, 100 in its default profile.
+        strategies: a strategy for each parameter of ``body``.
     """
     __tracebackhide__ = True
-    _settings(share)(given(**strategies)(body))()
+    _settings(fraction)(given(**strategies)(body))()
 
 
-def run_machine(machine: type[RuleBasedStateMachine], *, share: float = 0.3, steps: int = 20) -> None:
-    """Try sequences of at most ``steps`` rules of a stateful machine."""
+def run_machine(machine: type[RuleBasedStateMachine], *, fraction: float = 0.3, steps: int = 20) -> None:
+    """Run a stateful machine with sequences of at most ``steps`` rules."""
     __tracebackhide__ = True
-    run_state_machine_as_test(machine, settings=_settings(share, stateful_step_count=steps))
+    run_state_machine_as_test(machine, settings=_settings(fraction, stateful_step_count=steps))

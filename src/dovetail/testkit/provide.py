@@ -1,14 +1,14 @@
-"""What the kit provides to a factory in place of a run."""
+"""The values that the kit provides to a factory in place of a run."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any, Final
 
-#: Shapes of one sample's input that a model is tried with, in this order.
+#: The shapes of one sample's input that the kit tries with a model, in this order.
 INPUT_SHAPES: Final = ((32,), (1, 32), (1, 8, 8), (3, 16, 16))
 
-#: How many classes, and tokens, there are in everything that the kit draws.
+#: The number of classes, and of tokens, in everything that the kit draws.
 NUM_CLASSES: Final = 5
 TOTAL_STEPS: Final = 24
 STEPS_PER_EPOCH: Final = 4
@@ -24,7 +24,7 @@ _EVERY_KIND: Final = {
 
 
 def provisions(kind: str) -> Iterator[dict[str, Any]]:
-    """Yield what a run might provide to a factory of ``kind``; a model may be made for one shape of input only."""
+    """Yield the values a run might provide to a factory of ``kind``: for a model, once for each shape of its input."""
     match kind:
         case "model":
             for shape in INPUT_SHAPES:
@@ -38,7 +38,7 @@ def provisions(kind: str) -> Iterator[dict[str, Any]]:
 
 
 def parameters() -> list[Any]:
-    """Return a matrix and a vector to optimise."""
+    """Return two parameters to optimise, ``[2, 3]`` and ``[3]``."""
     import torch
     from torch import nn
 

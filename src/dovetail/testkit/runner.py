@@ -1,4 +1,4 @@
-"""Running checks without pytest, for ``dovetail plugins check`` and for scripts."""
+"""Run checks without pytest, for ``dovetail plugins check`` and for scripts."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ _LONGEST_NOTES: Final = 600  # characters
 
 @frozen
 class CheckResult:
-    """What became of one check of one component."""
+    """The result of one check of one component."""
 
-    #: The check: ``"loss.finite"``.
+    #: The name of the check: ``"loss.finite"``.
     check: str
-    #: What holds where it passes, in a sentence.
+    #: The property that it checks, in one sentence.
     summary: str
     status: Status
-    #: Why it failed or was skipped; empty where it passed.
+    #: Why it failed or was skipped; empty if it passed.
     message: str = ""
     seconds: float = 0.0
 
     @property
     def ok(self) -> bool:
-        """Whether nothing needs to be done."""
+        """Whether the check did not fail, or failed as expected."""
         return self.status != "failed"
 
 
@@ -50,59 +50,59 @@ def run_checks(
     expected_failures: Mapping[str, str] | None = None,
     plugins: Plugins | None = None,
 ) -> list[CheckResult]:
-    """Try every check that applies to one component; the arguments are those of :func:`~dovetail.testkit.conformance`.
+    """Run every check that applies to a component; the arguments are those of :func:`~dovetail.testkit.conformance`.
 
     Raises:
-        PluginError: there is no such component, or several; the message says what to do.
-        ValueError: ``expected_failures`` names a check that the component does not get.
+        PluginError: no component, or more than one, has this name; the message says what to do.
+        ValueError: ``expected_failures`` names a check that does not apply to the component.
     """
     subject = Subject.find(name, kind=kind, example=example, files=files, batches=batches, plugins=plugins)
     expected = dict(expected_failures or {})
-    return [_try(one, subject, expected.get(one.name)) for one in select_checks(subject, expected)]
+    return [_result(check, subject, expected.get(check.name)) for check in select_checks(subject, expected)]
 
 
 def select_checks(subject: Subject, expected_failures: Mapping[str, str]) -> list[Check]:
-    """Return the checks that ``subject`` gets.
+    """Return the checks that apply to ``subject``.
 
     Raises:
-        ValueError: ``expected_failures`` names a check that is not among them.
+        ValueError: ``expected_failures`` names a check that does not apply to it.
     """
     checks = checks_for(subject.kind, subject.traits)
-    unknown = sorted(set(expected_failures) - {one.name for one in checks})
+    unknown = sorted(set(expected_failures) - {check.name for check in checks})
     if unknown:
-        names = ", ".join(one.name for one in checks)
-        raise ValueError(f"expected_failures: {subject.name} gets no check '{unknown[0]}'; it gets {names}")
+        names = ", ".join(check.name for check in checks)
+        raise ValueError(
+            f"expected_failures: check '{unknown[0]}' does not apply to {subject.name}; use one of {names}"
+        )
     return checks
 
 
-def _try(one: Check, subject: Subject, expected: str | None) -> CheckResult:
-    began = time.perf_counter()
-    status, message = _outcome(one, subject)
+def _result(check: Check, subject: Subject, expected: str | None) -> CheckResult:
+    started = time.perf_counter()
+    status, message = _outcome(check, subject)
     if expected is not None:
         if status == "failed":
             status, message = "expected failure", f"{expected} ({message})"
         elif status == "passed":
-            status, message = (
-                "failed",
-                f"passes, though it is expected to fail ({expected}); take it out of expected_failures",
-            )
-    return CheckResult(one.name, one.summary, status, message, time.perf_counter() - began)
+            status = "failed"
+            message = f"it passed but was expected to fail ({expected}); remove it from expected_failures"
+    return CheckResult(check.name, check.summary, status, message, time.perf_counter() - started)
 
 
-def _outcome(one: Check, subject: Subject) -> tuple[Status, str]:
+def _outcome(check: Check, subject: Subject) -> tuple[Status, str]:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a report is no place for them; under pytest the author's own filters hold
-            one.run(subject)
+            warnings.simplefilter("ignore")  # under pytest, the author's own filters apply
+            check.run(subject)
     except NotApplicable as reason:
         return "skipped", str(reason)
-    except Exception as error:  # noqa: BLE001 (whatever a component raises is a finding)
+    except Exception as error:  # noqa: BLE001 (any exception of a component is a finding)
         return "failed", "\n".join(_lines(error))
     return "passed", ""
 
 
 def _lines(error: Exception) -> Iterator[str]:
-    """Yield what to show of a failure: its message, then the example that hypothesis found."""
+    """Yield the message of a failure, then the failing example that hypothesis found."""
     known = isinstance(error, CheckFailed | PluginError)
     yield str(error) if known else f"{type(error).__name__}: {error}"
     notes = "\n".join(getattr(error, "__notes__", []))

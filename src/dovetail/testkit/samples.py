@@ -1,4 +1,4 @@
-"""What collators and transforms are fed: samples as datasets give them."""
+"""Inputs for collators and transforms: samples as datasets return them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ from torch import Tensor
 
 from dovetail.testkit.provide import NUM_CLASSES
 
-#: Shapes of one sample's input that collators and transforms are tried with.
+#: The shapes of one sample's input that the kit tries with collators and transforms.
 SHAPES: Final = ((1, 32), (8,), (3, 8, 8))
-
-
-#: The same where samples differ in length: along the only dimension, the first, or the last.
+#: The same for samples of different lengths; None is the dimension that varies.
 RAGGED_SHAPES: Final = ((None,), (None, 3), (1, None))
 
 
@@ -24,17 +22,17 @@ def _input(shape: tuple[int, ...], seed: int) -> Tensor:
 
 
 def pair(shape: tuple[int, ...], seed: int) -> tuple[Tensor, int]:
-    """Return an input and a class."""
+    """Return an input and a class index."""
     return _input(shape, seed), seed % NUM_CLASSES
 
 
 def value_pair(shape: tuple[int, ...], seed: int) -> tuple[Tensor, Tensor]:
-    """Return an input and a float value."""
+    """Return an input and a float target."""
     return _input(shape, seed), torch.tensor(float(seed % 100) / 7)
 
 
 def table(shape: tuple[int, ...], seed: int) -> dict[str, Any]:
-    """Return a dict with an input, a class, and something else about the sample."""
+    """Return a dict with an input, a class index and one more value, ``rpm``."""
     return {"inputs": _input(shape, seed), "targets": seed % NUM_CLASSES, "rpm": 1700.0 + seed % 100}
 
 
@@ -44,7 +42,7 @@ def tokens(shape: tuple[int, ...], seed: int) -> tuple[Tensor, Tensor]:
     return drawn, drawn.clone()
 
 
-#: The forms of a sample, in the order in which they are tried.
+#: The forms of a sample, in the order in which the kit tries them.
 FORMS: Final[Mapping[str, Callable[[tuple[int, ...], int], Any]]] = {
     "(input, class)": pair,
     "dict": table,
@@ -59,7 +57,7 @@ def sample_lists(
     min_size: int,
     max_size: int = 6,
 ) -> st.SearchStrategy[list[Any]]:
-    """Draw lists of samples of one form and one of ``shapes``; where a shape has None, the samples differ in length."""
+    """Draw lists of samples of one form with a shape from ``shapes``; None in a shape varies from sample to sample."""
 
     def made(shape: tuple[int | None, ...], seeds: list[int], lengths: list[int]) -> list[Any]:
         return [make(filled(shape, length), seed) for seed, length in zip(seeds, lengths, strict=False)]
@@ -70,23 +68,23 @@ def sample_lists(
 
 
 def filled(shape: tuple[int | None, ...], length: int) -> tuple[int, ...]:
-    """Return ``shape`` with ``length`` in place of None."""
+    """Return ``shape`` with None replaced by ``length``."""
     return tuple(length if size is None else size for size in shape)
 
 
 def copied(value: Any) -> Any:
-    """Return a copy of a sample or batch that shares no tensor with it."""
+    """Return a copy of a sample or batch that shares no memory with it."""
     if isinstance(value, Tensor):
         return value.clone()
     if isinstance(value, Mapping):
-        return {name: copied(one) for name, one in value.items()}
+        return {name: copied(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(copied(one) for one in value)
+        return type(value)(copied(item) for item in value)
     return value.copy() if hasattr(value, "copy") else value
 
 
 def same(first: Any, second: Any) -> bool:
-    """Compare two nested values bit by bit; nan equals nan."""
+    """Return whether two nested values are equal bit for bit; nan equals nan."""
     if isinstance(first, Tensor) or isinstance(second, Tensor):
         return _same_tensors(first, second)
     if isinstance(first, Mapping) and isinstance(second, Mapping):

@@ -1,4 +1,4 @@
-"""The component that is being checked, and the ways to build it."""
+"""The component under test, and how to build it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dovetail.spec.kinds import KINDS
 from dovetail.spec.plugins import Plugins
 from dovetail.testkit.provide import provisions
 from dovetail.testkit.registry import NotApplicable
-from dovetail.testkit.tables import structure_part
+from dovetail.testkit.run_files import structure_part
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -29,23 +29,23 @@ if TYPE_CHECKING:
 
 @cache
 def _installed() -> Plugins:
-    """Return everything that is installed; once per process, as every component of a test session asks for it."""
+    """Return the installed plugins; cached, because every component of a test session needs them."""
     return Plugins.discover()
 
 
 @frozen
 class Subject:
-    """One component, and how to build it."""
+    """A component under test, and how to build it."""
 
     plugins: Plugins
     registered: Registered
-    #: The options that build it.
+    #: The options that build the component.
     example: Mapping[str, Any] = field(factory=dict)
-    #: Files that the options name: relative path to content.
+    #: Content of the files that the options refer to, by relative path.
     files: Mapping[str, str | bytes] = field(factory=dict)
-    #: What to feed it, where the author says so.
+    #: A strategy of inputs, if the author provides one.
     batches: SearchStrategy[Any] | None = None
-    #: Sections of the run in which it is tried, where the author says so.
+    #: Sections that replace those of the kit's tiny run.
     run: Mapping[str, Mapping[str, Any]] = field(factory=dict)
 
     @classmethod
@@ -60,50 +60,49 @@ class Subject:
         run: Mapping[str, Mapping[str, Any]] | None = None,
         plugins: Plugins | None = None,
     ) -> Subject:
-        """Look a component up among the installed ones, or in ``plugins``.
+        """Find a component by name among the installed plugins, or in ``plugins``.
 
         Raises:
-            PluginError: there is none of this name, or several; the message says what to do.
-            ValueError: there is no such kind.
+            PluginError: no component, or more than one, has this name; the message says what to do.
+            ValueError: ``kind`` is not a kind.
         """
         if kind is not None and kind not in KINDS:
             raise ValueError(f"kind: '{kind}' is not one of {', '.join(KINDS)}")
-        found_in = plugins or _installed()
-        registered = _find(found_in, name, kind)
-        own = registered.component.example or {}
-        options = dict(own if example is None else example)
-        return cls(found_in, registered, options, dict(files or {}), batches, dict(run or {}))
+        plugins = plugins or _installed()
+        registered = _find(plugins, name, kind)
+        options = dict(registered.component.example or {}) if example is None else dict(example)
+        return cls(plugins, registered, options, dict(files or {}), batches, dict(run or {}))
 
     @property
     def name(self) -> str:
-        """What run files call it."""
+        """The component's name in run files."""
         return self.registered.name
 
     @property
     def kind(self) -> str:
-        """Which kind it is of."""
+        """The component's kind."""
         return self.registered.kind
 
     @property
     def traits(self) -> frozenset[str]:
-        """What it claims."""
+        """The traits that the component claims."""
         return self.registered.component.traits
 
     @cached_property
     def signature(self) -> Signature:
-        """What its factory takes.
+        """The signature of the component's factory.
 
         Raises:
-            NotApplicable: the signature cannot be read; the check ``plugin.signature`` says why.
+            NotApplicable: the signature cannot be read, which the check ``plugin.signature_is_readable`` reports.
         """
         try:
             return read_signature(self.registered)
         except PluginError as error:
-            raise NotApplicable("its signature cannot be read: see plugin.signature") from error
+            raise NotApplicable("its signature cannot be read; see plugin.signature_is_readable") from error
 
     @contextlib.contextmanager
     def folder(self) -> Iterator[Path]:
-        """Work in a new, empty folder with the files that the options name."""
+        """Change to a new folder that contains only the files that the options refer to, and yield it."""
         with tempfile.TemporaryDirectory(prefix="dovetail-testkit-") as name, contextlib.chdir(name):
             for path, content in self.files.items():
                 target = Path(path)
@@ -113,10 +112,10 @@ class Subject:
 
     @cached_property
     def part(self) -> Part:
-        """The checked table of the example.
+        """The checked part of the config that the example describes.
 
         Raises:
-            ConfigError: the example is refused.
+            ConfigError: the example is invalid.
             PluginError: the target cannot be imported.
         """
         return structure_part(self.kind, {"type": self.registered.qualified, **self.example}, self.plugins)
@@ -125,47 +124,48 @@ class Subject:
         """Build the component from its example.
 
         Args:
-            provided: what the run provides, where the check cares; the kit provides the rest.
+            provided: values of the run that the check chooses; the kit provides the others.
 
         Raises:
-            BuildError: the factory refuses, or something it needs is neither in the example nor provided.
-            ConfigError: the example is refused.
+            BuildError: the factory raises, or a required parameter is neither in the example nor provided.
+            ConfigError: the example is invalid.
             PluginError: the target cannot be imported.
         """
-        refused: BuildError | None = None
+        first_error: BuildError | None = None
         for provision in provisions(self.kind):
             try:
                 return build(self.part, {**provision, **provided})
             except BuildError as error:
-                refused = refused or error
-        assert refused is not None, "there is at least one provision"
-        raise refused
+                first_error = first_error or error
+        assert first_error is not None, "every kind has at least one provision"
+        raise first_error
 
     def build(self, **provided: Any) -> Any:
-        """Build the component from its example, for a check that is about what comes out.
+        """Build the component from its example, for a check of the built object.
 
         Raises:
-            NotApplicable: it cannot be built; the check ``plugin.builds`` says why.
+            NotApplicable: the component cannot be built, which the check ``plugin.builds`` reports.
         """
         try:
             return self.build_or_raise(**provided)
         except (BuildError, ConfigError, PluginError) as error:
-            raise NotApplicable("it cannot be built: see plugin.builds") from error
+            raise NotApplicable("it cannot be built; see plugin.builds") from error
 
 
 def _find(plugins: Plugins, name: str, kind: str | None) -> Registered:
     found = []
-    for one in (kind,) if kind else KINDS:
+    kinds = (kind,) if kind else tuple(KINDS)
+    for candidate in kinds:
         with contextlib.suppress(UnknownComponentError):
-            found.append(plugins.find(one, name))
+            found.append(plugins.find(candidate, name))
     if len(found) == 1:
         return found[0]
     if found:
-        choices = " or ".join(f'kind="{one.kind}"' for one in found)
-        raise PluginError(f"'{name}' is a {' and a '.join(one.kind for one in found)}; choose with {choices}")
+        choices = " or ".join(f'kind="{registered.kind}"' for registered in found)
+        raise PluginError(f"'{name}' is the name of several components; pass {choices}")
     if plugins.broken:
-        raise PluginError(f"no plugin offers '{name}'; " + "; ".join(map(str, plugins.broken)))
-    known = sorted({one.name for each in ((kind,) if kind else KINDS) for one in plugins.components(each)})
+        raise PluginError(f"no plugin provides '{name}'; " + "; ".join(map(str, plugins.broken)))
+    known = sorted({registered.name for candidate in kinds for registered in plugins.components(candidate)})
     near = difflib.get_close_matches(name, known, 1)
-    meant = f"did you mean '{near[0]}'?" if near else "is its package installed (pip install -e .)?"
-    raise PluginError(f"no plugin offers '{name}'; {meant}")
+    hint = f"did you mean '{near[0]}'?" if near else "is its package installed (pip install -e .)?"
+    raise PluginError(f"no plugin provides '{name}'; {hint}")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dovetail.checkpoint.sharded import is_sharded, local_shard
-from dovetail.ops._loader import native
+from dovetail.ops._loader import is_native
 
 if TYPE_CHECKING:
     from dovetail.ops import GradNorms, GradNormsPlan
@@ -90,7 +90,7 @@ class Clipping:
 
         On the CPU the factor is a number: reading it waits for nothing, and it is usually 1.
         """
-        if not (self.observers or self._sharded or native(grads[0])):
+        if not (self.observers or self._sharded or is_native(grads[0])):
             norms = torch.stack(torch._foreach_norm(grads))  # noqa: SLF001 (torch's own clipping is made of it)
             total = torch.linalg.vector_norm(norms)
             self._norms, self.norm = norms, total

@@ -1,1 +1,1 @@
-"""The checks, by kind; a module is imported when a component of its kind is checked."""
+"""The checks, by kind. The kit imports a module when it checks a component of that kind."""

@@ -1,4 +1,4 @@
-"""Commands: part of somebody's console."""
+"""Commands of the ``dovetail`` console."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from dovetail.testkit.subject import Subject
 @check("command")
 def is_a_click_command(subject: Subject) -> None:
     """The target is a click command."""
-    found = subject.registered.component.load()
+    component = subject.registered.component
+    loaded = component.load()
     expect(
-        isinstance(found, click.Command),
-        f"{subject.registered.component.target} is {type(found).__name__}, not a click.Command",
+        isinstance(loaded, click.Command),
+        f"{component.target} is a {type(loaded).__name__}, not a click.Command; decorate it with @click.command()",
     )
 
 
 @check("command")
 def helps(subject: Subject) -> None:
-    """``--help`` works and says what the command does."""
+    """``--help`` works and describes the command."""
     command = subject.registered.component.load()
-    expect(command.help, "it has no help text: write a docstring")
-    done = CliRunner().invoke(command, ["--help"])
-    expect(done.exit_code == 0, f"--help exits with {done.exit_code}: {done.output}")
+    expect(command.help, "it has no help text; write a docstring")
+    result = CliRunner().invoke(command, ["--help"])
+    expect(result.exit_code == 0, f"--help exits with {result.exit_code}: {result.output}")

@@ -1,4 +1,4 @@
-"""Metrics: the figures depend on what was seen, and not on how it was divided into batches."""
+"""Metrics: their values depend on the samples, and not on how these are divided into batches."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from dovetail.testkit.registry import NotApplicable, check, expect
 from dovetail.testkit.subject import Subject
 
 
-def _figures(metric: Any, cases: Iterable[Case]) -> Mapping[str, Any]:
+def _values(metric: Any, cases: Iterable[Case]) -> Mapping[str, Any]:
     for case in cases:
         metric.update(case.outputs, case.batch)
-    found: Mapping[str, Any] = metric.compute()
-    return found
+    values: Mapping[str, Any] = metric.compute()
+    return values
 
 
 def _close(first: Any, second: Any) -> bool:
@@ -38,27 +38,28 @@ def _close(first: Any, second: Any) -> bool:
 
 @check("metric")
 def takes_a_batch(subject: Subject) -> None:
-    """It takes the batches that its traits claim, or one of the common forms."""
+    """It accepts the forms of batches that its traits claim, or one of the common forms."""
     evaluation.takes_a_batch(subject)
 
 
 @check("metric")
 def figures_are_plain(subject: Subject) -> None:
-    """It gives figures by name: numbers, or nested lists of numbers."""
+    """It returns a dict of numbers or nested lists of numbers."""
 
     def is_plain(case: Case) -> None:
-        found: Any = _figures(subject.build(), [case])
+        values: Any = _values(subject.build(), [case])
         expect(
-            isinstance(found, Mapping) and found, f"compute() returned {found!r}; it must be a dict of figures by name"
+            isinstance(values, Mapping) and values,
+            f"compute() returned {values!r}; it must be a dict of values by name",
         )
-        for name, value in found.items():
-            expect(isinstance(name, str), f"a figure is named {name!r}; names are strings")
+        for name, value in values.items():
+            expect(isinstance(name, str), f"compute() returned the name {name!r}; names must be strings")
             expect(
                 _numbers(value),
-                f"the figure '{name}' is {type(value).__name__}; it must be a float or nested lists of numbers",
+                f"the value of '{name}' is a {type(value).__name__}; it must be a float or nested lists of numbers",
             )
 
-    for_all(is_plain, case=fitting_cases(subject), share=0.1)
+    for_all(is_plain, case=fitting_cases(subject), fraction=0.1)
 
 
 def _numbers(value: Any) -> bool:
@@ -67,16 +68,16 @@ def _numbers(value: Any) -> bool:
 
 @check("metric")
 def batching_does_not_matter(subject: Subject) -> None:
-    """One big batch, or the same samples in several, in another order: the figures are the same."""
+    """The same samples in one batch or in several, in another order, give the same values."""
 
     def agrees(case: Case, random: st.DataObject) -> None:
         cut = random.draw(st.integers(1, len(case) - 1), label="cut")
-        whole = _figures(subject.build(), [case])
-        pieces = _figures(subject.build(), [case.take(range(cut, len(case))), case.take(range(cut))])
+        whole = _values(subject.build(), [case])
+        parts = _values(subject.build(), [case.take(range(cut, len(case))), case.take(range(cut))])
         expect(
-            _close(whole, pieces),
-            f"{len(case)} samples in one batch give {dict(whole)}, cut in two after {cut} they give {dict(pieces)}: "
-            "gather counts and sums, and divide in compute()",
+            _close(whole, parts),
+            f"{len(case)} samples in one batch give {dict(whole)}, but {dict(parts)} in two batches split after {cut}; "
+            "accumulate counts and sums in update(), and divide in compute()",
         )
 
     for_all(agrees, case=fitting_cases(subject, min_size=2), random=st.data())
@@ -84,26 +85,28 @@ def batching_does_not_matter(subject: Subject) -> None:
 
 @check("metric")
 def reset_forgets(subject: Subject) -> None:
-    """After reset() it is as good as new, and compute() does not forget."""
+    """reset() clears all state, and compute() clears none."""
 
     def forgets(case: Case, other: Case) -> None:
-        fresh = _figures(subject.build(), [case])
+        fresh = _values(subject.build(), [case])
         used = subject.build()
-        _figures(used, [other])
+        _values(used, [other])
         used.reset()
-        again = _figures(used, [case])
-        expect(_close(fresh, again), f"a fresh metric gives {dict(fresh)}, one that was reset {dict(again)}")
-        expect(_close(again, used.compute()), "computing twice gives two answers")
+        again = _values(used, [case])
+        expect(_close(fresh, again), f"a new metric gives {dict(fresh)}, but {dict(again)} after reset()")
+        expect(
+            _close(again, used.compute()), "compute() gives another result when called twice; it must not change state"
+        )
 
     cases = fitting_cases(subject)
-    for_all(forgets, case=cases, other=cases, share=0.2)
+    for_all(forgets, case=cases, other=cases, fraction=0.2)
 
 
 @check("metric")
 def state_round_trips(subject: Subject) -> None:
-    """Saved between two batches and loaded into a fresh one, it goes on to the same figures."""
+    """A new instance that loads its ``state_dict`` between two batches gives the same values."""
     if not hasattr(subject.build(), "state_dict"):
-        raise NotApplicable("it keeps no state that can be saved, so an epoch that is resumed midway counts from there")
+        raise NotApplicable("it has no state_dict, so in an epoch resumed midway it covers only the remaining batches")
 
     def resumes(case: Case, random: st.DataObject) -> None:
         cut = random.draw(st.integers(1, len(case) - 1), label="cut")
@@ -111,10 +114,11 @@ def state_round_trips(subject: Subject) -> None:
         straight, resumed = subject.build(), subject.build()
         straight.update(before.outputs, before.batch)
         resumed.load_state_dict(copy.deepcopy(straight.state_dict()))
-        expected, found = _figures(straight, [after]), _figures(resumed, [after])
+        expected, values = _values(straight, [after]), _values(resumed, [after])
         expect(
-            _close(expected, found),
-            f"without an interruption it gives {dict(expected)}, saved and loaded midway {dict(found)}",
+            _close(expected, values),
+            f"it gives {dict(expected)} without interruption, but {dict(values)} when saved and loaded midway; return "
+            "all state from state_dict",
         )
 
-    for_all(resumes, case=fitting_cases(subject, min_size=2), random=st.data(), share=0.2)
+    for_all(resumes, case=fitting_cases(subject, min_size=2), random=st.data(), fraction=0.2)

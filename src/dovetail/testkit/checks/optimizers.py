@@ -1,4 +1,4 @@
-"""Optimizers: they go downhill, and a resumed one goes on where it was."""
+"""Optimizers: they reduce a loss, and continue unchanged after a resume."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ _STEPS: Final = 60
 
 @define
 class _Descent:
-    """An optimizer on its way down a bowl."""
+    """An optimizer that minimises a quadratic function."""
 
     parameters: list[Any]
     optimizer: Any
 
     @classmethod
     def fresh(cls, subject: Subject) -> _Descent:
-        found = parameters()
-        return cls(found, subject.build(params=found))
+        params = parameters()
+        return cls(params, subject.build(params=params))
 
     def loss(self) -> torch.Tensor:
-        return torch.stack([(one - 2).square().sum() for one in self.parameters]).sum()
+        return torch.stack([(parameter - 2).square().sum() for parameter in self.parameters]).sum()
 
     def step(self) -> None:
-        """Update once; with a closure, as every torch optimizer takes one and some need it."""
+        """Update once, with a closure: every torch optimizer accepts one, and some require it."""
 
         def closure() -> float:
             self.optimizer.zero_grad()
@@ -44,19 +44,19 @@ class _Descent:
         self.optimizer.step(closure)
 
     def state(self) -> Any:
-        return copy.deepcopy((self.optimizer.state_dict(), [one.detach() for one in self.parameters]))
+        return copy.deepcopy((self.optimizer.state_dict(), [parameter.detach() for parameter in self.parameters]))
 
     def load(self, state: Any) -> None:
         optimizer, values = copy.deepcopy(state)
         self.optimizer.load_state_dict(optimizer)
         with torch.no_grad():
-            for one, value in zip(self.parameters, values, strict=True):
-                one.copy_(value)
+            for parameter, value in zip(self.parameters, values, strict=True):
+                parameter.copy_(value)
 
 
 @check("optimizer")
 def goes_downhill(subject: Subject) -> None:
-    """On a quadratic bowl the loss falls, and stays finite."""
+    """It reduces a quadratic loss, which stays finite."""
     descent = _Descent.fresh(subject)
     before = float(descent.loss().detach())
     for _ in range(_STEPS):
@@ -64,25 +64,25 @@ def goes_downhill(subject: Subject) -> None:
     after = float(descent.loss().detach())
     expect(
         after < before,
-        f"on a quadratic bowl the loss went from {before:g} to {after:g} in {_STEPS} steps; it must fall",
+        f"a quadratic loss went from {before:g} to {after:g} in {_STEPS} steps; it must decrease",
     )
 
 
 @check("optimizer", unless="one_group")
 def updates_every_group(subject: Subject) -> None:
-    """Every parameter of every group is updated, each group at its own learning rate."""
+    """It updates every parameter group at the group's own learning rate."""
     first, second = parameters()
     optimizer = subject.build(params=[{"params": [first]}, {"params": [second], "lr": 0.0}])
     descent = _Descent([first, second], optimizer)
-    before = [one.detach().clone() for one in descent.parameters]
+    before = [parameter.detach().clone() for parameter in descent.parameters]
     descent.step()
-    expect(not torch.equal(before[0], first.detach()), "a step left the parameters of the first group as they were")
-    expect(torch.equal(before[1], second.detach()), "a step moved the parameters of a group whose learning rate is 0")
+    expect(not torch.equal(before[0], first.detach()), "a step did not change the parameters of the first group")
+    expect(torch.equal(before[1], second.detach()), "a step changed the parameters of a group with learning rate 0")
 
 
 @check("optimizer")
 def state_round_trips(subject: Subject) -> None:
-    """Saved at any step and loaded into a fresh one, it goes on to the same bits."""
+    """A new instance that loads its ``state_dict`` at any step continues bit for bit."""
 
     def resumes(before: int, after: int) -> None:
         straight = _Descent.fresh(subject)
@@ -93,12 +93,11 @@ def state_round_trips(subject: Subject) -> None:
         for _ in range(after):
             straight.step()
             resumed.step()
-        for one, other in zip(straight.parameters, resumed.parameters, strict=True):
+        for expected, parameter in zip(straight.parameters, resumed.parameters, strict=True):
             expect(
-                torch.equal(one, other),
-                f"saved after {before} steps and loaded into a fresh optimizer, {after} steps later the parameters "
-                "differ: "
-                "something that changes is not in its state_dict",
+                torch.equal(expected, parameter),
+                f"saved after {before} steps and loaded into a new optimizer, the parameters differ {after} steps "
+                "later: some of its state is not in its state_dict",
             )
 
-    for_all(resumes, before=st.integers(0, 6), after=st.integers(1, 4), share=0.2)
+    for_all(resumes, before=st.integers(0, 6), after=st.integers(1, 4), fraction=0.2)

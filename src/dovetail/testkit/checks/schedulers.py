@@ -1,4 +1,4 @@
-"""Schedulers: learning rates are sane, and a resumed schedule goes on where it was."""
+"""Schedulers: learning rates are valid, and a resumed schedule continues unchanged."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dovetail.testkit.subject import Subject
 
 @define
 class _Schedule:
-    """A scheduler with its optimizer, stepped as the trainer would."""
+    """A scheduler and its optimizer, stepped as the trainer does."""
 
     optimizer: Any
     scheduler: Any
@@ -36,7 +36,7 @@ class _Schedule:
         return [float(group["lr"]) for group in self.optimizer.param_groups]
 
     def step(self) -> None:
-        """Advance once; a plateau scheduler sees a metric that gets better, then stalls, then gets worse."""
+        """Advance once; give a plateau scheduler a metric that first improves and then gets worse."""
         self.optimizer.step()
         if self.plateau:
             self.scheduler.step(abs(1 - self.steps / 4))
@@ -54,13 +54,13 @@ class _Schedule:
 
 
 def _length(subject: Subject) -> int:
-    """Return how often the scheduler is stepped in the kit's run."""
+    """Return the number of scheduler steps in the kit's run."""
     return TOTAL_STEPS // STEPS_PER_EPOCH if "per_epoch" in subject.traits else TOTAL_STEPS
 
 
 @check("scheduler")
 def rates_are_finite(subject: Subject) -> None:
-    """Learning rates are finite and not negative, from the first step to the last."""
+    """Learning rates are finite and not negative at every step."""
     schedule = _Schedule.fresh(subject)
     for step in range(_length(subject) + 1):
         rates = schedule.rates
@@ -74,7 +74,7 @@ def rates_are_finite(subject: Subject) -> None:
 
 @check("scheduler")
 def only_rates_change(subject: Subject) -> None:
-    """It changes learning rates, and momentum where it has the trait 'cycles_momentum', and nothing else."""
+    """It changes only learning rates and, with the trait 'cycles_momentum', momentum."""
     schedule = _Schedule.fresh(subject)
     allowed = {"lr", "initial_lr", "params", "max_lr", "min_lr"}
     if "cycles_momentum" in subject.traits:
@@ -88,31 +88,34 @@ def only_rates_change(subject: Subject) -> None:
             )
             expect(
                 not changed,
-                f"step {step} changed {changed} of a parameter group; a scheduler owns the learning rate. "
-                "If it cycles momentum on purpose, give it the trait 'cycles_momentum'.",
+                f"step {step} changed {', '.join(changed)} of a parameter group; a scheduler may change only the "
+                "learning rate. If it cycles momentum by design, add the trait 'cycles_momentum'.",
             )
 
 
 @check("scheduler")
 def repeats_itself(subject: Subject) -> None:
-    """Two schedules of one config give the same learning rates."""
+    """Two schedulers with the same options give the same learning rates."""
     first, second = _Schedule.fresh(subject), _Schedule.fresh(subject)
     for step in range(_length(subject)):
-        expect(first.rates == second.rates, f"after {step} steps one gives {first.rates}, the other {second.rates}")
+        expect(
+            first.rates == second.rates,
+            f"after {step} steps two schedulers with the same options give {first.rates} and {second.rates}",
+        )
         first.step()
         second.step()
 
 
 @check("scheduler")
 def state_round_trips_at_any_step(subject: Subject) -> None:
-    """Saved at any step and loaded into a fresh one, the schedule goes on as if it had never stopped."""
+    """A new instance that loads its ``state_dict`` at any step continues the schedule unchanged."""
     reference = _Schedule.fresh(subject)
     expected = [reference.rates]
     for _ in range(_length(subject)):
         reference.step()
         expected.append(reference.rates)
 
-    # Every single interruption for certain, then sequences of them as they come.
+    # First an interruption at each step, then random sequences of interruptions.
     for stop in range(_length(subject) + 1):
         schedule = _Schedule.fresh(subject)
         for _ in range(stop):
@@ -124,7 +127,7 @@ def state_round_trips_at_any_step(subject: Subject) -> None:
             _compare(schedule, expected, "one more step")
 
     class Interrupted(RuleBasedStateMachine):
-        """A schedule that is killed and resumed at will."""
+        """A schedule that is interrupted and resumed at random steps."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -145,7 +148,7 @@ def state_round_trips_at_any_step(subject: Subject) -> None:
 
 
 def _resumed(schedule: _Schedule, subject: Subject) -> _Schedule:
-    """Return a fresh schedule with the state of ``schedule``."""
+    """Return a new schedule with the state of ``schedule``."""
     fresh = _Schedule.fresh(subject)
     fresh.load(schedule.state())
     return fresh
@@ -154,7 +157,7 @@ def _resumed(schedule: _Schedule, subject: Subject) -> _Schedule:
 def _compare(schedule: _Schedule, expected: list[list[float]], what: str) -> None:
     expect(
         schedule.rates == expected[schedule.steps],
-        f"saved and loaded into a fresh scheduler, after {what} the learning rates are {schedule.rates} "
-        f"at step {schedule.steps}; without an interruption they are {expected[schedule.steps]}. "
-        "Everything that changes must be in state_dict, and load_state_dict must put it back.",
+        f"saved and loaded into a new scheduler, after {what} the learning rates are {schedule.rates} at step "
+        f"{schedule.steps}, but {expected[schedule.steps]} without interruption. All state must be in state_dict, and "
+        "load_state_dict must restore it.",
     )

@@ -1,4 +1,4 @@
-"""Storage backends under interruption: an object is there whole or not at all."""
+"""Storage backends under interruption: an object is stored completely or not at all."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ from dovetail.testkit.registry import NotApplicable, check, expect, fail
 from dovetail.testkit.subject import Subject
 
 _KEY: Final = "checkpoints/model.bin"
-#: The two objects that are put in turn: of one byte each, so that half an object is seen at once.
+#: Two objects that writers put in turn. Each repeats a single byte, so a partial or mixed object is obvious.
 _CONTENTS: Final = (b"a" * (3 * 2**20), b"b" * (2 * 2**20 + 1))
 _KILLS: Final = 8
-#: Seconds that a writer has to end: a store may import much, on a machine that has much to do.
-_PATIENCE: Final = 300
-#: How often a reader looks: counted, as in so many seconds it may come to look but a few times on a busy machine.
-_LOOKS: Final = 250
-#: Seconds between two looks at most; random ones, or it keeps step with the writer where they share a core.
-_BETWEEN: Final = 0.004
+#: Seconds for a writer to end: a store may import large libraries on a busy machine.
+_TIMEOUT: Final = 300
+#: How many times a reader reads: a number of seconds would mean only a few reads on a busy machine.
+_READS: Final = 250
+#: The longest pause between two reads, in seconds. Pauses are random: a reader must not run in lockstep with the
+#: writer on a machine with one core.
+_MAX_PAUSE: Final = 0.004
 
-#: Builds the same store in a process of its own, which can be killed and can run out of space.
+#: Builds the same store in another process, which can be killed or run out of space.
 _WRITER: Final = """
 import pathlib, pickle, resource, signal, sys
 from dovetail.kernel.build import build
@@ -67,78 +68,78 @@ def _writer(subject: Subject, *, limit: int = 0) -> subprocess.Popen[str]:
 
 
 def _expect_whole(store: Any, when: str, allowed: tuple[bytes, ...] = _CONTENTS) -> None:
-    """Raise unless the store holds one whole object of ours and nothing else."""
+    """Raise unless the store contains exactly one object, with one of the ``allowed`` contents."""
     keys = store.list()
     expect(
         set(keys) <= {_KEY},
-        f"{when}, list() shows {sorted(set(keys) - {_KEY})}: unfinished work must not look like an object",
+        f"{when}, list() contains {sorted(set(keys) - {_KEY})}; it must not list temporary files",
     )
     try:
-        found = read(store, _KEY)
+        content = read(store, _KEY)
     except FileNotFoundError:
-        fail(f"{when}, the object is gone. Do not remove the old one first: os.replace puts the new one in its place.")
+        fail(f"{when}, the object is missing. Do not delete the old object first; os.replace replaces it in one step.")
     expect(
-        found in allowed,
-        f"{when}, the store shows {len(found)} bytes that nobody put: half an object, or two mixed. Write to a "
-        "temporary place "
-        "that list() does not show, flush it to the disk, then move it to its key in one step (os.replace).",
+        content in allowed,
+        f"{when}, the object is partial or mixed: it has {len(content)} bytes that were never put. Write to a "
+        "temporary file that list() does not return, flush it to the disk, then move it to its key in one step "
+        "(os.replace).",
     )
 
 
 @check("storage")
 def a_failed_put_changes_nothing(subject: Subject) -> None:
-    """Where a put fails midway for want of space, what was there before is still there, whole."""
+    """If a put runs out of space, the old object remains complete."""
     store = empty_store(subject)
     store.put(_KEY, b"old")
     process = _writer(subject, limit=len(_CONTENTS[0]) // 2)
-    _, said = process.communicate(timeout=_PATIENCE)
+    _, stderr = process.communicate(timeout=_TIMEOUT)
     if process.returncode == 0:
-        raise NotApplicable("what it puts is not limited by the space for files here")
-    if process.returncode != 3:  # noqa: PLR2004 (what the writer exits with)
-        fail(f"a put that ran out of space must raise OSError; it ended with\n{said}")
+        raise NotApplicable("a limit on the size of local files does not affect it")
+    if process.returncode != 3:  # noqa: PLR2004 (the exit code of the writer)
+        fail(f"a put that runs out of space must raise OSError; it ended with\n{stderr}")
     _expect_whole(store, "after a put that ran out of space", (b"old",))
 
 
 class _TornSource(type(Path())):  # type: ignore[misc] # the class of paths depends on the system
-    """A file that goes away while it is read."""
+    """A path whose file fails while it is read."""
 
     def open(self, *_: Any, **__: Any) -> Any:
-        """Open it for reading; halfway through, reading fails."""
+        """Open the file; reading fails halfway."""
         return _TornFile(self)
 
     def read_bytes(self) -> bytes:
-        """Read all of it, which fails."""
+        """Read the whole file, which fails."""
         with _TornFile(self) as file:
             return file.read()
 
 
 class _TornFile(io.FileIO):
-    """Reads half, in pieces, then fails as a file on a network does."""
+    """A file that fails after half of its content, as one on a network may."""
 
     def read(self, size: int | None = -1) -> bytes:
         half = len(_CONTENTS[0]) // 2
         if self.tell() >= half:
-            raise OSError(errno.EIO, "the source went away")
-        found = super().read(half if size is None or size < 0 else min(size, half))
-        return found or b""
+            raise OSError(errno.EIO, "the source is gone")
+        data = super().read(half if size is None or size < 0 else min(size, half))
+        return data or b""
 
     def readall(self) -> bytes:
         self.read()
         return self.read()
 
     def readinto(self, buffer: Any) -> int:
-        found = self.read(len(memoryview(buffer).cast("B")))
-        memoryview(buffer).cast("B")[: len(found)] = found
-        return len(found)
+        data = self.read(len(memoryview(buffer).cast("B")))
+        memoryview(buffer).cast("B")[: len(data)] = data
+        return len(data)
 
 
 @check("storage")
 def a_source_that_fails_changes_nothing(subject: Subject) -> None:
-    """Where the source cannot be read to its end, what was there before is still there, whole."""
+    """If reading the source fails midway, the old object remains complete."""
     store = empty_store(subject)
     store.put(_KEY, b"old")
     Path("source").write_bytes(_CONTENTS[0])
-    # A store that reads the file by other means than its Path gets all of it, and may put it: that is whole, too.
+    # A store that does not read through the Path gets the whole file and may put it; that object is complete, too.
     with contextlib.suppress(OSError):
         store.put(_KEY, _TornSource("source"))
     _expect_whole(store, "after a put whose source failed midway", (b"old", _CONTENTS[0]))
@@ -146,35 +147,35 @@ def a_source_that_fails_changes_nothing(subject: Subject) -> None:
 
 @check("storage")
 def readers_see_whole_objects(subject: Subject) -> None:
-    """A reader beside a writer sees the old object or the new one, whole, at every moment."""
+    """A concurrent reader always sees the complete old or new object."""
     store = empty_store(subject)
     store.put(_KEY, _CONTENTS[1])
-    moments, seen = random.Random(0), threading.Event()  # noqa: S311 (not for secrets)
+    pauses, finished = random.Random(0), threading.Event()  # noqa: S311 (not for secrets)
 
     def write() -> None:
-        while not seen.is_set():
+        while not finished.is_set():
             for content in _CONTENTS:
                 store.put(_KEY, content)
 
-    def look() -> None:
+    def repeat_read() -> None:
         try:
-            for _ in range(_LOOKS):
+            for _ in range(_READS):
                 _expect_whole(store, "while another thread puts")
-                time.sleep(moments.uniform(0.0, _BETWEEN))
+                time.sleep(pauses.uniform(0.0, _MAX_PAUSE))
         finally:
-            seen.set()
+            finished.set()
 
-    _together(write, look)
+    _run_concurrently(write, repeat_read)
 
 
-def _together(*tasks: Callable[[], None]) -> None:
-    """Run the tasks in threads, and raise what the first one to fail raised."""
+def _run_concurrently(*tasks: Callable[[], None]) -> None:
+    """Run the tasks in threads, and raise the first exception."""
     raised: list[BaseException] = []
 
     def run(task: Callable[[], None]) -> None:
         try:
             task()
-        except BaseException as error:  # noqa: BLE001 (raised again, in the thread that asked)
+        except BaseException as error:  # noqa: BLE001 (raised again in the calling thread)
             raised.append(error)
 
     threads = [threading.Thread(target=run, args=(task,)) for task in tasks]
@@ -188,18 +189,18 @@ def _together(*tasks: Callable[[], None]) -> None:
 
 @check("storage")
 def a_killed_put_leaves_no_half(subject: Subject) -> None:
-    """A writer killed at any moment leaves the old object or the new one, whole, and the store works on."""
+    """Killing a writer at any moment leaves the complete old or new object, and the store stays usable."""
     store = empty_store(subject)
     store.put(_KEY, _CONTENTS[1])
-    moments = random.Random(0)  # noqa: S311 (not for secrets)
+    delays = random.Random(0)  # noqa: S311 (not for secrets)
     for _ in range(_KILLS):
         process = _writer(subject)
         try:
             assert process.stdout is not None, "it is a pipe"
             if process.stdout.readline() != "ready\n":
-                _, said = process.communicate(timeout=_PATIENCE)
-                fail(f"the store cannot be built in another process:\n{said}")
-            until = time.monotonic() + moments.uniform(0.0, 0.05)
+                _, stderr = process.communicate(timeout=_TIMEOUT)
+                fail(f"the store cannot be built in another process:\n{stderr}")
+            until = time.monotonic() + delays.uniform(0.0, 0.05)
             while time.monotonic() < until:
                 _expect_whole(store, "while another process puts")
         finally:
@@ -207,4 +208,7 @@ def a_killed_put_leaves_no_half(subject: Subject) -> None:
             process.communicate()
         _expect_whole(store, "after a writer was killed")
     store.put(_KEY, b"next")
-    expect(read(store, _KEY) == b"next" and store.list() == [_KEY], f"after killed writers, a put gives {store.list()}")
+    expect(
+        read(store, _KEY) == b"next" and store.list() == [_KEY],
+        f"after writers were killed and another put, list() returns {store.list()}",
+    )

@@ -1,6 +1,6 @@
-"""A plugin to begin with: a package that installs, passes its own tests and lints as it is written.
+"""A template for plugins: a package that installs, passes its tests and lints without changes.
 
-Needs neither torch nor the extra ``testkit``: ``dovetail plugins new`` writes it for people who have neither yet.
+This module needs neither torch nor the extra ``testkit``, so ``dovetail plugins new`` works without them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Final
 from dovetail import __version__
 from dovetail.kernel.component import PluginError
 
-#: Where each file of ours ends up in the package that is written.
+#: The path of each template file in the new package.
 _FILES: Final = {
     "gitignore.tmpl": ".gitignore",
     "LICENSE.tmpl": "LICENSE",
@@ -39,20 +39,20 @@ _LONGEST_NAME: Final = 60
 def write_plugin(name: str, directory: Path) -> Path:
     """Write a package with a loss, a scheduler, their conformance tests and a run file; return its folder.
 
-    The folder appears whole or not at all.
+    The folder is written completely or not at all.
 
     Args:
-        name: of the distribution, such as ``"yourco-losses"``; the import package is then ``yourco_losses``, and its
-            components are called ``yourco_losses.…``. A leading ``dovetail-`` is left out of component names.
-        directory: where the folder ``name`` is made; it is made too if need be.
+        name: the distribution's name, such as ``"yourco-losses"``; the import package is then ``yourco_losses``, and
+            component names start with ``yourco_losses.``. Component names omit a leading ``dovetail-``.
+        directory: the parent of the new folder; created if it does not exist.
 
     Raises:
-        PluginError: the name will not do, the folder is there already, or it cannot be written.
+        PluginError: the name is invalid, the folder exists already, or it cannot be written.
     """
     package = _package(name)
     target = directory / name
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise PluginError(f"{target} is there already and is left as it is; choose another name or another folder")
+        raise PluginError(f"{target} exists already and was not changed; choose another name or another folder")
     words = {
         "name": name,
         "package": package,
@@ -63,8 +63,8 @@ def write_plugin(name: str, directory: Path) -> Path:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=directory, prefix=".dovetail-") as work:
             folder = Path(work) / name
-            for source, place in _FILES.items():
-                path = folder / Template(place).substitute(words)
+            for source, target_name in _FILES.items():
+                path = folder / Template(target_name).substitute(words)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 text = resources.files(__name__).joinpath(source).read_text(encoding="utf-8")
                 path.write_text(Template(text).substitute(words), encoding="utf-8")
@@ -78,20 +78,22 @@ def _package(name: str) -> str:
     """Return the import package of a distribution.
 
     Raises:
-        PluginError: the name will not do; says why.
+        PluginError: the name is invalid; the message says why.
     """
     if not _NAME.fullmatch(name) or len(name) > _LONGEST_NAME:
         raise PluginError(
-            f"'{name}' is no name for a package: letters and digits, in words joined by '-', '_' or '.', starting with "
-            f"a letter, at most {_LONGEST_NAME} characters; for instance 'yourco-losses'"
+            f"'{name}' is not a valid package name; use words of letters and digits joined by '-', '_' or '.', "
+            f"starting with a letter, at most {_LONGEST_NAME} characters, such as 'yourco-losses'"
         )
     package = re.sub(r"[-.]", "_", name).lower()
     if keyword.iskeyword(package) or package in sys.stdlib_module_names:
-        raise PluginError(f"'{name}' would be imported as '{package}', which is Python's own; choose another name")
+        raise PluginError(
+            f"'{name}' would be imported as '{package}', a name that Python itself uses; choose another name"
+        )
     spec = importlib.util.find_spec(package)
     if spec is not None and spec.origin is not None:
         raise PluginError(
-            f"'{name}' would be imported as '{package}', and a package of that name is installed already; "
+            f"'{name}' would be imported as '{package}', but a package of that name is already installed; "
             "choose another name"
         )
     return package

@@ -1,4 +1,4 @@
-"""Every part that Dovetail brings passes the conformance kit, as any plugin's must."""
+"""Every built-in component passes the conformance kit, as the components of any plugin must."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _npz(**arrays):
 
 
 _SIGNALS = np.arange(80.0).reshape(10, 8)
-#: The files that the examples of our datasets name.
+#: The files that the examples of built-in datasets refer to.
 FILES = {
     "csv": {"data.csv": "a,b,label\n" + "".join(f"{row},{row / 2},{row % 2}\n" for row in range(10))},
     "jsonl": {"data.jsonl": "".join(json.dumps({"text": f"word {row}", "label": row % 2}) + "\n" for row in range(10))},
@@ -37,25 +37,26 @@ FILES = {
 }
 
 
-def _everything():
+def _parameters():
     for kind in KINDS:
-        for one in PLUGINS.components(kind):
-            if one.distribution == "dovetail":
-                subject = Subject.find(one.qualified, kind=kind, files=FILES.get(one.name), plugins=PLUGINS)
+        for registered in PLUGINS.components(kind):
+            if registered.distribution == "dovetail":
+                name = registered.name
+                subject = Subject.find(registered.qualified, kind=kind, files=FILES.get(name), plugins=PLUGINS)
                 for check in select_checks(subject, {}):
-                    yield pytest.param(subject, check, id=f"{kind}:{one.name}-{check.name}")
+                    yield pytest.param(subject, check, id=f"{kind}:{name}-{check.name}")
 
 
-@pytest.mark.parametrize("subject, check", list(_everything()))
-def test_ours_conform(subject, check):
-    """The check holds for the part."""
+@pytest.mark.parametrize("subject, check", list(_parameters()))
+def test_builtin_components_conform(subject, check):
+    """The component passes the check."""
     try:
         check.run(subject)
     except NotApplicable as reason:
         pytest.skip(str(reason))
 
 
-def test_ours_are_all_there():
-    """Every kind of which we have parts is tried, and nothing of ours is broken."""
+def test_builtin_components_are_found():
+    """Discovery finds components of the main kinds and no broken built-in plugin."""
     assert [str(broken) for broken in PLUGINS.broken if broken.distribution == "dovetail"] == []
     assert all(PLUGINS.components(kind) for kind in ("loss", "model", "optimizer", "scheduler", "storage"))

@@ -1,33 +1,73 @@
-"""The conformance kit finds what was planted: the right check fails, and says what to do."""
+"""The checks of the kit together: they find planted defects, and sound components pass."""
 
 from __future__ import annotations
 
 import importlib
+import subprocess
+import sys
 
 import pytest
 
-from dovetail.kernel.component import PluginError
+from dovetail.kernel.component import Component, PluginError
 from dovetail.spec.plugins import Plugins
 from dovetail.testkit import CheckFailed, run_checks
 from dovetail.testkit.runner import select_checks
 from dovetail.testkit.subject import Subject
 from planted import plugin
 
+LOSSES = {
+    "CrossEntropyLoss": ("classification", "soft_labels", "additive"),
+    "SmoothL1Loss": ("regression", "additive"),
+    "BCEWithLogitsLoss": ("soft_labels", "additive"),
+    "PoissonNLLLoss": ("regression", "additive"),
+    "MultiLabelSoftMarginLoss": ("soft_labels",),
+}
+SCHEDULERS = {
+    "CosineAnnealingWarmRestarts": {"T_0": 3},
+    "CyclicLR": {"base_lr": 0.001, "max_lr": 0.1, "step_size_up": 4},
+    "MultiStepLR": {"milestones": [2, 4]},
+    "ReduceLROnPlateau": {"patience": 2},
+}
+OPTIMIZERS = ("Adafactor", "LBFGS", "NAdam")
+
+
+class Torch:
+    """A plugin with torch's components under their own signatures."""
+
+    def dovetail_losses(self):
+        """Register losses."""
+        for name, traits in LOSSES.items():
+            yield Component(f"torch.{name}", f"torch.nn:{name}", summary="Torch's own.", traits=traits)
+
+    def dovetail_schedulers(self):
+        """Register schedulers."""
+        for name, example in SCHEDULERS.items():
+            target = f"torch.optim.lr_scheduler:{name}"
+            traits = ("cycles_momentum",)
+            yield Component(f"torch.{name}", target, summary="Torch's own.", traits=traits, example=example)
+
+    def dovetail_optimizers(self):
+        """Register optimizers."""
+        for name in OPTIMIZERS:
+            yield Component(f"torch.{name}", f"torch.optim:{name}", summary="Torch's own.")
+
 
 @pytest.fixture(scope="module")
 def plugins():
-    """Everything that is installed, and the planted parts."""
+    """The installed plugins, the planted components and torch's own."""
     found = Plugins.discover()
     found.register(plugin, distribution="planted", version="1.0")
+    found.register(Torch(), distribution="from-torch")
     return found
 
 
 def _failures(plugins, name, kind=None):
-    return {one.check: one.message for one in run_checks(name, kind=kind, plugins=plugins) if one.status == "failed"}
+    results = run_checks(name, kind=kind, plugins=plugins)
+    return {result.check: result.message for result in results if result.status == "failed"}
 
 
 @pytest.mark.parametrize(
-    "name, check, said",
+    "name, check, message",
     [
         ("planted.argmax", "loss.gradient_reaches_the_logits", "argmax"),
         ("planted.hidden_argmax", "loss.no_hidden_steps", "jumps by"),
@@ -37,7 +77,7 @@ def _failures(plugins, name, kind=None):
         ("planted.remembers", "loss.state_round_trips", "state_dict"),
         ("planted.broadcasts", "loss.too_few_targets_are_refused", "broadcast"),
         ("planted.broadcasts", "loss.wrong_rank_is_refused", "broadcast"),
-        ("planted.not_additive", "loss.parts_of_a_batch_add_up", "take the trait 'additive' away"),
+        ("planted.not_additive", "loss.parts_of_a_batch_add_up", "remove the trait 'additive'"),
         ("planted.overflows", "loss.finite", "log_softmax"),
         ("planted.no_signal", "loss.gradient_reaches_the_inputs", "'signal_gradient' claims"),
         ("planted.untrained", "loss.gradient_reaches_its_parameters", "log_temperature"),
@@ -46,8 +86,8 @@ def _failures(plugins, name, kind=None):
         ("planted.ordered", "loss.order_does_not_matter", "'ordered'"),
         ("bare", "plugin.name_has_a_prefix", "yourco.bare"),
         ("bare", "plugin.summary_is_one_sentence", "no summary="),
-        ("planted.one_trait", "plugin.traits_are_spelt_right", "with its comma"),
-        ("planted.near_trait", "plugin.traits_are_spelt_right", "did you mean ['additive']?"),
+        ("planted.one_trait", "plugin.traits_are_spelt_right", "with a comma"),
+        ("planted.near_trait", "plugin.traits_are_spelt_right", "did you mean 'additive'?"),
         ("planted.claims_calm", "transform.needs_no_randomness", "claims otherwise"),
         ("planted.required", "plugin.builds", "no example="),
         ("planted.absent", "plugin.signature_is_readable", "NoSuchLoss"),
@@ -55,21 +95,21 @@ def _failures(plugins, name, kind=None):
         ("planted.forgetful", "scheduler.state_round_trips_at_any_step", "must be in state_dict"),
         ("planted.negative", "scheduler.rates_are_finite", "not negative"),
         ("planted.meddling", "scheduler.only_rates_change", "weight_decay"),
-        ("planted.drops", "collator.every_sample_is_kept", "went in"),
+        ("planted.drops", "collator.every_sample_is_kept", "a batch of 2 from 3 samples"),
         ("planted.sorts", "collator.every_sample_is_in_its_place", "reordered"),
-        ("planted.invents_keys", "collator.batch_has_known_keys", "goes in meta"),
+        ("planted.invents_keys", "collator.batch_has_known_keys", "unknown key 'speed'"),
         ("planted.no_factory", "plugin.builds", "Make it a class with __call__"),
         ("planted.changes_samples", "collator.samples_are_left_alone", "changed the samples"),
-        ("planted.half", "storage.readers_see_whole_objects", "half an object"),
-        ("planted.half", "storage.a_failed_put_changes_nothing", "half an object"),
+        ("planted.half", "storage.readers_see_whole_objects", "partial or mixed"),
+        ("planted.half", "storage.a_failed_put_changes_nothing", "partial or mixed"),
         ("planted.half", "storage.a_killed_put_leaves_no_half", "os.replace"),
-        ("planted.copies", "storage.a_source_that_fails_changes_nothing", "half an object"),
-        ("planted.shows_work", "storage.readers_see_whole_objects", "unfinished work"),
+        ("planted.copies", "storage.a_source_that_fails_changes_nothing", "partial or mixed"),
+        ("planted.shows_work", "storage.readers_see_whole_objects", "must not list temporary files"),
         ("planted.trusting", "storage.hostile_keys_are_refused", "ValueError"),
         ("planted.yields_keys", "storage.put_replaces", "list() returns a generator; it must be a list"),
-        ("planted.particular", "trainer.completes_a_run", "give conformance() run="),
+        ("planted.particular", "trainer.completes_a_run", "pass conformance() run="),
         ("planted.second_optimizer", "trainer.completes_a_run", "state_dict() and load_state_dict(state)"),
-        ("planted.lists_folders", "storage.behaves_like_a_dictionary", "start so"),
+        ("planted.lists_folders", "storage.behaves_like_a_dictionary", "with this prefix"),
         ("planted.mean_of_means", "metric.batching_does_not_matter", "divide in compute()"),
         ("planted.misspelt", "plugin.lifecycle_hooks_exist", "did you mean 'dovetail_epoch_end'?"),
         ("planted.silent", "callback.has_a_hook", "nothing ever calls it"),
@@ -79,7 +119,7 @@ def _failures(plugins, name, kind=None):
         ("planted.mute", "command.helps", "write a docstring"),
         ("planted.bare_function", "command.is_a_click_command", "not a click.Command"),
         ("planted.typo", "profile.is_a_layer_of_config", "did you mean 'max_epochs'?"),
-        ("planted.changing", "dataset.indexing_is_deterministic", "asked for again"),
+        ("planted.changing", "dataset.indexing_is_deterministic", "differs when read again"),
         ("planted.batch_stream", "transform.address_decides", "use draws instead"),
         ("planted.batch_mean", "transform.sample_is_its_own", "'mixes_samples'"),
         ("planted.batch_in_place", "transform.batch_is_kept", "in place"),
@@ -89,19 +129,19 @@ def _failures(plugins, name, kind=None):
         ("planted.amnesiac", "optimizer.state_round_trips", "not in its state_dict"),
     ],
 )
-def test_a_planted_defect_is_found_by_the_right_check(plugins, name, check, said):
-    """The check that is about the defect fails, with a message that helps."""
+def test_the_right_check_finds_a_planted_defect(plugins, name, check, message):
+    """The check for the defect fails with a helpful message."""
     subject = Subject.find(name, plugins=plugins)
-    (one,) = [one for one in select_checks(subject, {}) if one.name == check]
+    (selected,) = [candidate for candidate in select_checks(subject, {}) if candidate.name == check]
 
     with pytest.raises(CheckFailed) as failure:
-        one.run(subject)
+        selected.run(subject)
 
-    assert said in str(failure.value)
+    assert message in str(failure.value)
 
 
-def test_a_defect_is_found_by_few_checks(plugins):
-    """A drop of samples is not reported as a dozen other things."""
+def test_few_checks_report_a_defect(plugins):
+    """A collator that drops samples fails only the two checks for that."""
     assert set(_failures(plugins, "planted.drops")) == {
         "collator.every_sample_is_kept",
         "collator.every_sample_is_in_its_place",
@@ -118,31 +158,31 @@ def test_a_defect_is_found_by_few_checks(plugins):
         ("planted.stack", "collator"),
     ],
 )
-def test_what_is_sound_passes(plugins, name, kind):
-    """The parts that the planted ones are made of pass every check."""
+def test_sound_components_pass(plugins, name, kind):
+    """The sound components that the planted ones derive from pass every check."""
     assert _failures(plugins, name, kind) == {}
 
 
 @pytest.mark.parametrize(
-    "module, name, check, said",
+    "module, name, check, message",
     [
         ("planted.heavy", "planted.heavy", "plugin.descriptor_needs_no_torch", "heavy.py:5"),
         ("planted.loud", "planted.loud", "plugin.descriptor_imports_quietly", "thank you for installing"),
     ],
 )
-def test_a_descriptor_is_imported_in_a_fresh_interpreter(module, name, check, said):
-    """A descriptor that imports torch or prints is found, and the message names the line."""
+def test_a_descriptor_is_imported_in_a_new_interpreter(module, name, check, message):
+    """A descriptor that imports torch or prints fails, and the message names the line or the output."""
     plugins = Plugins.discover()
     plugins.register(importlib.import_module(module), distribution="planted")
 
     failures = _failures(plugins, name)
 
-    assert said in failures[check]
+    assert message in failures[check]
     assert not [name for name in failures if name.startswith("plugin.") and name != check]
 
 
 def test_a_misspelt_registration_hook_is_named():
-    """A plugin whose hook is misspelt offers nothing; asking for what it would offer says why, and what was meant."""
+    """The error for a component of a plugin with a misspelt hook suggests the right hook."""
     plugins = Plugins.discover()
     plugins.register(importlib.import_module("planted.misspelt"), distribution="planted")
 
@@ -150,10 +190,34 @@ def test_a_misspelt_registration_hook_is_named():
         run_checks("planted.never_found", plugins=plugins)
 
 
-def test_a_trainer_of_particular_models_is_tried_with_one(plugins):
-    """Sections given with ``run`` take the place of those of the kit's tiny run."""
+def test_sections_of_the_author_replace_those_of_the_tiny_run(plugins):
+    """A trainer that needs a certain model passes with the section ``run={"model": …}``."""
     sections = {"model": {"type": "dovetail:mlp", "hidden_dims": [7]}}
     subject = Subject.find("planted.particular", run=sections, plugins=plugins)
-    for one in select_checks(subject, {}):
-        if one.name.startswith("trainer."):
-            one.run(subject)
+    for check in select_checks(subject, {}):
+        if check.name.startswith("trainer."):
+            check.run(subject)
+
+
+@pytest.mark.parametrize("name", [*list(LOSSES)[:-1], *SCHEDULERS, *OPTIMIZERS])
+def test_torchs_own_components_pass(plugins, name):
+    """Torch's losses, schedulers and optimizers pass every check."""
+    assert _failures(plugins, f"torch.{name}") == {}
+
+
+def test_a_broadcasting_loss_of_torch_is_found(plugins):
+    """MultiLabelSoftMarginLoss silently broadcasts one target over several samples; the kit reports it."""
+    assert list(_failures(plugins, "torch.MultiLabelSoftMarginLoss")) == [
+        "loss.too_few_targets_are_refused",
+        "loss.wrong_rank_is_refused",
+        "loss.outputs_without_samples_are_refused",
+    ]
+
+
+def test_importing_the_kit_needs_neither_torch_nor_hypothesis():
+    """``dovetail plugins new`` imports the template without the extra ``testkit``, and starts fast."""
+    code = "import sys, dovetail.testkit; print({'torch', 'hypothesis', 'pytest'} & set(sys.modules))"
+
+    result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+
+    assert result.stdout.strip() == "set()"
