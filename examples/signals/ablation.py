@@ -48,7 +48,7 @@ def main() -> None:
             given.json.write_text(json.dumps(found))
     print(f"{'':10} {'first 3':>14} {'all':>14}  better than plain")
     for arm, values in found.items():
-        better = sum(one > other for one, other in zip(values, found["plain"], strict=True))
+        better = sum(accuracy > other for accuracy, other in zip(values, found["plain"], strict=True))
         print(f"{arm:10} {_spread(values[:3]):>14} {_spread(values):>14}  {better} of {len(values)}")
 
 

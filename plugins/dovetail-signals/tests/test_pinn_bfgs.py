@@ -50,7 +50,7 @@ def test_a_quadratic_of_n_dimensions_takes_about_n_iterations(seed):
     x = torch.nn.Parameter(torch.randn(8, generator=generator, dtype=torch.float64))
     optimizer = BFGS([x], max_iter=80)
     start = float((x @ curvature @ x).detach())
-    optimizer.step(closure_of(lambda one: one @ curvature @ one, optimizer, [x]))
+    optimizer.step(closure_of(lambda v: v @ curvature @ v, optimizer, [x]))
 
     assert float((x @ curvature @ x).detach()) < 1e-10 * start
 
@@ -89,7 +89,7 @@ def test_walls_are_walked_around():
     """Where the loss is no number it goes less far; at the bottom it stays."""
     x = torch.nn.Parameter(torch.tensor([3.0], dtype=torch.float64))
     optimizer = BFGS([x], max_iter=50, lr=100.0)
-    function = lambda one: (one - torch.log(one)).sum()  # noqa: E731 (a wall at 0)
+    function = lambda v: (v - torch.log(v)).sum()  # noqa: E731 (a wall at 0)
     for _ in range(2):
         optimizer.step(closure_of(function, optimizer, [x]))
     assert x.item() == pytest.approx(1.0, abs=1e-7)

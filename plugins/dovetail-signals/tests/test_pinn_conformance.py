@@ -115,10 +115,10 @@ def test_every_part_is_tried():
     tried = set(re.findall(r'@conformance\(\s*"([^"]+)"', Path(__file__).read_text(encoding="utf-8")))
     plugins = Plugins.discover()
     parts = {
-        one.name
+        part.name
         for kind in KINDS
-        for one in plugins.components(kind)
-        if (one.distribution, one.entry_point) == ("dovetail-signals", "signals-pinn")
+        for part in plugins.components(kind)
+        if (part.distribution, part.entry_point) == ("dovetail-signals", "signals-pinn")
     }
 
     assert parts
@@ -136,4 +136,6 @@ def test_only_public_names_of_dovetail_are_used():
     ]
 
     assert imported
-    assert [one for one in imported if one != ("dovetail.random", "uniform") and one[1] not in dovetail.__all__] == []
+    assert [
+        name for name in imported if name != ("dovetail.random", "uniform") and name[1] not in dovetail.__all__
+    ] == []

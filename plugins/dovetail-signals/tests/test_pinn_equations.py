@@ -103,7 +103,7 @@ def test_two_dimensions_of_space():
     assert residual(equations.wave, standing, at, speed=1.7) < 1e-10
 
 
-@pytest.mark.parametrize("name", [name for name, one in PROBLEMS.items() if one.exact])
+@pytest.mark.parametrize("name", [name for name, problem in PROBLEMS.items() if problem.exact])
 def test_exact_solutions_solve_their_problems(name):
     """A problem's solution in closed form satisfies its equation, its initial and its boundary values."""
     problem = find_problem(name)
@@ -156,7 +156,7 @@ def test_computed_solutions_are_the_published_references(name, file):
     """The spectral method, on the grid of the reference solution of the PINN paper, agrees with it."""
     problem = find_problem(name)
     grid = solution_grid(problem, DATA / "pde" / f"{file}.npz", torch.float64)
-    x, t = (one.numpy() for one in grid.axes.values())
+    x, t = (axis.numpy() for axis in grid.axes.values())
     wanted = grid.values.numpy().reshape(len(x), len(t), problem.unknowns)
     wanted = wanted[..., 0] + 1j * wanted[..., 1] if problem.unknowns > 1 else wanted[..., 0]
     low, high = problem.domain["x"]
@@ -170,14 +170,14 @@ def test_a_computed_soliton_moves_as_it_should():
     """The spectral solution of a periodic soliton of KdV is the one in closed form, to six digits."""
     x, t = np.linspace(-4, 4, 257)[:-1], np.linspace(0, 1, 5)
     wave = np.stack(
-        [kdv_soliton(0.5, 0.01)(torch.from_numpy(x), torch.tensor(float(one))).numpy() for one in t], axis=1
+        [kdv_soliton(0.5, 0.01)(torch.from_numpy(x), torch.tensor(float(time))).numpy() for time in t], axis=1
     )
     found = spectral.kdv(wave[:, 0].astype(complex), 8.0, t, dispersion=0.01)
 
     assert np.linalg.norm(found - wave) < 1e-6 * np.linalg.norm(wave)
 
 
-@pytest.mark.parametrize("name", [name for name, one in PROBLEMS.items() if one.solver])
+@pytest.mark.parametrize("name", [name for name, problem in PROBLEMS.items() if problem.solver])
 def test_periodic_problems_have_a_grid_to_compare_with(name):
     """Without a file there is a solution on a grid, which begins as the problem does."""
     problem = find_problem(name)

@@ -13,15 +13,15 @@ from torch import nn
 from dovetail import ModelOutput
 from dovetail_signals.pinn.causality import Causality, CausalWeights
 from dovetail_signals.pinn.loss import PDELoss, residual_at
-from dovetail_signals.pinn.points import Where, scatter, with_partners
+from dovetail_signals.pinn.points import Where, sample_points, with_partners
 from dovetail_signals.pinn.problems import PROBLEMS, Problem, find_problem
 
-CLOSED = [name for name, one in PROBLEMS.items() if one.exact]
+CLOSED = [name for name, problem in PROBLEMS.items() if problem.exact]
 
 
 def batch_of(problem, *, interior=40, initial=10, boundary=10, seed=0):
     """A batch as the trainer makes it: with partners, its inputs followed."""
-    samples = scatter(
+    samples = sample_points(
         problem,
         interior=interior,
         initial=initial,

@@ -14,16 +14,16 @@ from dovetail_signals.pinn.model import PINN
 from dovetail_signals.pinn.problems import PROBLEMS, Problem, find_problem
 
 SEEDS = st.integers(0, 10_000)
-DIRICHLET = [name for name, one in PROBLEMS.items() if callable(one.boundary)]
-PERIODIC = [name for name, one in PROBLEMS.items() if one.boundary == "periodic"]
+DIRICHLET = [name for name, problem in PROBLEMS.items() if callable(problem.boundary)]
+PERIODIC = [name for name, problem in PROBLEMS.items() if problem.boundary == "periodic"]
 
 
 def network(seed=0, **options):
     """A small network in double precision, with weights far from zero."""
     torch.manual_seed(seed)
     made = PINN((2,), **{"hidden_dims": [9, 9], "dtype": "float64", **options})
-    for one in made.parameters():
-        torch.nn.init.normal_(one)
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter)
     return made
 
 
@@ -164,10 +164,10 @@ def test_slopes_begin_at_one(adaptive, count):
     model = PINN(**options, adaptive=adaptive, slope=10.0)
     at = places(PROBLEMS["heat"])
 
-    assert sum(one.numel() for one in model.slopes) == count
+    assert sum(slope.numel() for slope in model.slopes) == count
     assert torch.allclose(model(at), plain(at), atol=1e-6)
     model(at).sum().backward()
-    assert all(one.grad is not None and one.grad.abs().sum() > 0 for one in model.slopes)
+    assert all(slope.grad is not None and slope.grad.abs().sum() > 0 for slope in model.slopes)
 
 
 @pytest.mark.parametrize("activation", ["tanh", "sin", "silu", "gelu"])
@@ -197,5 +197,5 @@ def test_the_network_of_the_paper():
     torch.manual_seed(0)
     model = PINN((2,), problem="burgers")
 
-    assert sum(one.numel() for one in model.parameters()) == 3021
+    assert sum(parameter.numel() for parameter in model.parameters()) == 3021
     assert model.layers[1].weight.std().item() == pytest.approx(math.sqrt(2 / 40), rel=0.1)

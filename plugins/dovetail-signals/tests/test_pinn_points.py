@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dovetail_signals.pinn.data import pde_points
-from dovetail_signals.pinn.points import Where, scatter, with_partners
+from dovetail_signals.pinn.points import Where, sample_points, with_partners
 from dovetail_signals.pinn.problems import PROBLEMS, Problem, find_problem
-from dovetail_signals.pinn.sampling import SAMPLERS, draw_by_weight, latin_hypercube, residual_weights
+from dovetail_signals.pinn.sampling import SAMPLERS, latin_hypercube, residual_weights, weighted_sample
 
 SEEDS = st.integers(0, 2**63)
 
@@ -22,7 +22,7 @@ SEEDS = st.integers(0, 2**63)
 def drawn(name="burgers", **changed):
     """Points of a problem in double precision."""
     options = {"interior": 60, "initial": 12, "boundary": 10, "sampling": "latin_hypercube", "seed": 3}
-    return scatter(find_problem(name), **{**options, "dtype": torch.float64, **changed})
+    return sample_points(find_problem(name), **{**options, "dtype": torch.float64, **changed})
 
 
 @given(SEEDS, st.integers(1, 200), st.integers(1, 3))
@@ -51,12 +51,12 @@ def test_draws_are_addressed(name, seed):
 def test_weighted_draws_follow_the_weights():
     """Over many rounds the first of a draw of one is chosen as often as its weight says; draws have no repetition."""
     weights = torch.tensor([1.0, 2.0, 5.0])
-    chosen = torch.cat([draw_by_weight(weights, 1, 0, "test", number) for number in range(4000)])
+    chosen = torch.cat([weighted_sample(weights, 1, 0, "test", number) for number in range(4000)])
 
     assert torch.bincount(chosen) / 4000 == pytest.approx(weights / 8, abs=0.03)
-    assert draw_by_weight(torch.rand(50), 50, 0, "test").tolist() == list(range(50))
+    assert weighted_sample(torch.rand(50), 50, 0, "test").tolist() == list(range(50))
     with pytest.raises(ValueError, match="among 3 candidates"):
-        draw_by_weight(weights, 4, 0, "test")
+        weighted_sample(weights, 4, 0, "test")
 
 
 def test_weights_of_residuals():
@@ -77,7 +77,7 @@ def test_points_lie_where_they_say(name, sampling):
     edge = Where.PERIODIC if problem.boundary == "periodic" else Where.BOUNDARY
     start, ends = inputs[where == Where.INITIAL], inputs[where == edge]
 
-    assert [int((where == one).sum()) for one in (Where.INTERIOR, Where.INITIAL, edge)] == [60, 12, 10]
+    assert [int((where == kind).sum()) for kind in (Where.INTERIOR, Where.INITIAL, edge)] == [60, 12, 10]
     assert ((inputs >= problem.lower) & (inputs <= problem.upper)).all()
     assert (start[:, -1] == problem.lower[-1]).all()
     assert torch.equal(targets[where == Where.INITIAL], problem.initial(start))
@@ -93,14 +93,14 @@ def test_a_square_has_four_sides():
     """Points are shared evenly among the ends of two coordinates; periodic ones among the coordinates."""
     square = {"x": (0, 1), "y": (2, 4), "t": (0, 1)}
     options = {"interior": 4, "initial": 0, "boundary": 8, "sampling": "uniform", "seed": 0, "dtype": torch.float64}
-    held = scatter(
+    held = sample_points(
         Problem(equation=PROBLEMS["heat"].equation, domain=square, boundary=lambda p: 0 * p[:, :1]), **options
     )
     sides = held.inputs[held.where == Where.BOUNDARY]
 
     assert [int((sides[:, axis] == end).sum()) for axis, end in ((0, 0), (0, 1), (1, 2), (1, 4))] == [2, 2, 2, 2]
     round_about = Problem(equation=PROBLEMS["heat"].equation, domain=square, boundary="periodic")
-    batch = with_partners(scatter(round_about, **options).get_batch(range(12)), round_about)
+    batch = with_partners(sample_points(round_about, **options).get_batch(range(12)), round_about)
     rows = (batch["meta"]["where"] == Where.PERIODIC).nonzero()[:, 0]
     moved = batch["inputs"][batch["meta"]["pair"][rows]] - batch["inputs"][rows]
     assert moved.tolist() == [[1, 0, 0], [0, 2, 0]] * 4
@@ -126,9 +126,9 @@ def test_batches_are_the_samples():
     single = [samples[index] for index in (0, 81, 82, 245)]
 
     assert len(samples) == 246
-    assert torch.equal(batch["inputs"], torch.stack([one["inputs"] for one in single]))
-    assert torch.equal(batch["targets"], torch.stack([one["targets"] for one in single]))
-    assert torch.equal(batch["meta"]["where"], torch.stack([one["where"] for one in single]))
+    assert torch.equal(batch["inputs"], torch.stack([sample["inputs"] for sample in single]))
+    assert torch.equal(batch["targets"], torch.stack([sample["targets"] for sample in single]))
+    assert torch.equal(batch["meta"]["where"], torch.stack([sample["where"] for sample in single]))
     assert torch.equal(samples[0]["inputs"], samples[82]["inputs"])
     with pytest.raises(IndexError):
         samples[246]
@@ -237,4 +237,4 @@ def test_points_without_a_condition_are_refused(name):
     counts = {"initial": 0, "boundary": 0, name: 5}
 
     with pytest.raises(ValueError, match=f"set {name} = 0"):
-        scatter(bare, interior=5, sampling="uniform", seed=0, **counts)
+        sample_points(bare, interior=5, sampling="uniform", seed=0, **counts)

@@ -14,9 +14,9 @@ import torch
 from dovetail import Config
 from dovetail.main import run
 from dovetail_signals.pinn import equations
+from dovetail_signals.pinn.adaptive_sampling import ResidualAdaptive
 from dovetail_signals.pinn.points import Where
 from dovetail_signals.pinn.problems import Problem
-from dovetail_signals.pinn.resampling import ResidualAdaptive
 
 HEAT = {
     "run": {"name": "heat"},
@@ -119,7 +119,7 @@ def test_every_problem_trains(tmp_path, problem, hard):
         )
     )
     lines = [json.loads(line) for line in (folder_of(tmp_path) / "metrics.jsonl").read_text().splitlines()]
-    losses = [one["metrics"]["train_loss"] for one in lines if one["event"] == "epoch"]
+    losses = [line["metrics"]["train_loss"] for line in lines if line["event"] == "epoch"]
 
     assert outcome.status == "completed"
     assert losses[-1] < losses[0]
@@ -144,7 +144,7 @@ def test_points_move_to_large_residuals(tmp_path):
             samples = run.parts.loaders.train.dataset
             even = torch.rand(4000, 2, generator=torch.Generator().manual_seed(0))
             for name, points in (("drawn", samples.inputs[samples.where == Where.INTERIOR]), ("even", even)):
-                found = residual_at(lambda one: run.forward({"inputs": one}), samples.problem, points)
+                found = residual_at(lambda inputs: run.forward({"inputs": inputs}), samples.problem, points)
                 residuals.setdefault(name, []).append(found.square().mean().item())
 
     tables = {
@@ -240,7 +240,7 @@ def test_equations_have_sources():
     """Every equation of the vocabulary names where it comes from."""
     named = [getattr(equations, name) for name in ("burgers", "schrodinger", "kdv", "allen_cahn", "heat", "wave")]
 
-    assert all("Source:" in one.__doc__ for one in named)
+    assert all("Source:" in equation.__doc__ for equation in named)
 
 
 def test_relative_error_is_over_all_samples_together():
@@ -250,8 +250,8 @@ def test_relative_error_is_over_all_samples_together():
 
     metric, length = RelativeL2(), RelativeL2(magnitude=True)
     for found, true in (([3.0, 4.0], [0.0, 4.0]), ([0.0, 5.0], [3.0, 4.0])):
-        for one in (metric, length):
-            one.update(ModelOutput(torch.tensor([found])), {"targets": torch.tensor([true])})
+        for measured in (metric, length):
+            measured.update(ModelOutput(torch.tensor([found])), {"targets": torch.tensor([true])})
 
     assert metric.compute()["relative_l2"] == pytest.approx(math.sqrt((9 + 9 + 1) / (16 + 25)))
     assert length.compute()["relative_l2"] == pytest.approx(math.sqrt(1 / (16 + 25)))

@@ -14,7 +14,7 @@ from dovetail import Config
 from dovetail.main import run
 from dovetail.random import Draws
 from dovetail_signals.augment import functional as augment
-from dovetail_signals.augment.drawing import beta, partners
+from dovetail_signals.augment.draws import beta, partners
 from dovetail_signals.augment.policy import OPERATIONS, AutoAugment
 from dovetail_signals.augment.transforms import CutMix, Mixup, PatchAugment, SpecAugment
 

@@ -32,7 +32,7 @@ INNER = {
 
 def alone(inner, signals):
     """Return what each signal becomes by itself."""
-    return torch.stack([inner.represent(one[None])[0] for one in signals])
+    return torch.stack([inner.represent(signal[None])[0] for signal in signals])
 
 
 @given(
@@ -92,8 +92,8 @@ def test_signals_that_look_alike_are_not_taken_for_one_another():
     """The same bytes as another shape or type are another signal."""
     kept = Cached(representation=tfr.ZScore())
     flat = torch.randn(1, 1, 64)
-    for one in (flat, flat.reshape(1, 2, 32), flat.view(torch.float64), flat.reshape(1, 2, 32)):
-        assert torch.equal(kept.represent(one), tfr.ZScore().represent(one))
+    for signals in (flat, flat.reshape(1, 2, 32), flat.view(torch.float64), flat.reshape(1, 2, 32)):
+        assert torch.equal(kept.represent(signals), tfr.ZScore().represent(signals))
 
 
 @given(st.integers(0, 10**6), st.integers(1, 255))
@@ -118,7 +118,7 @@ def test_one_of_several_representations_can_be_kept():
     signals = torch.randn(3, 1, 64)
     found = both.transform_batch({"inputs": signals}, Draws(0, 0, torch.arange(3)))["inputs"]
 
-    assert {name: one.shape for name, one in found.items()} == {"cwt": (3, 1, 4, 4), "stft": (3, 1, 17, 5)}
+    assert {name: values.shape for name, values in found.items()} == {"cwt": (3, 1, 4, 4), "stft": (3, 1, 17, 5)}
     assert torch.equal(kept.row_hz(1000.0), tfr.CWT(sample_rate=1000.0, frequencies=4).row_hz(1000.0))
     assert Cached(representation=tfr.ZScore()).row_hz(1000.0) is None
 

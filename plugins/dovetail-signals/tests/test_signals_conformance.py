@@ -66,18 +66,18 @@ BATCHES = {"signals.multi_tfr_fusion": st.integers(0, 1000).map(_representations
 
 def _everything():
     for kind in KINDS:
-        for one in PLUGINS.components(kind):
+        for part in PLUGINS.components(kind):
             # Parts for differential equations have tests of their own.
-            if one.distribution == "dovetail-signals" and one.entry_point == "signals":
+            if part.distribution == "dovetail-signals" and part.entry_point == "signals":
                 subject = Subject.find(
-                    one.qualified,
+                    part.qualified,
                     kind=kind,
-                    files=FILES.get(one.name),
-                    batches=BATCHES.get(one.name),
+                    files=FILES.get(part.name),
+                    batches=BATCHES.get(part.name),
                     plugins=PLUGINS,
                 )
                 for check in select_checks(subject, {}):
-                    yield pytest.param(subject, check, id=f"{kind}:{one.name}-{check.name}")
+                    yield pytest.param(subject, check, id=f"{kind}:{part.name}-{check.name}")
 
 
 @pytest.mark.parametrize("subject, check", list(_everything()))
@@ -92,7 +92,7 @@ def test_ours_conform(subject, check):
 def test_nothing_of_ours_is_broken():
     """The plugin loads, and is known to offer parts."""
     assert [str(broken) for broken in PLUGINS.broken if broken.distribution == "dovetail-signals"] == []
-    assert {one.name for one in PLUGINS.components("dataset")} >= set(FILES)
+    assert {part.name for part in PLUGINS.components("dataset")} >= set(FILES)
 
 
 def test_only_public_names_of_dovetail_are_used():
@@ -107,5 +107,7 @@ def test_only_public_names_of_dovetail_are_used():
 
     assert imported
     assert [
-        one for one in imported if one[1] not in PUBLIC and (one[1] != "dovetail" or one[2] not in dovetail.__all__)
+        name
+        for name in imported
+        if name[1] not in PUBLIC and (name[1] != "dovetail" or name[2] not in dovetail.__all__)
     ] == []

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dovetail import ModelOutput
 from dovetail_signals.losses.constraint import PhysicalConstraintLoss
-from dovetail_signals.losses.controls import controlled
+from dovetail_signals.losses.controls import apply_control
 from dovetail_signals.losses.frequency import FrequencyConsistencyLoss
 
 #: Three kinds of two sizes each, and one of them rings at a place of its own.
@@ -20,7 +20,7 @@ SPANS = {4: [(2000.0, 2500.0)], 5: [(2000.0, 2500.0)]}
 @given(st.integers(0, 10_000))
 def test_scrambled_classes_have_those_of_others(seed):
     """What two classes shared they share again, no class keeps its own, and nothing is lost."""
-    frequencies, spans = controlled(FREQUENCIES, SPANS, "scrambled", seed, 0.05)
+    frequencies, spans = apply_control(FREQUENCIES, SPANS, "scrambled", seed, 0.05)
     both = {which: (tuple(frequencies[which]), tuple(spans[which])) for which in FREQUENCIES}
     before = {which: (tuple(FREQUENCIES[which]), tuple(SPANS.get(which, ()))) for which in FREQUENCIES}
 
@@ -34,36 +34,38 @@ def test_scrambled_classes_have_those_of_others(seed):
 @given(st.integers(0, 10_000), st.floats(0.01, 0.1))
 def test_random_frequencies_are_away_from_the_true_ones(seed, tolerance):
     """As many for each class, shared as before, their bands clear of every true band and within an octave of them."""
-    frequencies, spans = controlled(FREQUENCIES, SPANS, "random", seed, tolerance)
-    drawn = {one for found in frequencies.values() for one in found}
+    frequencies, spans = apply_control(FREQUENCIES, SPANS, "random", seed, tolerance)
+    drawn = {frequency for found in frequencies.values() for frequency in found}
 
     assert {which: len(found) for which, found in frequencies.items()} == dict.fromkeys(FREQUENCIES, 1)
     assert frequencies[0] == frequencies[1]
-    for one in drawn:
-        assert 3.6 * (1 - tolerance) / 2 <= one * (1 + tolerance)
-        assert one * (1 - tolerance) <= 5.4 * (1 + tolerance) * 2
+    for frequency in drawn:
+        assert 3.6 * (1 - tolerance) / 2 <= frequency * (1 + tolerance)
+        assert frequency * (1 - tolerance) <= 5.4 * (1 + tolerance) * 2
         for true in (3.6, 4.7, 5.4):
-            assert one * (1 + tolerance) <= true * (1 - tolerance) or one * (1 - tolerance) >= true * (1 + tolerance)
+            assert frequency * (1 + tolerance) <= true * (1 - tolerance) or frequency * (1 - tolerance) >= true * (
+                1 + tolerance
+            )
     ((low, high),) = set(spans[4])
     assert high / low == pytest.approx(2500 / 2000)
     assert high <= 2000 or low >= 2500
-    assert controlled(FREQUENCIES, SPANS, "random", seed, tolerance) == (frequencies, spans)
+    assert apply_control(FREQUENCIES, SPANS, "random", seed, tolerance) == (frequencies, spans)
 
 
 def test_without_a_control_all_stays():
     """And seeds make no difference then."""
-    assert controlled(FREQUENCIES, SPANS, "none", 7, 0.05) == (FREQUENCIES, SPANS)
+    assert apply_control(FREQUENCIES, SPANS, "none", 7, 0.05) == (FREQUENCIES, SPANS)
 
 
 def test_controls_that_cannot_be_made_are_refused():
     """Classes that have all the same, and bands that leave no room; where there are none, nothing is done."""
     with pytest.raises(ValueError, match="needs classes of different frequencies"):
-        controlled({0: [3.0], 1: [3.0]}, {}, "scrambled", 0, 0.05)
+        apply_control({0: [3.0], 1: [3.0]}, {}, "scrambled", 0, 0.05)
     with pytest.raises(ValueError, match="leave no room"):
-        controlled({0: [3.0]}, {}, "random", 0, 0.99)
+        apply_control({0: [3.0]}, {}, "random", 0, 0.99)
     with pytest.raises(ValueError, match="leave no room"):
-        controlled({}, {0: [(0.0, 10.0)]}, "random", 0, 0.05)
-    assert controlled({}, {}, "random", 0, 0.05) == ({}, {})
+        apply_control({}, {0: [(0.0, 10.0)]}, "random", 0, 0.05)
+    assert apply_control({}, {}, "random", 0, 0.05) == ({}, {})
 
 
 def test_the_losses_take_them():

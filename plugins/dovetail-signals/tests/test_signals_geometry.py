@@ -47,7 +47,7 @@ def test_the_laws_of_rolling_without_slip(elements, ratio, angle, shaft):
     assert orders.bpfo + orders.bpfi == pytest.approx(elements)
     assert orders.bpfo == pytest.approx(elements * orders.ftf)
     assert 0 < orders.ftf < 0.5 < orders.bpfi
-    assert astuple(geometry.frequencies(shaft)) == pytest.approx([shaft * one for one in astuple(orders)])
+    assert astuple(geometry.frequencies(shaft)) == pytest.approx([shaft * order for order in astuple(orders)])
 
 
 @pytest.mark.parametrize(

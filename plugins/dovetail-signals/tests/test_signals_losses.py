@@ -47,9 +47,9 @@ def rolling():
     )
     samples = [data[index] for index in range(len(data))]
     return {
-        "inputs": torch.stack([one["inputs"] for one in samples]),
-        "targets": torch.tensor([int(one["targets"]) for one in samples]),
-        "meta": {"rpm": torch.tensor([float(one["rpm"]) for one in samples])},
+        "inputs": torch.stack([sample["inputs"] for sample in samples]),
+        "targets": torch.tensor([int(sample["targets"]) for sample in samples]),
+        "meta": {"rpm": torch.tensor([float(sample["rpm"]) for sample in samples])},
     }
 
 
@@ -213,7 +213,7 @@ def test_temporal_smoothness_compares_windows_of_one_recording_in_a_run(tmp_path
             seen.append(int((found.neighbours[:, 0] >= 0).sum()))
 
     run(Config.from_dict(table).with_parts(callbacks={"watch": Watch()}).build()).check()
-    alerts = "".join(one.read_text() for one in tmp_path.rglob("alerts.jsonl"))
+    alerts = "".join(path.read_text() for path in tmp_path.rglob("alerts.jsonl"))
 
     assert seen == [10 * 5 if told else 59]
     assert ("windows of different recordings are compared" in alerts) != told

@@ -20,7 +20,7 @@ SIGNAL_MODELS = [CNN1D, WDCNN, ResNet1D, CNNLSTM, PatchTransformer]
 def test_wdcnn_has_the_papers_layers():
     """For 2048 values: 16 filters of 64, then 32, 64, 64, 64 of 3, and 100 hidden units on 64 x 4."""
     model = WDCNN((1, 2048), num_classes=10)
-    shapes = [tuple(one.weight.shape) for one in model.modules() if isinstance(one, torch.nn.Conv1d)]
+    shapes = [tuple(layer.weight.shape) for layer in model.modules() if isinstance(layer, torch.nn.Conv1d)]
 
     assert shapes == [(16, 1, 64), (32, 16, 3), (64, 32, 3), (64, 64, 3), (64, 64, 3)]
     assert model.hidden[0].weight.shape == (100, 64 * 4)

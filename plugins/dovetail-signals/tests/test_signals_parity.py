@@ -16,7 +16,7 @@ TABLES = tomli.loads((Path(__file__).parents[3] / "tests" / "parity" / "signals.
 ENTRIES = [entry for table in TABLES.values() for entry in table]
 
 
-@pytest.mark.parametrize("entry", ENTRIES, ids=lambda one: f"{one['id']}-{one['name']}")
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: f"{entry['id']}-{entry['name']}")
 def test_a_documented_name_takes_what_is_documented(entry):
     """Every documented parameter is there in the documented order, with the documented default."""
     found = inspect.signature(load_target(entry["ours"])).parameters
@@ -24,11 +24,13 @@ def test_a_documented_name_takes_what_is_documented(entry):
     defaults = {name: found[name].default for name in wanted}
 
     assert list(found)[: len(entry["takes"])] == entry["takes"]
-    assert {name: list(one) if isinstance(one, tuple) else one for name, one in defaults.items()} == wanted
+    assert {
+        name: list(default) if isinstance(default, tuple) else default for name, default in defaults.items()
+    } == wanted
 
 
 @pytest.mark.parametrize(
-    "entry", [one for one in ENTRIES if "component" in one], ids=lambda one: f"{one['id']}-{one['name']}"
+    "entry", [entry for entry in ENTRIES if "component" in entry], ids=lambda entry: f"{entry['id']}-{entry['name']}"
 )
 def test_a_run_file_can_name_it(entry):
     """The part is registered under the name that the table gives."""

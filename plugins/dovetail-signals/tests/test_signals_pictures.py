@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from dovetail import Config
 from dovetail.main import run
-from dovetail_signals.pictures.drawing import Axis, round_values
 from dovetail_signals.pictures.heat_map import heat_map
 from dovetail_signals.pictures.spectra import Marks, stacked_spectra
 from dovetail_signals.pictures.spectrogram import masked
+from dovetail_signals.pictures.svg import Axis, round_values
 from dovetail_signals.simulated import simulated_rolling
 
 BEARING = {
@@ -56,7 +56,7 @@ def train(folder, **changed):
 
 def words(svg):
     """Return all that a picture says."""
-    return [one.text for one in ET.fromstring(svg).iter() if one.text]  # noqa: S314 (we wrote it)
+    return [element.text for element in ET.fromstring(svg).iter() if element.text]  # noqa: S314 (we wrote it)
 
 
 @pytest.mark.slow
@@ -71,7 +71,7 @@ def test_a_run_draws_both_and_does_not_notice(tmp_path):
     assert outcome.test_metrics == plain.test_metrics
     assert not (bare / "pictures").exists()
     assert [*sorted(pictures)] == ["envelope", "spectrogram-1", "spectrogram-2"]
-    assert all(one in page for one in pictures.values())
+    assert all(picture in page for picture in pictures.values())
     assert {"healthy", "outer_race", "BPFO = 3.58", "2 × BPFI = 10.8"} <= {*words(pictures["envelope"])}
     assert all("as trained on (hatched: masked)" in pictures[f"spectrogram-{number}"] for number in (1, 2))
     assert {"frequency, Hz", "time, s"} <= {*words(pictures["spectrogram-1"])}
@@ -96,7 +96,7 @@ def test_the_lines_meet_the_peaks():
 
     samples = simulated_rolling(0, faults=["outer_race", "inner_race"], recordings=2, slip=0.0, snr_db=(10.0, 10.0))
     part = EnvelopePicture(band=(2000.0, 5000.0), multiples=2)
-    for row, signal in samples.stretches():
+    for row, signal in samples.contiguous_segments():
         orders, values = part.spectrum(signal[0], samples.sample_rate, samples.column("shaft_hz")[row])
         fault = samples.column("fault")[row]
         # Around an inner race's frequency are its sidebands, a turn of the shaft away.
@@ -108,11 +108,13 @@ def test_the_lines_meet_the_peaks():
 def test_stretches_are_as_long_as_the_windows_reach():
     """Each recording is put together again from windows; where some are missing, the longest part of it."""
     samples = simulated_rolling(0, faults=["ball"], recordings=2, seconds=0.5, window=1000, overlap=0.5)
-    whole = {name: signal for name, (_, signal) in zip(["ball 0", "ball 1"], samples.stretches(), strict=True)}
+    whole = {
+        name: signal for name, (_, signal) in zip(["ball 0", "ball 1"], samples.contiguous_segments(), strict=True)
+    }
     holey = samples.subset(np.array([0, 1, 2, 5, 6, 7, 8, 9]))
-    ((row, longest),) = holey.stretches()
+    ((row, longest),) = holey.contiguous_segments()
 
-    assert [one.shape for one in whole.values()] == [(1, 6000), (1, 6000)]
+    assert [signal.shape for signal in whole.values()] == [(1, 6000), (1, 6000)]
     assert torch.equal(whole["ball 0"][0, 500:1500], samples[1]["inputs"][0])
     assert (row, longest.shape) == (3, (1, 3000))
     assert torch.equal(longest, whole["ball 0"][:, 2500:5500])
@@ -165,7 +167,7 @@ def test_spectra_have_their_peaks_where_they_are():
     values[1000] = 1.0
     drawn = stacked_spectra("s", {"one": values, "two": np.zeros(4000)}, "orders", 4.0, [Marks("A&B", [1.0], "train")])
     line = re.findall(r'd="(M8\.\d[^"]*)"', drawn)[0]
-    points = [tuple(map(float, one.split())) for one in line[1:].split("L")]
+    points = [tuple(map(float, point.split())) for point in line[1:].split("L")]
     x, _ = min(points, key=lambda point: point[1])
 
     assert x == pytest.approx(8 + 542 / 4, abs=1.5)
@@ -179,7 +181,7 @@ def test_ticks_are_round_few_and_inside(offset, span, most):
     found = round_values(low, low + span, most)
 
     assert len(found) <= most
-    assert all(low - 1e-6 * span <= one <= low + span * (1 + 1e-6) for one in found)
+    assert all(low - 1e-6 * span <= tick <= low + span * (1 + 1e-6) for tick in found)
     if len(found) > 2:
         steps = np.diff(found)
         assert np.allclose(steps, steps[0], rtol=1e-3)

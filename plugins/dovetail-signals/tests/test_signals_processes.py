@@ -105,7 +105,7 @@ def train(folder: Path, name: str, *settings: str, processes: int = 2) -> Path:
     assert done.returncode == 0, done.stderr
     assert ("starting anew" in done.stderr) == ("--max-restarts" in settings)
     (run,) = (folder / "runs" / name).iterdir()
-    return max((run / "checkpoints").iterdir(), key=lambda one: one.name)
+    return max((run / "checkpoints").iterdir(), key=lambda path: path.name)
 
 
 @pytest.mark.slow
@@ -121,10 +121,10 @@ def test_factors_go_on_as_they_were_after_a_restart_amid_an_epoch(tmp_path):
 
     alone = train(tmp_path, "alone", "loader.batch_size=16", processes=1)
 
-    one, other = read_checkpoint(whole), read_checkpoint(anew)
-    factors = [epoch["freq"] for epoch in one["trainer"][0]["history"]]
+    uninterrupted, other = read_checkpoint(whole), read_checkpoint(anew)
+    factors = [epoch["freq"] for epoch in uninterrupted["trainer"][0]["history"]]
     assert len(set(factors)) == 4
-    assert one["trainer"][0]["history"] == other["trainer"][0]["history"]
-    assert all(bool((value == other["model"][name]).all()) for name, value in one["model"].items())
+    assert uninterrupted["trainer"][0]["history"] == other["trainer"][0]["history"]
+    assert all(bool((value == other["model"][name]).all()) for name, value in uninterrupted["model"].items())
     single = [epoch["freq"] for epoch in read_checkpoint(alone)["trainer"][0]["history"]]
     assert factors == pytest.approx(single, rel=1e-3)  # batch norms see half of each batch

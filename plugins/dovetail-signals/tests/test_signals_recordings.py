@@ -20,8 +20,8 @@ from dovetail.data.loader import make_loader
 from dovetail.data.split import SplitOptions, split
 from dovetail.main import run
 from dovetail_signals.clips import clips
-from dovetail_signals.reading import read_signal
 from dovetail_signals.recordings import recordings
+from dovetail_signals.signal_files import read_signal
 from dovetail_signals.windows import Recording, cut
 
 DATA = Path(os.environ.get("DOVETAIL_DATA", Path(__file__).parents[4] / "shared" / "data"))
@@ -116,9 +116,9 @@ def test_windows_are_those_of_a_plain_loop(lengths, window, overlap, data):
     )
     hop = max(1, round(window * (1 - overlap)))
     expected = [
-        one.signal[:, start : start + window]
-        for one in found
-        for start in range(0, one.signal.shape[1] - window + 1, hop)
+        recording.signal[:, start : start + window]
+        for recording in found
+        for start in range(0, recording.signal.shape[1] - window + 1, hop)
     ]
     some = np.asarray(data.draw(st.lists(st.integers(0, len(expected) - 1), min_size=1, max_size=6)))
 

@@ -87,8 +87,8 @@ def test_spectral_kurtosis_tells_impulses_from_noise_and_tones():
     knocks = torch.zeros(200_000, dtype=torch.float64)
     knocks[::2000] = 50.0
     values = {
-        name: tfr.spectral_kurtosis(one, n_fft=64, hop=64)
-        for name, one in {"noise": gauss, "tone": tone, "knocks": gauss + knocks}.items()
+        name: tfr.spectral_kurtosis(signals, n_fft=64, hop=64)
+        for name, signals in {"noise": gauss, "tone": tone, "knocks": gauss + knocks}.items()
     }
     windows = gauss.unfold(-1, 64, 64) * torch.hann_window(64, dtype=torch.float64)
     spectrum = torch.fft.rfft(windows)[:, 10].numpy()
@@ -143,7 +143,10 @@ def test_several_at_once():
     both = MultiTFR(representations={"stft": STFT(n_fft=64), "envelope": EnvelopeSpectrum(sample_rate=RATE)})
     found = both.transform_batch({"inputs": noise(4, 1, 256).float()}, DRAWS)["inputs"]
 
-    assert {name: tuple(one.shape) for name, one in found.items()} == {"stft": (4, 1, 33, 13), "envelope": (4, 1, 129)}
+    assert {name: tuple(values.shape) for name, values in found.items()} == {
+        "stft": (4, 1, 33, 13),
+        "envelope": (4, 1, 129),
+    }
     with pytest.raises(ValueError, match="is no representation"):
         MultiTFR(representations={"x": object()})
     with pytest.raises(ValueError, match="name at least one"):
@@ -216,7 +219,7 @@ def test_drift_is_looked_for_in_what_the_network_sees(tmp_path):
     }
     run(Config.from_dict(table).build()).check()
     (log,) = tmp_path.rglob("metrics.jsonl")
-    (found,) = [one for one in map(json.loads, log.read_text().splitlines()) if one["event"] == "monitor"]
+    (found,) = [event for event in map(json.loads, log.read_text().splitlines()) if event["event"] == "monitor"]
 
     assert 0 < found["metrics"]["drift"] < 0.1
     assert found["metrics"]["drift_features"] == 0

@@ -7,8 +7,8 @@ import pytest
 from scipy.signal import butter, hilbert, sosfiltfilt
 
 from dovetail_signals.geometry import bearing
-from dovetail_signals.journal import journal_vibration, sommerfeld_number
-from dovetail_signals.rolling import rolling_vibration
+from dovetail_signals.journal_bearing import journal_vibration, sommerfeld_number
+from dovetail_signals.rolling_bearing import rolling_vibration
 from dovetail_signals.simulated import simulated_journal, simulated_rolling
 
 RATE, SHAFT = 12_000, 29.0
@@ -89,9 +89,9 @@ def test_the_noise_is_as_loud_as_asked(snr):
 def test_severity_is_the_strength_of_impacts():
     """Twice as severe is twice as strong, the shaft and the noise aside."""
     quiet = {"snr_db": 200.0, "shaft_level": 0.0}
-    one, two = rolling("ball", severity=1.0, **quiet), rolling("ball", severity=2.0, **quiet)
+    single, two = rolling("ball", severity=1.0, **quiet), rolling("ball", severity=2.0, **quiet)
 
-    assert np.std(two) == pytest.approx(2 * np.std(one), rel=1e-3)
+    assert np.std(two) == pytest.approx(2 * np.std(single), rel=1e-3)
 
 
 def test_a_resonance_that_cannot_be_sampled_is_refused():

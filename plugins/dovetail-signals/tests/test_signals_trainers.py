@@ -96,7 +96,7 @@ def test_spectrograms_are_masked_in_training_alone(tmp_path):
     assert all(training == zeros for training, zeros in masked)
     assert any(training for training, _ in masked)
     assert not all(training for training, _ in masked)
-    assert all(torch.equal(one, other) for (_, one), (_, other) in zip(first.seen, again.seen, strict=True))
+    assert all(torch.equal(inputs, other) for (_, inputs), (_, other) in zip(first.seen, again.seen, strict=True))
     zeros = [inputs == 0 for training, inputs in first.seen if training]
     assert not torch.equal(zeros[0], zeros[len(zeros) // 2])
 
@@ -194,7 +194,7 @@ def test_factors_follow_the_schedule(tmp_path):
     trainer = PhysicsInformedTrainer(lambda_freq=2.0, adaptive_lambda=False)
     train(tmp_path, {"type": "signals.cnn1d", "channels": [4]}, trainer, loss, epochs=4)
 
-    assert [one["freq"] for one in trainer.history] == [0.5, 1.0, 1.5, 2.0]
+    assert [factors["freq"] for factors in trainer.history] == [0.5, 1.0, 1.5, 2.0]
     assert sorted(set(loss.seen)) == [(0.5 * n, 0.25 * n, 0.25 * n) for n in (1, 2, 3, 4)]
 
 
@@ -254,7 +254,7 @@ def test_another_sampling_rate_than_the_recordings_is_told_of(tmp_path, sections
         meta=["rpm"],
     )
     run(config).check()
-    found = "".join(one.read_text() for one in tmp_path.rglob("alerts.jsonl"))
+    found = "".join(path.read_text() for path in tmp_path.rglob("alerts.jsonl"))
 
     assert (told in found) if told else (found == "")
 
@@ -271,7 +271,7 @@ def test_another_sampling_rate_inside_of_a_transform_is_told_of(tmp_path, rate):
         ("several", several, fusion, {"type": "signals.multi_tfr"}),
     ):
         run(config_of(tmp_path / name, model, trainer, epochs=1, transforms={"tfr": transform})).check()
-    told = {name: "".join(one.read_text() for one in (tmp_path / name).rglob("alerts.jsonl")) for name in SEVERAL}
+    told = {name: "".join(path.read_text() for path in (tmp_path / name).rglob("alerts.jsonl")) for name in SEVERAL}
 
     for name, option in SEVERAL.items():
         expected = f"transforms.tfr.{option}.sample_rate is 8000 Hz, but the recordings have 12000 Hz"
@@ -301,7 +301,7 @@ def test_a_strong_term_is_turned_down_and_a_weak_one_up(balance, tmp_path):
 def test_a_loss_without_factors_is_told_of_once(tmp_path, caplog):
     """The warning says which loss has them."""
     train(tmp_path, {"type": "signals.cnn1d", "channels": [4]}, PhysicsInformedTrainer())
-    told = [one.getMessage() for one in caplog.records if "lambda_freq" in one.getMessage()]
+    told = [record.getMessage() for record in caplog.records if "lambda_freq" in record.getMessage()]
 
     assert len(told) == 1
     assert 'loss.type = "signals.physical_constraint"' in told[0]

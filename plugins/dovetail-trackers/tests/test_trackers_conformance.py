@@ -69,4 +69,4 @@ def test_only_public_names_of_dovetail_are_used():
     ]
 
     assert imported
-    assert [one for one in imported if one[0] != "dovetail" or one[1] not in dovetail.__all__] == []
+    assert [name for name in imported if name[0] != "dovetail" or name[1] not in dovetail.__all__] == []

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dovetail_trackers.facts import _clean, _flat
+from dovetail_trackers.run_info import _clean, _flat
 from dovetail_trackers.sender import Sender, SendingError
 
 WORDS = st.text("abcxyz019-._~!$&'()*+,;=:%", min_size=1, max_size=12)

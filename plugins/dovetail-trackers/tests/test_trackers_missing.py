@@ -8,7 +8,7 @@ import pytest
 
 from dovetail import Config
 from dovetail.main import run
-from dovetail_trackers.facts import need
+from dovetail_trackers.run_info import require_installed
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,6 @@ def test_a_missing_library_is_named_before_training(tmp_path, monkeypatch, track
 def test_what_is_installed_is_not_imported():
     """Asking costs no import."""
     before = set(sys.modules)
-    need("lib2to3", "any")
+    require_installed("lib2to3", "any")
 
     assert set(sys.modules) - before <= {"lib2to3"}

@@ -37,7 +37,7 @@ def check(client, found, folder, figures):
     assert told.tags["mlflow.note.content"] == "a note"
     for name, expected in figures.items():
         history = client.get_metric_history(found.info.run_id, name)
-        assert {(one.step, one.value) for one in history} == set(expected)
+        assert {(metric.step, metric.value) for metric in history} == set(expected)
 
 
 @pytest.fixture(scope="module")
@@ -103,11 +103,11 @@ def test_a_password_in_an_address_is_hidden(server, train, tmp_path):
 
 def test_figures_that_are_not_finite_are_kept(tmp_path):
     """NaN and infinity arrive as what they are."""
-    from dovetail_trackers.mlflow import _Book, _Start
+    from dovetail_trackers.mlflow import _MlflowRun, _RunStart
 
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    book = _Book()
-    book.open(_Start(uri, tmp_path.as_uri(), "trial", "one", {"dovetail.run": "one"}, {}, resumed=False))
+    book = _MlflowRun()
+    book.open(_RunStart(uri, tmp_path.as_uri(), "trial", "one", {"dovetail.run": "one"}, {}, resumed=False))
     book.figures({"loss [train]": float("nan"), "norm": float("inf")}, 3, 1)
     book.close({}, "FINISHED")
     _, found = only_run(uri)
@@ -118,17 +118,17 @@ def test_figures_that_are_not_finite_are_kept(tmp_path):
 
 def test_a_resumed_run_goes_on_in_its_mlflow_run(tmp_path):
     """A run with the same folder is found again by its tag; another is begun for another folder."""
-    from dovetail_trackers.mlflow import _Book, _Start
+    from dovetail_trackers.mlflow import _MlflowRun, _RunStart
 
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     for folder, resumed in (("one", False), ("one", True), ("two", False)):
-        book = _Book()
-        book.open(_Start(uri, tmp_path.as_uri(), "trial", folder, {"dovetail.run": folder}, {}, resumed=resumed))
+        book = _MlflowRun()
+        book.open(_RunStart(uri, tmp_path.as_uri(), "trial", folder, {"dovetail.run": folder}, {}, resumed=resumed))
         book.close({}, "FINISHED")
     client = MlflowClient(tracking_uri=uri)
     runs = client.search_runs([client.get_experiment_by_name("trial").experiment_id])
 
-    assert sorted(one.data.tags["dovetail.run"] for one in runs) == ["one", "two"]
+    assert sorted(run.data.tags["dovetail.run"] for run in runs) == ["one", "two"]
 
 
 def test_a_server_that_is_not_there_does_not_spoil_the_run(train, alerts):
@@ -138,7 +138,7 @@ def test_a_server_that_is_not_there_does_not_spoil_the_run(train, alerts):
         outcome, _ = train(board={**OURS, "tracking_uri": address, "patience": 0.2})
 
     assert outcome.status == "completed"
-    assert [one.type for one in alerts.seen] == ["tracker_failed"]
+    assert [alert.type for alert in alerts.seen] == ["tracker_failed"]
     assert "not everything was sent within 0.2 s" in alerts.seen[0].message
 
 
@@ -148,6 +148,6 @@ def test_what_the_server_refuses_is_said(train, alerts, tmp_path):
     outcome, _ = train(board={**OURS, "tracking_uri": f"sqlite:///{tmp_path / 'no.db'}"})
 
     assert outcome.status == "completed"
-    assert [one.type for one in alerts.seen] == ["tracker_failed"]
+    assert [alert.type for alert in alerts.seen] == ["tracker_failed"]
     assert "file is not a database" in alerts.seen[0].message
     assert (tmp_path / "no.db").read_text() == "no database at all"

@@ -30,8 +30,8 @@ def test_every_figure_is_there_at_its_step(train, logged, alerts):
     assert alerts.seen == []
     for name, figures in logged(folder).items():
         found = events.Scalars(name)
-        assert [one.step for one in found] == [step for step, _ in figures]
-        assert [one.value for one in found] == pytest.approx([value for _, value in figures], rel=1e-6)
+        assert [scalar.step for scalar in found] == [step for step, _ in figures]
+        assert [scalar.value for scalar in found] == pytest.approx([value for _, value in figures], rel=1e-6)
 
 
 def test_settings_end_and_results_are_there(train):
@@ -54,7 +54,7 @@ def test_it_keeps_its_own_cadence(train):
     _, folder = train(board={"type": "trackers.tensorboard", "every": 2})
     events = read(folder / "tensorboard")
 
-    assert {one.step for one in events.Scalars("train_loss")} == {8}
+    assert {scalar.step for scalar in events.Scalars("train_loss")} == {8}
 
 
 def test_a_folder_that_cannot_be_written_does_not_spoil_the_run(train, alerts, tmp_path):
@@ -63,5 +63,5 @@ def test_a_folder_that_cannot_be_written_does_not_spoil_the_run(train, alerts, t
     outcome, _ = train(board={"type": "trackers.tensorboard", "log_dir": str(tmp_path / "file" / "tb")})
 
     assert outcome.status == "completed"
-    assert [one.type for one in alerts.seen] == ["tracker_failed"]
+    assert [alert.type for alert in alerts.seen] == ["tracker_failed"]
     assert "trackers.board" in alerts.seen[0].message

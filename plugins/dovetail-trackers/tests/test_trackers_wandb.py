@@ -41,13 +41,13 @@ def read(folder):
         match record.WhichOneof("record_type"):
             case "run":
                 run = record.run
-                config |= {one.key: json.loads(one.value_json) for one in record.run.config.update}
+                config |= {item.key: json.loads(item.value_json) for item in record.run.config.update}
             case "history":
-                items = {one.key or one.nested_key[0]: json.loads(one.value_json) for one in record.history.item}
+                items = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
                 history.append({"_step": record.history.step.num, **items})
             case "summary":
                 summary |= {
-                    one.key or ".".join(one.nested_key): json.loads(one.value_json) for one in record.summary.update
+                    item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in record.summary.update
                 }
             case "exit":
                 code = record.exit.exit_code
@@ -93,7 +93,7 @@ def test_a_server_that_is_not_there_does_not_spoil_the_run(train, alerts, monkey
     outcome, _ = train(board=board)
 
     assert outcome.status == "completed"
-    assert [one.type for one in alerts.seen] == ["tracker_failed"]
+    assert [alert.type for alert in alerts.seen] == ["tracker_failed"]
 
 
 LOOP = """

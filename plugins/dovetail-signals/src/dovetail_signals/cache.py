@@ -22,12 +22,12 @@ from torch import Tensor
 from dovetail import AtLeast, Batch, Run, Transform
 from dovetail.random import Draws
 from dovetail_signals import representations
-from dovetail_signals.rates import tell_of_other_rates
-from dovetail_signals.tfr import signals_of
+from dovetail_signals.sample_rate import alert_on_nested_sample_rates
+from dovetail_signals.tfr import require_signals
 
 _logger: Final = logging.getLogger("dovetail.signals")
 _DIGEST: Final = 16  # bytes: two different signals with one digest are not to be expected before 2^64 signals
-_AT_ONCE: Final = 16 << 20  # bytes that are written together, and that a kill can lose
+_FLUSH_BYTES: Final = 16 << 20  # bytes that are written together, and that a kill can lose
 
 
 @final
@@ -59,14 +59,14 @@ class Cached:
         if not hasattr(representation, "represent"):
             raise ValueError(f"representation: {type(representation).__name__} is no representation of signals")
         #: By the option that names it.
-        self.held = {"representation": representation}
+        self.nested = {"representation": representation}
         self._identity = _identity(representation)
         self._path, self._limit = None if path is None else Path(path).expanduser(), limit_mb * 10**6
         self._stores: dict[str, _Store] = {}
 
     def dovetail_run_start(self, run: Run) -> None:
         """Say so where the recordings have another sampling rate than the representation is told."""
-        tell_of_other_rates(run, self)
+        alert_on_nested_sample_rates(run, self)
 
     def row_hz(self, sample_rate: float) -> Tensor | None:
         """Return what the representation says of its rows, if it does."""
@@ -75,7 +75,7 @@ class Cached:
 
     def transform_batch(self, batch: Batch, draws: Draws) -> Batch:  # noqa: ARG002 (the form of every transform)
         """Return the batch with its signals represented; ValueError where its inputs are no signals."""
-        return {**batch, "inputs": self.represent(signals_of(batch))}
+        return {**batch, "inputs": self.represent(require_signals(batch))}
 
     def represent(self, signals: Tensor) -> Tensor:
         """Return the representations of signals [N, channels, time]."""
@@ -148,7 +148,7 @@ class _Store:
         if self._folder is not None:
             self._new.append(key)
             self._new_size += value.nbytes
-            if self._new_size >= _AT_ONCE:
+            if self._new_size >= _FLUSH_BYTES:
                 self.flush()
 
     def flush(self) -> None:
@@ -207,7 +207,7 @@ def _key(signal: Tensor) -> bytes:
     return digest.digest()
 
 
-def _told(value: Any) -> str:
+def _canonical(value: Any) -> str:
     """Return a value as text that no other value has.
 
     Raises:
@@ -217,9 +217,9 @@ def _told(value: Any) -> str:
         content = hashlib.blake2b(value.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
         return f"{value.dtype}{tuple(value.shape)}{content}"
     if isinstance(value, dict):
-        return f"{{{','.join(f'{_told(name)}:{_told(one)}' for name, one in value.items())}}}"
+        return f"{{{','.join(f'{_canonical(name)}:{_canonical(item)}' for name, item in value.items())}}}"
     if isinstance(value, list | tuple):
-        return f"[{','.join(map(_told, value))}]"
+        return f"[{','.join(map(_canonical, value))}]"
     if value is None or isinstance(value, bool | int | float | str):
         return repr(value)
     raise TypeError(f"one of them is a {type(value).__name__}")
@@ -228,8 +228,8 @@ def _told(value: Any) -> str:
 def _identity(representation: Any) -> bytes:
     """Return what tells this representation from any other: its options, its source, and what computes it."""
     try:
-        options = _told(vars(representation))
-        sources = [Path(inspect.getfile(one)).read_bytes() for one in (type(representation), representations)]
+        options = _canonical(vars(representation))
+        sources = [Path(inspect.getfile(source)).read_bytes() for source in (type(representation), representations)]
     except (TypeError, OSError) as error:
         raise ValueError(
             f"representation: {type(representation).__name__} cannot be kept, as its options cannot be told: {error}"

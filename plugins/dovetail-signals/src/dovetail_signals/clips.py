@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from dovetail import AtLeast, Between
-from dovetail_signals.reading import MAX_BYTES, load_npz
-from dovetail_signals.recordings import Short, long_enough
+from dovetail_signals.recordings import Short, handle_short
+from dovetail_signals.signal_files import MAX_BYTES, load_npz
 from dovetail_signals.windows import Recording, WindowSamples, cut
 
 
@@ -82,7 +82,7 @@ def clips(
     for name in sorted(facts):
         digest.update(arrays[name].tobytes())
     return cut(
-        long_enough(found, window, short),
+        handle_short(found, window, short),
         window=window,
         overlap=overlap,
         target=target,

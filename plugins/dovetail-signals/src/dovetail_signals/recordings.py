@@ -12,7 +12,7 @@ import torch
 from attrs import evolve
 
 from dovetail import AtLeast, Between, MoreThan
-from dovetail_signals.reading import MAX_BYTES, read_signal, resample
+from dovetail_signals.signal_files import MAX_BYTES, read_signal, resample
 from dovetail_signals.windows import Recording, WindowSamples, cut
 
 Short = Literal["error", "pad", "drop"]
@@ -79,13 +79,15 @@ def recordings(
             hint = " (fields are separated by commas)" if len(row) == 1 else ""
             raise ValueError(f"{table}: file: there is no column '{file}'; there are {', '.join(row)}{hint}")
         own = _channels(row, channels, table)
-        one = _read(root, str(row[file]), row, channels=own, sample_rate=sample_rate, table=table, max_bytes=max_bytes)
-        digest.update(f"{one.name}\0{sorted(row.items())}\0".encode())
-        digest.update(one.signal.numpy().tobytes())
-        found.append(one)
-    found = at_one_rate(found, resample_to)
+        recording = _read(
+            root, str(row[file]), row, channels=own, sample_rate=sample_rate, table=table, max_bytes=max_bytes
+        )
+        digest.update(f"{recording.name}\0{sorted(row.items())}\0".encode())
+        digest.update(recording.signal.numpy().tobytes())
+        found.append(recording)
+    found = at_common_rate(found, resample_to)
     return cut(
-        long_enough(found, window, short),
+        handle_short(found, window, short),
         window=window,
         overlap=overlap,
         target=target,
@@ -162,34 +164,43 @@ def _read(
     return Recording(name, signal, rate, row)
 
 
-def at_one_rate(recordings: list[Recording], wanted: float | None) -> list[Recording]:
+def at_common_rate(recordings: list[Recording], wanted: float | None) -> list[Recording]:
     """Return recordings of one sampling rate.
 
     Raises:
         ValueError: they have several, and no rate is wanted.
     """
-    rates = sorted({one.sample_rate for one in recordings})
+    rates = sorted({recording.sample_rate for recording in recordings})
     if wanted is None:
         if len(rates) > 1:
-            odd = min(recordings, key=lambda one: sum(other.sample_rate == one.sample_rate for other in recordings))
+            odd = min(
+                recordings,
+                key=lambda recording: sum(other.sample_rate == recording.sample_rate for other in recordings),
+            )
             shown = ", ".join(f"{rate:g} Hz" for rate in rates)
             raise ValueError(
                 f"recordings of several sampling rates ({shown}; '{odd.name}' is one of the fewest): a model would "
                 f"learn the rate. Bring them to one with resample_to, or choose with where"
             )
         return recordings
-    return [evolve(one, signal=resample(one.signal, one.sample_rate, wanted), sample_rate=wanted) for one in recordings]
+    return [
+        evolve(recording, signal=resample(recording.signal, recording.sample_rate, wanted), sample_rate=wanted)
+        for recording in recordings
+    ]
 
 
-def long_enough(recordings: list[Recording], window: int, short: Short) -> list[Recording]:
+def handle_short(recordings: list[Recording], window: int, short: Short) -> list[Recording]:
     """Return recordings of at least a window, the shorter ones padded or dropped as asked."""
     if short == "pad":
         return [
-            evolve(one, signal=torch.nn.functional.pad(one.signal, (0, max(0, window - one.signal.shape[1]))))
-            for one in recordings
+            evolve(
+                recording,
+                signal=torch.nn.functional.pad(recording.signal, (0, max(0, window - recording.signal.shape[1]))),
+            )
+            for recording in recordings
         ]
     if short == "drop":
-        kept = [one for one in recordings if one.signal.shape[1] >= window]
+        kept = [recording for recording in recordings if recording.signal.shape[1] >= window]
         if not kept:
             raise ValueError(f"every recording is shorter than one window of {window}")
         return kept

@@ -100,7 +100,7 @@ def decibels(power: Tensor) -> Tensor:
     return 10 * torch.log10(power.clamp_min(_TINY))
 
 
-def standardised(values: Tensor, dims: int) -> Tensor:
+def standardize(values: Tensor, dims: int) -> Tensor:
     """Return values of mean 0 and variance 1 over the last ``dims`` dimensions; where nothing varies, 0."""
     over = tuple(range(-dims, 0))
     centred = values - values.mean(over, keepdim=True)

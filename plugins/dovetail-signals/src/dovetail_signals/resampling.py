@@ -10,13 +10,13 @@ from torch import Tensor
 
 from dovetail import AtLeast, Batch, MoreThan, Run
 from dovetail.random import Draws
-from dovetail_signals.rates import tell_of_other_rates
-from dovetail_signals.tfr import signals_of
+from dovetail_signals.sample_rate import alert_on_nested_sample_rates
+from dovetail_signals.tfr import require_signals
 
-_LOBES: Final = 8  # zero crossings of the sinc on either side: right to 0.003 up to 0.7 of half the sampling rate
+_LOBES: Final = 8  # zero crossings of the sinc on each side: a tone up to 0.7 Nyquist is off by less than 0.005
 
 
-def read_evenly(signals: Tensor, steps: Tensor, length: int) -> Tensor:
+def sinc_resample(signals: Tensor, steps: Tensor, length: int) -> Tensor:
     """Return signals read at the places 0, step, 2 step, …, by a windowed sinc; beyond their ends they are 0.
 
     A step of more than 1 would fold high frequencies over, so what lies above half of the new rate is taken out first.
@@ -50,7 +50,9 @@ def read_evenly(signals: Tensor, steps: Tensor, length: int) -> Tensor:
     return found
 
 
-def at_even_angles(signals: Tensor, rpm: Tensor, *, sample_rate: float, samples_per_turn: int, length: int) -> Tensor:
+def resample_by_angle(
+    signals: Tensor, rpm: Tensor, *, sample_rate: float, samples_per_turn: int, length: int
+) -> Tensor:
     """Return signals at even steps of the shaft's angle, its speed taken as constant: computed order tracking.
 
     What happens so many times a turn happens at one place of the spectrum, whatever the speed and the sampling rate:
@@ -82,7 +84,7 @@ def at_even_angles(signals: Tensor, rpm: Tensor, *, sample_rate: float, samples_
             f"{length} values at {samples_per_turn} a turn and {float(rpm.min()):g} rpm take {math.ceil(needed) + 1} "
             f"samples, the signals have {signals.shape[-1]}: make the window longer, or length shorter"
         )
-    return read_evenly(signals, steps, length)
+    return sinc_resample(signals, steps, length)
 
 
 @final
@@ -122,17 +124,17 @@ class AngularResampling:
 
     def dovetail_run_start(self, run: Run) -> None:
         """Say so where the recordings have another sampling rate."""
-        tell_of_other_rates(run, self)
+        alert_on_nested_sample_rates(run, self)
 
     def transform_batch(self, batch: Batch, draws: Draws) -> Batch:  # noqa: ARG002 (the form of every transform)
         """Return the batch resampled; ValueError where its inputs are no signals, have no speed, or are too short."""
-        signals = signals_of(batch)
+        signals = require_signals(batch)
         rpm: Any = batch.get("meta", {}).get(self._speed)
         if not isinstance(rpm, Tensor) or rpm.shape != signals.shape[:1]:
             raise ValueError(
                 f'needs the speed of each signal\'s shaft in meta.{self._speed}: data.meta = ["{self._speed}"] has it'
             )
-        found = at_even_angles(
+        found = resample_by_angle(
             signals,
             rpm.to(signals.device),
             sample_rate=self.sample_rate,

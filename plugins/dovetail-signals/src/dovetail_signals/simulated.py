@@ -13,8 +13,8 @@ import torch
 from dovetail import AtLeast, Between, MoreThan
 from dovetail.random import derive_seed
 from dovetail_signals.geometry import bearing as known_bearing
-from dovetail_signals.journal import JOURNAL_FAULTS, JournalFault, journal_vibration, sommerfeld_number
-from dovetail_signals.rolling import ROLLING_FAULTS, RollingFault, rolling_vibration
+from dovetail_signals.journal_bearing import JOURNAL_FAULTS, JournalFault, journal_vibration, sommerfeld_number
+from dovetail_signals.rolling_bearing import ROLLING_FAULTS, RollingFault, rolling_vibration
 from dovetail_signals.windows import Recording, WindowSamples, cut
 
 _MINUTE: Final = 60.0
@@ -43,7 +43,7 @@ def simulated_rolling(
 ) -> WindowSamples:
     """Return windows of simulated recordings of a rolling-element bearing, one class for each fault.
 
-    `dovetail_signals.rolling` says how a recording is made. Known of each: ``fault``, ``rpm``, ``shaft_hz``,
+    `dovetail_signals.rolling_bearing` says how a recording is made. Known of each: ``fault``, ``rpm``, ``shaft_hz``,
     ``severity``, ``snr_db``, ``resonance_hz``, ``sample_rate_hz``, and the fault frequencies ``bpfo_hz``, ``bpfi_hz``,
     ``bsf_hz``, ``ftf_hz``.
 
@@ -69,9 +69,12 @@ def simulated_rolling(
     geometry = known_bearing(bearing)
 
     def make(fault: Any, random: np.random.Generator) -> tuple[npt.NDArray[np.float64], dict[str, Any]]:
-        shaft = _drawn(random, "rpm", rpm) / _MINUTE
-        known = {"severity": _drawn(random, "severity", severity), "snr_db": _drawn(random, "snr_db", snr_db)}
-        resonance = _drawn(random, "resonance_hz", resonance_hz)
+        shaft = _draw_uniform(random, "rpm", rpm) / _MINUTE
+        known = {
+            "severity": _draw_uniform(random, "severity", severity),
+            "snr_db": _draw_uniform(random, "snr_db", snr_db),
+        }
+        resonance = _draw_uniform(random, "resonance_hz", resonance_hz)
         signal = rolling_vibration(
             fault,
             geometry=geometry,
@@ -116,7 +119,7 @@ def simulated_journal(
 ) -> WindowSamples:
     """Return windows of simulated recordings of a journal bearing, one class for each fault.
 
-    `dovetail_signals.journal` says how a recording is made. Known of each: ``fault``, ``rpm``, ``shaft_hz``,
+    `dovetail_signals.journal_bearing` says how a recording is made. Known of each: ``fault``, ``rpm``, ``shaft_hz``,
     ``load_newton``, ``sommerfeld``, ``severity``, ``snr_db``, ``sample_rate_hz``.
 
     Args:
@@ -138,9 +141,12 @@ def simulated_journal(
     """
 
     def make(fault: Any, random: np.random.Generator) -> tuple[npt.NDArray[np.float64], dict[str, Any]]:
-        shaft = _drawn(random, "rpm", rpm) / _MINUTE
-        load = _drawn(random, "load_newton", load_newton)
-        known = {"severity": _drawn(random, "severity", severity), "snr_db": _drawn(random, "snr_db", snr_db)}
+        shaft = _draw_uniform(random, "rpm", rpm) / _MINUTE
+        load = _draw_uniform(random, "load_newton", load_newton)
+        known = {
+            "severity": _draw_uniform(random, "severity", severity),
+            "snr_db": _draw_uniform(random, "snr_db", snr_db),
+        }
         length = round(seconds * sample_rate)
         signal = journal_vibration(
             fault, shaft_hz=shaft, sample_rate=sample_rate, length=length, random=random, **known
@@ -193,7 +199,7 @@ def _windows(
     )
 
 
-def _drawn(random: np.random.Generator, option: str, span: tuple[float, float]) -> float:
+def _draw_uniform(random: np.random.Generator, option: str, span: tuple[float, float]) -> float:
     """Return a number between two; ValueError where they fall."""
     if span[0] > span[1]:
         raise ValueError(f"{option}: must rise, got {list(span)}")

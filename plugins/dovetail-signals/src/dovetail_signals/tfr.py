@@ -10,10 +10,10 @@ from torch import Tensor
 from dovetail import AtLeast, Batch, MoreThan, Run, Transform
 from dovetail.random import Draws
 from dovetail_signals import representations
-from dovetail_signals.rates import tell_of_other_rates
+from dovetail_signals.sample_rate import alert_on_nested_sample_rates
 
 
-def signals_of(batch: Batch) -> Tensor:
+def require_signals(batch: Batch) -> Tensor:
     """Return a batch's signals; ValueError where its inputs are none."""
     inputs = batch["inputs"]
     if not isinstance(inputs, Tensor) or not inputs.is_floating_point() or inputs.ndim != 3:  # noqa: PLR2004 (N, C, T)
@@ -30,7 +30,7 @@ class _Representation:
 
     def dovetail_run_start(self, run: Run) -> None:
         """Say so where the recordings have another sampling rate than this is told, if it is told one."""
-        tell_of_other_rates(run, self)
+        alert_on_nested_sample_rates(run, self)
 
     def represent(self, signals: Tensor) -> Tensor:
         """Return the representation of signals [N, channels, time]."""
@@ -42,7 +42,7 @@ class _Representation:
 
     def transform_batch(self, batch: Batch, draws: Draws) -> Batch:  # noqa: ARG002 (the form of every transform)
         """Return the batch with its signals represented; ValueError where its inputs are no signals."""
-        return {**batch, "inputs": self.represent(signals_of(batch))}
+        return {**batch, "inputs": self.represent(require_signals(batch))}
 
 
 @final
@@ -51,7 +51,7 @@ class ZScore(_Representation):
 
     def represent(self, signals: Tensor) -> Tensor:
         """Return [N, channels, time]; a constant signal becomes 0."""
-        return representations.standardised(signals, 1)
+        return representations.standardize(signals, 1)
 
 
 @final
@@ -109,7 +109,7 @@ class Spectrum(_Representation):
     def represent(self, signals: Tensor) -> Tensor:
         """Return [N, channels, frequencies]; ValueError where a signal is shorter than a window."""
         found = representations.decibels(representations.mean_power(signals, n_fft=self._n_fft, hop=self._hop))
-        return representations.standardised(found, 1) if self._standardize else found
+        return representations.standardize(found, 1) if self._standardize else found
 
 
 @final
@@ -235,7 +235,7 @@ class EnvelopeSpectrum(_Representation):
         spectrum = representations.envelope_spectrum(
             signals, sample_rate=self.sample_rate, band=self._band, high_hz=self._high
         )
-        return representations.standardised(spectrum, 1) if self._standardize else spectrum
+        return representations.standardize(spectrum, 1) if self._standardize else spectrum
 
 
 @final
@@ -261,11 +261,11 @@ class KeepEnvelope:
 
     def dovetail_run_start(self, run: Run) -> None:
         """Say so where the recordings have another sampling rate."""
-        tell_of_other_rates(run, self)
+        alert_on_nested_sample_rates(run, self)
 
     def transform_batch(self, batch: Batch, draws: Draws) -> Batch:  # noqa: ARG002 (the form of every transform)
         """Return the batch with [N, channels, time] more; ValueError where its inputs are no signals."""
-        found = representations.envelope(signals_of(batch), sample_rate=self.sample_rate, band=self._band)
+        found = representations.envelope(require_signals(batch), sample_rate=self.sample_rate, band=self._band)
         return {**batch, "meta": {**batch.get("meta", {}), "signal": found}}
 
 
@@ -307,22 +307,27 @@ class MultiTFR:
             raise ValueError("representations is empty: name at least one")
         #: By name.
         self.parts: dict[str, Any] = dict(representations)
-        for name, one in self.parts.items():
-            if not hasattr(one, "represent"):
-                raise ValueError(f"representations.{name}: {type(one).__name__} is no representation of signals")
+        for name, representation in self.parts.items():
+            if not hasattr(representation, "represent"):
+                raise ValueError(
+                    f"representations.{name}: {type(representation).__name__} is no representation of signals"
+                )
         #: By the options that name them.
-        self.held = {f"representations.{name}": one for name, one in self.parts.items()}
+        self.nested = {f"representations.{name}": representation for name, representation in self.parts.items()}
 
     def dovetail_run_start(self, run: Run) -> None:
         """Say so where the recordings have another sampling rate than a representation is told."""
-        tell_of_other_rates(run, self)
+        alert_on_nested_sample_rates(run, self)
 
     def transform_batch(self, batch: Batch, draws: Draws) -> Batch:  # noqa: ARG002 (the form of every transform)
         """Return the batch with a dict of representations as its inputs."""
-        signals = signals_of(batch)
-        return {**batch, "inputs": {name: one.represent(signals) for name, one in self.parts.items()}}
+        signals = require_signals(batch)
+        return {
+            **batch,
+            "inputs": {name: representation.represent(signals) for name, representation in self.parts.items()},
+        }
 
 
 def _decibels(power: Tensor, *, standardize: bool) -> Tensor:
     found = representations.decibels(power)
-    return representations.standardised(found, 2) if standardize else found
+    return representations.standardize(found, 2) if standardize else found

@@ -117,7 +117,7 @@ class WindowSamples:
             batch["meta"] = {name: _as_meta(self.columns[name][indices]) for name in self.meta}
         return batch
 
-    def stretches(self) -> Iterator[tuple[int, torch.Tensor]]:
+    def contiguous_segments(self) -> Iterator[tuple[int, torch.Tensor]]:
         """Yield the longest stretch of each recording that its windows cover: its first window, [channels, length]."""
         for name in dict.fromkeys(self.groups):
             of = np.flatnonzero(self.groups == name)
@@ -169,19 +169,21 @@ def cut(
             class is not among ``classes``.
     """
     hop = max(1, round(window * (1 - overlap)))
-    names = sorted({name for one in recordings for name in one.facts})
+    names = sorted({name for recording in recordings for name in recording.facts})
     for option, asked, there in (("target", (target,), names), ("meta", meta, sorted({*names, *OF_WINDOWS}))):
         for name in asked:
             if name not in there:
                 raise ValueError(f"{option}: nothing is known by the name of '{name}'; there are {', '.join(there)}")
     channels = recordings[0].signal.shape[0]
     owner, starts, first, offset = [], [], [], 0
-    for number, one in enumerate(recordings):
-        if one.signal.shape[0] != channels:
-            raise ValueError(f"'{one.name}' has {one.signal.shape[0]} channels, '{recordings[0].name}' has {channels}")
-        length = one.signal.shape[1]
+    for number, recording in enumerate(recordings):
+        if recording.signal.shape[0] != channels:
+            raise ValueError(
+                f"'{recording.name}' has {recording.signal.shape[0]} channels, '{recordings[0].name}' has {channels}"
+            )
+        length = recording.signal.shape[1]
         if length < window:
-            raise ValueError(f"'{one.name}' has {length} values, less than one window of {window}")
+            raise ValueError(f"'{recording.name}' has {length} values, less than one window of {window}")
         begins = np.arange(0, length - window + 1, hop)
         owner.append(np.full(len(begins), number))
         first.append(begins)
@@ -189,13 +191,15 @@ def cut(
         offset += length
     of = np.concatenate(owner)
     begins = np.concatenate(first)
-    rates = np.asarray([one.sample_rate for one in recordings])[of]
-    groups = np.asarray([one.name for one in recordings])[of]
+    rates = np.asarray([recording.sample_rate for recording in recordings])[of]
+    groups = np.asarray([recording.name for recording in recordings])[of]
     columns = {"recording": groups, "time": begins / rates}
-    columns |= {name: _column([one.facts.get(name) for one in recordings])[of] for name in names}
-    values, class_names = _targets([one.facts.get(target) for one in recordings], recordings, target, task, classes)
+    columns |= {name: _column([recording.facts.get(name) for recording in recordings])[of] for name in names}
+    values, class_names = _targets(
+        [recording.facts.get(target) for recording in recordings], recordings, target, task, classes
+    )
     return WindowSamples(
-        torch.cat([one.signal for one in recordings], dim=1),
+        torch.cat([recording.signal for recording in recordings], dim=1),
         np.concatenate(starts).astype(np.int64),
         window,
         values[torch.from_numpy(of)],
@@ -211,23 +215,23 @@ def cut(
 def _targets(
     found: list[Any], recordings: Sequence[Recording], target: str, task: str, classes: Sequence[str]
 ) -> tuple[torch.Tensor, tuple[str, ...] | None]:
-    for one, value in zip(recordings, found, strict=True):
+    for recording, value in zip(recordings, found, strict=True):
         if value is None or value == "":
-            raise ValueError(f"'{one.name}' has no value of '{target}'")
+            raise ValueError(f"'{recording.name}' has no value of '{target}'")
     if task == "regression":
         try:
             return torch.tensor([float(value) for value in found])[:, None], None
         except ValueError as error:
             raise ValueError(f"a regression needs numbers in '{target}': {error}") from None
     labels = [str(value) for value in found]
-    names = tuple(classes) or tuple(sorted(set(labels), key=_natural))
-    for one, label in zip(recordings, labels, strict=True):
+    names = tuple(classes) or tuple(sorted(set(labels), key=_sort_key))
+    for recording, label in zip(recordings, labels, strict=True):
         if label not in names:
-            raise ValueError(f"'{one.name}' has the class '{label}', which is not among classes = {list(names)}")
+            raise ValueError(f"'{recording.name}' has the class '{label}', which is not among classes = {list(names)}")
     return torch.tensor([names.index(label) for label in labels]), names
 
 
-def _natural(label: str) -> tuple[float, str]:
+def _sort_key(label: str) -> tuple[float, str]:
     """Sort numbers as numbers, before words."""
     try:
         return float(label), ""

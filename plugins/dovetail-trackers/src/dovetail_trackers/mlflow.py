@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from attrs import frozen
 
 from dovetail import AtLeast, Outcome, Run
-from dovetail_trackers.facts import ending, fresh, need, parameters, results
+from dovetail_trackers.run_info import flat_settings, outcome_facts, require_installed, result_uris, without_repeats
 from dovetail_trackers.sender import Sender
 
 if TYPE_CHECKING:
@@ -50,46 +50,46 @@ class MLflowTracker:
         patience: Annotated[float, AtLeast(0)] = 30.0,
     ) -> None:
         for module in ("mlflow", "sqlalchemy", "alembic"):
-            need(module, "mlflow")
+            require_installed(module, "mlflow")
         self.experiment_name, self.run_name, self.patience = experiment_name, run_name, patience
         self.tracking_uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
         self._sender: Sender | None = None
-        self._book = _Book()
+        self._mlflow_run = _MlflowRun()
 
     def dovetail_run_start(self, run: Run) -> None:
         """Begin to send, with the settings; a resumed run goes on in the MLflow run that it had."""
         about, output = run.config.run, run.config.paths.output.absolute()
-        start = _Start(
+        start = _RunStart(
             uri=self.tracking_uri or f"sqlite:///{output / 'mlflow.db'}",
             artifacts=None if self.tracking_uri else (output / "mlartifacts").as_uri(),
             experiment=self.experiment_name or about.experiment or about.name,
             name=self.run_name or run.store.id,
             tags={_RUN: run.store.id, "mlflow.note.content": about.notes, **{f"tag.{tag}": "" for tag in about.tags}},
-            parameters=parameters(run),
+            parameters=flat_settings(run),
             resumed=run.state.step > 0,
         )
         self._sender = Sender("dovetail-mlflow")
-        self._sender.post(lambda: self._book.open(start))
+        self._sender.post(lambda: self._mlflow_run.open(start))
 
     def dovetail_log(self, event: str, metrics: Mapping[str, float], step: int) -> None:
         """Send figures."""
         if self._sender is not None:
-            figures, now = fresh(event, metrics), time.time_ns() // 1_000_000
-            self._sender.post(lambda: self._book.figures(figures, step, now))
+            figures, now = without_repeats(event, metrics), time.time_ns() // 1_000_000
+            self._sender.post(lambda: self._mlflow_run.figures(figures, step, now))
 
     def dovetail_run_end(self, run: Run, outcome: Outcome) -> None:
         """Send the end and where the results are, and wait until all is sent."""
         sender, self._sender = self._sender, None
         if sender is None:
             return
-        told = {f"dovetail.{name}": value for name, value in {**ending(outcome), **results(run)}.items()}
+        told = {f"dovetail.{name}": value for name, value in {**outcome_facts(outcome), **result_uris(run)}.items()}
         status = _ENDINGS.get(outcome.status, "FINISHED")
-        sender.post(lambda: self._book.close(told, status))
+        sender.post(lambda: self._mlflow_run.close(told, status))
         sender.close(self.patience)
 
 
 @frozen
-class _Start:
+class _RunStart:
     """What an MLflow run begins with."""
 
     uri: str
@@ -101,14 +101,14 @@ class _Start:
     resumed: bool
 
 
-class _Book:
+class _MlflowRun:
     """The MLflow run that is written to; used by the sender's thread alone, which also imports MLflow."""
 
     def __init__(self) -> None:
         self._client: MlflowClient | None = None
         self._run_id = ""
 
-    def open(self, start: _Start) -> None:
+    def open(self, start: _RunStart) -> None:
         from mlflow.entities import Param
         from mlflow.tracking import MlflowClient
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dovetail import Outcome, Run
-from dovetail_trackers.facts import ending, fresh, need, parameters, results
+from dovetail_trackers.run_info import flat_settings, outcome_facts, require_installed, result_uris, without_repeats
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard.writer import SummaryWriter
@@ -27,7 +27,7 @@ class TensorBoardTracker:
     """
 
     def __init__(self, log_dir: Path = Path("tensorboard")) -> None:
-        need("tensorboard", "tensorboard")
+        require_installed("tensorboard", "tensorboard")
         self.log_dir = log_dir
         self._writer: SummaryWriter | None = None
 
@@ -37,12 +37,12 @@ class TensorBoardTracker:
 
         step = run.state.step
         self._writer = SummaryWriter(str(run.store.path / self.log_dir), purge_step=step + 1 if step else None)
-        self._writer.add_text("settings", _table(parameters(run)), step)
+        self._writer.add_text("settings", _table(flat_settings(run)), step)
 
     def dovetail_log(self, event: str, metrics: Mapping[str, float], step: int) -> None:
         """Write figures."""
         if self._writer is not None:
-            for name, value in fresh(event, metrics).items():
+            for name, value in without_repeats(event, metrics).items():
                 self._writer.add_scalar(name, value, step)
 
     def dovetail_run_end(self, run: Run, outcome: Outcome) -> None:
@@ -53,11 +53,11 @@ class TensorBoardTracker:
         from torch.utils.tensorboard.summary import hparams
 
         with writer:
-            writer.add_text("outcome", _table(ending(outcome)), run.state.step)
-            writer.add_text("results", _table(results(run)), run.state.step)
+            writer.add_text("outcome", _table(outcome_facts(outcome)), run.state.step)
+            writer.add_text("results", _table(result_uris(run)), run.state.step)
             figures = {**outcome.metrics, **outcome.test_metrics}
             numbers = {name: value for name, value in figures.items() if isinstance(value, int | float)}
-            for summary in hparams(parameters(run), numbers):  # type: ignore[no-untyped-call]  # torch's
+            for summary in hparams(flat_settings(run), numbers):  # type: ignore[no-untyped-call]  # torch's
                 writer._get_file_writer().add_summary(summary, run.state.step)  # type: ignore[no-untyped-call]  # noqa: SLF001 (add_hparams would begin a second run)
 
 

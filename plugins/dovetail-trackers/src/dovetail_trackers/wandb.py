@@ -7,7 +7,13 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from dovetail import AtLeast, Outcome, Run
-from dovetail_trackers.facts import ending, fresh, need, results, settings
+from dovetail_trackers.run_info import (
+    outcome_facts,
+    require_installed,
+    result_uris,
+    settings_without_secrets,
+    without_repeats,
+)
 from dovetail_trackers.sender import Sender
 
 
@@ -42,7 +48,7 @@ class WandbTracker:
         api_key: str | None = None,
         patience: Annotated[float, AtLeast(0)] = 30.0,
     ) -> None:
-        need("wandb", "wandb")
+        require_installed("wandb", "wandb")
         self.project, self.entity, self.name, self.group = project, entity, name, group
         self.patience, self._key = patience, api_key
         has_key = bool(api_key or os.environ.get("WANDB_API_KEY"))
@@ -62,7 +68,7 @@ class WandbTracker:
             "group": self.group or about.experiment,
             "notes": about.notes or None,
             "tags": about.tags,
-            "config": settings(run),
+            "config": settings_without_secrets(run),
             "dir": str(run.store.path),
             "mode": self.mode,
             "resume": None if self.mode == "offline" else "allow",
@@ -73,7 +79,7 @@ class WandbTracker:
     def dovetail_log(self, event: str, metrics: Mapping[str, float], step: int) -> None:
         """Send figures."""
         if self._sender is not None:
-            figures = fresh(event, metrics)
+            figures = without_repeats(event, metrics)
             self._sender.post(lambda: self._run.log(figures, step=step))
 
     def dovetail_run_end(self, run: Run, outcome: Outcome) -> None:
@@ -81,7 +87,7 @@ class WandbTracker:
         sender, self._sender = self._sender, None
         if sender is None:
             return
-        told = {f"dovetail.{name}": value for name, value in {**ending(outcome), **results(run)}.items()}
+        told = {f"dovetail.{name}": value for name, value in {**outcome_facts(outcome), **result_uris(run)}.items()}
         failed = outcome.status == "failed"
         sender.post(lambda: self._close(told, failed=failed))
         sender.close(self.patience)

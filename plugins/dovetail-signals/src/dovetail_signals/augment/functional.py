@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from dovetail.ops import spec_augment
 from dovetail.random import Draws
-from dovetail_signals.augment.drawing import beta, draws_or_fresh, mixed, partners, per_sample, probabilities
+from dovetail_signals.augment.draws import beta, draws_or_fresh, mix, partners, per_sample, to_probabilities
 
 _BATCHED: Final = 3  # dimensions of a batch of signals
 
 
-def _applied(signal: Tensor, draws: Draws | None, change: Callable[[Tensor, Draws], Tensor]) -> Tensor:
+def _apply(signal: Tensor, draws: Draws | None, change: Callable[[Tensor, Draws], Tensor]) -> Tensor:
     """Apply a change of [N, channels, time] to a signal or a batch of them."""
     if not signal.is_floating_point() or signal.ndim == 0:
         raise ValueError(f"a signal has floating-point values along time, got {signal.dtype} {tuple(signal.shape)}")
@@ -33,7 +33,7 @@ def gaussian_noise_augmentation(signal: Tensor, noise_std: float = 0.01, *, draw
     def change(batch: Tensor, own: Draws) -> Tensor:
         return batch + noise_std * own.normal("noise", tuple(batch.shape[1:])).to(batch.dtype)
 
-    return _applied(signal, draws, change)
+    return _apply(signal, draws, change)
 
 
 def amplitude_scaling(
@@ -45,7 +45,7 @@ def amplitude_scaling(
     def change(batch: Tensor, own: Draws) -> Tensor:
         return batch * per_sample(low + (high - low) * own.uniform("scale"), batch).to(batch.dtype)
 
-    return _applied(signal, draws, change)
+    return _apply(signal, draws, change)
 
 
 def time_shift(signal: Tensor, shift_max: int = 1000, *, draws: Draws | None = None) -> Tensor:
@@ -58,7 +58,7 @@ def time_shift(signal: Tensor, shift_max: int = 1000, *, draws: Draws | None = N
         stretches = torch.cat([batch, batch], dim=-1).unfold(-1, length, 1)
         return stretches[torch.arange(len(batch), device=batch.device), :, -shift % max(1, length)]
 
-    return _applied(signal, draws, change)
+    return _apply(signal, draws, change)
 
 
 def time_masking(signal: Tensor, mask_param: int = 1000, num_masks: int = 1, *, draws: Draws | None = None) -> Tensor:
@@ -73,7 +73,7 @@ def time_masking(signal: Tensor, mask_param: int = 1000, num_masks: int = 1, *, 
             num_freq_masks=0,
         )
 
-    return _applied(signal, draws, change)
+    return _apply(signal, draws, change)
 
 
 def mixup_batch(
@@ -101,8 +101,8 @@ def mixup_batch(
     """
     own = draws_or_fresh(draws, signals)
     other, share = partners(own), beta(own, "share", alpha)
-    soft = probabilities(labels, num_classes)
-    return mixed(signals, signals[other], share), mixed(soft, soft[other], share)
+    soft = to_probabilities(labels, num_classes)
+    return mix(signals, signals[other], share), mix(soft, soft[other], share)
 
 
 def cutmix_batch(
@@ -138,8 +138,8 @@ def cutmix_batch(
     time = torch.arange(length, device=signals.device)
     pasted = (time >= start[:, None]) & (time < (start + cut)[:, None])
     where = pasted.reshape(len(signals), *(1,) * (signals.ndim - 2), length)
-    soft = probabilities(labels, num_classes)
-    return torch.where(where, signals[other], signals), mixed(soft, soft[other], 1 - cut / length)
+    soft = to_probabilities(labels, num_classes)
+    return torch.where(where, signals[other], signals), mix(soft, soft[other], 1 - cut / length)
 
 
 def cutmix(
@@ -164,14 +164,14 @@ def cutmix(
         draws: of one sample.
     """
     both = torch.stack([signal1, signal2])
-    labels = probabilities(torch.stack([torch.as_tensor(label1), torch.as_tensor(label2)]), num_classes)
+    labels = to_probabilities(torch.stack([torch.as_tensor(label1), torch.as_tensor(label2)]), num_classes)
     own = draws_or_fresh(draws, both[:1])
     length = signal1.shape[-1]
     cut = ((1 - beta(own, "share", alpha)) * length).round()
     start = (own.uniform("start") * (length - cut + 1)).floor()
     time = torch.arange(length, device=both.device)
     pasted = (time >= start) & (time < start + cut)
-    return torch.where(pasted, signal2, signal1), mixed(labels[:1], labels[1:], 1 - cut / length)[0]
+    return torch.where(pasted, signal2, signal1), mix(labels[:1], labels[1:], 1 - cut / length)[0]
 
 
 class MixupAugmentation:

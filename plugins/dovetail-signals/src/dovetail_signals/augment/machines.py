@@ -9,9 +9,9 @@ from torch import Tensor
 
 from dovetail import AtLeast, Batch
 from dovetail.random import Draws
-from dovetail_signals.augment.drawing import draws_or_fresh
-from dovetail_signals.resampling import read_evenly
-from dovetail_signals.tfr import signals_of
+from dovetail_signals.augment.draws import draws_or_fresh
+from dovetail_signals.resampling import sinc_resample
+from dovetail_signals.tfr import require_signals
 
 _LOUDEST: Final = 60.0  # dB: a gain drawn beyond is drawn by mistake
 
@@ -51,7 +51,7 @@ def speed_perturbation(
     speeds = low + (high - low) * own.uniform("speed")
     length = signals.shape[-1]
     longer = torch.cat([signals, signals[..., : max(0, min(length, round(length * (high - 1)) + 1))]], dim=-1)
-    return read_evenly(longer, speeds, length)
+    return sinc_resample(longer, speeds, length)
 
 
 @final
@@ -71,7 +71,7 @@ class RandomFilter:
 
     def transform_batch(self, batch: Batch, draws: Draws) -> Batch:
         """Return the batch with its signals filtered; ValueError where its inputs are no signals."""
-        return {**batch, "inputs": random_filter(signals_of(batch), self._std, self._knots, draws=draws)}
+        return {**batch, "inputs": random_filter(require_signals(batch), self._std, self._knots, draws=draws)}
 
 
 @final
@@ -96,4 +96,4 @@ class SpeedPerturbation:
 
     def transform_batch(self, batch: Batch, draws: Draws) -> Batch:
         """Return the batch at other speeds; ValueError where its inputs are no signals."""
-        return {**batch, "inputs": speed_perturbation(signals_of(batch), self._range, draws=draws)}
+        return {**batch, "inputs": speed_perturbation(require_signals(batch), self._range, draws=draws)}

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from dovetail.random import Draws
-from dovetail_signals.augment.drawing import beta, draws_or_fresh, mixed, probabilities
+from dovetail_signals.augment.draws import beta, draws_or_fresh, mix, to_probabilities
 
 _BATCHED: Final = 3
 
 
-def _applied(patches: Tensor, draws: Draws | None, change: Callable[[Tensor, Draws], Tensor]) -> Tensor:
+def _apply(patches: Tensor, draws: Draws | None, change: Callable[[Tensor, Draws], Tensor]) -> Tensor:
     batch = patches if patches.ndim == _BATCHED else patches[None]
     return change(batch, draws_or_fresh(draws, batch)).reshape(patches.shape)
 
@@ -33,7 +33,7 @@ def patch_dropout(
     """Return patches, each set to 0 with probability ``drop_prob``; all of them as they are unless ``training``."""
     if not training:
         return patches
-    return _applied(
+    return _apply(
         patches,
         draws,
         lambda batch, own: batch * (own.uniform("drop", batch.shape[1:2]) >= drop_prob)[..., None].to(batch.dtype),
@@ -62,8 +62,8 @@ def patch_mixup(
         draws: of the batch's samples.
     """
     share = beta(draws_or_fresh(draws, patches1), "share", alpha)
-    first, second = probabilities(labels1, num_classes), probabilities(labels2, num_classes)
-    return mixed(patches1, patches2, share), mixed(first, second, share)
+    first, second = to_probabilities(labels1, num_classes), to_probabilities(labels2, num_classes)
+    return mix(patches1, patches2, share), mix(first, second, share)
 
 
 def temporal_shift_patches(
@@ -83,7 +83,7 @@ def temporal_shift_patches(
         inside = (places >= 0) & (places < count)
         return moved if circular else moved * inside[..., None].to(batch.dtype)
 
-    return _applied(patches, draws, change)
+    return _apply(patches, draws, change)
 
 
 def patch_cutout(patches: Tensor, n_holes: int = 10, hole_size: int = 5, *, draws: Draws | None = None) -> Tensor:
@@ -97,7 +97,7 @@ def patch_cutout(patches: Tensor, n_holes: int = 10, hole_size: int = 5, *, draw
         hit = ((place >= start[..., None]) & (place < start[..., None] + size)).any(1)
         return batch * (~hit)[..., None].to(batch.dtype)
 
-    return _applied(patches, draws, change)
+    return _apply(patches, draws, change)
 
 
 def patch_permutation(patches: Tensor, permute_prob: float = 0.1, *, draws: Draws | None = None) -> Tensor:
@@ -113,12 +113,12 @@ def patch_permutation(patches: Tensor, permute_prob: float = 0.1, *, draws: Draw
         source = torch.empty_like(into).scatter_(1, into, out_of)
         return batch.gather(1, source[..., None].expand_as(batch))
 
-    return _applied(patches, draws, change)
+    return _apply(patches, draws, change)
 
 
 def patch_jitter(patches: Tensor, noise_std: float = 0.01, *, draws: Draws | None = None) -> Tensor:
     """Return patches with white noise of standard deviation ``noise_std``."""
-    return _applied(
+    return _apply(
         patches,
         draws,
         lambda batch, own: batch + noise_std * own.normal("jitter", tuple(batch.shape[1:])).to(batch.dtype),
@@ -174,7 +174,7 @@ class PatchAugmentation:
                 batch = step(batch, own)
             return batch
 
-        return _applied(patches, draws, change)
+        return _apply(patches, draws, change)
 
 
 def get_light_augmentation() -> PatchAugmentation:

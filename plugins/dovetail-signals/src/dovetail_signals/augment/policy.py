@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dovetail.random import Draws
 from dovetail_signals.augment import functional
-from dovetail_signals.augment.drawing import draws_or_fresh, per_sample
+from dovetail_signals.augment.draws import draws_or_fresh, per_sample
 
 #: An operation's name, the probability with which it is applied, and its magnitude from 0 to 10.
 Step = tuple[str, float, float]

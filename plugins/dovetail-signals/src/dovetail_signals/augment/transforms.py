@@ -12,10 +12,10 @@ from dovetail.ops import spec_augment
 from dovetail.random import Draws
 from dovetail_signals.augment import functional, patches
 from dovetail_signals.augment.policy import AutoAugment as Policy
-from dovetail_signals.tfr import signals_of
+from dovetail_signals.tfr import require_signals
 
 
-class _OfSignals:
+class _SignalTransform:
     """Changes the signals of a batch."""
 
     def change(self, signals: Tensor, draws: Draws) -> Tensor:
@@ -24,11 +24,11 @@ class _OfSignals:
 
     def transform_batch(self, batch: Batch, draws: Draws) -> Batch:
         """Return the batch with its signals changed; ValueError where its inputs are no signals."""
-        return {**batch, "inputs": self.change(signals_of(batch), draws)}
+        return {**batch, "inputs": self.change(require_signals(batch), draws)}
 
 
 @final
-class GaussianNoise(_OfSignals):
+class GaussianNoise(_SignalTransform):
     """Adds white noise.
 
     Args:
@@ -44,7 +44,7 @@ class GaussianNoise(_OfSignals):
 
 
 @final
-class AmplitudeScaling(_OfSignals):
+class AmplitudeScaling(_SignalTransform):
     """Multiplies each signal by a factor of its own.
 
     Args:
@@ -60,7 +60,7 @@ class AmplitudeScaling(_OfSignals):
 
 
 @final
-class TimeShift(_OfSignals):
+class TimeShift(_SignalTransform):
     """Turns each signal around in time; what leaves one end enters at the other.
 
     Args:
@@ -76,7 +76,7 @@ class TimeShift(_OfSignals):
 
 
 @final
-class TimeMasking(_OfSignals):
+class TimeMasking(_SignalTransform):
     """Sets stretches of each signal to 0, by the fused op.
 
     Args:
@@ -95,7 +95,7 @@ class TimeMasking(_OfSignals):
 
 
 @final
-class AutoAugment(_OfSignals):
+class AutoAugment(_SignalTransform):
     """Applies to each signal one of several short recipes.
 
     Args:
@@ -114,7 +114,7 @@ class AutoAugment(_OfSignals):
         return self._policy(signals, draws=draws)
 
 
-class _Mixes:
+class _MixTransform:
     """Mixes the samples of a batch, and their labels alike."""
 
     def __init__(self, mix: Callable[..., tuple[Tensor, Tensor]], num_classes: int | None) -> None:
@@ -130,7 +130,7 @@ class _Mixes:
 
 
 @final
-class Mixup(_Mixes):
+class Mixup(_MixTransform):
     """Mixes each sample with another of its batch. Classes become probabilities: the loss must take soft labels.
 
     Args:
@@ -145,7 +145,7 @@ class Mixup(_Mixes):
 
 
 @final
-class CutMix(_Mixes):
+class CutMix(_MixTransform):
     """Pastes a stretch of another sample of its batch into each. The loss must take soft labels.
 
     Args:
@@ -214,8 +214,8 @@ class SpecAugment:
         if isinstance(inputs, Tensor):
             return {**batch, "inputs": self._masked(inputs, draws)}
         found = {
-            name: self._masked(one, draws.of(name)) if one.ndim == 4 else one  # noqa: PLR2004 ([N, C, F, T])
-            for name, one in inputs.items()
+            name: self._masked(values, draws.of(name)) if values.ndim == 4 else values  # noqa: PLR2004 ([N, C, F, T])
+            for name, values in inputs.items()
         }
         return {**batch, "inputs": found}
 
@@ -243,7 +243,7 @@ _PATCH_STEPS: Final[Mapping[str, Callable[..., Tensor]]] = {
 
 
 @final
-class PatchAugment(_OfSignals):
+class PatchAugment(_SignalTransform):
     """Cuts each signal into patches, changes them as a transformer's tokens, and puts them together again.
 
     Args:

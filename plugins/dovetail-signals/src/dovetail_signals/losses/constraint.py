@@ -11,15 +11,15 @@ from dovetail import AtLeast, Batch, Between, Loss, LossResult, ModelOutput, Mor
 from dovetail.ops import physical_terms
 from dovetail_signals.losses.controls import Control
 from dovetail_signals.losses.frequency import FrequencyConsistencyLoss
-from dovetail_signals.losses.reading import are_shares, read_scores
+from dovetail_signals.losses.inputs import are_soft_labels, read_logits
 from dovetail_signals.losses.sommerfeld import SommerfeldConsistencyLoss
-from dovetail_signals.losses.temporal import TemporalSmoothnessLoss, tell_of_shuffled_windows
-from dovetail_signals.rates import tell_of_another_rate
+from dovetail_signals.losses.temporal import TemporalSmoothnessLoss, alert_on_unknown_recordings
+from dovetail_signals.sample_rate import alert_on_sample_rate
 
 _WHO = "physical_constraint"
 _NO_LABEL = -100
 #: Of labels that are shares of classes; the fused op takes one class each.
-_OF_SHARES = as_loss(nn.CrossEntropyLoss())
+_SOFT_CROSS_ENTROPY = as_loss(nn.CrossEntropyLoss())
 
 
 class PhysicalConstraintLoss(nn.Module):
@@ -98,9 +98,9 @@ class PhysicalConstraintLoss(nn.Module):
     def dovetail_run_start(self, run: Run) -> None:
         """Say so where the recordings have another sampling rate, or windows do not tell what they are of."""
         if self.lambda_freq > 0:
-            tell_of_another_rate(run, self, self.frequency.sample_rate)
+            alert_on_sample_rate(run, self, self.frequency.sample_rate)
         if self.lambda_temporal > 0:
-            tell_of_shuffled_windows(run)
+            alert_on_unknown_recordings(run)
 
     def forward(self, outputs: ModelOutput, batch: Batch) -> LossResult:
         """Return the sum, a mean over samples, and its terms as parts.
@@ -113,10 +113,10 @@ class PhysicalConstraintLoss(nn.Module):
         Raises:
             ValueError: shapes do not fit, something that a term needs is missing, or a label is none of the classes.
         """
-        logits = read_scores(_WHO, outputs, batch)
+        logits = read_logits(_WHO, outputs, batch)
         targets: Any = batch.get("targets")
-        mixed = isinstance(targets, Tensor) and are_shares(targets, logits)
-        classification = self._classification or (_OF_SHARES if mixed else None)
+        mixed = isinstance(targets, Tensor) and are_soft_labels(targets, logits)
+        classification = self._classification or (_SOFT_CROSS_ENTROPY if mixed else None)
         terms = physical_terms(
             logits,
             self._labels(logits, batch) if classification is None else None,

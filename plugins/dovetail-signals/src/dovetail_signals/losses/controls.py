@@ -19,7 +19,7 @@ _REACH: Final = 2.0  # random frequencies lie between the lowest divided by it a
 _TRIES: Final = 1000
 
 
-def controlled(
+def apply_control(
     frequencies: Frequencies, spans: Spans, control: Control, seed: int, tolerance: float
 ) -> tuple[Frequencies, Spans]:
     """Return what a control makes of the frequencies of classes, and of their further bands.
@@ -39,7 +39,7 @@ def controlled(
     if control == "scrambled":
         return _scrambled(frequencies, spans, Random(seed))  # noqa: S311 (an experiment's, nobody's secret)
     if control == "random":
-        return _elsewhere(frequencies, spans, tolerance, Random(seed))  # noqa: S311 (as above)
+        return _randomised(frequencies, spans, tolerance, Random(seed))  # noqa: S311 (as above)
     return frequencies, spans
 
 
@@ -51,7 +51,7 @@ def _scrambled(frequencies: Frequencies, spans: Spans, random: Random) -> tuple[
     if len(kinds) < 2:  # noqa: PLR2004 (one alone has nobody to exchange with)
         raise ValueError('control = "scrambled" needs classes of different frequencies, these have all the same')
     others = list(kinds)
-    while any(one == other for one, other in zip(kinds, others, strict=True)):
+    while any(kind == other for kind, other in zip(kinds, others, strict=True)):
         random.shuffle(others)
     given = dict(zip(kinds, others, strict=True))
     return (
@@ -60,16 +60,20 @@ def _scrambled(frequencies: Frequencies, spans: Spans, random: Random) -> tuple[
     )
 
 
-def _elsewhere(frequencies: Frequencies, spans: Spans, tolerance: float, random: Random) -> tuple[Frequencies, Spans]:
-    true = [(one * (1 - tolerance), one * (1 + tolerance)) for found in frequencies.values() for one in found]
+def _randomised(frequencies: Frequencies, spans: Spans, tolerance: float, random: Random) -> tuple[Frequencies, Spans]:
+    true = [
+        (frequency * (1 - tolerance), frequency * (1 + tolerance))
+        for found in frequencies.values()
+        for frequency in found
+    ]
     lengths = true + [span for found in spans.values() for span in found]
     if not lengths:
         return frequencies, spans
 
     def drawn(among: list[tuple[float, float]], low: float, high: float) -> float:
         """Return the centre of a band from ``low`` to ``high``, moved to where none of these lies."""
-        bottom = min(max(one, other / 100) for one, other in among) / _REACH  # 0 has no logarithm
-        top = max(one for _, one in among) * _REACH
+        bottom = min(max(start, other / 100) for start, other in among) / _REACH  # 0 has no logarithm
+        top = max(start for _, start in among) * _REACH
         for _ in range(_TRIES):
             factor = math.exp(random.uniform(math.log(bottom), math.log(top))) / math.sqrt(max(low, bottom) * high)
             if all(high * factor <= start or low * factor >= end for start, end in among):
@@ -78,13 +82,13 @@ def _elsewhere(frequencies: Frequencies, spans: Spans, tolerance: float, random:
 
     # The same true frequency gets the same random one wherever it stands, so that classes share what they shared.
     moved = {
-        one: one * drawn(true, one * (1 - tolerance), one * (1 + tolerance))
-        for one in sorted({one for found in frequencies.values() for one in found})
+        frequency: frequency * drawn(true, frequency * (1 - tolerance), frequency * (1 + tolerance))
+        for frequency in sorted({frequency for found in frequencies.values() for frequency in found})
     }
     fixed = sorted({span for found in spans.values() for span in found})
     away = {span: drawn(fixed, *span) for span in fixed}
     return (
-        {which: [moved[one] for one in found] for which, found in frequencies.items()},
+        {which: [moved[frequency] for frequency in found] for which, found in frequencies.items()},
         {
             which: [(low * away[low, high], high * away[low, high]) for low, high in found]
             for which, found in spans.items()

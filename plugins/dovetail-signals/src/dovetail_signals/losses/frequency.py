@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from dovetail import AtLeast, Batch, Between, LossResult, ModelOutput, MoreThan, Run
 from dovetail.ops import Bands, bands_around, frequency_consistency, frequency_penalties
-from dovetail_signals.losses.controls import Control, controlled
-from dovetail_signals.losses.reading import read_scores, require_meta
-from dovetail_signals.rates import tell_of_another_rate
+from dovetail_signals.losses.controls import Control, apply_control
+from dovetail_signals.losses.inputs import read_logits, require_meta
+from dovetail_signals.sample_rate import alert_on_sample_rate
 
 _SIGNAL = (2, 3)  # dimensions of [batch, time] and [batch, channels, time]
 
@@ -71,9 +71,9 @@ class FrequencyConsistencyLoss(nn.Module):
     ) -> None:
         super().__init__()
         self.sample_rate, self.tolerance, self.unit, self.harmonics = sample_rate, tolerance, unit, harmonics
-        self.expected_freqs, self.fixed = controlled(
+        self.expected_freqs, self.fixed = apply_control(
             {_number(name): list(of_class) for name, of_class in expected_freqs.items()},
-            {_number(name): [_span(one) for one in of_class] for name, of_class in (bands or {}).items()},
+            {_number(name): [_span(span) for span in of_class] for name, of_class in (bands or {}).items()},
             control,
             control_seed,
             tolerance,
@@ -85,7 +85,7 @@ class FrequencyConsistencyLoss(nn.Module):
 
     def dovetail_run_start(self, run: Run) -> None:
         """Say so where the recordings have another sampling rate."""
-        tell_of_another_rate(run, self, self.sample_rate)
+        alert_on_sample_rate(run, self, self.sample_rate)
 
     def forward(self, outputs: ModelOutput, batch: Batch) -> LossResult:
         """Return the mean over samples.
@@ -98,7 +98,7 @@ class FrequencyConsistencyLoss(nn.Module):
             ValueError: shapes do not fit, the signal or the speed is missing, or a class is named that the model does
                 not have.
         """
-        logits = read_scores("frequency_consistency", outputs, batch)
+        logits = read_logits("frequency_consistency", outputs, batch)
         return LossResult(frequency_consistency(logits, self.penalties(logits, batch)), {}, float(len(logits)))
 
     def penalties(self, logits: Tensor, batch: Batch) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dovetail import Batch, LossResult, ModelOutput, MoreThan
 from dovetail.ops import sommerfeld_consistency, sommerfeld_number, sommerfeld_severity
-from dovetail_signals.losses.reading import check_samples, read_meta, read_scores, require_meta
+from dovetail_signals.losses.inputs import check_targets, read_logits, read_meta, require_meta
 
 _WHO = "sommerfeld_consistency"
 
@@ -50,7 +50,7 @@ class SommerfeldConsistencyLoss(nn.Module):
         clearance: Annotated[float, MoreThan(0)] = 1e-4,
     ) -> None:
         super().__init__()
-        self.order = None if fault_severity_order is None else [int(one) for one in fault_severity_order]
+        self.order = None if fault_severity_order is None else [int(label) for label in fault_severity_order]
         if self.order is not None and sorted(self.order) != list(range(len(self.order))):
             raise ValueError(
                 f"fault_severity_order: must name each class once, 0 to {len(self.order) - 1}, got {self.order}"
@@ -73,10 +73,10 @@ class SommerfeldConsistencyLoss(nn.Module):
         targets: Any = batch.get("targets")
         of_classes = isinstance(targets, Tensor) and not targets.is_floating_point()
         if self.order is None and not of_classes and (logits.ndim == 1 or logits.shape[1:] == (1,)):
-            check_samples(_WHO, logits, batch)
+            check_targets(_WHO, logits, batch)
             found = sommerfeld_consistency(logits, self.severity(logits, batch))
         else:
-            logits = read_scores(_WHO, outputs, batch)
+            logits = read_logits(_WHO, outputs, batch)
             found = sommerfeld_consistency(logits, self.severity(logits, batch), self.levels(logits))
         return LossResult(found, {}, float(len(logits)))
 

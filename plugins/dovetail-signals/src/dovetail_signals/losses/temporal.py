@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dovetail import AtLeast, Batch, LossResult, ModelOutput, MoreThan, Run
 from dovetail.ops import Windows, consecutive, physical_terms
-from dovetail_signals.losses.reading import read_meta, read_scores
+from dovetail_signals.losses.inputs import read_logits, read_meta
 
 _WHO = "temporal_smoothness"
 
@@ -45,7 +45,7 @@ class TemporalSmoothnessLoss(nn.Module):
 
     def dovetail_run_start(self, run: Run) -> None:
         """Say so where windows of different recordings would be compared."""
-        tell_of_shuffled_windows(run)
+        alert_on_unknown_recordings(run)
 
     def forward(self, outputs: ModelOutput, batch: Batch) -> LossResult:
         """Return the mean over windows that follow another; its weight is how many there are.
@@ -57,7 +57,7 @@ class TemporalSmoothnessLoss(nn.Module):
         Raises:
             ValueError: shapes do not fit.
         """
-        logits = read_scores(_WHO, outputs, batch)
+        logits = read_logits(_WHO, outputs, batch)
         windows = self.windows(logits, batch)
         found = physical_terms(logits, windows=windows).total
         return LossResult(self.lambda_smooth * found, {}, (windows.neighbours[:, 0] >= 0).sum())
@@ -65,11 +65,13 @@ class TemporalSmoothnessLoss(nn.Module):
     def windows(self, logits: Tensor, batch: Batch) -> Windows:
         """Return which of a batch's windows follow one another."""
         rows, device = len(logits), logits.device
-        recordings, times = (read_meta(_WHO, numbered(batch), key, rows, device) for key in ("recording", "time"))
+        recordings, times = (
+            read_meta(_WHO, with_recording_numbers(batch), key, rows, device) for key in ("recording", "time")
+        )
         return consecutive(rows, recordings, times, time_step=self.time_step, device=device)
 
 
-def tell_of_shuffled_windows(run: Run) -> None:
+def alert_on_unknown_recordings(run: Run) -> None:
     """Raise an alert where shuffled batches do not tell which recording a window is of."""
     known: Any = getattr(run.parts.loaders.train.dataset, "meta", None)
     if known is not None and "recording" not in known and run.config.loader.shuffle:
@@ -81,7 +83,7 @@ def tell_of_shuffled_windows(run: Run) -> None:
         )
 
 
-def numbered(batch: Batch) -> Batch:
+def with_recording_numbers(batch: Batch) -> Batch:
     """Return the batch with numbers in place of the names of its recordings: the same ones get the same number."""
     meta = batch.get("meta", {})
     names = meta.get("recording")

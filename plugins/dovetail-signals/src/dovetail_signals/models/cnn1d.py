@@ -8,7 +8,16 @@ from typing import Annotated
 from torch import Tensor, nn
 
 from dovetail import AtLeast, Between, Provided
-from dovetail_signals.models.layers import SIGNAL, channels_of, check, convolution, halved, head, mean_over, sizes
+from dovetail_signals.models.layers import (
+    SIGNAL,
+    check,
+    convolution,
+    global_mean,
+    halve_time,
+    head,
+    require_channels,
+    sizes,
+)
 
 
 class CNN1D(nn.Module):
@@ -39,7 +48,7 @@ class CNN1D(nn.Module):
         dropout: Annotated[float, Between(0, 1)] = 0.0,
     ) -> None:
         super().__init__()
-        self.channels = channels_of(input_shape, SIGNAL)
+        self.channels = require_channels(input_shape, SIGNAL)
         sizes(kernel_size=kernel_size, channels=min(channels, default=0))
         first, *rest = channels
         self.stem = convolution(self.channels, first, 2 * kernel_size + 1, stride=2)
@@ -52,8 +61,8 @@ class CNN1D(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Return logits [batch, classes] of signals [batch, channels, time]; ValueError where they are none."""
         check(inputs, self.channels, SIGNAL)
-        found = halved(self.stem(inputs))
+        found = halve_time(self.stem(inputs))
         for block in self.blocks:
-            found = halved(block(found))
-        logits: Tensor = self.head(self.dropout(mean_over(found, 1)))
+            found = halve_time(block(found))
+        logits: Tensor = self.head(self.dropout(global_mean(found, 1)))
         return logits

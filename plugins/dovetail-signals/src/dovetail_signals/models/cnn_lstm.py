@@ -8,7 +8,7 @@ from typing import Annotated
 from torch import Tensor, nn
 
 from dovetail import AtLeast, Between, Provided
-from dovetail_signals.models.layers import SIGNAL, channels_of, check, convolution, halved, head, sizes
+from dovetail_signals.models.layers import SIGNAL, check, convolution, halve_time, head, require_channels, sizes
 
 
 class CNNLSTM(nn.Module):
@@ -49,7 +49,7 @@ class CNNLSTM(nn.Module):
         dropout: Annotated[float, Between(0, 1)] = 0.0,
     ) -> None:
         super().__init__()
-        self.channels = channels_of(input_shape, SIGNAL)
+        self.channels = require_channels(input_shape, SIGNAL)
         sizes(kernel_size=kernel_size, hidden=hidden, layers=layers, channels=min(channels, default=0))
         first, *rest = channels
         self.stem = convolution(self.channels, first, 2 * kernel_size + 1, stride=first_stride)
@@ -63,9 +63,9 @@ class CNNLSTM(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Return logits [batch, classes] of signals [batch, channels, time]; ValueError where they are none."""
         check(inputs, self.channels, SIGNAL)
-        found = halved(self.stem(inputs))
+        found = halve_time(self.stem(inputs))
         for block in self.blocks:
-            found = halved(block(found))
+            found = halve_time(block(found))
         states, _ = self.memory(found.transpose(1, 2))
         logits: Tensor = self.head(self.dropout(states.mean(1)))
         return logits

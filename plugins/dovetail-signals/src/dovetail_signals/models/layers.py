@@ -11,7 +11,7 @@ SIGNAL: Final = 2  # dimensions of one sample: [channels, time]
 SPECTROGRAM: Final = 3  # [channels, frequencies, times]
 
 
-def channels_of(input_shape: tuple[int, ...], dimensions: int) -> int:
+def require_channels(input_shape: tuple[int, ...], dimensions: int) -> int:
     """Return the number of channels; ValueError where samples do not have as many dimensions."""
     if len(input_shape) != dimensions:
         form = "[channels, time]" if dimensions == SIGNAL else "[channels, frequencies, times]"
@@ -44,17 +44,17 @@ def convolution(before: int, after: int, kernel: int, *, stride: int = 1, paddin
     )
 
 
-def halved(signals: Tensor) -> Tensor:
+def halve_time(signals: Tensor) -> Tensor:
     """Return the larger of each two neighbours in time; a single step stays."""
     return nn.functional.max_pool1d(signals, 2) if signals.shape[-1] > 1 else signals
 
 
-def mean_over(values: Tensor, dimensions: int) -> Tensor:
+def global_mean(values: Tensor, dimensions: int) -> Tensor:
     """Return the mean over the last dimensions: adaptive pooling has no deterministic backward on CUDA."""
     return values.mean(tuple(range(-dimensions, 0)))
 
 
-def with_frequency(values: Tensor, dim: int) -> Tensor:
+def with_coordinate_channel(values: Tensor, dim: int) -> Tensor:
     """Return values [N, channels, …] with one more channel: where along ``dim`` each is, from -1 to 1.
 
     Convolutions do not know where they are, and a frequency is a place (Liu et al., CoordConv, NeurIPS 2018).

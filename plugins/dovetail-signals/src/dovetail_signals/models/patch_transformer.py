@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dovetail import AtLeast, Between, Provided
-from dovetail_signals.models.layers import SIGNAL, channels_of, check, head, sizes
+from dovetail_signals.models.layers import SIGNAL, check, head, require_channels, sizes
 
 
 class PatchTransformer(nn.Module):
@@ -50,7 +50,7 @@ class PatchTransformer(nn.Module):
         dropout: Annotated[float, Between(0, 1)] = 0.1,
     ) -> None:
         super().__init__()
-        self.channels = channels_of(input_shape, SIGNAL)
+        self.channels = require_channels(input_shape, SIGNAL)
         self.patch_size, self.stride = patch_size, stride or patch_size
         sizes(patch_size=patch_size, width=width, depth=depth, heads=heads, stride=self.stride)
         if input_shape[1] < patch_size:

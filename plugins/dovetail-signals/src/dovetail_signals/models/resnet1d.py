@@ -8,7 +8,16 @@ from typing import Annotated
 from torch import Tensor, nn
 
 from dovetail import AtLeast, Between, Provided
-from dovetail_signals.models.layers import SIGNAL, channels_of, check, convolution, halved, head, mean_over, sizes
+from dovetail_signals.models.layers import (
+    SIGNAL,
+    check,
+    convolution,
+    global_mean,
+    halve_time,
+    head,
+    require_channels,
+    sizes,
+)
 
 
 class _Block(nn.Module):
@@ -62,7 +71,7 @@ class ResNet1D(nn.Module):
         dropout: Annotated[float, Between(0, 1)] = 0.0,
     ) -> None:
         super().__init__()
-        self.channels = channels_of(input_shape, SIGNAL)
+        self.channels = require_channels(input_shape, SIGNAL)
         sizes(blocks=blocks, kernel_size=kernel_size, channels=min(channels, default=0))
         if kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd, got {kernel_size}")
@@ -80,6 +89,6 @@ class ResNet1D(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Return logits [batch, classes] of signals [batch, channels, time]; ValueError where they are none."""
         check(inputs, self.channels, SIGNAL)
-        found = self.stages(halved(self.stem(inputs)))
-        logits: Tensor = self.head(self.dropout(mean_over(found, 1)))
+        found = self.stages(halve_time(self.stem(inputs)))
+        logits: Tensor = self.head(self.dropout(global_mean(found, 1)))
         return logits

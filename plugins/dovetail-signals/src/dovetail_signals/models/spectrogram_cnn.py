@@ -11,15 +11,15 @@ from dovetail import AtLeast, Between, Provided
 from dovetail_signals.models.layers import (
     SIGNAL,
     SPECTROGRAM,
-    channels_of,
     check,
     convolution,
-    halved,
+    global_mean,
+    halve_time,
     head,
-    mean_over,
+    require_channels,
     sizes,
     weighted,
-    with_frequency,
+    with_coordinate_channel,
 )
 
 
@@ -38,12 +38,12 @@ class Features2D(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Return features of spectrograms."""
         check(inputs, self.channels, SPECTROGRAM)
-        found = with_frequency(inputs, -2)
+        found = with_coordinate_channel(inputs, -2)
         for block in self.blocks:
             found = block(found)
             if min(found.shape[-2:]) > 1:
                 found = nn.functional.max_pool2d(found, 2)
-        return mean_over(found, 2)
+        return global_mean(found, 2)
 
 
 class Features1D(nn.Module):
@@ -61,10 +61,10 @@ class Features1D(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Return features of spectra."""
         check(inputs, self.channels, SIGNAL)
-        found = with_frequency(inputs, -1)
+        found = with_coordinate_channel(inputs, -1)
         for block in self.blocks:
-            found = halved(block(found))
-        return mean_over(found, 1)
+            found = halve_time(block(found))
+        return global_mean(found, 1)
 
 
 def _convolution(before: int, after: int) -> tuple[nn.Module, ...]:
@@ -100,7 +100,7 @@ class SpectrogramCNN(nn.Module):
     ) -> None:
         super().__init__()
         sizes(channels=min(channels, default=0))
-        self.features = Features2D(channels_of(input_shape, SPECTROGRAM), channels)
+        self.features = Features2D(require_channels(input_shape, SPECTROGRAM), channels)
         self.dropout = nn.Dropout(dropout)
         self.head = head(channels[-1], num_classes, num_outputs)
 
@@ -165,7 +165,8 @@ class MultiTFRFusion(nn.Module):
         if representations.keys() != self.weights.keys():
             raise ValueError(f"needs the representations {', '.join(self.weights)}, got {', '.join(representations)}")
         found = {
-            name: self.heads[name](self.dropout(self.features[name](one))) for name, one in representations.items()
+            name: self.heads[name](self.dropout(self.features[name](values)))
+            for name, values in representations.items()
         }
         logits = weighted([found[name] for name in self.weights], list(self.weights.values()))
-        return {"logits": logits, **{f"logits_{name}": one for name, one in found.items()}}
+        return {"logits": logits, **{f"logits_{name}": values for name, values in found.items()}}

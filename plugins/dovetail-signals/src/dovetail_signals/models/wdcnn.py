@@ -8,7 +8,7 @@ from typing import Annotated
 from torch import Tensor, nn
 
 from dovetail import AtLeast, Between, Provided
-from dovetail_signals.models.layers import SIGNAL, channels_of, check, convolution, halved, head
+from dovetail_signals.models.layers import SIGNAL, check, convolution, halve_time, head, require_channels
 
 
 class WDCNN(nn.Module):
@@ -45,7 +45,7 @@ class WDCNN(nn.Module):
         dropout: Annotated[float, Between(0, 1)] = 0.0,
     ) -> None:
         super().__init__()
-        self.shape = (channels_of(input_shape, SIGNAL), input_shape[1])
+        self.shape = (require_channels(input_shape, SIGNAL), input_shape[1])
         widths = (16, 32, 64, 64, 64)
         padding = (first_kernel - 1) // 2
         self.stem = convolution(self.shape[0], widths[0], first_kernel, stride=first_stride, padding=padding)
@@ -63,8 +63,8 @@ class WDCNN(nn.Module):
         check(inputs, self.shape[0], SIGNAL)
         if inputs.shape[-1] != self.shape[1]:
             raise ValueError(f"was built for signals of {self.shape[1]} steps, got {inputs.shape[-1]}")
-        found = halved(self.stem(inputs))
+        found = halve_time(self.stem(inputs))
         for block in self.blocks:
-            found = halved(block(found))
+            found = halve_time(block(found))
         logits: Tensor = self.head(self.hidden(found.flatten(1)))
         return logits

@@ -10,9 +10,9 @@ import torch
 
 from dovetail import AtLeast, Run
 from dovetail_signals.geometry import bearing as known_bearing
-from dovetail_signals.pictures.drawing import Array
 from dovetail_signals.pictures.spectra import Marks, stacked_spectra
-from dovetail_signals.representations import envelope_spectrum, standardised
+from dovetail_signals.pictures.svg import Array
+from dovetail_signals.representations import envelope_spectrum, standardize
 from dovetail_signals.windows import WindowSamples
 
 _logger: Final = logging.getLogger("dovetail.signals")
@@ -67,7 +67,7 @@ class EnvelopePicture:
         except (KeyError, ValueError) as error:
             raise ValueError(f"signals.envelope_picture: rpm = '{self._rpm}': {error.args[0]}") from error
         found: dict[str, list[Array]] = {}
-        for row, signal in samples.stretches():
+        for row, signal in samples.contiguous_segments():
             name = samples.class_names[int(samples.target_values[row])] if samples.class_names else "all recordings"
             found.setdefault(name, []).append(self.spectrum(signal[0], samples.sample_rate, shaft[row])[1])
         order = [name for name in samples.class_names or found if name in found][:_MOST_CLASSES]
@@ -96,7 +96,7 @@ class EnvelopePicture:
             sample_rate: in Hz.
             shaft_hz: turns of the shaft in a second.
         """
-        scaled = standardised(signal[:_LONGEST].double(), 1)
+        scaled = standardize(signal[:_LONGEST].double(), 1)
         values = envelope_spectrum(scaled, sample_rate=sample_rate, band=self._band).numpy()
         found = np.arange(len(values)) * sample_rate / len(scaled) / shaft_hz
         orders = np.linspace(0, self._end, _POINTS)

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from dovetail_signals.pictures.drawing import Array, Axis, below, beside, label, picture, round_values, text
+from dovetail_signals.pictures.svg import Array, Axis, below, beside, label, picture, round_values, text
 
 _LEFT, _TOP, _WIDE, _HIGH = 66.0, 58.0, 400.0, 240.0
 _MOST_ACROSS: Final = 128  # cells; a picture is looked at, and not measured
@@ -35,9 +35,9 @@ def heat_map(
     covered = np.zeros_like(values) if hidden is None else hidden
     seen = values[covered == 0]
     low, high = (float(seen.min()), float(seen.max())) if seen.size else (0.0, 0.0)
-    shown = _thin(values)
+    shown = _subsample(values)
     levels = ((shown - low) / ((high - low) or 1.0) * (_LEVELS - 1)).round().astype(int)
-    levels[_thin(covered) != 0] = -1
+    levels[_subsample(covered) != 0] = -1
     bottom, right = _TOP + _HIGH, _LEFT + _WIDE
     parts = [
         *([_hatching()] if (levels < 0).any() else []),
@@ -49,7 +49,7 @@ def heat_map(
     return picture(title, bottom + 50, parts)
 
 
-def _thin(values: Array) -> Array:
+def _subsample(values: Array) -> Array:
     for axis, most in enumerate((_MOST_ALONG, _MOST_ACROSS)):
         size = values.shape[axis]
         if size > most:
@@ -60,7 +60,7 @@ def _thin(values: Array) -> Array:
 def _colour(level: int) -> str:
     place = level / (_LEVELS - 1) * (len(_COLOURS) - 1)
     channels = [np.interp(place, range(len(_COLOURS)), _COLOURS[:, channel]) for channel in range(3)]
-    return "#" + "".join(f"{round(float(one)):02x}" for one in channels)
+    return "#" + "".join(f"{round(float(channel)):02x}" for channel in channels)
 
 
 def _cells(levels: npt.NDArray[np.int_]) -> list[str]:
@@ -98,7 +98,7 @@ def _key(low: float, high: float, *, powers: bool) -> list[str]:
     ]
     span = (high - low) or 1.0
     ticks = round_values(low, high, 6)
-    if powers and len(whole := [one for one in ticks if one == int(one)]) > 1:
+    if powers and len(whole := [tick for tick in ticks if tick == int(tick)]) > 1:
         ticks = whole
     words = [f"{10**tick:.0e}".replace("e-0", "e-") if powers else label(tick) for tick in ticks]
     return [

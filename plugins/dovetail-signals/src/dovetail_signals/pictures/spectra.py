@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from attrs import frozen
 
-from dovetail_signals.pictures.drawing import WIDTH, Array, Axis, below, picture
+from dovetail_signals.pictures.svg import WIDTH, Array, Axis, below, picture
 
 _LEFT, _RIGHT, _TOP = 8.0, WIDTH - 10.0, 62.0
 _HIGH: Final = 78.0  # of a row
@@ -39,13 +39,13 @@ def stacked_spectra(title: str, spectra: Mapping[str, Array], axis: str, end: fl
     """
     bottom = _TOP + _HIGH * len(spectra)
     parts = [_legend(marks)]
-    for one in marks:
-        for number, place in enumerate(one.places, start=1):
+    for kind in marks:
+        for number, place in enumerate(kind.places, start=1):
             x = _LEFT + place / end * (_RIGHT - _LEFT)
-            which = f"{number} × {one.name}" if number > 1 else one.name
+            which = f"{number} × {kind.name}" if number > 1 else kind.name
             parts.append(
                 f'<g><title>{html.escape(which)} = {place:.3g}</title><path d="M{x:.1f} {_TOP:g}V{bottom:g}"'
-                f' style="stroke: var(--{one.colour}); stroke-width: 1.5; stroke-dasharray: 4 3"/></g>'
+                f' style="stroke: var(--{kind.colour}); stroke-width: 1.5; stroke-dasharray: 4 3"/></g>'
             )
     for row, (name, values) in enumerate(spectra.items()):
         base = _TOP + (row + 1) * _HIGH
@@ -61,9 +61,9 @@ def stacked_spectra(title: str, spectra: Mapping[str, Array], axis: str, end: fl
 
 def _legend(marks: Sequence[Marks]) -> str:
     spans = "".join(
-        f'<tspan dx="{14 if number else 0}" style="fill: var(--{one.colour})">┅</tspan>'
-        f"<tspan> {html.escape(one.name)} {one.places[0]:.3g}</tspan>"
-        for number, one in enumerate(marks)
+        f'<tspan dx="{14 if number else 0}" style="fill: var(--{kind.colour})">┅</tspan>'
+        f"<tspan> {html.escape(kind.name)} {kind.places[0]:.3g}</tspan>"
+        for number, kind in enumerate(marks)
     )
     return f'<text class="legend" x="8" y="42">{spans}</text>'
 

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from dovetail import AtLeast, Batch, Run
-from dovetail_signals.pictures.drawing import Axis
 from dovetail_signals.pictures.heat_map import heat_map
+from dovetail_signals.pictures.svg import Axis
 from dovetail_signals.windows import WindowSamples
 
 _logger: Final = logging.getLogger("dovetail.signals")
-_DEPTHS: Final = 0.03  # share of the values
+_LOW_QUANTILE: Final = 0.03  # share of the values
 _SPECTROGRAMS: Final = 4  # dimensions: [batch, channels, frequencies, times]
 
 
@@ -37,18 +37,18 @@ class SpectrogramPicture:
             batch = run.parts.trainer.prepare_batch(run, next(iter(run.parts.trainer.batches(run))))
         inputs = batch["inputs"]
         found = inputs if isinstance(inputs, dict) else {"": inputs}
-        spectrograms = {name: one.cpu() for name, one in found.items() if one.ndim == _SPECTROGRAMS}
+        spectrograms = {name: values.cpu() for name, values in found.items() if values.ndim == _SPECTROGRAMS}
         if not spectrograms:
             _logger.warning("signals.spectrogram_picture: the inputs are no spectrograms, so there is no picture")
         names = run.data.get("class_names")
-        for number, row in enumerate(_different(batch, self._samples), start=1):
-            for name, one in spectrograms.items():
+        for number, row in enumerate(_pick_rows(batch, self._samples), start=1):
+            for name, values in spectrograms.items():
                 title = ", ".join(filter(None, [_class(batch, row, names), name, "as trained on"]))
-                drawn = _draw(title, one[row, 0], run, name)
+                drawn = _draw(title, values[row, 0], run, name)
                 run.store.add_picture(f"spectrogram-{number}{'-' if name else ''}{_plain(name)}", drawn)
 
 
-def _different(batch: Batch, most: int) -> list[int]:
+def _pick_rows(batch: Batch, most: int) -> list[int]:
     """Return rows of a batch, one of each class first."""
     targets = batch["targets"]
     if targets.is_floating_point() or targets.ndim != 1:
@@ -78,24 +78,24 @@ def _draw(title: str, values: Tensor, run: Run, name: str) -> str:
     times = Axis.linear("time, s", 0, known.window / known.sample_rate) if known else None
     return heat_map(
         title + (" (hatched: masked)" if hidden.any() else ""),
-        _without_depths(values, hidden).numpy(),
+        _clip_low(values, hidden).numpy(),
         _frequencies(run, name, values.shape[0], known),
         times or Axis.linear("time step", 0, values.shape[1]),
         hidden=hidden.double().numpy(),
     )
 
 
-def _without_depths(values: Tensor, hidden: Tensor) -> Tensor:
+def _clip_low(values: Tensor, hidden: Tensor) -> Tensor:
     """Return values of which the lowest are alike: decibels of noise reach far down, where nothing is to be seen."""
     seen = values[~hidden].double()
-    return values.double().clamp_min(float(seen.quantile(_DEPTHS))) if len(seen) else values.double()
+    return values.double().clamp_min(float(seen.quantile(_LOW_QUANTILE))) if len(seen) else values.double()
 
 
 def _frequencies(run: Run, name: str, rows: int, known: WindowSamples | None) -> Axis:
     """Return the axis of frequencies: in Hz where a representation of so many rows tells them."""
     for transform in run.parts.transforms.values():
-        one = getattr(transform, "parts", {}).get(name, transform)
-        hz = one.row_hz(known.sample_rate) if known and hasattr(one, "row_hz") else None
+        representation = getattr(transform, "parts", {}).get(name, transform)
+        hz = representation.row_hz(known.sample_rate) if known and hasattr(representation, "row_hz") else None
         if hz is not None and len(hz) == rows:
             return Axis.through("frequency, Hz", hz.double().numpy())
     return Axis.linear("frequency bin", 0, rows)

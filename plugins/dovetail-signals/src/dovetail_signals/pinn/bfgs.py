@@ -58,7 +58,7 @@ class BFGS(torch.optim.Optimizer):
         if len(self.param_groups) != 1:
             raise ValueError("bfgs takes one group of parameters: leave no_decay out")
         self._parameters: Final[list[Tensor]] = self.param_groups[0]["params"]
-        count = sum(one.numel() for one in self._parameters)
+        count = sum(parameter.numel() for parameter in self._parameters)
         if count > _MOST_PARAMETERS:
             raise ValueError(f"bfgs keeps a matrix of {count:,} × {count:,}; above {_MOST_PARAMETERS:,} use lbfgs")
 
@@ -113,27 +113,30 @@ class BFGS(torch.optim.Optimizer):
             if matrix is None:
                 matrix = torch.eye(len(moved), dtype=moved.dtype, device=moved.device) * (curvature / size)
             scale = min(1.0, -curvature / (found.distance * found.distance * slope)) if options["scaled"] else 1.0
-            state["inverse_hessian"] = _corrected(matrix, moved, change, curvature, scale)
+            state["inverse_hessian"] = _bfgs_update(matrix, moved, change, curvature, scale)
         return found.loss, found.gradient
 
     def _evaluate(self, closure: Callable[[], Any]) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
             loss = torch.as_tensor(closure())  # torch allows it to return a float
-        zeros = (one.grad if one.grad is not None else torch.zeros_like(one) for one in self._parameters)
+        zeros = (
+            parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
+            for parameter in self._parameters
+        )
         return loss.detach(), self._gather(zeros)
 
     @staticmethod
     def _gather(tensors: Iterable[Tensor]) -> Tensor:
-        return torch.cat([one.detach().reshape(-1) for one in tensors])
+        return torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
 
     @torch.no_grad()
     def _put(self, values: Tensor) -> None:
-        pieces = torch.split(values, [one.numel() for one in self._parameters])
+        pieces = torch.split(values, [parameter.numel() for parameter in self._parameters])
         for parameter, piece in zip(self._parameters, pieces, strict=True):
             parameter.copy_(piece.view_as(parameter))
 
 
-def _corrected(matrix: Tensor, moved: Tensor, change: Tensor, curvature: float, scale: float) -> Tensor:
+def _bfgs_update(matrix: Tensor, moved: Tensor, change: Tensor, curvature: float, scale: float) -> Tensor:
     """Return the inverse Hessian, divided by ``scale``, corrected by what a step showed.
 
     With ``H/τ`` for the matrix: ``H⁺ = (I - ρsyᵀ) H/τ (I - ρysᵀ) + ρssᵀ``, ``ρ = 1/yᵀs``, multiplied out so that it

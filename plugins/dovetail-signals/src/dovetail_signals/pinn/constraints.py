@@ -51,7 +51,7 @@ class HardConstraints:
             self._check_corners(self._initial, self._boundary)
         if self._initial is not None and problem.boundary == "periodic":
             self._check_period(self._initial)
-        self._blended = self._boundary is not None and self._adds_something()
+        self._blended = self._boundary is not None and self._boundary_differs()
 
     def _check_corners(self, initial: Known, boundary: Known) -> None:
         corners = torch.stack([self._problem.lower, self._problem.upper])
@@ -78,12 +78,12 @@ class HardConstraints:
                         "ends of a period; leave initial out"
                     )
 
-    def _adds_something(self) -> bool:
+    def _boundary_differs(self) -> bool:
         """Say whether A differs from the initial values at either end of the interval, at any of some times."""
         problem = self._problem
         points = problem.lower + (problem.upper - problem.lower) * torch.linspace(0, 1, _TIMES)[:, None].double()
         ends = (problem.lower[0], problem.upper[0])
-        return any(self._missing(points, end).abs().max().item() > _ROUNDING for end in ends)
+        return any(self._boundary_correction(points, end).abs().max().item() > _ROUNDING for end in ends)
 
     def __call__(self, points: Tensor, output: Tensor) -> Tensor:
         """Return the constrained values, ``[points, unknowns]``."""
@@ -102,10 +102,14 @@ class HardConstraints:
             place = (points[:, :1] - lower[0]) / (upper[0] - lower[0])
             output = 4 * place * (1 - place) * output
             if self._blended:
-                known = known + (1 - place) * self._missing(points, lower[0]) + place * self._missing(points, upper[0])
+                known = (
+                    known
+                    + (1 - place) * self._boundary_correction(points, lower[0])
+                    + place * self._boundary_correction(points, upper[0])
+                )
         return known + output
 
-    def _missing(self, points: Tensor, end: Tensor) -> Tensor:
+    def _boundary_correction(self, points: Tensor, end: Tensor) -> Tensor:
         """Return what the initial values, held constant, lack of the boundary's at one end."""
         edge = torch.cat([end.expand(len(points), 1), points[:, 1:]], dim=1)
         values: Tensor = self._boundary(edge) if self._boundary is not None else torch.zeros_like(points[:, :1])

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from dovetail import AtLeast, Splits
-from dovetail_signals.pinn.points import PointSamples, Where, scatter
+from dovetail_signals.pinn.points import PointSamples, Where, sample_points
 from dovetail_signals.pinn.problems import Problem, find_problem
-from dovetail_signals.pinn.sampling import Sampling, draw_by_weight
+from dovetail_signals.pinn.sampling import Sampling, weighted_sample
 
 DType = Literal["float32", "float64"]
 Count = Annotated[int, AtLeast(0)]
@@ -66,7 +66,7 @@ def pde_points(
     """
     found = find_problem(problem, coefficients)
     precision = getattr(torch, dtype)
-    train = scatter(
+    train = sample_points(
         found,
         interior=interior,
         initial=initial,
@@ -123,7 +123,7 @@ def _solve(problem: Problem) -> tuple[dict[str, Tensor], Tensor]:
 def _columns(solution: npt.NDArray[Any]) -> Tensor:
     """Return ``[points, unknowns]`` of values on a grid, a complex number as two."""
     columns = [solution.real, solution.imag] if np.iscomplexobj(solution) else [solution]
-    return torch.from_numpy(np.stack([one.astype(np.float64).ravel() for one in columns], axis=1))
+    return torch.from_numpy(np.stack([column.astype(np.float64).ravel() for column in columns], axis=1))
 
 
 def _grid(axes: Mapping[str, Tensor]) -> Tensor:
@@ -149,7 +149,7 @@ def _read(problem: Problem, path: Path) -> tuple[dict[str, Tensor], Tensor]:
             raise ValueError(f"reference: '{letter}' of '{path}' leaves the domain, {low:g} to {high:g}")
     solution = arrays[needed[-1]]
     if solution.shape != tuple(map(len, axes.values())):
-        shape = " × ".join(str(len(one)) for one in axes.values())
+        shape = " × ".join(str(len(axis)) for axis in axes.values())
         raise ValueError(f"reference: '{needed[-1]}' of '{path}' has shape {solution.shape} on a grid of {shape}")
     values = _columns(solution)
     if values.shape[1] != problem.unknowns:
@@ -158,5 +158,5 @@ def _read(problem: Problem, path: Path) -> tuple[dict[str, Tensor], Tensor]:
 
 
 def _some(test: PointSamples, count: int, seed: int) -> PointSamples:
-    chosen = draw_by_weight(torch.ones(len(test)), min(count, len(test)), seed, "pinn.validation")
+    chosen = weighted_sample(torch.ones(len(test)), min(count, len(test)), seed, "pinn.validation")
     return PointSamples(test.problem, test.inputs[chosen], test.values[chosen], test.where[chosen])

@@ -31,8 +31,8 @@ def burgers_sine(points: Tensor, viscosity: float) -> Tensor:
         ``[points, 1]``, in the precision of ``points``.
     """
     nodes, weights = (
-        torch.as_tensor(one, dtype=torch.float64, device=points.device)
-        for one in np.polynomial.hermite.hermgauss(_NODES)
+        torch.as_tensor(values, dtype=torch.float64, device=points.device)
+        for values in np.polynomial.hermite.hermgauss(_NODES)
     )
     x, t = _columns(points.double())
     shifted = x - 2 * (viscosity * t).sqrt() * nodes

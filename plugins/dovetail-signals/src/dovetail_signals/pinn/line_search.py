@@ -50,7 +50,7 @@ def strong_wolfe(evaluate: Callable[[float], Trial], start: Trial, distance: flo
     low = start
     for left in range(most, 0, -1):
         trial = evaluate(distance)
-        if not trial.finite or _too_little(start, trial) or (low is not start and trial.loss >= low.loss):
+        if not trial.finite or _insufficient_decrease(start, trial) or (low is not start and trial.loss >= low.loss):
             return _zoom(evaluate, start, low, trial, left - 1)
         if abs(trial.slope) <= -_CURVATURE * start.slope:
             return trial
@@ -63,7 +63,7 @@ def strong_wolfe(evaluate: Callable[[float], Trial], start: Trial, distance: flo
     return low
 
 
-def _too_little(start: Trial, trial: Trial) -> bool:
+def _insufficient_decrease(start: Trial, trial: Trial) -> bool:
     return trial.loss > start.loss + _DECREASE * trial.distance * start.slope
 
 
@@ -75,7 +75,7 @@ def _zoom(evaluate: Callable[[float], Trial], start: Trial, low: Trial, high: Tr
         wished = _cubic_minimum(low, high) if high.finite else None
         distance = (near + far) / 2 if wished is None else min(max(wished, near + margin), far - margin)
         trial = evaluate(distance)
-        if not trial.finite or _too_little(start, trial) or trial.loss >= low.loss:
+        if not trial.finite or _insufficient_decrease(start, trial) or trial.loss >= low.loss:
             high = trial
         elif abs(trial.slope) <= -_CURVATURE * start.slope:
             return trial

@@ -12,7 +12,7 @@ from dovetail import AtLeast, Batch, LossResult, ModelOutput, Run
 from dovetail_signals.pinn.causality import Causality, CausalWeights
 from dovetail_signals.pinn.field import Field
 from dovetail_signals.pinn.points import Where
-from dovetail_signals.pinn.problems import Problem, find_problem, require_same
+from dovetail_signals.pinn.problems import Problem, find_problem, require_same_problem
 
 Weight = Annotated[float, AtLeast(0)]
 
@@ -72,7 +72,7 @@ class PDELoss(nn.Module):
         Raises:
             ValueError: they are of another, or of other coefficients.
         """
-        require_same("loss", self.problem, run, coefficients=True)
+        require_same_problem("loss", self.problem, run, coefficients=True)
 
     def forward(self, outputs: ModelOutput, batch: Batch) -> LossResult:
         """Return the sum and its parts, a mean over points.
@@ -94,7 +94,7 @@ class PDELoss(nn.Module):
             return LossResult(squares.sum() / max(len(values), 1), {}, float(len(values)))
         if not torch.is_grad_enabled():
             return LossResult(_mean(squares, where == Where.SOLUTION), {}, float(len(values)))
-        known = {name: _mean(squares, where == one) for name, one in _CONDITIONS.items()}
+        known = {name: _mean(squares, where == kind) for name, kind in _CONDITIONS.items()}
         known |= self._physics(values, batch, where)
         parts = {name: known[name] for name in self._weights if name in known and self._tells(name)}
         total = torch.stack([self._weights[name] * part for name, part in parts.items()]).sum()
@@ -137,7 +137,7 @@ class PDELoss(nn.Module):
         space = self.problem.coordinates.removesuffix("t")
         orders = range(1, self.problem.periodic_order + 1)
         compared = [u.value, *(u(letter * order) for letter in space for order in orders)]
-        squares = torch.stack([(one - one[pair]).square().sum(1) for one in compared]).sum(0)
+        squares = torch.stack([(values - values[pair]).square().sum(1) for values in compared]).sum(0)
         return _mean(squares, where == Where.PERIODIC)
 
     def dovetail_epoch_end(self) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dovetail import AtLeast, MoreThan, Run
 from dovetail_signals.pinn.constraints import HardConstraints
-from dovetail_signals.pinn.problems import Problem, find_problem, require_same
+from dovetail_signals.pinn.problems import Problem, find_problem, require_same_problem
 
 Size = Annotated[int, AtLeast(1)]
 _ACTIVATIONS: Final[Mapping[str, Callable[[Tensor], Tensor]]] = {
@@ -96,7 +96,7 @@ class PINN(nn.Module):
             ValueError: they are of another.
         """
         if self._problem is not None:
-            require_same("model", self._problem, run, coefficients=False)
+            require_same_problem("model", self._problem, run, coefficients=False)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the unknowns, ``[points, unknowns]``, at ``[points, coordinates]``."""

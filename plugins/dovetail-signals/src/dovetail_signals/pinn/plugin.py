@@ -83,6 +83,6 @@ def dovetail_callbacks() -> Iterator[Component]:
     )
     yield Component(
         "signals.residual_adaptive",
-        "dovetail_signals.pinn.resampling:ResidualAdaptive",
+        "dovetail_signals.pinn.adaptive_sampling:ResidualAdaptive",
         summary="Draw the interior points anew, likelier where the equation's residual is large (RAD).",
     )

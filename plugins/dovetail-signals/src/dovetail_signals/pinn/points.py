@@ -68,8 +68,8 @@ class PointSamples:
     def fingerprint(self) -> str:
         """SHA-256 of the points and their values."""
         digest = hashlib.sha256()
-        for one in (self.inputs, self.values, self.where):
-            digest.update(one.numpy().tobytes())
+        for tensor in (self.inputs, self.values, self.where):
+            digest.update(tensor.numpy().tobytes())
         return digest.hexdigest()
 
     def __len__(self) -> int:
@@ -100,7 +100,7 @@ class PointSamples:
         self.inputs[self.where == Where.INTERIOR] = points.to(self.inputs)
 
 
-def scatter(
+def sample_points(
     problem: Problem,
     *,
     interior: int,

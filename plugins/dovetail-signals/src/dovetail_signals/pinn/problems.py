@@ -93,7 +93,14 @@ class Problem:
     def options(self) -> dict[str, float]:
         """Return every coefficient, the equation's own defaults included."""
         parameters = inspect.signature(self.equation).parameters.values()
-        return {**{one.name: one.default for one in parameters if one.default is not one.empty}, **self.coefficients}
+        return {
+            **{
+                parameter.name: parameter.default
+                for parameter in parameters
+                if parameter.default is not parameter.empty
+            },
+            **self.coefficients,
+        }
 
     def solution(self) -> Known | None:
         """Return the exact solution with this problem's coefficients, or None where there is none in closed form."""
@@ -187,13 +194,13 @@ def find_problem(name: str, coefficients: Mapping[str, float] | None = None) -> 
     Raises:
         ValueError: there is no such problem, or its equation no such coefficient.
     """
-    found = _own(name) if ":" in name else PROBLEMS.get(name)
+    found = _import_problem(name) if ":" in name else PROBLEMS.get(name)
     if found is None:
         raise ValueError(f"problem: '{name}' is none of {', '.join(PROBLEMS)}, nor \"module:attribute\" of your own")
     return found.with_coefficients(coefficients or {})
 
 
-def require_same(part: str, own: Problem, run: Run, *, coefficients: bool) -> None:
+def require_same_problem(part: str, own: Problem, run: Run, *, coefficients: bool) -> None:
     """Refuse a part that is about another problem than the run's data, which may not say.
 
     Args:
@@ -216,7 +223,7 @@ def require_same(part: str, own: Problem, run: Run, *, coefficients: bool) -> No
         )
 
 
-def _own(name: str) -> Problem:
+def _import_problem(name: str) -> Problem:
     module, _, attribute = name.partition(":")
     try:
         found: Any = getattr(importlib.import_module(module), attribute)

@@ -41,7 +41,7 @@ SAMPLERS: Final[Mapping[Sampling, Callable[..., Tensor]]] = {
 }
 
 
-def draw_by_weight(weights: Tensor, count: int, seed: int, stream: str, round: int = 0) -> Tensor:  # noqa: A002 (the word)
+def weighted_sample(weights: Tensor, count: int, seed: int, stream: str, round: int = 0) -> Tensor:  # noqa: A002 (the word)
     """Return the indices of ``count`` different candidates, each as likely to be among them as its weight says.
 
     Exponential keys: the candidates with the smallest ``-log(u) / weight`` are a weighted sample without replacement.

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from dovetail import Outcome, Run
-from dovetail_signals.pictures.drawing import Array, Axis
 from dovetail_signals.pictures.heat_map import heat_map
+from dovetail_signals.pictures.svg import Array, Axis
 from dovetail_signals.pinn.points import PointSamples
 
-_AT_ONCE: Final = 50_000  # points
+_CHUNK: Final = 50_000  # points
 _SHOWN: Final = 1e-4  # share of the largest error from which on errors are told apart
 
 
@@ -31,8 +31,8 @@ class SolutionMap:
         if outcome.status == "failed" or not isinstance(samples, PointSamples) or len(samples.axes) != 2:  # noqa: PLR2004 (a plane)
             return
         rows, columns = (
-            Axis.through(name, one.double().numpy())
-            for name, one in zip(samples.problem.coordinates, samples.axes.values(), strict=True)
+            Axis.through(name, axis.double().numpy())
+            for name, axis in zip(samples.problem.coordinates, samples.axes.values(), strict=True)
         )
         found = self._solve(run, samples.inputs)
         length = samples.problem.unknowns > 1
@@ -51,7 +51,9 @@ class SolutionMap:
         was_training = model.training
         model.eval()
         try:
-            pieces = [run.forward({"inputs": one.to(run.device)}).logits.cpu() for one in torch.split(points, _AT_ONCE)]
+            pieces = [
+                run.forward({"inputs": batch.to(run.device)}).logits.cpu() for batch in torch.split(points, _CHUNK)
+            ]
         finally:
             model.train(was_training)
         return torch.cat(pieces)
@@ -59,5 +61,5 @@ class SolutionMap:
     @staticmethod
     def _on_grid(values: Tensor, samples: PointSamples) -> Array:
         values = values[:, 0] if values.shape[1] == 1 else torch.linalg.vector_norm(values, dim=1)
-        grid: Array = values.double().reshape([len(one) for one in samples.axes.values()]).numpy()
+        grid: Array = values.double().reshape([len(axis) for axis in samples.axes.values()]).numpy()
         return grid

@@ -132,14 +132,14 @@ class PhysicsInformedTrainer(StandardTrainer):
 
     def merge(self, states: Sequence[Mapping[str, Any]]) -> None:
         """Go on from what several processes have saved: balances and history are the same in all, sums add up."""
-        self.load_state_dict({**states[0], "sums": _added(one["sums"] for one in states)})
+        self.load_state_dict({**states[0], "sums": _sum_by_name(state["sums"] for state in states)})
 
     def reset(self) -> None:
         """Forget the terms' sums in the epoch under way."""
         self._sums = {}
 
     def _numbers(self) -> dict[str, float]:
-        return {name: float(one) for name, one in self._sums.items()}
+        return {name: float(value) for name, value in self._sums.items()}
 
     def _read(self, run: Run) -> None:
         """Read off the loss the factors that are not said here, before any is set."""
@@ -153,7 +153,7 @@ class PhysicsInformedTrainer(StandardTrainer):
         """Set the epoch's factors, by the share of the run that will be over at its end."""
         if run.group.size > 1:  # gradients were those of other batches in each; all must weigh alike
             found = run.group.gather(self._balance)
-            self._balance = {name: sum(one[name] for one in found) / len(found) for name in TERMS}
+            self._balance = {name: sum(balances[name] for balances in found) / len(found) for name in TERMS}
         share = ramp(min(1.0, run.state.epoch / max(1, run.plan.max_epochs)), self._schedule)
         factors = {name: share * self._final[name] * self._balance[name] for name in TERMS}
         self.history.append(factors)
@@ -174,7 +174,7 @@ class PhysicsInformedTrainer(StandardTrainer):
 
     def _balance_losses(self, run: Run) -> None:
         """Compare the terms by what all processes have found of them in their batches of the last epoch."""
-        sums = _added(run.group.gather(self._numbers()))
+        sums = _sum_by_name(run.group.gather(self._numbers()))
         for name, part in TERMS.items():
             if sums.get(part, 0.0) > 0:
                 self._move(name, sums["classification"] / sums[part])
@@ -188,7 +188,7 @@ class PhysicsInformedTrainer(StandardTrainer):
 
     def _balance_gradients(self, run: Run, batch: Batch) -> None:
         """Compare the gradient of each term, by which the total's differs with and without it."""
-        parameters = [one for one in run.parts.model.parameters() if one.requires_grad]
+        parameters = [parameter for parameter in run.parts.model.parameters() if parameter.requires_grad]
         with torch.random.fork_rng(devices=[run.device] if run.device.type == "cuda" else []):
             plain = self._gradient(run, batch, parameters, None)
             for name, factor in self._final.items():
@@ -201,12 +201,12 @@ class PhysicsInformedTrainer(StandardTrainer):
         torch.manual_seed(run.state.step)  # the same dropout with and without the term
         total = run.criterion(run.forward(batch), batch).total
         found = torch.autograd.grad(total, parameters, materialize_grads=True)
-        return torch.cat([one.flatten() for one in found])
+        return torch.cat([gradient.flatten() for gradient in found])
 
 
-def _added(sums: Iterable[Mapping[str, float]]) -> dict[str, float]:
+def _sum_by_name(sums: Iterable[Mapping[str, float]]) -> dict[str, float]:
     added: dict[str, float] = {}
-    for one in sums:
-        for name, value in one.items():
+    for totals in sums:
+        for name, value in totals.items():
             added[name] = added.get(name, 0.0) + value
     return added

@@ -112,7 +112,7 @@ class MultiTFRTrainer(SpectrogramTrainer):
         return outputs, self._loss(run, outputs, batch)
 
     def _loss(self, run: Run, outputs: ModelOutput, batch: Batch) -> LossResult:
-        heads = {name.removeprefix(_HEAD): one for name, one in outputs.extras.items() if name.startswith(_HEAD)}
+        heads = {name.removeprefix(_HEAD): logits for name, logits in outputs.extras.items() if name.startswith(_HEAD)}
         if unknown := sorted(set(self._weights) - set(heads)):
             raise ValueError(f"trainer.tfr_weights names '{unknown[0]}'; the model's are {', '.join(heads) or 'none'}")
         if not heads:
@@ -120,6 +120,6 @@ class MultiTFRTrainer(SpectrogramTrainer):
         losses = {name: run.criterion(ModelOutput(logits), batch) for name, logits in heads.items()}
         weights = {name: self._weights.get(name, 1.0) for name in heads}
         scale = sum(weights.values())
-        total: Any = sum(one.total * (weights[name] / scale) for name, one in losses.items())
-        parts = {name: one.total.detach() for name, one in losses.items()}
+        total: Any = sum(loss.total * (weights[name] / scale) for name, loss in losses.items())
+        parts = {name: loss.total.detach() for name, loss in losses.items()}
         return LossResult(total, parts, next(iter(losses.values())).weight)

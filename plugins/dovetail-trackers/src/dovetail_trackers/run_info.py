@@ -16,7 +16,7 @@ _SECRET: Final = re.compile(r"(^|_)(api_?key|password|passwd|secret)$", re.IGNOR
 _HIDDEN: Final = "***"
 
 
-def need(module: str, extra: str) -> None:
+def require_installed(module: str, extra: str) -> None:
     """Make sure that a library is installed, without importing it.
 
     Raises:
@@ -26,7 +26,7 @@ def need(module: str, extra: str) -> None:
         raise ModuleNotFoundError(f"needs {module}: pip install 'dovetail-trackers[{extra}]'")
 
 
-def settings(run: Run) -> dict[str, Any]:
+def settings_without_secrets(run: Run) -> dict[str, Any]:
     """Return the resolved configuration as plain tables.
 
     A secret is given by the name of its variable. What should have been one is hidden: name and password in a URL, and
@@ -35,12 +35,12 @@ def settings(run: Run) -> dict[str, Any]:
     return {name: _clean(value) for name, value in run.config.to_dict().items()}
 
 
-def parameters(run: Run) -> dict[str, bool | int | float | str]:
+def flat_settings(run: Run) -> dict[str, bool | int | float | str]:
     """Return the resolved configuration flat: dotted path to value, lists and what is not set as text."""
-    return dict(_flat("", settings(run)))
+    return dict(_flat("", settings_without_secrets(run)))
 
 
-def results(run: Run) -> dict[str, str]:
+def result_uris(run: Run) -> dict[str, str]:
     """Return where the results of a run are, as far as they are there: folder, report, checkpoints, best checkpoint."""
     found = {"folder": run.store.path, "checkpoints": run.store.checkpoints}
     report = run.store.path / "report.html"
@@ -52,12 +52,12 @@ def results(run: Run) -> dict[str, str]:
     return {name: path.absolute().as_uri() for name, path in found.items()}
 
 
-def fresh(event: str, metrics: Mapping[str, float]) -> dict[str, float]:
+def without_repeats(event: str, metrics: Mapping[str, float]) -> dict[str, float]:
     """Return the figures of an event that were not told before: the end of an epoch tells its validation's again."""
     return {name: value for name, value in metrics.items() if event != "epoch" or not name.startswith("val_")}
 
 
-def ending(outcome: Outcome) -> dict[str, str]:
+def outcome_facts(outcome: Outcome) -> dict[str, str]:
     """Return how a run ended, in words."""
     told = {"status": outcome.status, "reason": outcome.reason, "stopped_by": outcome.stopped_by}
     return {name: _without_credentials(value) for name, value in told.items() if value}
@@ -68,9 +68,9 @@ def _clean(value: Any) -> Any:
         case str():
             return _without_credentials(value)
         case Mapping():
-            return {name: _HIDDEN if _is_secret(name, one) else _clean(one) for name, one in value.items()}
+            return {name: _HIDDEN if _is_secret(name, item) else _clean(item) for name, item in value.items()}
         case list():
-            return [_clean(one) for one in value]
+            return [_clean(item) for item in value]
     return value
 
 
@@ -87,8 +87,8 @@ def _flat(path: str, value: Any) -> Iterator[tuple[str, bool | int | float | str
         case {"env": str(name), **rest} if not rest:
             yield path, f"env:{name}"
         case Mapping():
-            for name, one in value.items():
-                yield from _flat(f"{path}.{name}" if path else name, one)
+            for name, item in value.items():
+                yield from _flat(f"{path}.{name}" if path else name, item)
         case bool() | int() | float() | str():
             yield path, value
         case _:

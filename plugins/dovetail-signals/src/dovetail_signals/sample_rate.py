@@ -9,26 +9,26 @@ from typing import Any
 from dovetail import Run
 
 
-def tell_of_other_rates(run: Run, part: object) -> None:
-    """Do as :func:`tell_of_another_rate` for a transform with a ``sample_rate`` and for what it is made of.
+def alert_on_nested_sample_rates(run: Run, part: object) -> None:
+    """Do as :func:`alert_on_sample_rate` for a transform with a ``sample_rate`` and for what it is made of.
 
     Args:
         run: as there.
         part: a transform of the run. What it is made of is its ``held``: transforms by the options that name them.
     """
     for inside, rate in _rates(part):
-        tell_of_another_rate(run, part, rate, inside)
+        alert_on_sample_rate(run, part, rate, inside)
 
 
 def _rates(part: object, inside: str = "") -> Iterator[tuple[str, float]]:
     rate: float | None = getattr(part, "sample_rate", None)
     if rate is not None:
         yield inside, rate
-    for option, one in getattr(part, "held", {}).items():
-        yield from _rates(one, f"{inside}.{option}")
+    for option, transform in getattr(part, "nested", {}).items():
+        yield from _rates(transform, f"{inside}.{option}")
 
 
-def tell_of_another_rate(run: Run, part: object, rate: float, inside: str = "") -> None:
+def alert_on_sample_rate(run: Run, part: object, rate: float, inside: str = "") -> None:
     """Raise an alert where a part that sees the recordings as they are believes in another sampling rate.
 
     After `signals.angular_resampling` signals have a rate of their own, samples per turn, and nothing is said.
@@ -41,12 +41,12 @@ def tell_of_another_rate(run: Run, part: object, rate: float, inside: str = "") 
     """
     known: Any = getattr(run.parts.loaders.train.dataset, "sample_rate", None)
     path, before = "loss", []
-    for name, one in run.parts.transforms.items():
-        if one is part:
+    for name, transform in run.parts.transforms.items():
+        if transform is part:
             path = f"transforms.{name}"
             break
-        before.append(one)
-    if known is None or any(hasattr(one, "samples_per_turn") for one in before):
+        before.append(transform)
+    if known is None or any(hasattr(transform, "samples_per_turn") for transform in before):
         return
     path += inside
     if not math.isclose(known, rate, rel_tol=1e-3):

@@ -15,7 +15,7 @@ ROLLING_FAULTS: Final[tuple[RollingFault, ...]] = ("healthy", "outer_race", "inn
 
 _LOAD_EXPONENT: Final = 1.5  # of a point contact between ball and race, after Hertz
 _DECAY: Final = 8  # time constants after which an impact's ringing is over
-_SHAFT_SHARES: Final = (1.0, 0.5, 0.25)  # of the shaft's first three harmonics: unbalance, misalignment, the rest
+_HARMONICS: Final = (1.0, 0.5, 0.25)  # of the shaft's first three harmonics: unbalance, misalignment, the rest
 
 
 def rolling_vibration(
@@ -68,9 +68,9 @@ def rolling_vibration(
     if resonance_hz >= sample_rate / 2:
         raise ValueError(f"resonance_hz = {resonance_hz:g} needs a sample_rate above {2 * resonance_hz:g}")
     time = np.arange(length) / sample_rate
-    phases = random.uniform(0, 2 * np.pi, len(_SHAFT_SHARES))
+    phases = random.uniform(0, 2 * np.pi, len(_HARMONICS))
     vibration = np.zeros(length)
-    for order, (share, phase) in enumerate(zip(_SHAFT_SHARES, phases, strict=True), start=1):
+    for order, (share, phase) in enumerate(zip(_HARMONICS, phases, strict=True), start=1):
         vibration += shaft_level * share * np.sin(2 * np.pi * order * shaft_hz * time + phase)
     if fault != "healthy":
         orders = geometry.orders()

@@ -57,7 +57,7 @@ def partners(draws: Draws) -> Tensor:
     return found
 
 
-def probabilities(labels: Tensor, num_classes: int | None) -> Tensor:
+def to_probabilities(labels: Tensor, num_classes: int | None) -> Tensor:
     """Return labels that can be mixed: class indices [N] as rows of probabilities [N, C], anything else as it is.
 
     Raises:
@@ -70,6 +70,6 @@ def probabilities(labels: Tensor, num_classes: int | None) -> Tensor:
     return torch.nn.functional.one_hot(labels.long(), num_classes).to(torch.get_default_dtype())
 
 
-def mixed(first: Tensor, second: Tensor, share: Tensor) -> Tensor:
+def mix(first: Tensor, second: Tensor, share: Tensor) -> Tensor:
     """Return ``share`` of the first and the rest of the second, ``share`` being [N] for values of [N, …]."""
     return torch.lerp(second, first, per_sample(share, first).to(first.dtype))

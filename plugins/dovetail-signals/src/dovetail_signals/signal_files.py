@@ -20,7 +20,7 @@ Array = npt.NDArray[Any]
 SUFFIXES: Final = (".npz", ".wav", ".mat", ".csv")
 #: The memory that the arrays of one file may need: 1 GiB.
 MAX_BYTES: Final = 1 << 30
-_WIDEST: Final = 8  # bytes of a number
+_BYTES_PER_VALUE: Final = 8  # bytes of a number
 #: Names under which an archive may say its own sampling rate, in Hz.
 RATES: Final = ("fs", "sample_rate", "sampling_rate", "sr")
 
@@ -107,7 +107,7 @@ def load_npz(path: Path, max_bytes: int) -> dict[str, Array]:
             memory.
     """
     with zipfile.ZipFile(path) as packed:  # two megabytes of it may hold two gigabytes of zeros
-        require_memory(sum(one.file_size for one in packed.infolist()), max_bytes)
+        require_memory(sum(member.file_size for member in packed.infolist()), max_bytes)
     # NumPy leaves a file open that turns out to be no archive.
     with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         return {name: np.asarray(archive[name]) for name in archive.files}
@@ -124,7 +124,7 @@ def _mat(path: Path, max_bytes: int) -> tuple[dict[str, Array], float | None]:
 
     try:
         # Of structures and cells it only tells how many there are.
-        require_memory(sum(math.prod(shape) * _WIDEST for _, shape, _ in whosmat(path)), max_bytes)
+        require_memory(sum(math.prod(shape) * _BYTES_PER_VALUE for _, shape, _ in whosmat(path)), max_bytes)
         found = loadmat(path)
     except NotImplementedError:
         raise ValueError("MATLAB's format 7.3 is HDF5; save it with -v7") from None

@@ -7,7 +7,7 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from dovetail_signals.rolling import add_noise
+from dovetail_signals.rolling_bearing import add_noise
 
 Floats = npt.NDArray[np.float64]
 JournalFault = Literal["healthy", "unbalance", "misalignment", "oil_whirl", "looseness", "rub"]

@@ -38,10 +38,10 @@ class Axis:
             return cls.linear(name, low, high, most)
         even = np.interp(np.linspace(0, 1, most), np.linspace(0, 1, len(values)), values)
         # Round numbers near to even places: where values rise unevenly, round ones at even distances would crowd.
-        rounded = sorted({_rounded(float(one)) for one in even})
+        rounded = sorted({_rounded(float(value)) for value in even})
         places = np.interp(rounded, values, np.linspace(0, 1, len(values)))
-        inside = [(float(at), one) for at, one in zip(places, rounded, strict=True) if low <= one <= high]
-        return cls(name, [(at, label(one)) for at, one in inside])
+        inside = [(float(at), value) for at, value in zip(places, rounded, strict=True) if low <= value <= high]
+        return cls(name, [(at, label(value)) for at, value in inside])
 
 
 def picture(title: str, height: float, parts: Iterable[str]) -> str:

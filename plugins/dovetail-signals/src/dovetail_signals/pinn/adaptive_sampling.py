@@ -9,9 +9,9 @@ import torch
 from dovetail import AtLeast, Run
 from dovetail_signals.pinn.loss import residual_at
 from dovetail_signals.pinn.points import PointSamples, Where
-from dovetail_signals.pinn.sampling import draw_by_weight, latin_hypercube, residual_weights
+from dovetail_signals.pinn.sampling import latin_hypercube, residual_weights, weighted_sample
 
-_AT_ONCE: Final = 10_000  # points whose residual is computed together
+_CHUNK: Final = 10_000  # points whose residual is computed together
 
 
 class ResidualAdaptive:
@@ -70,11 +70,11 @@ class ResidualAdaptive:
         residuals = torch.cat(
             [
                 residual_at(lambda points: run.forward({"inputs": points}), problem, some.to(run.device))
-                for some in torch.split(candidates, _AT_ONCE)
+                for some in torch.split(candidates, _CHUNK)
             ]
         )
         weights = residual_weights(residuals, self._exponent, self._offset).cpu()
-        self._points = candidates[draw_by_weight(weights, count, seed, "pinn.resample", epoch)]
+        self._points = candidates[weighted_sample(weights, count, seed, "pinn.resample", epoch)]
         samples.move_interior(self._points)
 
     def state_dict(self) -> dict[str, torch.Tensor]:

@@ -12,7 +12,7 @@ from dovetail import Batch, ModelOutput
 _WITH_CLASSES = 2  # dimensions of [batch, classes]
 
 
-def read_scores(who: str, outputs: ModelOutput, batch: Batch) -> Tensor:
+def read_logits(who: str, outputs: ModelOutput, batch: Batch) -> Tensor:
     """Return class scores ``[batch, classes]``, having looked at labels too, where there are any.
 
     Raises:
@@ -21,21 +21,21 @@ def read_scores(who: str, outputs: ModelOutput, batch: Batch) -> Tensor:
     logits: Tensor = outputs.logits
     if logits.ndim != _WITH_CLASSES or not logits.shape[1]:
         raise ValueError(f"{who}: outputs have shape {list(logits.shape)}; it needs [batch, classes]")
-    check_samples(who, logits, batch)
+    check_targets(who, logits, batch)
     return logits
 
 
-def check_samples(who: str, logits: Tensor, batch: Batch) -> None:
+def check_targets(who: str, logits: Tensor, batch: Batch) -> None:
     """Raise ValueError unless labels, where there are any, are one for each row of outputs, or shares of classes."""
     targets: Any = batch.get("targets")
-    if isinstance(targets, Tensor) and targets.shape != logits.shape[:1] and not are_shares(targets, logits):
+    if isinstance(targets, Tensor) and targets.shape != logits.shape[:1] and not are_soft_labels(targets, logits):
         raise ValueError(
             f"{who}: outputs have shape {list(logits.shape)}, so targets must have shape {[len(logits)]}, "
             f"not {list(targets.shape)}"
         )
 
 
-def are_shares(targets: Tensor, logits: Tensor) -> bool:
+def are_soft_labels(targets: Tensor, logits: Tensor) -> bool:
     """Say whether labels are a share for each class, as they are of samples that were mixed."""
     return targets.is_floating_point() and targets.shape == logits.shape
 
