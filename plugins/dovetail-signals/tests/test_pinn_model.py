@@ -108,7 +108,7 @@ def test_boundary_values_that_move():
         ({"initial": None}, ["initial"], "no initial condition"),
         ({"boundary": None}, ["boundary"], "no boundary condition"),
         ({"boundary": lambda p: 1 + 0 * p[:, :1]}, ["initial", "boundary"], "differ by 1"),
-        ({"domain": {"x": (0, 1), "y": (0, 1), "t": (0, 1)}}, ["boundary"], "not in 2 dimensions"),
+        ({"domain": {"x": (0, 1), "y": (0, 1), "t": (0, 1)}}, ["boundary"], "need one dimension of space, the problem has 2"),
         (
             {"boundary": "periodic", "initial": lambda p: p[:, :1]},
             ["initial"],
@@ -182,8 +182,8 @@ def test_every_activation_has_three_derivatives(activation):
     "options, message",
     [
         ({"input_shape": (3,), "problem": "heat"}, "has 2 coordinates, the data have 3"),
-        ({"input_shape": (2,), "hard": ["initial"]}, "name it with problem"),
-        ({"input_shape": (2,), "problem": "heart"}, "none of burgers"),
+        ({"input_shape": (2,), "hard": ["initial"]}, "set problem"),
+        ({"input_shape": (2,), "problem": "heart"}, "unknown 'heart'; use one of burgers"),
     ],
 )
 def test_what_does_not_fit_is_refused(options, message):

@@ -58,10 +58,10 @@ def folder_of(output) -> Path:
 @pytest.mark.parametrize(
     "section, table, message",
     [
-        ("loss", {"problem": "wave"}, "loss.problem is another one than data.problem"),
-        ("model", {"problem": "wave"}, "model.problem is another one than data.problem"),
-        ("loss", {"coefficients": {"diffusivity": 0.2}}, "loss.coefficients give {'diffusivity': 0.2}, data.coeff"),
-        ("data", {"coefficients": {"diffusivity": 0.2}}, "data.coefficients {'diffusivity': 0.2}: write the same"),
+        ("loss", {"problem": "wave"}, "loss.problem and data.problem differ"),
+        ("model", {"problem": "wave"}, "model.problem and data.problem differ"),
+        ("loss", {"coefficients": {"diffusivity": 0.2}}, "loss.coefficients give {'diffusivity': 0.2}, but data.coeff"),
+        ("data", {"coefficients": {"diffusivity": 0.2}}, "data.coefficients {'diffusivity': 0.2}; set both"),
         ("loss", {"coefficients": {"diffusivity": 0.1}}, ""),
     ],
 )
@@ -166,14 +166,14 @@ def test_points_move_to_large_residuals(tmp_path):
 @pytest.mark.parametrize(
     "layer, message",
     [
-        ({"loader": {"batch_size": 140, "num_workers": 1}}, "set num_workers = 0"),
+        ({"loader": {"batch_size": 140, "num_workers": 1}}, "set loader.num_workers = 0"),
         (
             {
                 "data": {"type": "digits"},
                 "model": {"type": "mlp"},
                 "loss": {"type": "cross_entropy"},
             },
-            "these data have none",
+            'set data.type = "signals.pde"',
         ),
     ],
     ids=["workers", "other data"],
@@ -275,4 +275,4 @@ def test_a_compiled_network_is_refused(tmp_path):
     outcome = run(config(tmp_path, {"hardware": {"device": "cpu", "compile": True}}))
 
     assert outcome.status == "failed"
-    assert "leave it off" in outcome.reason
+    assert "set it to false" in outcome.reason

@@ -36,7 +36,7 @@ def test_shares_are_of_the_beta_distribution(alpha):
 
     assert kstest(drawn.numpy(), beta_distribution(alpha, alpha).cdf).statistic < 0.02
     assert 0 <= float(drawn.min()) <= float(drawn.max()) <= 1
-    with pytest.raises(ValueError, match="alpha must be more than 0"):
+    with pytest.raises(ValueError, match="alpha must be above 0"):
         beta(draws(), "share", 0.0)
 
 
@@ -107,7 +107,7 @@ def test_labels_are_mixed_as_the_signals_are(mix):
     torch.testing.assert_close(mixed.mean(-1), soft)
     torch.testing.assert_close(soft.sum(1), torch.ones(6))
     assert (soft.max(1).values < 1).any()
-    with pytest.raises(ValueError, match="say num_classes"):
+    with pytest.raises(ValueError, match="set num_classes"):
         mix(batch, labels)
 
 
@@ -183,9 +183,9 @@ def test_a_policy_applies_each_recipe_to_its_share():
     assert 900 < int(inverted.sum()) < 1100
     assert torch.equal(found[~inverted], batch[~inverted])
     for bad, message in {
-        (): "no recipe",
-        (((("warp", 1.0, 1.0)),),): "there are noise",
-        (((("noise", 2.0, 1.0)),),): "probability of 0 to 1",
+        (): "the policy is empty",
+        (((("warp", 1.0, 1.0)),),): "use one of noise",
+        (((("noise", 2.0, 1.0)),),): "probability from 0 to 1",
     }.items():
         with pytest.raises(ValueError, match=message):
             AutoAugment(bad)
@@ -204,7 +204,7 @@ def test_spec_augment_masks_every_spectrogram_of_a_dict():
 
 def test_spec_augment_refuses_signals():
     """A signal has one row, which a mask over frequencies would take whole."""
-    with pytest.raises(ValueError, match=r"needs spectrograms.*got \[3, 1, 64\], which are signals: put signals\.stft"):
+    with pytest.raises(ValueError, match=r"needs spectrograms.*got signals \[3, 1, 64\]: put signals\.stft"):
         SpecAugment().transform_batch({"inputs": torch.ones(3, 1, 64)}, draws(3))
 
 
@@ -248,5 +248,5 @@ def test_mixing_needs_one_tensor():
     """A dict of inputs is refused, as is a transform that does not know the number of classes."""
     with pytest.raises(ValueError, match="one floating-point tensor"):
         Mixup().transform_batch({"inputs": {"a": torch.zeros(2, 3)}, "targets": torch.zeros(2)}, draws(2))
-    with pytest.raises(ValueError, match="say num_classes"):
+    with pytest.raises(ValueError, match="set num_classes"):
         CutMix().transform_batch({"inputs": torch.zeros(2, 1, 3), "targets": torch.zeros(2).long()}, draws(2))

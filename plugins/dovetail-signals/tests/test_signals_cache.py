@@ -133,7 +133,7 @@ def test_a_full_cache_goes_on(tmp_path, caplog):
         kept.flush()
 
     assert len(caplog.records) == 1
-    assert "25 representations fill its 1 MB" in caplog.text
+    assert "25 representations fill its 1 MB and no more are cached" in caplog.text
     assert sum(path.stat().st_size for path in tmp_path.rglob("*.kept")) < 1.1e6
 
 
@@ -146,7 +146,7 @@ def test_a_disk_that_cannot_be_written_to_ends_no_run(tmp_path, caplog):
         folder.rmdir()
     kept.flush()
 
-    assert "nothing more is written" in caplog.text
+    assert "nothing more is saved there" in caplog.text
     assert torch.equal(kept.represent(signals), tfr.ZScore().represent(signals))
 
 
@@ -157,9 +157,9 @@ def test_wrong_parts_are_refused():
         def __init__(self):
             self.thing = object()
 
-    with pytest.raises(ValueError, match="SpecAugment is no representation"):
+    with pytest.raises(ValueError, match="SpecAugment is not a representation"):
         Cached(representation=SpecAugment())
-    with pytest.raises(ValueError, match="its options cannot be told: one of them is a object"):
+    with pytest.raises(ValueError, match="its options cannot be hashed: one option is of type object"):
         Cached(representation=Odd())
 
 

@@ -59,7 +59,7 @@ def test_without_a_control_all_stays():
 
 def test_controls_that_cannot_be_made_are_refused():
     """Classes that have all the same, and bands that leave no room; where there are none, nothing is done."""
-    with pytest.raises(ValueError, match="needs classes of different frequencies"):
+    with pytest.raises(ValueError, match="needs classes with different frequencies"):
         apply_control({0: [3.0], 1: [3.0]}, {}, "scrambled", 0, 0.05)
     with pytest.raises(ValueError, match="leave no room"):
         apply_control({0: [3.0]}, {}, "random", 0, 0.99)

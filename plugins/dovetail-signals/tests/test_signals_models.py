@@ -38,7 +38,7 @@ def test_signals_of_any_length_and_channels(model):
     for inputs in (torch.randn(5, 2, 600), torch.randn(5, 600), torch.zeros(5, 3, 600, dtype=torch.int64)):
         with pytest.raises(ValueError, match=r"needs floating-point inputs of shape \[batch, 3, time\]"):
             built(inputs)
-    with pytest.raises(ValueError, match=r"is not \[channels, time\]"):
+    with pytest.raises(ValueError, match=r"input_shape: must be \[channels, time\]"):
         model((600,), num_classes=7)
     with pytest.raises(ValueError, match="num_classes"):
         model((3, 600))
@@ -56,9 +56,9 @@ def test_signals_of_any_length_and_channels(model):
         (lambda: PatchTransformer((1, 64), num_classes=2, width=10, heads=3), "must divide"),
         (lambda: ResNet1D((1, 64), num_classes=2, kernel_size=4), "must be odd"),
         (lambda: CNN1D((1, 64), num_classes=2, channels=()), "channels must be at least 1"),
-        (lambda: SpectrogramCNN((1, 64), num_classes=2), r"is not \[channels, frequencies, times\]"),
+        (lambda: SpectrogramCNN((1, 64), num_classes=2), r"must be \[channels, frequencies, times\]"),
         (lambda: MultiTFRFusion(num_classes=2), "at least one representation"),
-        (lambda: MultiTFRFusion(spectra=["a"], num_classes=2, tfr_weights={"b": 1.0}), "none of a"),
+        (lambda: MultiTFRFusion(spectra=["a"], num_classes=2, tfr_weights={"b": 1.0}), "unknown representation 'b'; use a"),
         (lambda: MultiTFRFusion(spectra=["a"], num_classes=2, tfr_weights={"a": 0.0}), "not all 0"),
     ],
 )

@@ -85,7 +85,7 @@ def test_what_there_is_nothing_to_draw_of_is_said(tmp_path):
     wrong = {"one": {"type": "signals.envelope_picture", "rpm": "speed"}}
     outcome, _ = train(tmp_path / "wrong", callbacks=wrong)
 
-    assert "the inputs are no spectrograms" in (folder / "log.txt").read_text(encoding="utf-8")
+    assert "the inputs are not spectrograms" in (folder / "log.txt").read_text(encoding="utf-8")
     assert outcome.status == "failed"
     assert "rpm = 'speed': no column 'speed'; there are" in outcome.reason
 
@@ -189,7 +189,7 @@ def test_ticks_are_round_few_and_inside(offset, span, most):
 
 def test_uneven_axes_keep_their_order():
     """On a logarithmic axis a number stands where its value is."""
-    axis = Axis.through("Hz", np.geomspace(10, 1000, 50))
+    axis = Axis.from_values("Hz", np.geomspace(10, 1000, 50))
 
     assert axis.ticks[0] == (0.0, "10")
     assert {words: place for place, words in axis.ticks}["100"] == pytest.approx(0.5, abs=0.01)

@@ -147,13 +147,13 @@ def test_several_at_once():
         "stft": (4, 1, 33, 13),
         "envelope": (4, 1, 129),
     }
-    with pytest.raises(ValueError, match="is no representation"):
+    with pytest.raises(ValueError, match="is not a representation"):
         MultiTFR(representations={"x": object()})
     with pytest.raises(ValueError, match="name at least one"):
         MultiTFR(representations={})
     with pytest.raises(ValueError, match=r"\[batch, channels, time\]"):
         both.transform_batch({"inputs": torch.zeros(4, 256)}, DRAWS)
-    with pytest.raises(ValueError, match="at least that length"):
+    with pytest.raises(ValueError, match="n_fft = 512 is longer than the signals, 256"):
         STFT(n_fft=512).transform_batch({"inputs": torch.zeros(1, 1, 256)}, DRAWS)
 
 
@@ -177,9 +177,9 @@ def test_the_spectrum_is_scipys_by_welch(n_fft, length, seed):
 @pytest.mark.parametrize("make", [EnvelopeSpectrum, KeepEnvelope])
 def test_a_band_that_signals_do_not_have_is_refused(make, band):
     """Above half of the sampling rate there is nothing, and the envelope of nothing would be 0 everywhere."""
-    with pytest.raises(ValueError, match=r"band: must rise within 0 to 6000 Hz, half of the sampling rate, got \["):
+    with pytest.raises(ValueError, match=r"band: needs 0 ≤ low < high ≤ 6000 Hz, half the sampling rate, got \["):
         make(sample_rate=12_000.0, band=band)
-    with pytest.raises(ValueError, match="band: must rise"):
+    with pytest.raises(ValueError, match="band: needs"):
         tfr.envelope(noise(1, 64), sample_rate=12_000.0, band=band)
 
 

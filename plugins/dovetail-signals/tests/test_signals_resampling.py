@@ -69,9 +69,9 @@ def test_an_order_stays_where_it_is_whatever_the_speed():
 def test_too_few_turns_and_no_speed_are_refused():
     """A window that is too short for the length, and a shaft that stands still."""
     signals = torch.zeros(2, 1, 1000)
-    with pytest.raises(ValueError, match=r"512 values at 256 a turn and 1000 rpm take 1\d+ samples, the signals have"):
+    with pytest.raises(ValueError, match=r"length = 512 at samples_per_turn = 256 and 1000 rpm needs 1\d+ samples, but the signals have 1000"):
         resample_by_angle(signals, torch.tensor([1800, 1000]), sample_rate=12_000, samples_per_turn=256, length=512)
-    with pytest.raises(ValueError, match="rpm must be more than 0, got 0"):
+    with pytest.raises(ValueError, match="rpm must be above 0, got 0"):
         resample_by_angle(signals, torch.tensor([1800, 0]), sample_rate=12_000, samples_per_turn=256, length=10)
 
 
@@ -128,5 +128,5 @@ def test_the_transform_reads_the_speed_of_each_signal():
 
     assert found["inputs"].shape == (2, 1, 1024)
     assert torch.fft.rfft(found["inputs"]).abs().argmax(-1).tolist() == [[20], [20]]  # 5 of 1024 / 256 turns
-    with pytest.raises(ValueError, match=r'in meta\.turns: data\.meta = \["turns"\] has it'):
+    with pytest.raises(ValueError, match=r'in meta\.turns; set data\.meta = \["turns"\]'):
         part.transform_batch({"inputs": batch["inputs"]}, draws(2))

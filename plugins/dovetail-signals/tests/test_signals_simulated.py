@@ -139,5 +139,5 @@ def test_datasets_are_drawn_by_the_seed_alone():
 
 def test_a_range_rises():
     """One that falls is refused by its name."""
-    with pytest.raises(ValueError, match=r"snr_db: must rise, got \[10.0, -10.0\]"):
+    with pytest.raises(ValueError, match=r"snr_db: must be \[lowest, highest\], got \[10.0, -10.0\]"):
         simulated_rolling(0, recordings=1, seconds=0.3, snr_db=(10.0, -10.0))

@@ -125,7 +125,7 @@ def test_every_representation_has_a_weighted_loss(tmp_path):
     metrics = train(tmp_path, model, trainer, transforms=tfr).metrics
 
     assert metrics["val_loss"] == pytest.approx(0.75 * metrics["val_stft"] + 0.25 * metrics["val_envelope"])
-    with pytest.raises(ValueError, match="names 'cwt'; the model's are stft, envelope"):
+    with pytest.raises(ValueError, match="unknown representation 'cwt'; the model has stft, envelope"):
         train(tmp_path, model, MultiTFRTrainer(tfr_weights={"cwt": 1.0}), transforms=tfr)
 
 
@@ -146,7 +146,7 @@ def test_signals_grow_by_the_schedule(tmp_path):
         102_400,
     ]
     for bad in ([], [(0, 1)], [(64, 0)]):
-        with pytest.raises(ValueError, match="schedule needs"):
+        with pytest.raises(ValueError, match="schedule: needs"):
             ProgressiveResizingTrainer(schedule=bad)
 
 
@@ -225,7 +225,7 @@ def test_a_schedule_longer_than_the_run_says_so(tmp_path):
         train(tmp_path / name, {"type": "signals.cnn1d", "channels": [4]}, trainer)
     (told,) = (tmp_path / "short").rglob("alerts.jsonl")
 
-    assert "signals come to 64 values and never to 128, which trainer.schedule begins in epoch 3" in told.read_text()
+    assert "signals reach a length of 64 and never 128: trainer.schedule reaches it in epoch 3" in told.read_text()
     assert not list((tmp_path / "whole").rglob("alerts.jsonl"))
 
 

@@ -1,4 +1,4 @@
-"""Vibration of a journal bearing with a fault, from its orders."""
+"""Simulated vibration of journal bearings with faults, and their Sommerfeld number."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ JOURNAL_FAULTS: Final[tuple[JournalFault, ...]] = (
     "rub",
 )
 
-#: Amplitude of each order of the shaft's frequency at severity 1, on top of what a healthy machine shows.
+#: Amplitude of each order of the shaft's frequency at severity 1, in addition to a healthy machine's.
 _ORDERS: Final[dict[JournalFault, dict[float, float]]] = {
     "healthy": {},
     "unbalance": {1.0: 1.0},
     "misalignment": {1.0: 0.4, 2.0: 1.0, 3.0: 0.3},
-    "oil_whirl": {},  # its order is drawn
+    "oil_whirl": {},  # its order is random
     "looseness": {0.5: 0.4, 1.0: 0.6, 1.5: 0.3, 2.0: 0.5, 3.0: 0.4, 4.0: 0.3, 5.0: 0.2},
     "rub": {1 / 3: 0.3, 0.5: 0.5, 1.0: 0.4, 1.5: 0.3, 2.0: 0.3},
 }
 _HEALTHY: Final = {1.0: 0.2, 2.0: 0.05}
-_WHIRL: Final = (0.42, 0.48)  # orders at which the oil film circulates
-_WANDER: Final = 0.02  # how far a whirl's frequency wanders, as a share of it
+_WHIRL: Final = (0.42, 0.48)  # orders of the oil film's circulation
+_WANDER: Final = 0.02  # relative amplitude by which a whirl's frequency wanders
 
 
 def sommerfeld_number(
@@ -43,18 +43,18 @@ def sommerfeld_number(
     length: float,
     clearance: float,
 ) -> float:
-    """Return the Sommerfeld number S = (R / c)² · μ N L D / W, dimensionless; a heavily loaded bearing has a small one.
+    """Return the dimensionless Sommerfeld number S = (R / c)² · μ N L D / W, small for a heavily loaded bearing.
 
     Args:
         viscosity: dynamic viscosity μ of the oil, Pa·s.
-        shaft_hz: turns a second, N.
-        load: W, newton.
-        diameter: D of the journal, metre.
-        length: L of the bearing, metre.
-        clearance: radial clearance c, metre.
+        shaft_hz: revolutions per second, N.
+        load: W, in newtons.
+        diameter: D of the journal, in metres.
+        length: L of the bearing, in metres.
+        clearance: radial clearance c, in metres.
 
     Raises:
-        ValueError: something is not positive.
+        ValueError: a value is not positive.
 
     Source:
         Hamrock, Schmid and Jacobson, Fundamentals of Fluid Film Lubrication (2nd ed.), chapter 10.
@@ -83,19 +83,19 @@ def journal_vibration(
     severity: float = 1.0,
     snr_db: float = 10.0,
 ) -> Floats:
-    """Return the displacement, in arbitrary units, that a probe at the journal measures.
+    """Return the displacement [length] that a probe at the journal measures, in arbitrary units.
 
-    Unbalance shows once a turn, misalignment twice, looseness and rub at many multiples and at half turns. Oil whirl
-    is the film itself going round at 0.42 to 0.48 turns of the shaft, and wanders a little.
+    Unbalance shows at the shaft's frequency, misalignment at twice that, looseness and rub at many harmonics and
+    subharmonics. In oil whirl the film itself rotates at 0.42 to 0.48 times the shaft's frequency, with a slight drift.
 
     Args:
-        fault: what is wrong.
-        shaft_hz: turns a second.
+        fault: the fault, or ``healthy``.
+        shaft_hz: revolutions of the shaft per second.
         sample_rate: in Hz.
-        length: number of values.
+        length: number of samples.
         random: draws the phases, the whirl and the noise.
-        severity: amplitude of the fault's orders, more than 0.
-        snr_db: power of everything else above that of the white noise, in dB.
+        severity: amplitude of the fault's orders, above 0.
+        snr_db: signal-to-noise ratio of the added white noise, in dB.
 
     Source:
         Muszynska, Whirl and whip – rotor/bearing stability problems, Journal of Sound and Vibration 110 (1986),

@@ -1,4 +1,4 @@
-"""Vibration of a rolling-element bearing with a fault, from its physics."""
+"""Simulated vibration of rolling-element bearings with faults."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ RollingFault = Literal["healthy", "outer_race", "inner_race", "ball", "cage"]
 ROLLING_FAULTS: Final[tuple[RollingFault, ...]] = ("healthy", "outer_race", "inner_race", "ball", "cage")
 
 _LOAD_EXPONENT: Final = 1.5  # of a point contact between ball and race, after Hertz
-_DECAY: Final = 8  # time constants after which an impact's ringing is over
-_HARMONICS: Final = (1.0, 0.5, 0.25)  # of the shaft's first three harmonics: unbalance, misalignment, the rest
+_DECAY: Final = 8  # time constants after which the ringing of an impact is cut off
+_HARMONICS: Final = (1.0, 0.5, 0.25)  # relative amplitudes of the shaft's first three harmonics
 
 
 def rolling_vibration(
@@ -34,30 +34,30 @@ def rolling_vibration(
     shaft_level: float = 0.2,
     snr_db: float = 10.0,
 ) -> Floats:
-    """Return the acceleration, in arbitrary units, that a sensor on the housing measures.
+    """Return the acceleration [length] that a sensor on the housing measures, in arbitrary units.
 
-    Each time a rolling element meets the fault, an impact rings the structure's resonance. Impacts come at the fault's
-    frequency, each a little early or late as elements slip. Their strength follows the load where the fault is:
-    the load zone stands still, so a fault of the inner race passes it once a turn of the shaft, one of a ball or
-    the cage once a turn of the cage, and one of the outer race stays where it is.
+    Each time a rolling element meets the fault, the impact excites a resonance of the structure. Impacts come at the
+    fault's frequency, with jitter from slip. Their strength follows the load at the fault. The load zone stands still:
+    a fault of the inner race passes it once per revolution of the shaft, a fault of a ball or of the cage once per
+    revolution of the cage, and a fault of the outer race does not move.
 
     Args:
-        fault: the damaged part; ``healthy`` gives the shaft and noise alone.
+        fault: the damaged part; ``healthy`` gives only the shaft's harmonics and noise.
         geometry: of the bearing.
-        shaft_hz: turns a second.
+        shaft_hz: revolutions of the shaft per second.
         sample_rate: in Hz.
-        length: number of values.
+        length: number of samples.
         random: draws the phases, the slip and the noise.
-        severity: strength of the impacts, more than 0.
-        slip: standard deviation of the time between impacts, as a share of it; 0.01 to 0.02 in reality.
-        resonance_hz: of the structure, below half of the sampling rate.
-        damping: ratio of the resonance's damping to the critical, 0 to 1.
-        load_zone: load-distribution factor ε, 0.5 for a bearing without clearance: half of it carries load.
-        shaft_level: amplitude of the shaft's first harmonic; the second and third have a half and a quarter of it.
-        snr_db: power of everything else above that of the white noise, in dB.
+        severity: strength of the impacts, above 0.
+        slip: relative standard deviation of the time between impacts; 0.01 to 0.02 in practice.
+        resonance_hz: of the structure, below half the sampling rate.
+        damping: damping ratio of the resonance, 0 to 1.
+        load_zone: load-distribution factor ε; 0.5 for a bearing without clearance, half of which carries load.
+        shaft_level: amplitude of the shaft's first harmonic; the second has half of it, the third a quarter.
+        snr_db: signal-to-noise ratio of the added white noise, in dB.
 
     Raises:
-        ValueError: the resonance cannot be sampled.
+        ValueError: the resonance is not below half the sampling rate.
 
     Source:
         McFadden and Smith, Model for the vibration produced by a single point defect in a rolling element bearing,
@@ -70,11 +70,11 @@ def rolling_vibration(
     time = np.arange(length) / sample_rate
     phases = random.uniform(0, 2 * np.pi, len(_HARMONICS))
     vibration = np.zeros(length)
-    for order, (share, phase) in enumerate(zip(_HARMONICS, phases, strict=True), start=1):
-        vibration += shaft_level * share * np.sin(2 * np.pi * order * shaft_hz * time + phase)
+    for order, (relative, phase) in enumerate(zip(_HARMONICS, phases, strict=True), start=1):
+        vibration += shaft_level * relative * np.sin(2 * np.pi * order * shaft_hz * time + phase)
     if fault != "healthy":
         orders = geometry.orders()
-        # A spot on a ball meets both races in one spin.
+        # A spot on a ball strikes both races in one spin.
         knocks = {"outer_race": orders.bpfo, "inner_race": orders.bpfi, "ball": 2 * orders.bsf, "cage": orders.ftf}
         turns = {"outer_race": 0.0, "inner_race": 1.0, "ball": orders.ftf, "cage": orders.ftf}
         times = _impact_times(knocks[fault] * shaft_hz, length / sample_rate, slip, random)
@@ -85,7 +85,7 @@ def rolling_vibration(
 
 
 def add_noise(signal: Floats, snr_db: float, random: np.random.Generator) -> Floats:
-    """Return the signal with white noise whose power is ``snr_db`` below its own."""
+    """Return the signal with white noise added, whose power is ``snr_db`` below the signal's."""
     power = float(np.mean(signal**2)) / 10 ** (snr_db / 10)
     noisy: Floats = signal + np.sqrt(power) * random.standard_normal(len(signal))
     return noisy
@@ -100,15 +100,15 @@ def _impact_times(rate: float, seconds: float, slip: float, random: np.random.Ge
 
 
 def _load(turned: Floats, load_zone: float, random: np.random.Generator) -> Floats:
-    """Return the load on a fault that has turned so often from where it began; one that does not turn has it all."""
+    """Return the relative load on a fault after ``turned`` revolutions; a fault that stands still carries all of it."""
     start = random.uniform(0, 2 * np.pi) if turned.any() else 0.0
     inside = np.clip(1 - (1 - np.cos(2 * np.pi * turned + start)) / (2 * load_zone), 0, None)
-    # A fault is felt outside of the load zone too, though faintly.
+    # Outside the load zone a fault is faint, not silent.
     return np.asarray(0.05 + 0.95 * inside**_LOAD_EXPONENT)
 
 
 def _ringing(places: Floats, strength: Floats, length: int, omega: float, damping: float) -> Floats:
-    """Add up a decaying sine for each impact, at ``places`` in samples, which may lie between two of them."""
+    """Return the sum of a decaying sine for each impact, at fractional sample positions ``places``."""
     width = max(2, int(_DECAY / (damping * omega)))
     rows = np.ceil(places).astype(np.int64)[:, None] + np.arange(width)
     since = rows - places[:, None]

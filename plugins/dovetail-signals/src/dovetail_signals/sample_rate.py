@@ -1,4 +1,4 @@
-"""Whether what a part is told of the sampling rate is what the recordings say."""
+"""A check of the ``sample_rate`` option of transforms and losses against the recordings."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from dovetail import Run
 
 
 def alert_on_nested_sample_rates(run: Run, part: object) -> None:
-    """Do as :func:`alert_on_sample_rate` for a transform with a ``sample_rate`` and for what it is made of.
+    """Apply :func:`alert_on_sample_rate` to a transform and to every transform inside it.
 
     Args:
-        run: as there.
-        part: a transform of the run. What it is made of is its ``held``: transforms by the options that name them.
+        run: the run.
+        part: a transform of the run. Its ``sample_rate`` is in Hz, its ``nested`` holds transforms by option path; it
+            may lack both.
     """
     for inside, rate in _rates(part):
         alert_on_sample_rate(run, part, rate, inside)
@@ -29,15 +30,15 @@ def _rates(part: object, inside: str = "") -> Iterator[tuple[str, float]]:
 
 
 def alert_on_sample_rate(run: Run, part: object, rate: float, inside: str = "") -> None:
-    """Raise an alert where a part that sees the recordings as they are believes in another sampling rate.
+    """Raise an alert if ``rate`` differs from the recordings' sampling rate.
 
-    After `signals.angular_resampling` signals have a rate of their own, samples per turn, and nothing is said.
+    After `signals.angular_resampling` the rate is in samples per revolution, so there is nothing to compare.
 
     Args:
-        run: its dataset may tell the recordings' rate as ``sample_rate``, in Hz.
+        run: its dataset may have the recordings' rate as ``sample_rate``, in Hz.
         part: a transform of the run, or its loss.
-        rate: what the part believes, in Hz.
-        inside: which of its options holds what believes it, as ``".representation"``.
+        rate: the ``sample_rate`` of the part, in Hz.
+        inside: path of the option within the part that has this rate, such as ``".representation"``.
     """
     known: Any = getattr(run.parts.loaders.train.dataset, "sample_rate", None)
     path, before = "loss", []
@@ -50,7 +51,10 @@ def alert_on_sample_rate(run: Run, part: object, rate: float, inside: str = "") 
         return
     path += inside
     if not math.isclose(known, rate, rel_tol=1e-3):
-        message = (
-            f"{path}.sample_rate is {rate:g} Hz, but the recordings have {known:g} Hz: no frequency is what it seems"
+        run.alert(
+            "sample_rate",
+            f"{path}.sample_rate is {rate:g} Hz, but the recordings have {known:g} Hz: its frequencies are wrong; "
+            f"set it to {known:g}",
+            about=path,
+            cooldown=math.inf,
         )
-        run.alert("sample_rate", message, about=path, cooldown=math.inf)

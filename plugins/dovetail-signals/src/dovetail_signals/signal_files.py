@@ -1,4 +1,4 @@
-"""Recordings from files: NumPy archives, WAV, MATLAB and CSV."""
+"""Read signals from NumPy archives, WAV, MATLAB and CSV files, and resample them."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ import torch
 Array = npt.NDArray[Any]
 
 SUFFIXES: Final = (".npz", ".wav", ".mat", ".csv")
-#: The memory that the arrays of one file may need: 1 GiB.
+#: Default limit on the memory of one file's unpacked arrays: 1 GiB.
 MAX_BYTES: Final = 1 << 30
-_BYTES_PER_VALUE: Final = 8  # bytes of a number
-#: Names under which an archive may say its own sampling rate, in Hz.
+_BYTES_PER_VALUE: Final = 8  # of the widest type, float64
+#: Names of arrays that hold a file's sampling rate, in Hz.
 RATES: Final = ("fs", "sample_rate", "sampling_rate", "sr")
 
 
 def read_signal(path: Path, channels: Sequence[str], max_bytes: int = MAX_BYTES) -> tuple[torch.Tensor, float | None]:
-    """Return the signal [channels, length] float32 of a file, and its sampling rate in Hz where the file says it.
+    """Return the signal of a file, [channels, length] float32, and its sampling rate in Hz, or None if it has none.
 
-    Whole numbers of a WAV file are scaled to -1 … 1; all else is taken as it is. Nothing in a file is executed.
+    Integers in a WAV file are scaled to -1 … 1; other values stay unchanged. Reading never executes code from a file.
 
     Args:
         path: a ``.npz``, ``.wav``, ``.mat`` (up to version 7) or ``.csv`` file.
-        channels: names of the arrays or columns that are the channels; of a WAV file, numbers from 0. None take the
-            only one there is, or of a WAV or CSV file all of them.
-        max_bytes: the memory that the arrays of a ``.npz`` or ``.mat`` file, which may be packed, may need.
+        channels: names of the arrays or columns to use as channels; numbers from 0 for a WAV file. If empty, the only
+            signal there is, or every channel of a WAV or CSV file.
+        max_bytes: limit on the memory of the unpacked arrays of a ``.npz`` or ``.mat`` file, which may be compressed.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file cannot be read as what its name says, or does not have the channels; the message names it.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file does not have the format of its suffix, or lacks a channel; the message names the file.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
@@ -48,7 +48,7 @@ def read_signal(path: Path, channels: Sequence[str], max_bytes: int = MAX_BYTES)
     except (ValueError, OSError, MemoryError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
         raise ValueError(f"{path}: {error}") from error
     if not np.isfinite(signal).all():
-        raise ValueError(f"{path}: the signal holds NaN or infinite values")
+        raise ValueError(f"{path}: the signal contains NaN or infinite values")
     return torch.from_numpy(np.ascontiguousarray(signal, dtype=np.float32)), rate
 
 
@@ -63,7 +63,7 @@ def _arrays(path: Path, max_bytes: int) -> tuple[dict[str, Array], float | None]
         case ".csv":
             return _csv(path), None
         case other:
-            raise ValueError(f"'{other}' is none of {', '.join(SUFFIXES)}")
+            raise ValueError(f"unknown file format '{other}'; use one of {', '.join(SUFFIXES)}")
 
 
 def _stacked(arrays: Mapping[str, Array], channels: Sequence[str], *, every: bool) -> Array:
@@ -72,14 +72,14 @@ def _stacked(arrays: Mapping[str, Array], channels: Sequence[str], *, every: boo
     }
     signals = {name: array for name, array in signals.items() if array.ndim == 1}
     if not channels and len(signals) > 1 and not every:
-        raise ValueError(f"there are the signals {', '.join(signals)}; say in `channels` which to take")
+        raise ValueError(f"it has several signals, {', '.join(signals)}; name one or more in `channels`")
     names = list(channels) or list(signals)
     missing = [name for name in names if name not in signals]
     if missing or not names:
         raise ValueError(
-            f"there is no signal '{missing[0]}'; there are {', '.join(signals) or 'none'}"
+            f"no signal '{missing[0]}'; it has {', '.join(signals) or 'none'}"
             if names
-            else "it has no signal"
+            else "it has no one-dimensional numeric array to use as a signal"
         )
     lengths = {name: len(signals[name]) for name in names}
     if len(set(lengths.values())) > 1:
@@ -103,18 +103,18 @@ def load_npz(path: Path, max_bytes: int) -> dict[str, Array]:
     """Return the arrays of a NumPy archive.
 
     Raises:
-        ValueError, OSError, MemoryError, BadZipFile, zlib.error: it is damaged, holds objects, or needs too much
-            memory.
+        ValueError, OSError, MemoryError, BadZipFile, zlib.error: the archive is damaged, contains Python objects, or
+            needs more than ``max_bytes`` of memory.
     """
-    with zipfile.ZipFile(path) as packed:  # two megabytes of it may hold two gigabytes of zeros
+    with zipfile.ZipFile(path) as packed:  # 2 MB on disk can unpack to 2 GB of zeros
         require_memory(sum(member.file_size for member in packed.infolist()), max_bytes)
-    # NumPy leaves a file open that turns out to be no archive.
+    # Open the file here: NumPy does not close one that turns out not to be an archive.
     with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         return {name: np.asarray(archive[name]) for name in archive.files}
 
 
 def require_memory(needed: int, max_bytes: int) -> None:
-    """Refuse what would need too much memory; ValueError."""
+    """Raise ValueError if ``needed`` is more than ``max_bytes``."""
     if needed > max_bytes:
         raise ValueError(f"it needs {needed} bytes of memory once unpacked, more than max_bytes = {max_bytes}")
 
@@ -123,13 +123,13 @@ def _mat(path: Path, max_bytes: int) -> tuple[dict[str, Array], float | None]:
     from scipy.io import loadmat, whosmat
 
     try:
-        # Of structures and cells it only tells how many there are.
+        # For structures and cells, whosmat gives only their number.
         require_memory(sum(math.prod(shape) * _BYTES_PER_VALUE for _, shape, _ in whosmat(path)), max_bytes)
         found = loadmat(path)
     except NotImplementedError:
-        raise ValueError("MATLAB's format 7.3 is HDF5; save it with -v7") from None
+        raise ValueError("MATLAB's format 7.3 (HDF5) is not supported; save the file with -v7") from None
     arrays = {name: value for name, value in found.items() if isinstance(value, np.ndarray)}
-    # Fields of a structure are named as MATLAB names them: bearing.gs
+    # Fields of a structure get MATLAB's dotted names, such as bearing.gs.
     for name, value in list(arrays.items()):
         if value.dtype.names and value.size == 1:
             fields = {f"{name}.{key}": np.asarray(value[key].item()) for key in value.dtype.names}
@@ -141,7 +141,7 @@ def _wav(path: Path) -> tuple[dict[str, Array], float | None]:
     from scipy.io import wavfile
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", wavfile.WavFileWarning)  # chunks of other programs, which hold no sound
+        warnings.simplefilter("ignore", wavfile.WavFileWarning)  # non-audio chunks of other programs
         rate, found = wavfile.read(path)
     signal = np.asarray(found)
     if signal.dtype == np.uint8:
@@ -162,7 +162,7 @@ def _csv(path: Path) -> dict[str, Array]:
     body = rows[1:] if header else rows
     for line, row in enumerate(body, start=1 + header):
         if len(row) != len(names):
-            raise ValueError(f"line {line} has {len(row)} fields, not {len(names)}")
+            raise ValueError(f"line {line} has {len(row)} fields instead of {len(names)}")
     values = np.asarray(body, dtype=np.float64)
     return {name: values[:, place] for place, name in enumerate(names)}
 
@@ -176,17 +176,17 @@ def _is_number(text: str) -> bool:
 
 
 def resample(signal: torch.Tensor, rate: float, wanted: float) -> torch.Tensor:
-    """Return a signal [channels, length] at another sampling rate, band-limited (a polyphase filter).
+    """Return a signal [channels, length] at sampling rate ``wanted``, by a band-limiting polyphase filter.
 
     Raises:
-        ValueError: a rate is not a whole number of Hz.
+        ValueError: ``rate`` or ``wanted`` is not a whole number of Hz.
     """
     if rate == wanted:
         return signal
     from scipy.signal import resample_poly
 
     if not (float(rate).is_integer() and float(wanted).is_integer()):
-        raise ValueError(f"rates must be whole numbers of Hz to resample, got {rate:g} and {wanted:g}")
+        raise ValueError(f"resampling needs rates that are whole numbers of Hz, got {rate:g} and {wanted:g}")
     common = int(np.gcd(int(rate), int(wanted)))
     changed = resample_poly(signal.numpy().astype(np.float64), int(wanted) // common, int(rate) // common, axis=1)
     return torch.from_numpy(changed.astype(np.float32))

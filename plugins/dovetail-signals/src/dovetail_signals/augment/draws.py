@@ -1,4 +1,4 @@
-"""What all augmentation shares: random numbers by address, partners, shares of a mix, and soft labels."""
+"""Helpers of all augmentations: addressed random numbers, partners within a batch, and mixing of samples."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor
 
 from dovetail.random import Draws
 
-_STEPS: Final = 1 << 14  # of the table of a quantile function
+_STEPS: Final = 1 << 14  # entries of the table of a quantile function
 
 
 def draws_or_fresh(draws: Draws | None, samples: Tensor) -> Draws:
-    """Return ``draws``, or new ones for a batch of samples, begun from torch's global generator."""
+    """Return ``draws``, or if it is None, draws for these samples with a seed from torch's global generator."""
     if draws is not None:
         return draws
     seed = int(torch.randint(2**62, ()))
@@ -22,18 +22,18 @@ def draws_or_fresh(draws: Draws | None, samples: Tensor) -> Draws:
 
 
 def per_sample(values: Tensor, like: Tensor) -> Tensor:
-    """Shape [N] values to be broadcast over [N, …]."""
+    """Reshape values [N] so that they broadcast over ``like`` [N, …]."""
     return values.reshape(-1, *(1,) * (like.ndim - 1))
 
 
 def beta(draws: Draws, name: str, alpha: float) -> Tensor:
-    """Return [N] numbers of the distribution Beta(alpha, alpha), by its quantile function, to about 1e-4.
+    """Draw [N] numbers from Beta(alpha, alpha) by its quantile function, accurate to about 1e-4.
 
     Raises:
         ValueError: ``alpha`` is not positive.
     """
     if alpha <= 0:
-        raise ValueError(f"alpha must be more than 0, got {alpha:g}")
+        raise ValueError(f"alpha must be above 0, got {alpha:g}")
     drawn = draws.uniform(name)
     table = _quantiles(alpha).to(drawn.device)
     place = drawn * _STEPS
@@ -50,7 +50,7 @@ def _quantiles(alpha: float) -> Tensor:
 
 
 def partners(draws: Draws) -> Tensor:
-    """Return for each sample the row of another one: the next in a random order of the batch, which is a ring."""
+    """Return for each sample the row of its partner: the next sample in a random cyclic order of the batch."""
     order = draws.uniform("partner").argsort()
     found = torch.empty_like(order)
     found[order] = order.roll(-1)
@@ -58,18 +58,18 @@ def partners(draws: Draws) -> Tensor:
 
 
 def to_probabilities(labels: Tensor, num_classes: int | None) -> Tensor:
-    """Return labels that can be mixed: class indices [N] as rows of probabilities [N, C], anything else as it is.
+    """Return class indices [N] as one-hot probabilities [N, C], and floating-point labels unchanged.
 
     Raises:
-        ValueError: labels are class indices, and the number of classes is not known.
+        ValueError: labels are class indices and ``num_classes`` is None.
     """
     if labels.is_floating_point():
         return labels
     if num_classes is None:
-        raise ValueError("labels are class indices: say num_classes, so that they can be mixed")
+        raise ValueError("labels are class indices: set num_classes to mix them")
     return torch.nn.functional.one_hot(labels.long(), num_classes).to(torch.get_default_dtype())
 
 
-def mix(first: Tensor, second: Tensor, share: Tensor) -> Tensor:
-    """Return ``share`` of the first and the rest of the second, ``share`` being [N] for values of [N, …]."""
-    return torch.lerp(second, first, per_sample(share, first).to(first.dtype))
+def mix(first: Tensor, second: Tensor, weight: Tensor) -> Tensor:
+    """Return ``weight · first + (1 - weight) · second``, with a weight [N] for values [N, …]."""
+    return torch.lerp(second, first, per_sample(weight, first).to(first.dtype))

@@ -1,4 +1,4 @@
-"""What the losses read of outputs and batches, and what they say when it is not there."""
+"""Read and check the outputs, labels and metadata that the losses need."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ _WITH_CLASSES = 2  # dimensions of [batch, classes]
 
 
 def read_logits(who: str, outputs: ModelOutput, batch: Batch) -> Tensor:
-    """Return class scores ``[batch, classes]``, having looked at labels too, where there are any.
+    """Return the logits ``[batch, classes]`` after checking the shapes of logits and labels.
 
     Raises:
-        ValueError: outputs or labels have another shape.
+        ValueError: outputs or labels have a different shape.
     """
     logits: Tensor = outputs.logits
     if logits.ndim != _WITH_CLASSES or not logits.shape[1]:
-        raise ValueError(f"{who}: outputs have shape {list(logits.shape)}; it needs [batch, classes]")
+        raise ValueError(f"{who}: outputs have shape {list(logits.shape)} instead of [batch, classes]")
     check_targets(who, logits, batch)
     return logits
 
 
 def check_targets(who: str, logits: Tensor, batch: Batch) -> None:
-    """Raise ValueError unless labels, where there are any, are one for each row of outputs, or shares of classes."""
+    """Raise ValueError if labels are neither one for each row of outputs nor soft labels; they may be missing."""
     targets: Any = batch.get("targets")
     if isinstance(targets, Tensor) and targets.shape != logits.shape[:1] and not are_soft_labels(targets, logits):
         raise ValueError(
@@ -36,12 +36,12 @@ def check_targets(who: str, logits: Tensor, batch: Batch) -> None:
 
 
 def are_soft_labels(targets: Tensor, logits: Tensor) -> bool:
-    """Say whether labels are a share for each class, as they are of samples that were mixed."""
+    """Return whether labels are probabilities of the classes, as mixing produces them."""
     return targets.is_floating_point() and targets.shape == logits.shape
 
 
 def read_meta(who: str, batch: Batch, key: str, rows: int, device: torch.device) -> Tensor | None:
-    """Return a number for each sample from the batch's meta, None where there is none of that name.
+    """Return ``meta[key]``, one number for each sample, or None if the batch does not have it.
 
     Raises:
         ValueError: it is not one number for each sample.
@@ -52,20 +52,20 @@ def read_meta(who: str, batch: Batch, key: str, rows: int, device: torch.device)
     try:
         tensor = torch.as_tensor(found, device=device)
     except (RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f"{who}: meta.{key} is no number for each sample: {error}") from None
+        raise ValueError(f"{who}: meta.{key} must be one number for each sample: {error}") from None
     if tensor.shape != (rows,):
         raise ValueError(f"{who}: meta.{key} must be one number for each of {rows} samples, got {list(tensor.shape)}")
     return tensor
 
 
 def require_meta(who: str, batch: Batch, key: str, logits: Tensor, why: str) -> Tensor:
-    """Return a number for each sample from the batch's meta.
+    """Return ``meta[key]``, one number for each sample.
 
     Raises:
-        ValueError: there is none; says what the batch has instead and why it is needed.
+        ValueError: the batch does not have it; the message lists its keys and says what needs it.
     """
     found = read_meta(who, batch, key, len(logits), logits.device)
     if found is None:
-        there = ", ".join(sorted(batch.get("meta", {}))) or "nothing"
-        raise ValueError(f"{who}: {why} needs meta.{key}; the batch's meta has {there} (the dataset's option meta)")
+        known = ", ".join(sorted(batch.get("meta", {}))) or "nothing"
+        raise ValueError(f"{who}: {why} needs meta.{key}, but the batch's meta has {known}; add '{key}' to data.meta")
     return found

@@ -1,4 +1,4 @@
-"""What the pictures of this package share: a title, axes, and round numbers on them."""
+"""SVG building blocks of the pictures: title, axes, tick labels."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from attrs import frozen
 
 Array = npt.NDArray[np.float64]
 
-#: Of a picture, in its own units: about 13 of them are the height of a line of text, 18 where the page is narrow.
+#: Width of a picture in its own units, of which a line of text takes about 13, or 18 on a narrow page.
 WIDTH: Final = 560
 
 
 @frozen
 class Axis:
-    """One side of a picture: what it is called, and where along it which numbers stand."""
+    """An axis of a picture: its name and its ticks."""
 
     name: str
-    #: Places from 0 to 1, and what is written there.
+    #: Positions from 0 to 1, and their labels.
     ticks: Sequence[tuple[float, str]]
 
     @classmethod
     def linear(cls, name: str, low: float, high: float, most: int = 5) -> Axis:
-        """Return an axis on which values go evenly from ``low`` to ``high``."""
+        """Return a linear axis from ``low`` to ``high`` with at most ``most`` ticks."""
         return cls(name, [((tick - low) / (high - low), label(tick)) for tick in round_values(low, high, most)])
 
     @classmethod
-    def through(cls, name: str, values: Array, most: int = 5) -> Axis:
-        """Return an axis along which ``values``, at least two and rising, stand at even distances."""
+    def from_values(cls, name: str, values: Array, most: int = 5) -> Axis:
+        """Return an axis on which ``values``, at least two and increasing, are evenly spaced."""
         low, high = float(values[0]), float(values[-1])
         if np.allclose(np.diff(values), (high - low) / (len(values) - 1), rtol=1e-3):
             return cls.linear(name, low, high, most)
         even = np.interp(np.linspace(0, 1, most), np.linspace(0, 1, len(values)), values)
-        # Round numbers near to even places: where values rise unevenly, round ones at even distances would crowd.
+        # Round the values at even positions; evenly spaced round values would crowd where the scale is dense.
         rounded = sorted({_rounded(float(value)) for value in even})
         places = np.interp(rounded, values, np.linspace(0, 1, len(values)))
         inside = [(float(at), value) for at, value in zip(places, rounded, strict=True) if low <= value <= high]
@@ -45,7 +45,7 @@ class Axis:
 
 
 def picture(title: str, height: float, parts: Iterable[str]) -> str:
-    """Return an ``<svg>`` element with a title, which is its accessible name too."""
+    """Return an ``<svg>`` element with a title, which is also its accessible name."""
     name = html.escape(title)
     opened = f'<svg class="chart" role="img" aria-label="{name}" viewBox="0 0 {WIDTH} {height:g}"'
     head = f'{opened} xmlns="http://www.w3.org/2000/svg"><text class="name" x="8" y="18">{name}</text>'
@@ -53,13 +53,13 @@ def picture(title: str, height: float, parts: Iterable[str]) -> str:
 
 
 def text(words: str, x: float, y: float, kind: str = "") -> str:
-    """Return words at a place; ``kind`` is a class of the report's style: ``x`` centres them, ``y`` ends them there."""
+    """Return a ``<text>`` element; ``kind`` is a class of the report's style sheet: ``x`` centres, ``y`` right-aligns."""
     chosen = f' class="{kind}"' if kind else ""
     return f'<text{chosen} x="{x:.1f}" y="{y:.1f}">{html.escape(words)}</text>'
 
 
-def below(axis: Axis, left: float, right: float, bottom: float) -> list[str]:
-    """Return an axis from left to right, under what it belongs to."""
+def x_axis(axis: Axis, left: float, right: float, bottom: float) -> list[str]:
+    """Return the elements of a horizontal axis, below the plot."""
     parts = []
     for place, words in axis.ticks:
         x = left + place * (right - left)
@@ -68,8 +68,8 @@ def below(axis: Axis, left: float, right: float, bottom: float) -> list[str]:
     return [*parts, text(axis.name, (left + right) / 2, bottom + 42, "x")]
 
 
-def beside(axis: Axis, left: float, top: float, bottom: float) -> list[str]:
-    """Return an axis from the bottom up, left of what it belongs to, with its name above."""
+def y_axis(axis: Axis, left: float, top: float, bottom: float) -> list[str]:
+    """Return the elements of a vertical axis, left of the plot, with its name above."""
     parts = [text(axis.name, 8, top - 16)]
     for place, words in axis.ticks:
         y = bottom - place * (bottom - top)
@@ -79,7 +79,7 @@ def beside(axis: Axis, left: float, top: float, bottom: float) -> list[str]:
 
 
 def round_values(low: float, high: float, most: int) -> list[float]:
-    """Return at most ``most`` round values from ``low`` to ``high``, evenly spaced."""
+    """Return at most ``most`` round, evenly spaced values from ``low`` to ``high``."""
     span = high - low
     if not span > 0:
         return [low]
@@ -92,11 +92,11 @@ def round_values(low: float, high: float, most: int) -> list[float]:
 
 
 def label(value: float) -> str:
-    """Return a number as an axis shows it."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}".replace("e-0", "e-")  # noqa: PLR2004 (where commas begin)
+    """Return a number formatted as a tick label."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}".replace("e-0", "e-")  # noqa: PLR2004 (the first value with a comma)
 
 
 def _rounded(value: float) -> float:
     if not value:
         return 0.0
-    return float(f"{value:.1g}" if abs(value) < 10 else f"{value:.2g}")  # noqa: PLR2004 (two digits, of more than one)
+    return float(f"{value:.1g}" if abs(value) < 10 else f"{value:.2g}")  # noqa: PLR2004 (two digits from 10 up)

@@ -1,4 +1,4 @@
-"""Points that move to where the equation holds least."""
+"""Residual-based adaptive sampling of the interior points."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from dovetail_signals.pinn.loss import residual_at
 from dovetail_signals.pinn.points import PointSamples, Where
 from dovetail_signals.pinn.sampling import latin_hypercube, residual_weights, weighted_sample
 
-_CHUNK: Final = 10_000  # points whose residual is computed together
+_CHUNK: Final = 10_000  # points in one evaluation of the residual
 
 
 class ResidualAdaptive:
-    """Draws the interior points anew, likelier where the residual is large, at the start of epochs.
+    """Redraw the interior points at the start of epochs, with higher density where the residual is large.
 
-    Among ``candidates`` spread over the domain, each becomes a point with a probability proportional to
-    ``|r|^exponent / mean |r|^exponent + offset``. With ``exponent = 0`` the points are just drawn anew.
+    Points are drawn from ``candidates`` spread over the domain, with a probability proportional to
+    ``|r|^exponent / mean |r|^exponent + offset``. With ``exponent = 0`` the residual has no influence.
 
     Source: Wu, Zhu, Tan, Kartha and Lu, «A comprehensive study of non-adaptive and residual-based adaptive sampling
     for physics-informed neural networks», 2023, algorithm 2 (RAD).
 
     Args:
-        every: how many epochs lie between two draws.
-        candidates: among how many points is chosen; at least as many as there are interior points.
+        every: number of epochs between two draws.
+        candidates: number of candidates; at least the number of interior points.
         exponent: k.
         offset: c.
     """
@@ -39,25 +39,27 @@ class ResidualAdaptive:
         offset: Annotated[float, AtLeast(0)] = 1.0,
     ) -> None:
         self._every, self._candidates, self._exponent, self._offset = every, candidates, exponent, offset
-        #: The points of the last draw, which a resumed run goes on with.
+        #: The points of the last draw, which a resumed run restores.
         self._points: torch.Tensor | None = None
 
     def dovetail_run_start(self, run: Run) -> None:
-        """Look at whether there are points to move, and move them where a run goes on.
+        """Check the dataset, and restore the points of a resumed run.
 
         Raises:
-            ValueError: the training data are not those of ``signals.pde``, or workers hold copies of them.
+            ValueError: the dataset is not ``signals.pde``, or loader workers hold copies of it.
         """
         samples = run.parts.loaders.train.dataset
         if not isinstance(samples, PointSamples):
-            raise ValueError('residual_adaptive moves the points of data.type = "signals.pde"; these data have none')  # noqa: TRY004 (a value from a run file)
+            raise ValueError('signals.residual_adaptive moves the points of a dataset; set data.type = "signals.pde"')  # noqa: TRY004 (a value from a run file)
         if run.config.loader.num_workers:
-            raise ValueError("residual_adaptive moves points that loader workers hold copies of; set num_workers = 0")
+            raise ValueError(
+                "signals.residual_adaptive cannot move points that loader workers hold copies of; set loader.num_workers = 0"
+            )
         if self._points is not None:
             samples.move_interior(self._points)
 
     def dovetail_epoch_start(self, run: Run, epoch: int) -> None:
-        """Draw anew, if it is time to."""
+        """Redraw the points if a draw is due."""
         if epoch > 1 and (epoch - 1) % self._every == 0:
             self._draw(run, epoch)
 
@@ -82,5 +84,5 @@ class ResidualAdaptive:
         return {} if self._points is None else {"points": self._points}
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
-        """Take them back."""
+        """Restore the points of the last draw."""
         self._points = state.get("points")

@@ -1,4 +1,4 @@
-"""The solution of a PINN, and its error, as pictures in the report."""
+"""Pictures of a PINN's solution and its error."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from dovetail_signals.pictures.heat_map import heat_map
 from dovetail_signals.pictures.svg import Array, Axis
 from dovetail_signals.pinn.points import PointSamples
 
-_CHUNK: Final = 50_000  # points
-_SHOWN: Final = 1e-4  # share of the largest error from which on errors are told apart
+_CHUNK: Final = 50_000  # points in one forward pass
+_ERROR_RANGE: Final = 1e-4  # smaller errors, relative to the largest, get the same colour
 
 
 class SolutionMap:
-    """Draws, when a run ends, the solution on the grid of the test split and how far it is from the true one.
+    """Draw the solution and its error on the grid of the test split when the run ends.
 
-    A solution with several unknowns, such as a complex one, is drawn by its length. Without a test split on a grid of
-    two coordinates nothing is drawn.
+    Of a solution with several unknowns, such as a complex one, the magnitude is drawn. Without a test split on a grid of
+    two coordinates, nothing is drawn.
     """
 
     def dovetail_run_end(self, run: Run, outcome: Outcome) -> None:
-        """Draw, unless the run failed."""
+        """Draw the pictures, unless the run failed."""
         loader = run.parts.loaders.test
         samples = None if loader is None else loader.dataset
         if outcome.status == "failed" or not isinstance(samples, PointSamples) or len(samples.axes) != 2:  # noqa: PLR2004 (a plane)
             return
         rows, columns = (
-            Axis.through(name, axis.double().numpy())
+            Axis.from_values(name, axis.double().numpy())
             for name, axis in zip(samples.problem.coordinates, samples.axes.values(), strict=True)
         )
         found = self._solve(run, samples.inputs)
-        length = samples.problem.unknowns > 1
+        several = samples.problem.unknowns > 1
         error = self._on_grid((found - samples.values).abs(), samples)
-        decades = np.log10(np.maximum(error, max(_SHOWN * float(error.max()), np.finfo(float).tiny)))
-        solution = "length of the solution" if length else "solution"
+        decades = np.log10(np.maximum(error, max(_ERROR_RANGE * float(error.max()), np.finfo(float).tiny)))
+        solution = "magnitude of the solution" if several else "solution"
         solved = heat_map(solution, self._on_grid(found, samples), rows, columns)
         run.store.add_picture("pde-1-solution", solved)
-        off = "length of the error" if length else "absolute error"
-        run.store.add_picture("pde-2-error", heat_map(off, decades, rows, columns, powers=True))
+        title = "magnitude of the error" if several else "absolute error"
+        run.store.add_picture("pde-2-error", heat_map(title, decades, rows, columns, powers=True))
 
     @staticmethod
     @torch.no_grad()
