@@ -1,4 +1,4 @@
-"""What every tracker records of a run: its settings, without secrets, and where its results are."""
+"""What every tracker records: a run's settings without secrets, its metrics, its outcome and its results' places."""
 
 from __future__ import annotations
 
@@ -9,39 +9,39 @@ from typing import Any, Final
 
 from dovetail import Outcome, Run
 
-#: Name and password in a URL, up to the last ``@`` before its path.
+#: User name and password in a URL, up to the last ``@`` before the path.
 _CREDENTIALS: Final = re.compile(r"(?<=://)[^/\s?#]*@")
-#: Options whose value is hidden although it was written out, where `{ env = "NAME" }` should have been.
+#: Options whose value is hidden if it is written out instead of as `{ env = "NAME" }`.
 _SECRET: Final = re.compile(r"(^|_)(api_?key|password|passwd|secret)$", re.IGNORECASE)
 _HIDDEN: Final = "***"
 
 
 def require_installed(module: str, extra: str) -> None:
-    """Make sure that a library is installed, without importing it.
+    """Check that a library is installed, without importing it.
 
     Raises:
-        ModuleNotFoundError: it is not; says what to install.
+        ModuleNotFoundError: it is not installed; the message has the command to install it.
     """
     if importlib.util.find_spec(module) is None:
-        raise ModuleNotFoundError(f"needs {module}: pip install 'dovetail-trackers[{extra}]'")
+        raise ModuleNotFoundError(f"{module} is not installed: pip install 'dovetail-trackers[{extra}]'")
 
 
 def settings_without_secrets(run: Run) -> dict[str, Any]:
-    """Return the resolved configuration as plain tables.
+    """Return the resolved configuration as plain tables, without secrets.
 
-    A secret is given by the name of its variable. What should have been one is hidden: name and password in a URL, and
-    options such as ``api_key`` and ``password``.
+    A secret appears as the name of its environment variable. User name and password in a URL, and the values of options
+    such as ``api_key`` and ``password``, are replaced by ``***``.
     """
     return {name: _clean(value) for name, value in run.config.to_dict().items()}
 
 
 def flat_settings(run: Run) -> dict[str, bool | int | float | str]:
-    """Return the resolved configuration flat: dotted path to value, lists and what is not set as text."""
+    """Return the resolved configuration as dotted path to value; lists become text, unset values the empty text."""
     return dict(_flat("", settings_without_secrets(run)))
 
 
 def result_uris(run: Run) -> dict[str, str]:
-    """Return where the results of a run are, as far as they are there: folder, report, checkpoints, best checkpoint."""
+    """Return the URIs of the run's folder, checkpoints and, if they exist, report and best checkpoint."""
     found = {"folder": run.store.path, "checkpoints": run.store.checkpoints}
     report = run.store.path / "report.html"
     if run.config.report.enabled:
@@ -53,14 +53,14 @@ def result_uris(run: Run) -> dict[str, str]:
 
 
 def without_repeats(event: str, metrics: Mapping[str, float]) -> dict[str, float]:
-    """Return the figures of an event that were not told before: the end of an epoch tells its validation's again."""
+    """Return the metrics of an event without repeats: the end of an epoch repeats those of its validation."""
     return {name: value for name, value in metrics.items() if event != "epoch" or not name.startswith("val_")}
 
 
 def outcome_facts(outcome: Outcome) -> dict[str, str]:
-    """Return how a run ended, in words."""
-    told = {"status": outcome.status, "reason": outcome.reason, "stopped_by": outcome.stopped_by}
-    return {name: _without_credentials(value) for name, value in told.items() if value}
+    """Return status, reason and stopper of a run, as far as they are known."""
+    facts = {"status": outcome.status, "reason": outcome.reason, "stopped_by": outcome.stopped_by}
+    return {name: _without_credentials(value) for name, value in facts.items() if value}
 
 
 def _clean(value: Any) -> Any:

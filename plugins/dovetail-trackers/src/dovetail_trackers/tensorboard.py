@@ -1,4 +1,4 @@
-"""Event files for TensorBoard."""
+"""Record runs in event files for TensorBoard."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 class TensorBoardTracker:
-    """Writes figures as scalars over optimizer updates, and the settings, the end and the results as text.
+    """Write metrics as scalars over optimizer updates, and settings, outcome and results as text.
 
-    The settings are also written as hyperparameters, with the figures of the end, for TensorBoard's HPARAMS tab.
-    ``tensorboard --logdir runs`` shows all runs below ``runs``.
+    Settings and final metrics also go to TensorBoard's HPARAMS tab. ``tensorboard --logdir runs`` shows all runs below
+    ``runs``.
 
     Args:
-        log_dir: where the event files go; a relative path is inside the run's folder.
+        log_dir: folder of the event files; a relative path is inside the run's folder.
 
     Raises:
         ModuleNotFoundError: tensorboard is not installed.
@@ -32,7 +32,7 @@ class TensorBoardTracker:
         self._writer: SummaryWriter | None = None
 
     def dovetail_run_start(self, run: Run) -> None:
-        """Open an event file and write the settings; a resumed run hides what it had written past its checkpoint."""
+        """Open an event file and write the settings; a resumed run hides what it had logged after its checkpoint."""
         from torch.utils.tensorboard import SummaryWriter
 
         step = run.state.step
@@ -40,13 +40,13 @@ class TensorBoardTracker:
         self._writer.add_text("settings", _table(flat_settings(run)), step)
 
     def dovetail_log(self, event: str, metrics: Mapping[str, float], step: int) -> None:
-        """Write figures."""
+        """Write metrics."""
         if self._writer is not None:
             for name, value in without_repeats(event, metrics).items():
                 self._writer.add_scalar(name, value, step)
 
     def dovetail_run_end(self, run: Run, outcome: Outcome) -> None:
-        """Write the end, and close the file."""
+        """Write outcome and results, and close the file."""
         writer, self._writer = self._writer, None
         if writer is None:
             return
@@ -55,10 +55,10 @@ class TensorBoardTracker:
         with writer:
             writer.add_text("outcome", _table(outcome_facts(outcome)), run.state.step)
             writer.add_text("results", _table(result_uris(run)), run.state.step)
-            figures = {**outcome.metrics, **outcome.test_metrics}
-            numbers = {name: value for name, value in figures.items() if isinstance(value, int | float)}
+            final = {**outcome.metrics, **outcome.test_metrics}
+            numbers = {name: value for name, value in final.items() if isinstance(value, int | float)}
             for summary in hparams(flat_settings(run), numbers):  # type: ignore[no-untyped-call]  # torch's
-                writer._get_file_writer().add_summary(summary, run.state.step)  # type: ignore[no-untyped-call]  # noqa: SLF001 (add_hparams would begin a second run)
+                writer._get_file_writer().add_summary(summary, run.state.step)  # type: ignore[no-untyped-call]  # noqa: SLF001 (add_hparams would start a second run)
 
 
 def _table(values: Mapping[str, object]) -> str:

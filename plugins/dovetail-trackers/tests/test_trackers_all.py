@@ -1,4 +1,4 @@
-"""Each tracker passes the conformance kit, and none of them slows the console down."""
+"""All trackers: the conformance kit, the start of the console, and the public API."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from dovetail.testkit import conformance
 @pytest.mark.slow
 @conformance("trackers.tensorboard")
 def test_tensorboard(check):
-    """The check holds."""
+    """Every check of the kit holds."""
     check()
 
 
 @pytest.mark.slow
 @conformance("trackers.mlflow")
 def test_mlflow(check):
-    """The check holds."""
+    """Every check of the kit holds."""
     check()
 
 
 @pytest.mark.slow
 @conformance("trackers.wandb")
 def test_wandb(check):
-    """The check holds."""
+    """Every check of the kit holds."""
     check()
 
 
@@ -48,8 +48,8 @@ sys.stderr.write("\\n" + json.dumps([code, sorted(sys.modules)]))
 @pytest.mark.parametrize(
     "command", [["--help"], ["run", "--help"], ["plugins", "list"], ["plugins", "list", "--json"]], ids=" ".join
 )
-def test_the_console_imports_none_of_the_libraries(command):
-    """With this package installed, help and lists import neither torch nor what the trackers write with."""
+def test_the_console_imports_no_library(command):
+    """With this package installed, help and lists import neither torch nor a tracker's library."""
     done = subprocess.run([sys.executable, "-c", PROBE, *command], capture_output=True, text=True, check=True)
     code, modules = json.loads(done.stderr.splitlines()[-1])
 
@@ -58,8 +58,8 @@ def test_the_console_imports_none_of_the_libraries(command):
     assert "list" not in command or "dovetail-trackers" in done.stdout
 
 
-def test_only_public_names_of_dovetail_are_used():
-    """Whatever a module imports of Dovetail is a name that `from dovetail import …` gives anybody."""
+def test_only_public_names_of_dovetail_are_imported():
+    """Modules import from Dovetail only names in `dovetail.__all__`."""
     imported = [
         (node.module, name.name)
         for path in Path(dovetail_trackers.__file__).parent.glob("*.py")
