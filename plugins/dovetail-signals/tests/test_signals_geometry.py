@@ -1,10 +1,8 @@
-"""Bearing geometry against the figures that test rigs publish."""
+"""Bearing geometry against published fault frequencies."""
 
 from __future__ import annotations
 
 import csv
-import os
-from pathlib import Path
 
 import pytest
 from attrs import astuple
@@ -12,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dovetail_signals.geometry import BEARINGS, BearingGeometry, bearing
-
-DATA = Path(os.environ.get("DOVETAIL_DATA", Path(__file__).parents[4] / "shared" / "data"))
+from places import DATA
 
 
 def test_the_bearings_of_case_western_reserve_university():

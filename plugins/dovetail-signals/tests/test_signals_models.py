@@ -58,7 +58,10 @@ def test_signals_of_any_length_and_channels(model):
         (lambda: CNN1D((1, 64), num_classes=2, channels=()), "channels must be at least 1"),
         (lambda: SpectrogramCNN((1, 64), num_classes=2), r"must be \[channels, frequencies, times\]"),
         (lambda: MultiTFRFusion(num_classes=2), "at least one representation"),
-        (lambda: MultiTFRFusion(spectra=["a"], num_classes=2, tfr_weights={"b": 1.0}), "unknown representation 'b'; use a"),
+        (
+            lambda: MultiTFRFusion(spectra=["a"], num_classes=2, tfr_weights={"b": 1.0}),
+            "unknown representation 'b'; use a",
+        ),
         (lambda: MultiTFRFusion(spectra=["a"], num_classes=2, tfr_weights={"a": 0.0}), "not all 0"),
     ],
 )

@@ -222,8 +222,8 @@ class SpecAugment:
     def _masked(self, spectrograms: Tensor, draws: Draws) -> Tensor:
         if spectrograms.ndim == 3 and spectrograms.shape[1] == 1:  # noqa: PLR2004 ([N, 1, T])
             raise ValueError(
-                f"needs spectrograms [batch, channels, frequencies, times], got signals {list(spectrograms.shape)}: put "
-                "signals.stft or another representation before it"
+                f"needs spectrograms [batch, channels, frequencies, times], got signals {list(spectrograms.shape)}: "
+                "put signals.stft or another representation before it"
             )
         return spec_augment(spectrograms, draws.uniform("masks", (self._masks, 2)), **self._options)
 

@@ -77,7 +77,9 @@ class PhysicalConstraintLoss(nn.Module):
             if not factor >= 0:
                 raise ValueError(f"lambda_{name}: must be at least 0, got {factor:g}")
         if lambda_freq and expected_freqs is None:
-            raise ValueError("lambda_freq: needs expected_freqs if it is above 0; set expected_freqs, or lambda_freq = 0")
+            raise ValueError(
+                "lambda_freq: needs expected_freqs if it is above 0; set expected_freqs, or lambda_freq = 0"
+            )
         self.lambda_freq, self.lambda_sommerfeld, self.lambda_temporal = lambda_freq, lambda_sommerfeld, lambda_temporal
         self.classification: Any = classification
         self._classification = None if classification is None else as_loss(classification)

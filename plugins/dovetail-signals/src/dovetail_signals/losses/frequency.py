@@ -39,11 +39,11 @@ class FrequencyConsistencyLoss(nn.Module):
         unit: ``"hz"``, or ``"orders"`` for multiples of the shaft's frequency, whose speed is in ``meta``.
         harmonics: number of harmonics: 1 for the frequencies alone, 3 to add twice and three times each.
         bands: additional bands of a class, [low, high] in Hz: ``{ "1" = [[2500.0, 3500.0]] }``.
-        healthy: for each class, the fraction of energy, 0 to 1, that a healthy machine has in its bands; by default that
-            of a flat spectrum.
+        healthy: for each class, a healthy machine's fraction of energy in the bands, 0 to 1; by default that of a flat
+            spectrum.
         speed: the key of ``meta`` with the shaft's speed, in revolutions per minute.
-        control: a control for an ablation: ``"scrambled"`` exchanges frequencies and bands between classes, ``"random"``
-            replaces them by random ones. Only a gain that neither control has is due to the physics.
+        control: a control for an ablation: ``"scrambled"`` exchanges frequencies and bands between classes,
+            ``"random"`` replaces them by random ones. Only a gain that neither control has is due to the physics.
         control_seed: seed of the control.
 
     Raises:
@@ -51,7 +51,7 @@ class FrequencyConsistencyLoss(nn.Module):
 
     Source:
         Fault frequencies: Randall and Antoni, Rolling element bearing diagnostics – a tutorial, Mechanical Systems and
-        Signal Processing 25 (2011), equations 1 to 4; `dovetail_signals.geometry` computes them. The penalty is defined here.
+        Signal Processing 25 (2011), equations 1 to 4; `dovetail_signals.geometry` computes them. The penalty is ours.
     """
 
     def __init__(
@@ -80,7 +80,9 @@ class FrequencyConsistencyLoss(nn.Module):
         self.healthy = None if healthy is None else torch.tensor(list(healthy), dtype=torch.float64)
         self.speed = speed
         self._made: dict[tuple[int, torch.device], Bands] = {}
-        self.bands(max([0, *self.expected_freqs, *self.fixed]) + 1, torch.device("cpu"))  # raises now what forward would raise
+        self.bands(
+            max([0, *self.expected_freqs, *self.fixed]) + 1, torch.device("cpu")
+        )  # raises now what forward would raise
 
     def dovetail_run_start(self, run: Run) -> None:
         """Raise an alert if ``sample_rate`` differs from the recordings'."""

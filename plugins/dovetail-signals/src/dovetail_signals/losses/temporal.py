@@ -18,9 +18,9 @@ class TemporalSmoothnessLoss(nn.Module):
     """``lambda_smooth`` times the mean of ``(time_step / Δt)² Σ_c (q_c(t) - q_c(t - Δt))²``, for probabilities q.
 
     The mean is over the windows that have a predecessor, an earlier window of the same recording, in the batch; Δt is
-    the time since the latest. ``meta.recording`` is the recording of each window, as a number or name, and ``meta.time``
-    its start. Without recordings, all windows belong to one; without times, they are consecutive in the batch's order,
-    one time step apart, which is only right for unshuffled batches.
+    the time since the latest. ``meta.recording`` is the recording of each window, as a number or name, ``meta.time``
+    its start. Without recordings, all windows belong to one; without times, they follow one another in the batch, one
+    time step apart, which is only right for unshuffled batches.
 
     Args:
         lambda_smooth: weight of the loss, ≥ 0.

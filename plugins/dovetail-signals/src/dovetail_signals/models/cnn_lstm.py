@@ -8,7 +8,15 @@ from typing import Annotated
 from torch import Tensor, nn
 
 from dovetail import AtLeast, Between, Provided
-from dovetail_signals.models.layers import SIGNAL, check_inputs, convolution, halve_time, head, require_channels, require_positive
+from dovetail_signals.models.layers import (
+    SIGNAL,
+    check_inputs,
+    convolution,
+    halve_time,
+    head,
+    require_channels,
+    require_positive,
+)
 
 
 class CNNLSTM(nn.Module):

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from dovetail_signals.pictures.svg import Array, Axis, x_axis, y_axis, label, picture, round_values, text
+from dovetail_signals.pictures.svg import Array, Axis, label, picture, round_values, text, x_axis, y_axis
 
 _LEFT, _TOP, _WIDE, _HIGH = 66.0, 58.0, 400.0, 240.0
 _MAX_COLUMNS: Final = 128  # cells: enough for the eye

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from attrs import frozen
 
-from dovetail_signals.pictures.svg import WIDTH, Array, Axis, x_axis, picture
+from dovetail_signals.pictures.svg import WIDTH, Array, Axis, picture, x_axis
 
 _LEFT, _RIGHT, _TOP = 8.0, WIDTH - 10.0, 62.0
 _HIGH: Final = 78.0  # of a row, including its name

@@ -53,7 +53,7 @@ def picture(title: str, height: float, parts: Iterable[str]) -> str:
 
 
 def text(words: str, x: float, y: float, kind: str = "") -> str:
-    """Return a ``<text>`` element; ``kind`` is a class of the report's style sheet: ``x`` centres, ``y`` right-aligns."""
+    """Return a ``<text>`` element; ``kind`` is a class of the report's styles: ``x`` centres, ``y`` right-aligns."""
     chosen = f' class="{kind}"' if kind else ""
     return f'<text{chosen} x="{x:.1f}" y="{y:.1f}">{html.escape(words)}</text>'
 

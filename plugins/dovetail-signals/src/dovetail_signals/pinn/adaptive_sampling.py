@@ -53,7 +53,7 @@ class ResidualAdaptive:
             raise ValueError('signals.residual_adaptive moves the points of a dataset; set data.type = "signals.pde"')  # noqa: TRY004 (a value from a run file)
         if run.config.loader.num_workers:
             raise ValueError(
-                "signals.residual_adaptive cannot move points that loader workers hold copies of; set loader.num_workers = 0"
+                "signals.residual_adaptive cannot move points that loader workers copied; set loader.num_workers = 0"
             )
         if self._points is not None:
             samples.move_interior(self._points)

@@ -60,9 +60,7 @@ class BFGS(torch.optim.Optimizer):
         self._parameters: Final[list[Tensor]] = self.param_groups[0]["params"]
         count = sum(parameter.numel() for parameter in self._parameters)
         if count > _MAX_PARAMETERS:
-            raise ValueError(
-                f"signals.bfgs needs a matrix of {count:,} × {count:,}, more than its limit of {_MAX_PARAMETERS:,}: use lbfgs"
-            )
+            raise ValueError(f"signals.bfgs takes at most {_MAX_PARAMETERS:,} parameters, got {count:,}: use lbfgs")
 
     def step(self, closure: Callable[[], Any]) -> Tensor:  # type: ignore[override]  # the closure is required
         """Make one update.
@@ -88,7 +86,7 @@ class BFGS(torch.optim.Optimizer):
     def _iterate(
         self, closure: Callable[[], Any], value: float, gradient: Tensor, options: Mapping[str, Any]
     ) -> tuple[float, Tensor | None]:
-        """Make one step and return the loss and the gradient after it, or None as gradient if no step lowers the loss."""
+        """Make one step; return the loss and the gradient after it, or None as gradient if no step lowers the loss."""
         state = self.state[self._parameters[0]]
         matrix: Tensor | None = state.get("inverse_hessian")
         direction = -gradient if matrix is None else -(matrix @ gradient)

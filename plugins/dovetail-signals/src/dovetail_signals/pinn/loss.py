@@ -26,8 +26,8 @@ class PDELoss(nn.Module):
     ``residual`` is the residual of the equation at every point of a training batch. ``initial``, ``boundary`` and
     ``data`` are errors where values are known. ``periodic`` is the difference of the solution and its derivatives
     between the ends of a period. Each is logged as a part, without its weight. Squares of several unknowns or equations
-    are added. Without gradients, as in validation and test, and for batches without ``meta.where``, the loss is the mean
-    square of the error.
+    are added. Without gradients, as in validation and test, and for batches without ``meta.where``, the loss is the
+    mean square of the error.
 
     Source: Raissi, Perdikaris and Karniadakis, «Physics-informed neural networks», 2019, equation 4.
 

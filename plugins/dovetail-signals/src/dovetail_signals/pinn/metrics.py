@@ -33,7 +33,7 @@ class RelativeL2:
         found, true = self._read(outputs.logits), self._read(batch["targets"])
         if found.shape != true.shape:
             raise ValueError(
-                f"relative_l2: outputs have shape {list(found.shape)}, but targets {list(true.shape)}; they must be equal"
+                f"relative_l2: outputs have shape {list(found.shape)}, but targets {list(true.shape)}; make them equal"
             )
         self._error = self._error + (found - true).square().sum()
         self._size = self._size + true.square().sum()

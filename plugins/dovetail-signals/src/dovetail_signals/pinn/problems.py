@@ -60,7 +60,7 @@ class Problem:
         for letter, (low, high) in self.domain.items():
             if len(letter) != 1 or not low < high:
                 raise ValueError(
-                    f"domain: needs a letter and an interval for each coordinate, got '{letter}' from {low:g} to {high:g}"
+                    f"domain: needs a letter and an interval for each coordinate, got '{letter}': {low:g} to {high:g}"
                 )
         if "t" in self.domain and self.coordinates[-1] != "t":
             raise ValueError(f"domain: time 't' must come last, got {', '.join(self.coordinates)}")
@@ -197,7 +197,9 @@ def find_problem(name: str, coefficients: Mapping[str, float] | None = None) -> 
     """
     found = _import_problem(name) if ":" in name else PROBLEMS.get(name)
     if found is None:
-        raise ValueError(f"problem: unknown '{name}'; use one of {', '.join(PROBLEMS)}, or your own as \"module:attribute\"")
+        raise ValueError(
+            f"problem: unknown '{name}'; use one of {', '.join(PROBLEMS)}, or your own as \"module:attribute\""
+        )
     return found.with_coefficients(coefficients or {})
 
 

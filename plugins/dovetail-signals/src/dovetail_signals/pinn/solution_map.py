@@ -20,8 +20,8 @@ _ERROR_RANGE: Final = 1e-4  # smaller errors, relative to the largest, get the s
 class SolutionMap:
     """Draw the solution and its error on the grid of the test split when the run ends.
 
-    Of a solution with several unknowns, such as a complex one, the magnitude is drawn. Without a test split on a grid of
-    two coordinates, nothing is drawn.
+    Of a solution with several unknowns, such as a complex one, the magnitude is drawn. Without a test split on a grid
+    of two coordinates, nothing is drawn.
     """
 
     def dovetail_run_end(self, run: Run, outcome: Outcome) -> None:

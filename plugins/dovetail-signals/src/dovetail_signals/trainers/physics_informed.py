@@ -48,8 +48,8 @@ class PhysicsInformedTrainer(StandardTrainer):
         lambda_temporal: final factor of the temporal smoothness; by default the loss's own, or 0.1.
         adaptive_lambda: whether to balance the terms.
         lambda_schedule: ``constant``, or a rise from 0 to 1 over the run: ``linear``, ``cosine``, ``exponential``.
-        balance: ``loss_ratio`` compares the terms' means over the last epoch, which costs nothing; ``gradient`` compares
-            the norms of their gradients on the first batch of an epoch, which costs a few extra passes.
+        balance: ``loss_ratio`` compares the terms' means over the last epoch, at no cost; ``gradient`` compares the
+            norms of their gradients on the first batch of an epoch, which costs a few extra passes.
 
     Source:
         Balancing by gradients: Wang, Teng and Perdikaris, Understanding and mitigating gradient flow pathologies in

@@ -64,9 +64,10 @@ class ResizableSignalDataset(torch.utils.data.Dataset[Any]):
 
 @final
 class ProgressiveResizingTrainer(StandardTrainer):
-    """Train on signals whose length grows by a schedule, which makes early epochs cheap; validation uses the same length.
+    """Train on signals whose length grows by a schedule, which makes early epochs cheap.
 
-    The model must take signals of any length. The length depends only on the epoch, so resuming does not change it.
+    Validation uses the length of its epoch. The model must take signals of any length. The length depends only on the
+    epoch, so resuming does not change it.
 
     Args:
         schedule: pairs of a length, in samples, and its number of epochs; the last length stays until the end.
@@ -80,7 +81,9 @@ class ProgressiveResizingTrainer(StandardTrainer):
         self, *, schedule: Sequence[tuple[int, int]] = SCHEDULE, resize_method: Resize = "interpolate"
     ) -> None:
         if not schedule or min(min(step) for step in schedule) < 1:
-            raise ValueError(f"schedule: needs pairs of a length and a number of epochs, both at least 1, got {schedule}")
+            raise ValueError(
+                f"schedule: needs pairs of a length and a number of epochs, both at least 1, got {schedule}"
+            )
         self._schedule, self._method = tuple(schedule), resize_method
 
     def length_in(self, epoch: int) -> int:

@@ -115,7 +115,7 @@ class MultiTFRTrainer(SpectrogramTrainer):
         heads = {name.removeprefix(_HEAD): logits for name, logits in outputs.extras.items() if name.startswith(_HEAD)}
         if unknown := sorted(set(self._weights) - set(heads)):
             raise ValueError(
-                f"trainer.tfr_weights: unknown representation '{unknown[0]}'; the model has {', '.join(heads) or 'none'}"
+                f"trainer.tfr_weights: unknown representation '{unknown[0]}'; use {', '.join(heads) or 'none'}"
             )
         if not heads:
             return run.criterion(outputs, batch)

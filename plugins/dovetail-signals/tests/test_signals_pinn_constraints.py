@@ -1,8 +1,6 @@
-"""The network of PINNs: what it is built of, and conditions that hold whatever its weights are."""
+"""Hard constraints hold for any weights."""
 
 from __future__ import annotations
-
-import math
 
 import pytest
 import torch
@@ -14,7 +12,11 @@ from dovetail_signals.pinn.model import PINN
 from dovetail_signals.pinn.problems import PROBLEMS, Problem, find_problem
 
 SEEDS = st.integers(0, 10_000)
+
+
 DIRICHLET = [name for name, problem in PROBLEMS.items() if callable(problem.boundary)]
+
+
 PERIODIC = [name for name, problem in PROBLEMS.items() if problem.boundary == "periodic"]
 
 
@@ -108,7 +110,11 @@ def test_boundary_values_that_move():
         ({"initial": None}, ["initial"], "no initial condition"),
         ({"boundary": None}, ["boundary"], "no boundary condition"),
         ({"boundary": lambda p: 1 + 0 * p[:, :1]}, ["initial", "boundary"], "differ by 1"),
-        ({"domain": {"x": (0, 1), "y": (0, 1), "t": (0, 1)}}, ["boundary"], "need one dimension of space, the problem has 2"),
+        (
+            {"domain": {"x": (0, 1), "y": (0, 1), "t": (0, 1)}},
+            ["boundary"],
+            "need one dimension of space, the problem has 2",
+        ),
         (
             {"boundary": "periodic", "initial": lambda p: p[:, :1]},
             ["initial"],
@@ -133,69 +139,3 @@ def test_conditions_that_cannot_be_built_in(problem, hard, message):
     }
     with pytest.raises(ValueError, match=message):
         HardConstraints(Problem(**{**given_, **problem}), hard)
-
-
-def test_inputs_are_scaled_to_the_problem():
-    """The middle of the domain is the origin, its ends are -1 and 1."""
-    model = network(problem="schrodinger")
-    lower, upper = PROBLEMS["schrodinger"].lower, PROBLEMS["schrodinger"].upper
-
-    assert model.inputs(torch.stack([lower, (lower + upper) / 2, upper])).tolist() == [[-1, -1], [0, 0], [1, 1]]
-
-
-def test_fourier_features_are_sines_and_cosines():
-    """Their squares add up to one, and their frequencies are saved with the weights but not trained."""
-    model = network(problem="heat", fourier_features=5, fourier_scale=3.0)
-    seen = model.inputs(places(PROBLEMS["heat"]))
-
-    assert seen.shape == (20, 10)
-    assert torch.allclose(seen[:, :5] ** 2 + seen[:, 5:] ** 2, torch.ones(20, 5, dtype=torch.float64))
-    assert "inputs.frequencies" in model.state_dict()
-    assert "inputs.frequencies" not in dict(model.named_parameters())
-
-
-@pytest.mark.parametrize("adaptive, count", [("none", 0), ("layer", 2), ("neuron", 18)])
-def test_slopes_begin_at_one(adaptive, count):
-    """Whatever the factor, the network begins as one without adaptive slopes; there is one for each layer or neuron."""
-    options = {"input_shape": (2,), "problem": "heat", "hidden_dims": [9, 9]}
-    torch.manual_seed(1)
-    plain = PINN(**options)
-    torch.manual_seed(1)
-    model = PINN(**options, adaptive=adaptive, slope=10.0)
-    at = places(PROBLEMS["heat"])
-
-    assert sum(slope.numel() for slope in model.slopes) == count
-    assert torch.allclose(model(at), plain(at), atol=1e-6)
-    model(at).sum().backward()
-    assert all(slope.grad is not None and slope.grad.abs().sum() > 0 for slope in model.slopes)
-
-
-@pytest.mark.parametrize("activation", ["tanh", "sin", "silu", "gelu"])
-def test_every_activation_has_three_derivatives(activation):
-    """Third derivatives are there and not all zero, as the equation of Korteweg and de Vries needs them."""
-    at = places(PROBLEMS["kdv"]).requires_grad_()
-
-    assert Field(network(problem="kdv", activation=activation)(at), at, "xt")("xxx").abs().max() > 1e-6
-
-
-@pytest.mark.parametrize(
-    "options, message",
-    [
-        ({"input_shape": (3,), "problem": "heat"}, "has 2 coordinates, the data have 3"),
-        ({"input_shape": (2,), "hard": ["initial"]}, "set problem"),
-        ({"input_shape": (2,), "problem": "heart"}, "unknown 'heart'; use one of burgers"),
-    ],
-)
-def test_what_does_not_fit_is_refused(options, message):
-    """A problem with other coordinates, conditions without a problem, a problem that there is not."""
-    with pytest.raises(ValueError, match=message):
-        PINN(**options)
-
-
-def test_the_network_of_the_paper():
-    """Eight layers of twenty have 3,021 weights, drawn after Glorot."""
-    torch.manual_seed(0)
-    model = PINN((2,), problem="burgers")
-
-    assert sum(parameter.numel() for parameter in model.parameters()) == 3021
-    assert model.layers[1].weight.std().item() == pytest.approx(math.sqrt(2 / 40), rel=0.1)
