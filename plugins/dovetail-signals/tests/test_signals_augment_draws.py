@@ -19,8 +19,8 @@ def draws(count=4, seed=0):
 
 
 @pytest.mark.parametrize("alpha", [0.2, 0.4, 1.0, 5.0])
-def test_shares_are_of_the_beta_distribution(alpha):
-    """The distribution of twenty thousand is nowhere 0.02 off (float32 makes 1 of what is nearest to it)."""
+def test_weights_follow_the_beta_distribution(alpha):
+    """The empirical distribution of 20,000 draws is within 0.02 of Beta (float32 rounds the largest to 1)."""
     drawn = beta(draws(20_000), "share", alpha)
 
     assert kstest(drawn.numpy(), beta_distribution(alpha, alpha).cdf).statistic < 0.02
@@ -30,8 +30,8 @@ def test_shares_are_of_the_beta_distribution(alpha):
 
 
 @given(st.integers(2, 40), st.integers(0, 99))
-def test_partners_are_others_and_everybody_is_one(count, seed):
-    """Each sample is the partner of exactly one other."""
+def test_partners_form_a_cycle(count, seed):
+    """Each sample is the partner of exactly one other sample."""
     found = partners(draws(count, seed))
 
     assert sorted(found.tolist()) == list(range(count))

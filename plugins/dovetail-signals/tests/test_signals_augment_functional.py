@@ -25,8 +25,8 @@ def signals(count=4, channels=2, length=50, seed=0):
 
 @settings(max_examples=30)
 @given(st.integers(1, 60), st.integers(0, 80), st.integers(0, 99))
-def test_a_shift_turns_the_signal_around(length, most, seed):
-    """The values are the same ones, rolled by no more than asked, all channels alike."""
+def test_a_shift_is_circular(length, most, seed):
+    """Values are rolled by at most the maximum, equally in all channels."""
     batch = signals(3, 2, length, seed)
     shifted = augment.time_shift(batch, most, draws=draws(3, seed))
 
@@ -36,8 +36,8 @@ def test_a_shift_turns_the_signal_around(length, most, seed):
         )
 
 
-def test_shifts_are_even_and_go_both_ways():
-    """Each of the 2 · 3 + 1 shifts comes up as often as the others."""
+def test_shifts_are_uniform_in_both_directions():
+    """Each of the 2 · 3 + 1 shifts is equally frequent."""
     ramp = torch.arange(20.0).repeat(7000, 1, 1)
     first = augment.time_shift(ramp, 3, draws=draws(7000))[:, 0, 0]
     counts = torch.bincount(((-first + 10) % 20).long() - 7)
@@ -47,7 +47,7 @@ def test_shifts_are_even_and_go_both_ways():
 
 
 def test_noise_and_scale():
-    """Noise has the given deviation; factors lie in their range and are one for all channels."""
+    """Noise has the given deviation; factors are in their range and equal for all channels."""
     batch = signals(500, 2, 40)
     noise = augment.gaussian_noise_augmentation(batch, 0.3, draws=draws(500)) - batch
     factors = augment.amplitude_scaling(batch, (0.5, 2.0), draws=draws(500)) / batch
@@ -58,8 +58,8 @@ def test_noise_and_scale():
     assert 1.95 < float(factors.max()) <= 2.0 + 1e-5
 
 
-def test_masks_are_stretches_of_zero():
-    """One run of zeros, no longer than asked, the same for all channels, and nothing else is changed."""
+def test_masks_are_spans_of_zero():
+    """One span of zeros, no longer than the maximum and equal for all channels; other values do not change."""
     batch = signals(200, 2, 60)
     masked = augment.time_masking(batch, 10, 1, draws=draws(200))
     hit = masked == 0
@@ -73,7 +73,7 @@ def test_masks_are_stretches_of_zero():
 
 @pytest.mark.parametrize("mix", [augment.mixup_batch, augment.cutmix_batch])
 def test_labels_are_mixed_as_the_signals_are(mix):
-    """Signals that are their own label come out as the share of each class that the labels say."""
+    """If signals encode their class, the mixed signals contain each class with the weight in the mixed label."""
     labels = torch.arange(6)
     batch = nn.functional.one_hot(labels, 6).float()[:, :, None].expand(6, 6, 200).contiguous()
     mixed, soft = mix(batch, labels, 1.0, num_classes=6, draws=draws(6))
@@ -85,8 +85,8 @@ def test_labels_are_mixed_as_the_signals_are(mix):
         mix(batch, labels)
 
 
-def test_cutmix_leaves_what_it_does_not_draw():
-    """With probability 0 nothing changes; a stretch is in one piece; values of a regression are mixed alike."""
+def test_cutmix_pastes_one_span_with_its_probability():
+    """With probability 0 nothing changes; a span is contiguous; regression targets are mixed in proportion."""
     batch = torch.zeros(300, 1, 100) + torch.arange(300.0)[:, None, None]
     values = torch.arange(300.0)[:, None]
     same, hard = augment.cutmix_batch(batch, values, prob=0.0, draws=draws(300))
@@ -100,7 +100,7 @@ def test_cutmix_leaves_what_it_does_not_draw():
 
 
 def test_cutmix_of_two_signals():
-    """A stretch of the second is in the first, and the label says how much."""
+    """The label has the fraction of the second signal that was pasted into the first."""
     mixed, label = augment.cutmix(
         torch.zeros(2, 80), torch.ones(2, 80), torch.tensor(0), torch.tensor(1), num_classes=3, draws=draws(1, 3)
     )
@@ -109,8 +109,8 @@ def test_cutmix_of_two_signals():
     assert float(label.sum()) == pytest.approx(1)
 
 
-def test_fgsm_raises_the_loss_within_its_bound():
-    """Every value moves by epsilon at most, the loss rises, and the parameters get no gradient."""
+def test_fgsm_increases_the_loss_within_its_bound():
+    """Values change by at most epsilon, the loss rises, and parameters get no gradient."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(100, 3))
     batch, labels = signals(8), torch.arange(8) % 3
@@ -133,7 +133,7 @@ def test_fgsm_raises_the_loss_within_its_bound():
     ],
 )
 def test_single_signals_and_global_seeds(change):
-    """One signal alone is as in its batch by address; without an address the global seed decides, and varies."""
+    """With an address, a signal alone equals itself in its batch; without one, the global seed decides."""
     batch = signals()
     together = change(batch, draws=draws())
     alone = change(batch[2:3], draws=Draws(0, 1, torch.tensor([2]), "test"))

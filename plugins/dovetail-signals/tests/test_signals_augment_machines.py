@@ -19,21 +19,21 @@ def draws(count, seed=0):
 
 
 def tone(frequency, length, dtype=torch.float64):
-    """Return [1, 1, length] of a sine of so many turns a sample."""
+    """Return a sine [1, 1, length] with a frequency in cycles per sample."""
     return torch.sin(2 * math.pi * frequency * torch.arange(length, dtype=dtype))[None, None]
 
 
 @given(st.floats(0.9, 1.1), st.integers(0, 20))
-def test_one_speed_is_that_speed(speed, seed):
-    """A tone at a drawn speed is a tone of its frequency times the speed."""
+def test_a_fixed_speed_scales_the_frequency(speed, seed):
+    """A tone played at a speed has its frequency times the speed."""
     found = speed_perturbation(tone(0.05, 500), (speed, speed), draws=draws(1, seed))[0, 0]
     expected = tone(0.05 * speed, 500)[0, 0]
 
     torch.testing.assert_close(found[20:430], expected[20:430], rtol=0, atol=3e-3)
 
 
-def test_speeds_are_of_the_whole_range():
-    """The zero crossings of a thousand tones tell speeds from the lowest to the highest, about their middle."""
+def test_speeds_cover_the_range():
+    """The frequencies of a thousand tones range from the lowest to the highest speed, around the middle."""
     found = speed_perturbation(tone(0.05, 400, torch.float32).expand(1000, 1, 400), (0.8, 1.2), draws=draws(1000))
     turns = torch.fft.rfft(found[:, 0, :320], n=8192).abs().argmax(-1) / 8192 / 0.05
 
@@ -43,7 +43,7 @@ def test_speeds_are_of_the_whole_range():
 
 
 def test_a_random_filter_has_the_given_deviation_and_is_smooth():
-    """White noise comes out with gains of 6 dB at the knots, one filter for each channel, by address."""
+    """White noise gets gains of 6 dB deviation at the knots, independent for each channel, by address."""
     signals = torch.randn(2000, 2, 256, generator=torch.Generator().manual_seed(0))
     found = random_filter(signals, 6.0, 5, draws=draws(2000))
     gains = 20 * torch.log10(torch.fft.rfft(found).abs() / torch.fft.rfft(signals).abs())
@@ -54,8 +54,8 @@ def test_a_random_filter_has_the_given_deviation_and_is_smooth():
     assert torch.equal(found[7:8], random_filter(signals[7:8], 6.0, 5, draws=Draws(0, 1, torch.tensor([7]), "test")))
 
 
-def test_transforms_change_inputs_alone_and_say_what_is_wrong():
-    """Labels stay; speeds that do not rise are refused when the part is built."""
+def test_transforms_change_inputs_only():
+    """Labels do not change; a descending speed range raises."""
     batch = {"inputs": torch.randn(3, 1, 64), "targets": torch.tensor([0, 1, 2])}
     for part in (RandomFilter(), SpeedPerturbation()):
         changed = part.transform_batch(batch, draws(3))

@@ -17,12 +17,12 @@ def draws(count, seed=0):
 
 
 def tokens(count=3, patches=12, width=4):
-    """Return patches that hold their own number."""
+    """Return patches whose values are their numbers."""
     return torch.arange(1.0, patches + 1).reshape(1, -1, 1).expand(count, patches, width).contiguous()
 
 
-def test_dropout_drops_its_share():
-    """Whole patches are 0, a tenth of them, and none where it does not train."""
+def test_dropout_has_its_probability():
+    """Whole patches become 0, a tenth of them, and none outside training."""
     found = augment.patch_dropout(tokens(2000), 0.1, draws=draws(2000))
     dropped = (found == 0).all(-1)
 
@@ -33,7 +33,7 @@ def test_dropout_drops_its_share():
 
 @given(st.integers(1, 12), st.integers(0, 15), st.integers(0, 50))
 def test_a_shift_moves_patches(count, most, seed):
-    """Around, every patch is still there in a ring; otherwise what leaves is gone and 0 comes in."""
+    """A circular shift keeps every patch; otherwise patches leave and zeros enter."""
     batch = tokens(2, count)
     around = augment.temporal_shift_patches(batch, most, draws=draws(2, seed))
     out = augment.temporal_shift_patches(batch, most, circular=False, draws=draws(2, seed))
@@ -47,7 +47,7 @@ def test_a_shift_moves_patches(count, most, seed):
 
 @given(st.integers(1, 20), st.integers(0, 4), st.integers(1, 6), st.integers(0, 50))
 def test_cutout_makes_holes(count, holes, size, seed):
-    """No more patches are 0 than the holes cover, and at least one whole hole is there."""
+    """No more patches become 0 than the holes cover, and at least one whole hole is there."""
     found = augment.patch_cutout(tokens(2, count), holes, size, draws=draws(2, seed))
     missing = (found[..., 0] == 0).sum(1)
 
@@ -57,7 +57,7 @@ def test_cutout_makes_holes(count, holes, size, seed):
 
 @given(st.integers(1, 20), st.floats(0, 1), st.integers(0, 50))
 def test_permutation_keeps_every_patch(count, share, seed):
-    """The patches are the same ones; with probability 0 they are in their order."""
+    """The patches are a permutation; with probability 0 their order does not change."""
     batch = tokens(2, count)
     found = augment.patch_permutation(batch, share, draws=draws(2, seed))
 
@@ -65,8 +65,8 @@ def test_permutation_keeps_every_patch(count, share, seed):
     assert share > 0 or torch.equal(found, batch)
 
 
-def test_permutation_moves_about_its_share():
-    """Of 40 patches at one half about 20 take part, and nearly all of these move."""
+def test_permutation_has_its_probability():
+    """Of 40 patches with probability 1/2, about 20 take part, and nearly all of these move."""
     batch = tokens(500, 40)
     moved = (augment.patch_permutation(batch, 0.5, draws=draws(500)) != batch)[..., 0].float().sum(1)
 
@@ -74,7 +74,7 @@ def test_permutation_moves_about_its_share():
 
 
 def test_jitter_and_mixup():
-    """Noise has the given deviation; patches and labels are mixed alike."""
+    """Noise has the given deviation; patches and labels are mixed with the same weight."""
     batch = tokens(500)
     noise = augment.patch_jitter(batch, 0.2, draws=draws(500)) - batch
     mixed, labels = augment.patch_mixup(
@@ -94,7 +94,7 @@ def test_jitter_and_mixup():
     "pipeline", [augment.get_light_augmentation, augment.get_medium_augmentation, augment.get_heavy_augmentation]
 )
 def test_pipelines_draw_by_address(pipeline):
-    """A sample alone is as in its batch, and one without an address has its own shape."""
+    """A sample alone equals itself in its batch; a single sample without an address keeps its shape."""
     batch = torch.randn(4, 20, 8, generator=torch.Generator().manual_seed(0))
     together = pipeline()(batch, draws=draws(4))
     alone = pipeline()(batch[3:], draws=Draws(0, 1, torch.tensor([3]), "test"))
@@ -105,7 +105,7 @@ def test_pipelines_draw_by_address(pipeline):
 
 
 def test_heavier_pipelines_change_more():
-    """The change grows from light to heavy."""
+    """The change increases from light to heavy."""
     batch = torch.randn(300, 30, 8, generator=torch.Generator().manual_seed(0))
     kept = [
         float((pipeline()(batch, draws=draws(300)) - batch).abs().lt(0.2).float().mean())

@@ -19,8 +19,8 @@ def signals(count=4, channels=2, length=50, seed=0):
     return torch.randn(count, channels, length, generator=torch.Generator().manual_seed(seed))
 
 
-def test_a_policy_applies_each_recipe_to_its_share():
-    """Two recipes of certain steps: each sample gets one of them, about half of them each."""
+def test_a_policy_applies_one_sub_policy_to_each_sample():
+    """Of two deterministic sub-policies, each sample gets one, with equal probability; invalid policies raise."""
     policy = [[("invert", 1.0, 0.0)], [("shift", 0.0, 10.0)]]
     batch = signals(2000, 1, 5)
     found = AutoAugment(policy)(batch, draws=draws(2000))

@@ -22,7 +22,7 @@ def signals(count=4, channels=2, length=50, seed=0):
 
 
 def test_spec_augment_masks_every_spectrogram_of_a_dict():
-    """Each gets masks of its own; a spectrum without time is left alone."""
+    """Each gets its own masks; a spectrum without time does not change."""
     batch = {"a": torch.ones(3, 1, 20, 30), "b": torch.ones(3, 1, 20, 30), "c": torch.ones(3, 1, 20)}
     found = SpecAugment(time_mask_param=10, freq_mask_param=8).transform_batch({"inputs": batch}, draws(3))["inputs"]
 
@@ -31,14 +31,14 @@ def test_spec_augment_masks_every_spectrogram_of_a_dict():
     assert torch.equal(found["c"], batch["c"])
 
 
-def test_spec_augment_refuses_signals():
-    """A signal has one row, which a mask over frequencies would take whole."""
+def test_spec_augment_of_signals_raises():
+    """A signal has a single row, which a frequency mask would cover completely."""
     with pytest.raises(ValueError, match=r"needs spectrograms.*got signals \[3, 1, 64\]: put signals\.stft"):
         SpecAugment().transform_batch({"inputs": torch.ones(3, 1, 64)}, draws(3))
 
 
-def test_patches_of_a_signal_keep_what_is_left_over():
-    """A signal that is no whole number of patches keeps its end, and one shorter than a patch is refused."""
+def test_the_remainder_after_patches_does_not_change():
+    """If patches do not fill a signal, its end is kept; a signal shorter than a patch raises."""
     batch = {"inputs": signals(4, 2, 70)}
     found = PatchAugment(patch_size=16, preset="heavy").transform_batch(batch, draws())["inputs"]
     moved = PatchAugment(patch_size=16, steps=["shift"]).transform_batch(batch, draws())["inputs"]
@@ -53,7 +53,7 @@ def test_patches_of_a_signal_keep_what_is_left_over():
 @pytest.mark.parametrize("loss", ["cross_entropy", "focal", "label_smoothing"])
 @pytest.mark.parametrize("transform", ["signals.mixup", "signals.cutmix"])
 def test_soft_labels_reach_the_loss_of_a_run(loss, transform, tmp_path):
-    """A run with mixing trains with every loss that takes soft labels, and validates on whole ones."""
+    """With mixing, a run trains with every loss that takes soft labels and validates on unmixed samples."""
     table = {
         "run": {"name": "mixed"},
         "data": {"type": "signals.simulated_rolling", "recordings": 4, "seconds": 0.3, "split": {"test": 0}},
@@ -74,7 +74,7 @@ def test_soft_labels_reach_the_loss_of_a_run(loss, transform, tmp_path):
 
 
 def test_mixing_needs_one_tensor():
-    """A dict of inputs is refused, as is a transform that does not know the number of classes."""
+    """A dict of inputs raises, as does a transform without the number of classes."""
     with pytest.raises(ValueError, match="one floating-point tensor"):
         Mixup().transform_batch({"inputs": {"a": torch.zeros(2, 3)}, "targets": torch.zeros(2)}, draws(2))
     with pytest.raises(ValueError, match="set num_classes"):

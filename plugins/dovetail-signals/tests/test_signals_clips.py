@@ -10,7 +10,7 @@ from dovetail_signals.clips import clips
 
 
 def test_clips_of_an_archive(tmp_path):
-    """Short clips are padded, long ones cut, and other arrays can be split by."""
+    """Short clips are padded, long ones cut, and other arrays are columns to split by."""
     sound = np.arange(1, 31, dtype=np.int16)
     np.savez(
         tmp_path / "clips.npz",

@@ -9,7 +9,7 @@ from dovetail_signals.journal_bearing import journal_vibration, sommerfeld_numbe
 
 
 def spectrum(signal, rate):
-    """Return frequencies and amplitudes, the mean taken off."""
+    """Return frequencies and amplitudes, with the mean removed."""
     window = np.hanning(len(signal))
     return np.fft.rfftfreq(len(signal), 1 / rate), np.abs(np.fft.rfft((signal - signal.mean()) * window))
 
@@ -18,7 +18,7 @@ def spectrum(signal, rate):
     "fault, order", [("unbalance", 1.0), ("misalignment", 2.0), ("oil_whirl", 0.45), ("looseness", 0.5), ("rub", 1 / 3)]
 )
 def test_orders_of_a_journal_bearing(fault, order):
-    """The order that tells a fault is there, and far weaker in a healthy machine."""
+    """The characteristic order of each fault is much stronger than in a healthy machine."""
 
     def at(fault):
         random = np.random.default_rng(1)
@@ -30,7 +30,7 @@ def test_orders_of_a_journal_bearing(fault, order):
 
 
 def test_the_sommerfeld_number():
-    """A worked example by hand, its proportions, and what is not positive is refused."""
+    """It equals a computation by hand, scales with load, and raises for values that are not positive."""
     values = {"viscosity": 0.02, "shaft_hz": 30.0, "load": 1000.0, "diameter": 0.05, "length": 0.04, "clearance": 5e-5}
 
     assert sommerfeld_number(**values) == pytest.approx(500**2 * 0.02 * 30 * 0.04 * 0.05 / 1000)

@@ -21,12 +21,12 @@ EXPECTED = {"1": [ORDERS.bpfo], "2": [ORDERS.bpfi]}
 
 
 def scored(logits):
-    """Outputs with these class scores."""
+    """Return outputs with these logits."""
     return ModelOutput.from_raw(torch.as_tensor(logits, dtype=torch.float32))
 
 
 def batch_of_everything(samples=6):
-    """Signals, labels and conditions."""
+    """Return a batch with signals, labels and operating conditions."""
     generator = torch.Generator().manual_seed(4)
     return {
         "inputs": torch.randn(samples, 1, 256, generator=generator),
@@ -35,8 +35,8 @@ def batch_of_everything(samples=6):
     }
 
 
-def test_labels_that_were_mixed_reach_every_loss(rolling):
-    """Shares of classes are taken for what they are: whole ones are the labels, and the physics looks at none."""
+def test_every_loss_takes_soft_labels(rolling):
+    """One-hot labels give the same loss as class indices; the physics ignores labels."""
     logits = torch.randn(12, 3, generator=torch.Generator().manual_seed(0))
     shares = {**rolling, "targets": F.one_hot(rolling["targets"], 3).float()}
     options = {"expected_freqs": EXPECTED, "sample_rate": 12_000, "unit": "orders"}
@@ -70,8 +70,8 @@ def test_labels_that_were_mixed_reach_every_loss(rolling):
         (lambda: PhysicalConstraintLoss(-1.0), "lambda_freq: must be at least 0, got -1"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(make, message):
-    """When the loss is built."""
+def test_invalid_options_raise(make, message):
+    """Every loss checks its options when it is built."""
     with pytest.raises(ValueError, match=message):
         make()
 
@@ -105,13 +105,13 @@ def test_options_that_make_no_sense_are_refused(make, message):
         (TemporalSmoothnessLoss(), {"targets": torch.arange(5)}, r"targets must have shape \[6\], not \[5\]"),
     ],
 )
-def test_batches_that_do_not_fit_are_refused(loss, changed, message):
-    """With what is missing and what was found."""
+def test_unusable_batches_raise(loss, changed, message):
+    """The error says what is missing and what there is."""
     with pytest.raises(ValueError, match=message):
         loss(scored(torch.zeros(6, 3)), {**batch_of_everything(), **changed})
 
 
-def test_scores_of_another_shape_are_refused():
-    """Sequences are not classified."""
+def test_logits_of_another_shape_raise():
+    """Logits of sequences are not supported."""
     with pytest.raises(ValueError, match=r"outputs have shape \[6, 3, 2\] instead of \[batch, classes\]"):
         TemporalSmoothnessLoss()(scored(torch.zeros(6, 3, 2)), batch_of_everything())

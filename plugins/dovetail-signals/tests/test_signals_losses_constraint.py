@@ -25,12 +25,12 @@ EXPECTED = {"1": [ORDERS.bpfo], "2": [ORDERS.bpfi]}
 
 
 def scored(logits):
-    """Outputs with these class scores."""
+    """Return outputs with these logits."""
     return ModelOutput.from_raw(torch.as_tensor(logits, dtype=torch.float32))
 
 
 def batch_of_everything(samples=6):
-    """Signals, labels and conditions."""
+    """Return a batch with signals, labels and operating conditions."""
     generator = torch.Generator().manual_seed(4)
     return {
         "inputs": torch.randn(samples, 1, 256, generator=generator),
@@ -40,7 +40,7 @@ def batch_of_everything(samples=6):
 
 
 def test_physical_constraint_is_the_sum_of_its_parts():
-    """Each as the loss of its own gives it, times its factor; the gradient is that of the sum."""
+    """Each part equals its own loss; total and gradient are the weighted sum."""
     batch, raw = batch_of_everything(), torch.randn(6, 3, requires_grad=True)
     outputs = ModelOutput.from_raw(raw)
     together = PhysicalConstraintLoss(0.7, 0.4, 0.2, expected_freqs=EXPECTED, sample_rate=512, unit="orders")
@@ -63,7 +63,7 @@ def test_physical_constraint_is_the_sum_of_its_parts():
 
 
 def test_physical_constraint_takes_another_classification_loss():
-    """A plain one, as torch has them; a factor of 0 leaves its term out, and the parts with it."""
+    """Any torch loss works; a factor of 0 skips a term and its part."""
     batch, outputs = batch_of_everything(), scored(torch.randn(6, 3))
     smoothing = nn.CrossEntropyLoss(label_smoothing=0.1)
 
@@ -74,7 +74,7 @@ def test_physical_constraint_takes_another_classification_loss():
 
 
 def test_samples_without_a_label_count_for_the_physics():
-    """Cross-entropy is the mean over those that have one."""
+    """Cross-entropy is the mean over the labelled samples."""
     batch, outputs = batch_of_everything(), scored(torch.randn(6, 3))
     targets = torch.tensor([0, -100, 2, -100, -100, 1])
 
@@ -87,8 +87,8 @@ def test_samples_without_a_label_count_for_the_physics():
 
 
 @pytest.mark.slow
-def test_a_run_trains_with_it(tmp_path):
-    """Named in a run file with a nested loss, on simulated bearings: the parts are logged and the loss falls."""
+def test_a_run_trains_with_a_nested_loss(tmp_path):
+    """A run file with a nested classification loss trains, and logs the parts."""
     file = tmp_path / "run.toml"
     file.write_text(
         """

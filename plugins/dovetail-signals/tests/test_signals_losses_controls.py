@@ -1,4 +1,4 @@
-"""Ablation controls of the physics losses: the same loss, told something wrong."""
+"""Controls of the physics losses: the same loss with wrong frequencies."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from dovetail_signals.losses.constraint import PhysicalConstraintLoss
 from dovetail_signals.losses.controls import apply_control
 from dovetail_signals.losses.frequency import FrequencyConsistencyLoss
 
-#: Three kinds of two sizes each, and one of them rings at a place of its own.
+#: Three faults with two sizes each; one of the faults also has a band.
 FREQUENCIES = {0: [4.7], 1: [4.7], 2: [5.4], 3: [5.4], 4: [3.6], 5: [3.6]}
 SPANS = {4: [(2000.0, 2500.0)], 5: [(2000.0, 2500.0)]}
 
 
 @given(st.integers(0, 10_000))
-def test_scrambled_classes_have_those_of_others(seed):
-    """What two classes shared they share again, no class keeps its own, and nothing is lost."""
+def test_scrambled_classes_exchange_frequencies(seed):
+    """Classes with equal frequencies stay equal, no class keeps its own, and nothing is lost."""
     frequencies, spans = apply_control(FREQUENCIES, SPANS, "scrambled", seed, 0.05)
     both = {which: (tuple(frequencies[which]), tuple(spans[which])) for which in FREQUENCIES}
     before = {which: (tuple(FREQUENCIES[which]), tuple(SPANS.get(which, ()))) for which in FREQUENCIES}
@@ -33,7 +33,7 @@ def test_scrambled_classes_have_those_of_others(seed):
 
 @given(st.integers(0, 10_000), st.floats(0.01, 0.1))
 def test_random_frequencies_are_away_from_the_true_ones(seed, tolerance):
-    """As many for each class, shared as before, their bands clear of every true band and within an octave of them."""
+    """Each class gets as many; their bands avoid every true band and are within an octave of all of them."""
     frequencies, spans = apply_control(FREQUENCIES, SPANS, "random", seed, tolerance)
     drawn = {frequency for found in frequencies.values() for frequency in found}
 
@@ -52,13 +52,13 @@ def test_random_frequencies_are_away_from_the_true_ones(seed, tolerance):
     assert apply_control(FREQUENCIES, SPANS, "random", seed, tolerance) == (frequencies, spans)
 
 
-def test_without_a_control_all_stays():
-    """And seeds make no difference then."""
+def test_without_a_control_nothing_changes():
+    """The seed has no influence then."""
     assert apply_control(FREQUENCIES, SPANS, "none", 7, 0.05) == (FREQUENCIES, SPANS)
 
 
-def test_controls_that_cannot_be_made_are_refused():
-    """Classes that have all the same, and bands that leave no room; where there are none, nothing is done."""
+def test_impossible_controls_raise():
+    """Classes with equal frequencies, and bands that leave no room; without frequencies nothing changes."""
     with pytest.raises(ValueError, match="needs classes with different frequencies"):
         apply_control({0: [3.0], 1: [3.0]}, {}, "scrambled", 0, 0.05)
     with pytest.raises(ValueError, match="leave no room"):
@@ -68,8 +68,8 @@ def test_controls_that_cannot_be_made_are_refused():
     assert apply_control({}, {}, "random", 0, 0.05) == ({}, {})
 
 
-def test_the_losses_take_them():
-    """A tone that the true loss expects of a class costs that class more under either control."""
+def test_both_losses_take_controls():
+    """A tone at a class's true frequency costs that class more under either control."""
     rate, length = 1000, 2000
     time = torch.arange(length) / rate
     batch = {"inputs": torch.sin(2 * torch.pi * 50 * time)[None], "targets": torch.tensor([0])}

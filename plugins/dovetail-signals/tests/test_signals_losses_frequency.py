@@ -16,18 +16,18 @@ EXPECTED = {"1": [ORDERS.bpfo], "2": [ORDERS.bpfi]}
 
 
 def scored(logits):
-    """Outputs with these class scores."""
+    """Return outputs with these logits."""
     return ModelOutput.from_raw(torch.as_tensor(logits, dtype=torch.float32))
 
 
 def envelope(signals):
-    """The squared signal: where impacts show at their own frequency instead of at the resonance they excite."""
+    """Return the squared signal, in which impacts show at their own rate instead of at the resonance."""
     squared = signals**2
     return squared - squared.mean(-1, keepdim=True)
 
 
-def test_the_penalty_is_least_where_the_fault_is(rolling):
-    """In the envelope of simulated recordings at 1700 to 1800 turns a minute, through ``meta.signal``."""
+def test_the_penalty_is_least_for_the_true_fault(rolling):
+    """In the envelope of simulated recordings at 1700 to 1800 rpm, from ``meta.signal``."""
     loss = FrequencyConsistencyLoss(EXPECTED, 12_000, 0.02, unit="orders", harmonics=2)
     meta = {**rolling["meta"], "signal": envelope(rolling["inputs"])}
     batch = {**rolling, "meta": meta, "inputs": torch.zeros(12, 3, 8, 8)}
@@ -38,8 +38,8 @@ def test_the_penalty_is_least_where_the_fault_is(rolling):
     assert torch.equal(penalties[faulty].argmin(1), rolling["targets"][faulty])
 
 
-def test_learning_by_the_physics_alone_finds_the_faults(rolling):
-    """No label is looked at: following the gradient, the scores come to name the faults."""
+def test_physics_alone_finds_the_faults(rolling):
+    """Without labels, gradient descent on the loss leads the logits to the true faults."""
     loss = FrequencyConsistencyLoss(EXPECTED, 12_000, 0.02, unit="orders", harmonics=2)
     batch = {**rolling, "inputs": envelope(rolling["inputs"])}
     logits = torch.zeros(12, 3, requires_grad=True)
@@ -54,7 +54,7 @@ def test_learning_by_the_physics_alone_finds_the_faults(rolling):
 
 
 def test_frequency_consistency_is_the_op(rolling):
-    """With bands in Hz as the documents have them."""
+    """The loss equals the op with bands in Hz."""
     loss = FrequencyConsistencyLoss({1: [107.0], 2: [162.0]}, 12_000, bands={1: [[2500.0, 2600.0]]})
     logits = torch.randn(12, 3)
 

@@ -13,12 +13,12 @@ from dovetail_signals.losses.sommerfeld import SommerfeldConsistencyLoss
 
 
 def scored(logits):
-    """Outputs with these class scores."""
+    """Return outputs with these logits."""
     return ModelOutput.from_raw(torch.as_tensor(logits, dtype=torch.float32))
 
 
 def test_sommerfeld_consistency_reads_conditions_or_the_number():
-    """From oil, speed and load, or from the number itself; levels in the order that is given."""
+    """It uses oil, speed and load, or the Sommerfeld number, and the given order of severities."""
     conditions = {
         "viscosity": torch.tensor([0.02, 0.01]),
         "rpm": torch.tensor([1800.0, 900.0]),
@@ -38,14 +38,14 @@ def test_sommerfeld_consistency_reads_conditions_or_the_number():
 
 
 def test_sommerfeld_consistency_of_a_predicted_severity():
-    """One number for each sample, taken as it is."""
+    """One number for each sample is the predicted severity."""
     found = SommerfeldConsistencyLoss()(scored([[0.5], [0.25]]), {"meta": {"sommerfeld": [math.inf, 0.0]}})
 
     assert found.total.item() == pytest.approx((0.5**2 + 0.75**2) / 2)
 
 
-def test_severities_are_no_scores_of_classes():
-    """Beside classes one number a sample is a mistake, even where there are as many samples as classes."""
+def test_one_number_for_each_sample_is_not_logits():
+    """With class labels it raises, even if there are as many samples as classes."""
     batch = {"targets": torch.arange(3), "meta": {"sommerfeld": torch.ones(3)}}
 
     with pytest.raises(ValueError, match=r"outputs have shape \[3\] instead of \[batch, classes\]"):

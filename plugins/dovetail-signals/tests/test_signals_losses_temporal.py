@@ -11,12 +11,12 @@ from dovetail_signals.losses.temporal import TemporalSmoothnessLoss
 
 
 def scored(logits):
-    """Outputs with these class scores."""
+    """Return outputs with these logits."""
     return ModelOutput.from_raw(torch.as_tensor(logits, dtype=torch.float32))
 
 
 def test_temporal_smoothness_reads_names_of_recordings():
-    """Only windows of one recording are compared, in the order of their times; the weight counts them."""
+    """It compares only windows of one recording, in the order of time; the weight is their number."""
     scores = scored([[9.0, -9.0], [-9.0, 9.0], [9.0, -9.0]])
     meta = {"recording": ["a", "b", "a"], "time": torch.tensor([0.5, 0.0, 0.0])}
 
@@ -31,7 +31,7 @@ def test_temporal_smoothness_reads_names_of_recordings():
 
 @pytest.mark.parametrize("told", [True, False])
 def test_temporal_smoothness_compares_windows_of_one_recording_in_a_run(tmp_path, told):
-    """Shuffled batches tell which windows belong together where the data are asked to; else an alert says so."""
+    """In a run with ``recording`` and ``time`` in meta; without them, the run raises an alert."""
     table = {
         "data": {
             "type": "signals.simulated_rolling",
@@ -54,7 +54,7 @@ def test_temporal_smoothness_compares_windows_of_one_recording_in_a_run(tmp_path
     seen = []
 
     class Watch:
-        """Keeps how many windows follow another one."""
+        """Collects the number of windows with a predecessor."""
 
         def dovetail_batch_start(self, run):
             """Ask the loss about the epoch's only batch."""

@@ -39,7 +39,7 @@ BOTH = {
 
 
 def train(folder, **changed):
-    """Run it, and return the outcome and the folder of its pictures."""
+    """Train and return the outcome and the run's folder."""
     tables = {**BEARING, **changed, "paths": {"output": str(folder)}}
     outcome = run(Config.from_dict(tables).build())
     (found,) = (folder / "pictures").iterdir()
@@ -47,13 +47,13 @@ def train(folder, **changed):
 
 
 def words(svg):
-    """Return all that a picture says."""
+    """Return all texts of a picture."""
     return [element.text for element in ET.fromstring(svg).iter() if element.text]  # noqa: S314 (we wrote it)
 
 
 @pytest.mark.slow
-def test_a_run_draws_both_and_does_not_notice(tmp_path):
-    """Pictures of classes, masks and fault lines are in the report, and the weights are those of a run without them."""
+def test_pictures_do_not_change_a_run(tmp_path):
+    """The report has pictures of classes, masks and fault lines; losses and metrics equal those without pictures."""
     outcome, folder = train(tmp_path / "with", callbacks=BOTH)
     plain, bare = train(tmp_path / "without")
     pictures = {path.stem: path.read_text(encoding="utf-8") for path in (folder / "pictures").iterdir()}
@@ -70,8 +70,8 @@ def test_a_run_draws_both_and_does_not_notice(tmp_path):
 
 
 @pytest.mark.slow
-def test_what_there_is_nothing_to_draw_of_is_said(tmp_path):
-    """Inputs that are no spectrograms leave a line in the log; a column that is not there ends the run."""
+def test_unusable_data_warn_or_raise(tmp_path):
+    """Inputs that are not spectrograms give a warning in the log; a missing column ends the run."""
     raw = {"transforms": {}, "model": {"type": "signals.wdcnn"}}
     _, folder = train(tmp_path / "raw", **raw, callbacks={"one": {"type": "signals.spectrogram_picture"}})
     wrong = {"one": {"type": "signals.envelope_picture", "rpm": "speed"}}

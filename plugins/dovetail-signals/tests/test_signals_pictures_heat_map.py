@@ -11,12 +11,12 @@ from dovetail_signals.pictures.svg import Axis
 
 
 def words(svg):
-    """Return all that a picture says."""
+    """Return all texts of a picture."""
     return [element.text for element in ET.fromstring(svg).iter() if element.text]  # noqa: S314 (we wrote it)
 
 
 def test_a_heat_map_shows_its_values():
-    """Dark where values are small and bright where they are large, rows from the bottom up; nothing where hidden."""
+    """Small values are dark and large ones bright, rows go from the bottom up, and hidden cells have no colour."""
     axes = (Axis.linear("x", 0, 3), Axis.linear("t", 5, 6))
     drawn = heat_map("a <b>", np.array([[0.0, 1.0], [1.0, 2.5]]), *axes)
     covered = heat_map("a", np.array([[0.0, 1.0], [1.0, 9.0]]), *axes, hidden=np.array([[0.0, 0.0], [0.0, 1.0]]))
@@ -30,7 +30,7 @@ def test_a_heat_map_shows_its_values():
 
 
 def test_powers_are_written_out_and_large_pictures_stay_small():
-    """A power of -3 is written as 1e-3; noise of a million values takes less than 200 kB."""
+    """A power of -3 is labelled 1e-3; a heat map of a million values takes less than 200 kB."""
     axes = (Axis.linear("x", 0, 1), Axis.linear("t", 0, 1))
     drawn = heat_map("error", np.linspace(-5, -1, 20).reshape(4, 5), *axes, powers=True)
 

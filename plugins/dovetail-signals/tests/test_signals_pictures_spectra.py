@@ -12,12 +12,12 @@ from dovetail_signals.pictures.spectra import Marks, stacked_spectra
 
 
 def words(svg):
-    """Return all that a picture says."""
+    """Return all texts of a picture."""
     return [element.text for element in ET.fromstring(svg).iter() if element.text]  # noqa: S314 (we wrote it)
 
 
-def test_spectra_have_their_peaks_where_they_are():
-    """The highest point of each class's line is at its peak's place, however narrow the peak is."""
+def test_spectra_keep_narrow_peaks():
+    """The maximum of each drawn line is at the peak's place, however narrow the peak is."""
     values = np.full(4000, 0.1)
     values[1000] = 1.0
     drawn = stacked_spectra("s", {"one": values, "two": np.zeros(4000)}, "orders", 4.0, [Marks("A&B", [1.0], "train")])

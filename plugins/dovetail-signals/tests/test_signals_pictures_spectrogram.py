@@ -15,8 +15,8 @@ from dovetail_signals.pictures.spectrogram import masked
     st.lists(st.tuples(st.integers(0, 15), st.integers(0, 5)), max_size=3),
     st.sampled_from([0.0, 0.3]),
 )
-def test_masks_are_found_and_silence_is_none(seed, rows, columns, fill):
-    """Masked are exactly the rows and columns that a mask covers, also beside columns of silence."""
+def test_masks_are_found_but_not_silence(seed, rows, columns, fill):
+    """Exactly the masked rows and columns are found, even next to silent columns."""
     values = torch.randn(12, 16, generator=torch.Generator().manual_seed(seed))
     values[:, 13:] = -50.0
     expected = torch.zeros(12, 16, dtype=torch.bool)

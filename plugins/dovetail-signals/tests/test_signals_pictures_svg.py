@@ -13,13 +13,13 @@ from dovetail_signals.pictures.svg import Axis, round_values
 
 
 def words(svg):
-    """Return all that a picture says."""
+    """Return all texts of a picture."""
     return [element.text for element in ET.fromstring(svg).iter() if element.text]  # noqa: S314 (we wrote it)
 
 
 @given(st.floats(-1e4, 1e4), st.floats(1e-6, 1e6), st.integers(2, 9))
 def test_ticks_are_round_few_and_inside(offset, span, most):
-    """At most as many as asked for, evenly spaced, within the values."""
+    """There are at most as many as requested, evenly spaced and within the range."""
     low = offset * span
     found = round_values(low, low + span, most)
 
@@ -31,7 +31,7 @@ def test_ticks_are_round_few_and_inside(offset, span, most):
 
 
 def test_uneven_axes_keep_their_order():
-    """On a logarithmic axis a number stands where its value is."""
+    """On a logarithmic axis, ticks are at their values."""
     axis = Axis.from_values("Hz", np.geomspace(10, 1000, 50))
 
     assert axis.ticks[0] == (0.0, "10")

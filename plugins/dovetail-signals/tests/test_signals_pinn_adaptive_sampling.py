@@ -13,12 +13,12 @@ from signals_runs import HEAT, InteriorPoints, heat_config, overlay
 
 
 def test_points_move_to_large_residuals(tmp_path):
-    """Every second epoch the points are drawn anew; they lie where the residual is larger than elsewhere."""
+    """Every second epoch, points are redrawn to where the residual is larger than elsewhere."""
     watch, outcome = InteriorPoints(), None
     residuals = {}
 
     class Look:
-        """Measures residuals of the points and of the domain, after a draw."""
+        """Measures the residuals of the points and of the whole domain after each epoch."""
 
         def dovetail_epoch_end(self, run, epoch):
             """Measure."""
@@ -61,8 +61,8 @@ def test_points_move_to_large_residuals(tmp_path):
     ],
     ids=["workers", "other data"],
 )
-def test_points_that_cannot_move(tmp_path, layer, message):
-    """Copies in workers, and data that are no points, are refused with a word on what to do."""
+def test_points_that_cannot_move_raise(tmp_path, layer, message):
+    """Copies in loader workers, and datasets without points; the error says what to do."""
     tables = overlay(
         HEAT, {"callbacks": {"rad": {"type": "signals.residual_adaptive"}}}, {"paths": {"output": str(tmp_path)}}
     )
@@ -72,8 +72,8 @@ def test_points_that_cannot_move(tmp_path, layer, message):
     assert message in outcome.reason
 
 
-def test_moved_points_come_back(tmp_path):
-    """What a sampler saved, loaded into another, is where the other run's points lie from its first update on."""
+def test_moved_points_are_restored(tmp_path):
+    """Points saved by one run are the points of another from its first update."""
     options = {"every": 1, "candidates": 1000}
     first, second, watch = ResidualAdaptive(**options), ResidualAdaptive(**options), InteriorPoints()
     run(heat_config(tmp_path / "a", {"callbacks": {"rad": first}}))

@@ -13,12 +13,12 @@ from dovetail_signals.pinn.bfgs import BFGS
 
 
 def rosenbrock(x):
-    """A curved valley; its minimum is at ones."""
+    """Return Rosenbrock's function, whose minimum is at ones."""
     return (100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2).sum()
 
 
 def closure_of(function, optimizer, parameters):
-    """What a training loop hands to an optimizer."""
+    """Return the closure that a training loop passes to an optimizer."""
 
     def closure():
         optimizer.zero_grad()
@@ -30,8 +30,8 @@ def closure_of(function, optimizer, parameters):
 
 
 @pytest.mark.parametrize("scaled", [True, False])
-def test_it_finds_the_end_of_a_valley(scaled):
-    """The minimum of Rosenbrock's function in ten dimensions is found to ten digits."""
+def test_it_finds_the_minimum_of_rosenbrock(scaled):
+    """It finds the minimum of Rosenbrock's function in ten dimensions to ten digits."""
     x = torch.nn.Parameter(torch.linspace(-1.5, 1, 10, dtype=torch.float64))
     optimizer = BFGS([x], max_iter=200, scaled=scaled, tolerance_grad=1e-12)
     for _ in range(3):
@@ -42,7 +42,7 @@ def test_it_finds_the_end_of_a_valley(scaled):
 
 @given(st.integers(0, 1000))
 def test_a_quadratic_of_n_dimensions_takes_about_n_iterations(seed):
-    """What makes a full matrix worth having: badly scaled quadratics are solved in a few times n iterations."""
+    """Badly scaled quadratics in n dimensions are solved in a few times n iterations, the reason for a full matrix."""
     generator = torch.Generator().manual_seed(seed)
     basis, _ = torch.linalg.qr(torch.randn(8, 8, generator=generator, dtype=torch.float64))
     curvature = basis @ torch.diag(torch.logspace(0, 5, 8, dtype=torch.float64)) @ basis.T
@@ -54,8 +54,8 @@ def test_a_quadratic_of_n_dimensions_takes_about_n_iterations(seed):
     assert float((x @ curvature @ x).detach()) < 1e-10 * start
 
 
-def test_an_update_never_makes_the_loss_larger():
-    """Whatever it tries along a direction, it ends at the best."""
+def test_an_update_never_increases_the_loss():
+    """An update ends at the best point of its line searches."""
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Linear(1, 10), torch.nn.Tanh(), torch.nn.Linear(10, 1)).double()
     x = torch.linspace(-2, 2, 50, dtype=torch.float64)[:, None]
@@ -69,8 +69,8 @@ def test_an_update_never_makes_the_loss_larger():
     assert losses[-1] < 1e-5
 
 
-def test_state_is_saved_with_its_matrix():
-    """An optimizer that takes over the state goes on to the same bits."""
+def test_the_state_includes_the_matrix():
+    """An optimizer that loads the state continues with bit-identical steps."""
     x = torch.nn.Parameter(torch.linspace(-1.5, 1, 6, dtype=torch.float64))
     first = BFGS([x], max_iter=4)
     first.step(closure_of(rosenbrock, first, [x]))
@@ -84,8 +84,8 @@ def test_state_is_saved_with_its_matrix():
     assert torch.equal(x, y)
 
 
-def test_walls_are_walked_around():
-    """Where the loss is no number it goes less far; at the bottom it stays."""
+def test_steps_into_non_finite_losses_are_shortened():
+    """It shortens steps to where the loss is finite, and stays at the minimum once there."""
     x = torch.nn.Parameter(torch.tensor([3.0], dtype=torch.float64))
     optimizer = BFGS([x], max_iter=50, lr=100.0)
     function = lambda v: (v - torch.log(v)).sum()  # noqa: E731 (a wall at 0)
@@ -107,7 +107,7 @@ def test_walls_are_walked_around():
         ([torch.nn.Parameter(torch.ones(20_001))], "at most 20,000 parameters, got 20,001: use lbfgs"),
     ],
 )
-def test_what_it_cannot_take(params, message):
-    """Several groups, and more parameters than a matrix can have rows."""
+def test_invalid_parameters_raise(params, message):
+    """Several groups, and more parameters than the matrix may have rows."""
     with pytest.raises(ValueError, match=message):
         BFGS(params)

@@ -13,7 +13,7 @@ from dovetail_signals.pinn.problems import PROBLEMS, Problem
 
 
 def slices(losses, strictness, *, training=True, threshold=0.5):
-    """Causal weights of one point in each slice of time."""
+    """Return causal weights and their loss, with one point in each time slice."""
     problem = Problem(equation=PROBLEMS["heat"].equation, domain={"x": (0, 1), "t": (2, 4)})
     weights = CausalWeights(Causality(bins=len(losses), strictness=strictness, threshold=threshold), problem)
     weights.train(training)
@@ -23,7 +23,7 @@ def slices(losses, strictness, *, training=True, threshold=0.5):
 
 
 def test_later_times_count_once_earlier_ones_hold():
-    """The weight of a slice is the published formula; where early slices hold it is one."""
+    """The weight of a slice follows the published formula, and is one if earlier slices hold."""
     _, found = slices([1.0, 2.0, 4.0], [0.5])
     _, learned = slices([0.0, 0.0, 4.0], [0.5])
 
@@ -32,7 +32,7 @@ def test_later_times_count_once_earlier_ones_hold():
 
 
 def test_strictness_rises_with_success():
-    """The next strictness holds once the smallest weight is above the threshold, and the last one stays."""
+    """The next strictness applies once the smallest weight exceeds the threshold; the last one stays."""
     weights, _ = slices([0.1, 0.1, 4.0], [1.0, 100.0])
     weights.advance()
     assert int(weights.level) == 1
@@ -44,7 +44,7 @@ def test_strictness_rises_with_success():
 
 
 def test_strictness_is_part_of_the_state():
-    """A resumed run goes on with the strictness that it had."""
+    """A resumed run continues with its strictness."""
     loss = PDELoss("heat", causality=Causality(strictness=(1.0, 2.0)))
     loss.causal.smallest.fill_(1.0)
     loss.dovetail_epoch_end()
@@ -55,14 +55,14 @@ def test_strictness_is_part_of_the_state():
 
 
 @pytest.mark.parametrize("options", [{"bins": 1}, {"strictness": ()}, {"strictness": (-1.0,)}, {"threshold": 2.0}])
-def test_causality_has_limits(options):
-    """At least two slices, strictness of at least 0, a threshold between 0 and 1."""
+def test_invalid_options_raise(options):
+    """At least two slices, strictness of at least 0, a threshold from 0 to 1."""
     with pytest.raises(ValueError, match=r"must be|needs"):
         Causality(**options)
 
 
 def test_causality_needs_time():
-    """A problem without time has no earlier and later."""
+    """A problem without time has no order of times."""
     still = Problem(equation=PROBLEMS["heat"].equation, domain={"x": (0, 1)})
 
     with pytest.raises(ValueError, match="no time"):

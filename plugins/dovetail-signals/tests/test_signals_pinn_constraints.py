@@ -21,7 +21,7 @@ PERIODIC = [name for name, problem in PROBLEMS.items() if problem.boundary == "p
 
 
 def network(seed=0, **options):
-    """A small network in double precision, with weights far from zero."""
+    """Return a small network in double precision, with weights far from zero."""
     torch.manual_seed(seed)
     made = PINN((2,), **{"hidden_dims": [9, 9], "dtype": "float64", **options})
     for parameter in made.parameters():
@@ -30,7 +30,7 @@ def network(seed=0, **options):
 
 
 def places(problem, x=None, t=None, count=20, seed=0):
-    """Points of a problem, some coordinates fixed."""
+    """Return random points of a problem, with fixed coordinates if given."""
     unit = torch.rand(count, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     found = problem.lower + (problem.upper - problem.lower) * unit
     for place, value in enumerate((x, t)):
@@ -42,7 +42,7 @@ def places(problem, x=None, t=None, count=20, seed=0):
 @pytest.mark.parametrize("name", [*DIRICHLET, "kdv"])
 @given(seed=SEEDS)
 def test_hard_initial_values_hold(name, seed):
-    """At the beginning the values are the problem's to the last digits, and so is the velocity where it is given."""
+    """At the initial time, values and a given velocity equal the problem's to the last digits."""
     problem = find_problem(name)
     model = network(seed, problem=name, hard=["initial"])
     at = places(problem, t=problem.domain["t"][0], seed=seed).requires_grad_()
@@ -57,7 +57,7 @@ def test_hard_initial_values_hold(name, seed):
 @pytest.mark.parametrize("name", DIRICHLET)
 @given(seed=SEEDS)
 def test_hard_boundary_values_hold(name, hard, seed):
-    """At both ends the values are the problem's; with both conditions, those at the beginning too."""
+    """At both ends, values equal the problem's; with both conditions, initial values hold as well."""
     problem = find_problem(name)
     model = network(seed, problem=name, hard=hard)
     for end in problem.domain["x"]:
@@ -72,7 +72,7 @@ def test_hard_boundary_values_hold(name, hard, seed):
 @pytest.mark.parametrize("name", PERIODIC)
 @given(seed=SEEDS)
 def test_hard_periodic_boundaries_hold(name, harmonics, seed):
-    """The values and their first three derivatives agree at both ends of the period."""
+    """Values and their first three derivatives agree at both ends of the period."""
     problem = find_problem(name)
     model = network(seed, problem=name, hard=["boundary"], harmonics=harmonics)
     fields = []
@@ -85,8 +85,8 @@ def test_hard_periodic_boundaries_hold(name, harmonics, seed):
     assert torch.allclose(fields[0].value, fields[1].value)
 
 
-def test_boundary_values_that_move():
-    """Ends that follow a function of time hold together with an initial condition that meets them."""
+def test_time_dependent_boundary_values_hold():
+    """Boundary values that depend on time hold together with a matching initial condition."""
     moving = Problem(
         equation=PROBLEMS["heat"].equation,
         domain={"x": (0, 2), "t": (0, 1)},
@@ -127,8 +127,8 @@ def test_boundary_values_that_move():
         ),
     ],
 )
-def test_conditions_that_cannot_be_built_in(problem, hard, message):
-    """The message says why."""
+def test_impossible_conditions_raise(problem, hard, message):
+    """The error says why."""
     from dovetail_signals.pinn.constraints import HardConstraints
 
     given_ = {

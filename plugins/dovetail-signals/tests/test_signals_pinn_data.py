@@ -14,8 +14,8 @@ from dovetail_signals.pinn.problems import PROBLEMS, Problem, find_problem
 
 
 @pytest.mark.parametrize("name", [name for name, problem in PROBLEMS.items() if problem.solver])
-def test_periodic_problems_have_a_grid_to_compare_with(name):
-    """Without a file there is a solution on a grid, which begins as the problem does."""
+def test_periodic_problems_have_a_reference_solution(name):
+    """Without a file, the solver gives a solution on a grid that starts with the initial values."""
     problem = find_problem(name)
     grid = solution_grid(problem, None, torch.float64)
     begins = grid.inputs[:, 1] == problem.lower[1]
@@ -25,8 +25,8 @@ def test_periodic_problems_have_a_grid_to_compare_with(name):
     assert (grid.inputs[:, 0] < problem.upper[0]).all()
 
 
-def test_the_reference_of_a_file(tmp_path):
-    """Axes by their letters and the values on their grid become the test split, in the order of the grid."""
+def test_a_reference_file_becomes_the_test_split(tmp_path):
+    """Axes by letter and values on their grid become the test split, in the order of the grid."""
     x, t = np.linspace(-5, 5, 7), np.linspace(0, 1.5, 4)
     h = x[:, None] + 1j * t
     np.savez(tmp_path / "nls.npz", x=x[None], t=t[None], h=h)
@@ -48,16 +48,16 @@ def test_the_reference_of_a_file(tmp_path):
     ],
     ids=["missing", "shape", "domain", "unknowns"],
 )
-def test_a_reference_that_does_not_fit_is_refused(tmp_path, arrays, message):
-    """What is wrong with a file is said before anything is trained."""
+def test_a_reference_that_does_not_fit_raises(tmp_path, arrays, message):
+    """The error says what is wrong with the file, before training."""
     np.savez(tmp_path / "bad.npz", **arrays)
 
     with pytest.raises(ValueError, match=message):
         pde_points(problem="burgers", reference=tmp_path / "bad.npz")
 
 
-def test_a_file_that_is_none_is_refused(tmp_path):
-    """A missing file, and one that is no archive."""
+def test_an_unreadable_reference_raises(tmp_path):
+    """A missing file, and one that is not an archive."""
     (tmp_path / "text.npz").write_text("hello")
 
     with pytest.raises(FileNotFoundError, match="no such file"):
@@ -67,7 +67,7 @@ def test_a_file_that_is_none_is_refused(tmp_path):
 
 
 def test_validation_needs_a_solution(monkeypatch):
-    """Where no solution is known there are no points of it to look at, and no test."""
+    """A problem without a known solution has no test split, and cannot have a validation split."""
     module = types.ModuleType("unsolved")
     module.unsolved = Problem(equation=PROBLEMS["heat"].equation, domain={"x": (0, 1), "t": (0, 1)})
     monkeypatch.setitem(sys.modules, "unsolved", module)

@@ -14,13 +14,13 @@ from dovetail_signals.pinn.field import Field
 
 
 def points(seed: int = 0, count: int = 50, coordinates: str = "xt") -> torch.Tensor:
-    """Points with each coordinate from -1 to 1, and time from 0 to 1."""
+    """Return random points, with coordinates from -1 to 1 and time from 0 to 1."""
     drawn = torch.rand(count, len(coordinates), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return torch.cat([2 * drawn[:, :-1] - 1, drawn[:, -1:]], dim=1)
 
 
 def residual(equation, solution, at, **coefficients) -> float:
-    """The largest residual of a solution."""
+    """Return the largest absolute residual of a solution."""
     at = at.clone().requires_grad_()
     columns = [at[:, place : place + 1] for place in range(at.shape[1])]
     names = "xyt" if at.shape[1] == 3 else "xt"
@@ -28,12 +28,12 @@ def residual(equation, solution, at, **coefficients) -> float:
 
 
 def shock(c, a, nu):
-    """A front of Burgers' equation that moves with speed c (Whitham, «Linear and nonlinear waves», 4.22)."""
+    """Return a front of Burgers' equation that moves with speed c (Whitham, «Linear and nonlinear waves», 4.22)."""
     return lambda x, t: c - a * torch.tanh(a * (x - c * t) / (2 * nu))
 
 
 def soliton(a, v):
-    """A bright soliton of i h_t + h_xx/2 + |h|²h = 0 (Zakharov and Shabat, 1972)."""
+    """Return a bright soliton of i h_t + h_xx/2 + |h|²h = 0 (Zakharov and Shabat, 1972)."""
 
     def solution(x, t):
         envelope, phase = a / torch.cosh(a * (x - v * t)), v * x + (a**2 - v**2) * t / 2
@@ -43,12 +43,12 @@ def soliton(a, v):
 
 
 def kdv_soliton(c, d):
-    """The soliton of u_t + u u_x + d u_xxx = 0 with speed c (Korteweg and de Vries, 1895)."""
+    """Return the soliton of u_t + u u_x + d u_xxx = 0 with speed c (Korteweg and de Vries, 1895)."""
     return lambda x, t: 3 * c / torch.cosh(0.5 * math.sqrt(c / d) * (x - c * t)) ** 2
 
 
 def front(d, r):
-    """A travelling front of u_t = d u_xx + r (u - u³) (Newell and Whitehead, 1969, on scaled axes)."""
+    """Return a travelling front of u_t = d u_xx + r (u - u³) (Newell and Whitehead, 1969, on scaled axes)."""
     return lambda x, t: 0.5 * (1 + torch.tanh(math.sqrt(r / (8 * d)) * x + 0.75 * r * t))
 
 
@@ -64,16 +64,16 @@ SOLUTIONS = {
 
 @pytest.mark.parametrize("name", SOLUTIONS)
 @given(seed=st.integers(0, 1000))
-def test_a_known_solution_leaves_nothing(name, seed):
-    """At any points the residual of a solution in closed form is zero to 1e-10 in double precision."""
+def test_a_known_solution_has_no_residual(name, seed):
+    """At any points, the residual of a closed-form solution is zero to 1e-10 in double precision."""
     equation, solution, coefficients = SOLUTIONS[name]
 
     assert residual(equation, solution, points(seed), **coefficients) < 1e-10
 
 
 @pytest.mark.parametrize("name", SOLUTIONS)
-def test_what_is_no_solution_leaves_something(name):
-    """A larger function is no solution of a nonlinear equation, nor of a linear one with another coefficient."""
+def test_another_function_has_a_residual(name):
+    """A scaled solution does not solve a nonlinear equation, nor a solution a linear one with another coefficient."""
     equation, solution, coefficients = SOLUTIONS[name]
     changed = {key: 1.1 * value for key, value in coefficients.items()}
     linear = name in {"heat", "wave"}
@@ -83,7 +83,7 @@ def test_what_is_no_solution_leaves_something(name):
 
 
 def test_two_dimensions_of_space():
-    """Heat and waves take as many coordinates of space as there are."""
+    """Heat and wave equations take any number of coordinates of space."""
     at = points(coordinates="xyt")
 
     def cooling(x, y, t):
@@ -97,7 +97,7 @@ def test_two_dimensions_of_space():
 
 
 def test_equations_have_sources():
-    """Every equation of the vocabulary names where it comes from."""
+    """Every built-in equation names its source."""
     named = [getattr(equations, name) for name in ("burgers", "schrodinger", "kdv", "allen_cahn", "heat", "wave")]
 
     assert all("Source:" in equation.__doc__ for equation in named)

@@ -15,14 +15,14 @@ from places import DATA
 
 
 def points(seed: int = 0, count: int = 50, coordinates: str = "xt") -> torch.Tensor:
-    """Points with each coordinate from -1 to 1, and time from 0 to 1."""
+    """Return random points, with coordinates from -1 to 1 and time from 0 to 1."""
     drawn = torch.rand(count, len(coordinates), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return torch.cat([2 * drawn[:, :-1] - 1, drawn[:, -1:]], dim=1)
 
 
 @pytest.mark.parametrize("name", [name for name, problem in PROBLEMS.items() if problem.exact])
 def test_exact_solutions_solve_their_problems(name):
-    """A problem's solution in closed form satisfies its equation, its initial and its boundary values."""
+    """A closed-form solution satisfies the problem's equation, initial and boundary values."""
     problem = find_problem(name)
     solution = problem.solution()
     inside = (problem.lower + (problem.upper - problem.lower) * points().abs()).requires_grad_()

@@ -11,7 +11,7 @@ from dovetail_signals.pinn.line_search import Trial, strong_wolfe
 
 @given(st.floats(0.01, 100), st.floats(0.01, 10))
 def test_steps_satisfy_the_strong_wolfe_conditions(distance, width):
-    """On a function with one valley, whatever distance is tried first."""
+    """For any first distance, on a function with one minimum."""
 
     def evaluate(t):
         loss = (t - width) ** 2 / (1 + t)
@@ -25,8 +25,8 @@ def test_steps_satisfy_the_strong_wolfe_conditions(distance, width):
     assert abs(found.slope) <= 0.9 * abs(start.slope)
 
 
-def test_a_direction_without_a_way_down_is_left():
-    """Where every distance is worse, the start is the answer."""
+def test_an_ascent_direction_returns_the_start():
+    """If every distance increases the loss, the result is the start."""
 
     def evaluate(t):
         return Trial(t, t, torch.tensor([1.0]), -1.0 if not t else 1.0)

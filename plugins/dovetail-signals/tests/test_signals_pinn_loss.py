@@ -20,7 +20,7 @@ CLOSED = [name for name, problem in PROBLEMS.items() if problem.exact]
 
 
 def batch_of(problem, *, interior=40, initial=10, boundary=10, seed=0):
-    """A batch as the trainer makes it: with partners, its inputs followed."""
+    """Return a batch as the trainer makes it, with partners and inputs that require gradients."""
     samples = sample_points(
         problem,
         interior=interior,
@@ -35,7 +35,7 @@ def batch_of(problem, *, interior=40, initial=10, boundary=10, seed=0):
 
 
 def parts_of(loss, solve, batch):
-    """The loss of a function, and its parts as numbers."""
+    """Return the loss of a function and its parts as numbers."""
     result = loss(ModelOutput(solve(batch["inputs"])), batch)
     return result, {name: part.item() for name, part in result.parts.items()}
 
@@ -57,8 +57,8 @@ def test_a_solution_has_no_loss(name, seed):
     assert max(parts.values()) < 1e-12
 
 
-def test_parts_are_the_mean_squares_that_they_say():
-    """For a function whose derivatives are known, each part is what can be computed by hand."""
+def test_parts_are_mean_squares():
+    """For a function with known derivatives, each part equals a computation by hand."""
     problem = find_problem("heat")
     batch = batch_of(problem)
     result, parts = parts_of(
@@ -81,7 +81,7 @@ def test_parts_are_the_mean_squares_that_they_say():
 
 
 def test_velocity_is_part_of_the_initial_condition():
-    """A wave that begins in the right place with the wrong velocity is charged for it."""
+    """A wave with the right initial values but a wrong velocity has an initial error."""
     batch = batch_of(find_problem("wave"))
     still = find_problem("wave").solution()
     _, parts = parts_of(PDELoss("wave"), lambda p: still(p) + 0.5 * p[:, 1:], batch)
@@ -89,8 +89,8 @@ def test_velocity_is_part_of_the_initial_condition():
     assert parts["initial"] == pytest.approx(0.25)
 
 
-def test_a_period_is_compared_with_derivatives():
-    """By how much a function and its derivatives differ between both ends; a periodic one does not."""
+def test_the_periodic_part_includes_derivatives():
+    """It is the difference of the function and its derivatives between both ends, zero for a periodic function."""
     batch = batch_of(find_problem("kdv"))
     loss = PDELoss("kdv")
     _, parts = parts_of(loss, lambda p: p[:, :1] ** 3, batch)
@@ -102,8 +102,8 @@ def test_a_period_is_compared_with_derivatives():
     assert "boundary" not in parts
 
 
-def test_partners_have_no_residual_of_their_own():
-    """The residual is a mean over the points that were drawn."""
+def test_partners_have_no_residual():
+    """The residual is a mean over the drawn points only."""
     problem = find_problem("kdv")
     batch = batch_of(problem)
     _, parts = parts_of(PDELoss("kdv"), lambda p: p[:, 1:] * p[:, :1], batch)
@@ -114,8 +114,8 @@ def test_partners_have_no_residual_of_their_own():
     assert parts["residual"] == pytest.approx(expected.item())
 
 
-def test_data_and_evaluation():
-    """Where gradients are off it is the mean square of the error; points with a known solution count if told to."""
+def test_without_gradients_the_loss_is_the_error():
+    """It is the mean square of the error; points with a known solution count in training if ``data_weight`` is set."""
     problem = find_problem("heat")
     values, targets = torch.tensor([[1.0], [3.0]]), torch.tensor([[0.0], [1.0]])
     plain = PDELoss("heat")(ModelOutput(values), {"inputs": torch.zeros(2, 2), "targets": targets})
@@ -138,16 +138,16 @@ def test_data_and_evaluation():
         ({"inputs": torch.zeros(60, 2)}, "signals.pinn"),
     ],
 )
-def test_what_cannot_be_computed_is_said(change, message):
-    """Outputs of another shape, and inputs that nobody follows, with what to do."""
+def test_unusable_batches_raise(change, message):
+    """Outputs of another shape, and inputs that do not require gradients; the error says what to do."""
     batch = {**batch_of(find_problem("heat")), **change}
 
     with pytest.raises(ValueError, match=message):
         PDELoss("heat")(ModelOutput(torch.zeros(60, 1, requires_grad=True)), batch)
 
 
-def test_the_gradient_of_the_loss_is_that_of_its_value():
-    """Against finite differences, with respect to the weights, through third derivatives and causal weights."""
+def test_gradients_match_finite_differences():
+    """With respect to the weights, through third derivatives."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 1)).double()
     batch = batch_of(find_problem("kdv"), interior=6, initial=2, boundary=2)
@@ -159,8 +159,8 @@ def test_the_gradient_of_the_loss_is_that_of_its_value():
     assert torch.autograd.gradcheck(total, net[2].weight)
 
 
-def test_residuals_are_outside_any_graph():
-    """What adaptive sampling looks at takes no part in training, also where gradients are off."""
+def test_residuals_are_detached():
+    """Adaptive sampling gets residuals without a graph, even if gradients are off."""
     with torch.no_grad():
         found = residual_at(lambda p: p[:, 1:] * p[:, :1], find_problem("heat"), torch.ones(3, 2))
 
@@ -169,7 +169,7 @@ def test_residuals_are_outside_any_graph():
 
 
 def test_a_causal_loss_of_a_solution_is_zero():
-    """Weights do not add anything to a residual that is zero; double precision stays."""
+    """Causal weights do not change a residual of zero, nor its double precision."""
     problem = find_problem("heat")
     loss = PDELoss("heat", causality=Causality())
     result, _ = parts_of(loss, problem.solution(), batch_of(problem))

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 
-def test_relative_error_is_over_all_samples_together():
-    """Not a mean of errors of batches; the length of a complex number where asked for."""
+def test_the_error_is_over_all_samples():
+    """It is not a mean over batches; with ``magnitude`` it compares the magnitudes of complex numbers."""
     from dovetail import ModelOutput
     from dovetail_signals.pinn.metrics import RelativeL2
 

@@ -13,7 +13,7 @@ from dovetail_signals.pinn.problems import PROBLEMS
 
 
 def network(seed=0, **options):
-    """A small network in double precision, with weights far from zero."""
+    """Return a small network in double precision, with weights far from zero."""
     torch.manual_seed(seed)
     made = PINN((2,), **{"hidden_dims": [9, 9], "dtype": "float64", **options})
     for parameter in made.parameters():
@@ -22,7 +22,7 @@ def network(seed=0, **options):
 
 
 def places(problem, x=None, t=None, count=20, seed=0):
-    """Points of a problem, some coordinates fixed."""
+    """Return random points of a problem, with fixed coordinates if given."""
     unit = torch.rand(count, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     found = problem.lower + (problem.upper - problem.lower) * unit
     for place, value in enumerate((x, t)):
@@ -32,7 +32,7 @@ def places(problem, x=None, t=None, count=20, seed=0):
 
 
 def test_inputs_are_scaled_to_the_problem():
-    """The middle of the domain is the origin, its ends are -1 and 1."""
+    """The middle of the domain maps to the origin, its ends to -1 and 1."""
     model = network(problem="schrodinger")
     lower, upper = PROBLEMS["schrodinger"].lower, PROBLEMS["schrodinger"].upper
 
@@ -40,7 +40,7 @@ def test_inputs_are_scaled_to_the_problem():
 
 
 def test_fourier_features_are_sines_and_cosines():
-    """Their squares add up to one, and their frequencies are saved with the weights but not trained."""
+    """Their squares add up to one; their frequencies are in the state but are not trained."""
     model = network(problem="heat", fourier_features=5, fourier_scale=3.0)
     seen = model.inputs(places(PROBLEMS["heat"]))
 
@@ -51,8 +51,8 @@ def test_fourier_features_are_sines_and_cosines():
 
 
 @pytest.mark.parametrize("adaptive, count", [("none", 0), ("layer", 2), ("neuron", 18)])
-def test_slopes_begin_at_one(adaptive, count):
-    """Whatever the factor, the network begins as one without adaptive slopes; there is one for each layer or neuron."""
+def test_slopes_start_at_one(adaptive, count):
+    """With any factor, the network starts as one without trained slopes; there is one for each layer or neuron."""
     options = {"input_shape": (2,), "problem": "heat", "hidden_dims": [9, 9]}
     torch.manual_seed(1)
     plain = PINN(**options)
@@ -68,7 +68,7 @@ def test_slopes_begin_at_one(adaptive, count):
 
 @pytest.mark.parametrize("activation", ["tanh", "sin", "silu", "gelu"])
 def test_every_activation_has_three_derivatives(activation):
-    """Third derivatives are there and not all zero, as the equation of Korteweg and de Vries needs them."""
+    """Third derivatives exist and are not all zero, as the KdV equation needs."""
     at = places(PROBLEMS["kdv"]).requires_grad_()
 
     assert Field(network(problem="kdv", activation=activation)(at), at, "xt")("xxx").abs().max() > 1e-6
@@ -82,14 +82,14 @@ def test_every_activation_has_three_derivatives(activation):
         ({"input_shape": (2,), "problem": "heart"}, "unknown 'heart'; use one of burgers"),
     ],
 )
-def test_what_does_not_fit_is_refused(options, message):
-    """A problem with other coordinates, conditions without a problem, a problem that there is not."""
+def test_invalid_options_raise(options, message):
+    """A problem with other coordinates, conditions without a problem, an unknown problem."""
     with pytest.raises(ValueError, match=message):
         PINN(**options)
 
 
 def test_the_network_of_the_paper():
-    """Eight layers of twenty have 3,021 weights, drawn after Glorot."""
+    """Eight layers of twenty have 3,021 weights with Glorot's initialisation."""
     torch.manual_seed(0)
     model = PINN((2,), problem="burgers")
 

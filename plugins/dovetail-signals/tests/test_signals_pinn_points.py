@@ -12,15 +12,15 @@ from dovetail_signals.pinn.sampling import SAMPLERS
 
 
 def drawn(name="burgers", **changed):
-    """Points of a problem in double precision."""
+    """Return training points of a problem in double precision."""
     options = {"interior": 60, "initial": 12, "boundary": 10, "sampling": "latin_hypercube", "seed": 3}
     return sample_points(find_problem(name), **{**options, "dtype": torch.float64, **changed})
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
 @pytest.mark.parametrize("sampling", SAMPLERS)
-def test_points_lie_where_they_say(name, sampling):
-    """Interior points inside, initial ones where time begins, boundary ones at an end; with the values known there."""
+def test_points_lie_in_their_places(name, sampling):
+    """Interior points inside, initial ones at the initial time, boundary ones at an end, with the known values."""
     samples, problem = drawn(name, sampling=sampling), find_problem(name)
     inputs, targets, where = samples.inputs, samples.values, samples.where
     edge = Where.PERIODIC if problem.boundary == "periodic" else Where.BOUNDARY
@@ -39,7 +39,7 @@ def test_points_lie_where_they_say(name, sampling):
 
 
 def test_a_square_has_four_sides():
-    """Points are shared evenly among the ends of two coordinates; periodic ones among the coordinates."""
+    """Boundary points are distributed evenly over the ends of two coordinates, periodic ones over the coordinates."""
     square = {"x": (0, 1), "y": (2, 4), "t": (0, 1)}
     options = {"interior": 4, "initial": 0, "boundary": 8, "sampling": "uniform", "seed": 0, "dtype": torch.float64}
     held = sample_points(
@@ -56,7 +56,7 @@ def test_a_square_has_four_sides():
 
 
 def test_partners_are_a_period_further():
-    """Each point on a periodic edge gets one at the other end at the same time; all other rows name themselves."""
+    """Each point on a periodic edge gets a partner at the other end at the same time; other rows are their own pair."""
     samples = drawn("kdv")
     batch = with_partners(samples.get_batch(range(len(samples))), samples.problem)
     where, pair, inputs = batch["meta"]["where"], batch["meta"]["pair"], batch["inputs"]
@@ -68,8 +68,8 @@ def test_partners_are_a_period_further():
     assert torch.equal(pair[~rows], torch.arange(92)[~rows])
 
 
-def test_batches_are_the_samples():
-    """Whole batches hold what single samples do, and an epoch goes through the points as often as it should."""
+def test_batches_equal_single_samples():
+    """A batch holds what single samples do, and an epoch makes the requested number of passes."""
     samples = drawn(passes=3)
     batch = samples.get_batch([0, 81, 82, 245])
     single = [samples[index] for index in (0, 81, 82, 245)]
@@ -83,8 +83,8 @@ def test_batches_are_the_samples():
         samples[246]
 
 
-def test_a_subset_is_made_of_points():
-    """A limited split is still one of points, with the problem it is about."""
+def test_a_subset_keeps_the_problem():
+    """A subset is a dataset of points of the same problem."""
     part = drawn(passes=2).subset(np.array([5, 100]))
 
     assert torch.equal(part.inputs, drawn().inputs[[5, 18]])
@@ -93,8 +93,8 @@ def test_a_subset_is_made_of_points():
 
 
 @pytest.mark.parametrize("name", ["initial", "boundary"])
-def test_points_without_a_condition_are_refused(name):
-    """Where nothing is known there is nothing to put points at."""
+def test_points_without_a_condition_raise(name):
+    """A problem without a condition cannot have points for it."""
     bare = Problem(equation=PROBLEMS["heat"].equation, domain={"x": (0, 1), "t": (0, 1)})
     counts = {"initial": 0, "boundary": 0, name: 5}
 

@@ -24,8 +24,8 @@ from signals_runs import heat_config, run_folder
         ({"problem": "heat", "coefficients": {"viscosity": 1.0}}, "it has diffusivity"),
     ],
 )
-def test_what_cannot_be_is_refused(options, message):
-    """The message names what there is."""
+def test_unknown_problems_raise(options, message):
+    """The error lists the known names or says why an import failed."""
     with pytest.raises(ValueError, match=message):
         pde_points(**options)
 
@@ -38,8 +38,8 @@ def test_what_cannot_be_is_refused(options, message):
         ({"domain": {"x": (0, 1)}}, "no time"),
     ],
 )
-def test_a_problem_has_a_domain(changed, message):
-    """An interval with two ends for each coordinate, time last, and time where there is an initial condition."""
+def test_invalid_domains_raise(changed, message):
+    """Each coordinate needs an interval, time comes last, and an initial condition needs time."""
     options = {
         "equation": PROBLEMS["heat"].equation,
         "domain": {"x": (0, 1), "t": (0, 1)},
@@ -59,8 +59,8 @@ def test_a_problem_has_a_domain(changed, message):
         ("loss", {"coefficients": {"diffusivity": 0.1}}, ""),
     ],
 )
-def test_data_model_and_loss_are_about_one_problem(tmp_path, section, table, message):
-    """Points of one equation and the residual of another would train without a word; a default may be said."""
+def test_data_model_and_loss_need_the_same_problem(tmp_path, section, table, message):
+    """Otherwise the run would train on the wrong equation unnoticed; stating a default coefficient is fine."""
     outcome = run(heat_config(tmp_path, {section: table, "training": {"max_epochs": 1}}))
 
     assert (outcome.status == "failed") == bool(message)
@@ -77,7 +77,7 @@ def test_data_model_and_loss_are_about_one_problem(tmp_path, section, table, mes
     ],
 )
 def test_every_problem_trains(tmp_path, problem, hard):
-    """In double precision, with conditions in the loss or in the network, the loss of every problem falls."""
+    """In double precision, with soft or hard conditions, the loss of every problem falls."""
     outcome = run(
         heat_config(
             tmp_path,
@@ -100,12 +100,12 @@ def test_every_problem_trains(tmp_path, problem, hard):
         assert max(lines[0]["metrics"][name] for name in parts) < 1e-20
 
 
-def test_a_problem_of_ones_own(tmp_path):
-    """A Problem in a module of one's own is named by the run file, with coefficients of its own."""
+def test_a_problem_of_your_own_trains(tmp_path):
+    """A run file names a Problem in your own module, with coefficients of its own."""
     module = types.ModuleType("own_pde")
 
     def decay(u, rate=1.0):
-        """u_t + rate u = 0, at every place by itself."""
+        """u_t + rate u = 0, independently at every position."""
         return u("t") + rate * u.value
 
     module.decay = Problem(

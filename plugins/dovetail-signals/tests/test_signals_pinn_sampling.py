@@ -14,7 +14,7 @@ SEEDS = st.integers(0, 2**63)
 
 @given(SEEDS, st.integers(1, 200), st.integers(1, 3))
 def test_a_latin_hypercube_has_one_point_in_each_slice(seed, count, dimensions):
-    """Every one of n equal slices of every coordinate holds exactly one of n points."""
+    """Each of n equal slices of each coordinate holds exactly one of n points."""
     found = latin_hypercube(count, dimensions, seed, "test")
 
     assert torch.equal((found * count).long().sort(dim=0).values, torch.arange(count)[:, None].expand(-1, dimensions))
@@ -23,7 +23,7 @@ def test_a_latin_hypercube_has_one_point_in_each_slice(seed, count, dimensions):
 @pytest.mark.parametrize("name", SAMPLERS)
 @given(seed=SEEDS)
 def test_draws_are_addressed(name, seed):
-    """The same address gives the same points, whatever else was drawn; another round or stream gives others."""
+    """The same address gives the same points, regardless of other draws; another round or stream gives others."""
     draw = SAMPLERS[name]
     first = draw(20, 2, seed, "a", 1)
     draw(7, 2, seed, "a", 1)
@@ -36,7 +36,7 @@ def test_draws_are_addressed(name, seed):
 
 
 def test_weighted_draws_follow_the_weights():
-    """Over many rounds the first of a draw of one is chosen as often as its weight says; draws have no repetition."""
+    """Over many rounds, candidates are drawn in proportion to their weights; a draw has no repetition."""
     weights = torch.tensor([1.0, 2.0, 5.0])
     chosen = torch.cat([weighted_sample(weights, 1, 0, "test", number) for number in range(4000)])
 
@@ -47,7 +47,7 @@ def test_weighted_draws_follow_the_weights():
 
 
 def test_weights_of_residuals():
-    """The published formula, on two equations; with exponent 0, or no residual at all, every point weighs the same."""
+    """The published formula for two equations; all weights are equal for exponent 0 or without any residual."""
     residuals = torch.tensor([[3.0, 4.0], [0.0, 1.0], [0.0, 0.0]])
 
     assert residual_weights(residuals, 2, 1) == pytest.approx(torch.tensor([25, 1, 0]) / (26 / 3) + 1)

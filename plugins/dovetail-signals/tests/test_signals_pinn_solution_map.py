@@ -7,7 +7,7 @@ from signals_runs import heat_config, run_folder
 
 
 def test_pictures_of_the_solution(tmp_path):
-    """At the end the report has the solution and its error on the grid of the test."""
+    """At the end, the report has the solution and its error on the grid of the test split."""
     tables = {"callbacks": {"map": {"type": "signals.solution_map"}}, "report": {"enabled": True}}
     run(heat_config(tmp_path, tables))
     folder = run_folder(tmp_path)

@@ -15,14 +15,14 @@ from places import DATA
 
 
 def kdv_soliton(c, d):
-    """The soliton of u_t + u u_x + d u_xxx = 0 with speed c (Korteweg and de Vries, 1895)."""
+    """Return the soliton of u_t + u u_x + d u_xxx = 0 with speed c (Korteweg and de Vries, 1895)."""
     return lambda x, t: 3 * c / torch.cosh(0.5 * math.sqrt(c / d) * (x - c * t)) ** 2
 
 
 @pytest.mark.skipif(not (DATA / "pde").is_dir(), reason="needs the reference solutions under DOVETAIL_DATA")
 @pytest.mark.parametrize("name, file", [("schrodinger", "nls"), ("kdv", "kdv")])
 def test_computed_solutions_are_the_published_references(name, file):
-    """The spectral method, on the grid of the reference solution of the PINN paper, agrees with it."""
+    """The spectral method agrees with the reference solution of the PINN paper on its grid."""
     problem = find_problem(name)
     grid = solution_grid(problem, DATA / "pde" / f"{file}.npz", torch.float64)
     x, t = (axis.numpy() for axis in grid.axes.values())
@@ -35,8 +35,8 @@ def test_computed_solutions_are_the_published_references(name, file):
     assert np.linalg.norm(found - wanted[inside]) < 1e-4 * np.linalg.norm(wanted)
 
 
-def test_a_computed_soliton_moves_as_it_should():
-    """The spectral solution of a periodic soliton of KdV is the one in closed form, to six digits."""
+def test_a_computed_soliton_is_exact():
+    """The spectral solution of a periodic KdV soliton equals the closed form to six digits."""
     x, t = np.linspace(-4, 4, 257)[:-1], np.linspace(0, 1, 5)
     wave = np.stack(
         [kdv_soliton(0.5, 0.01)(torch.from_numpy(x), torch.tensor(float(time))).numpy() for time in t], axis=1

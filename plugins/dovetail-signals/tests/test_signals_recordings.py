@@ -30,7 +30,7 @@ def write_table(folder, rows):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Return a folder with a recording of each format: 400 values at 1 kHz, ramps that tell the place."""
+    """Return a folder with a recording of each format: ramps of 400 samples at 1 kHz."""
     ramp = np.arange(400, dtype=np.float32)
     np.savez(tmp_path / "a.npz", DE=ramp, fs=1000)
     savemat(tmp_path / "b.mat", {"bearing": {"gs": ramp[:, None] + 1000, "sr": 1000.0}})
@@ -49,7 +49,7 @@ def folder(tmp_path):
 
 
 def test_every_format_is_read(folder):
-    """A file of each kind becomes windows, with its facts, in the order of the table."""
+    """A file of each format becomes windows, with its metadata, in the order of the table."""
     dataset = recordings(folder, "fault", window=100, overlap=0.5, meta=["rpm"])
 
     assert len(dataset) == 4 * 7
@@ -64,8 +64,8 @@ def test_every_format_is_read(folder):
         dataset.column("rmp")
 
 
-def test_windows_tell_their_recording_and_their_time(folder):
-    """In the batch's meta where they are asked for, and for any split."""
+def test_windows_have_their_recording_and_time(folder):
+    """In the batch's meta if requested, and as columns for a split."""
     dataset = recordings(folder, "fault", window=100, overlap=0.5, meta=["recording", "time"])
     batch = dataset.get_batch(np.asarray([1, 8]))
 
@@ -77,8 +77,8 @@ def test_windows_tell_their_recording_and_their_time(folder):
         recordings(folder, "time", window=100)
 
 
-def test_the_table_says_which_channels(tmp_path):
-    """Each recording's own, by name; two of them in their order."""
+def test_the_table_can_name_the_channels(tmp_path):
+    """For each recording its own, in the given order."""
     np.savez(tmp_path / "a.npz", DE=np.zeros(10, np.float32), FE=np.ones(10, np.float32))
     np.savez(tmp_path / "b.npz", gs=np.full(10, 2, np.float32), tp=np.full(10, 3, np.float32))
     rows = [{"file": "a.npz", "on": "FE+DE"}, {"file": "b.npz", "on": "gs+tp"}]
@@ -88,8 +88,8 @@ def test_the_table_says_which_channels(tmp_path):
     assert dataset.signal[:, [0, 10]].tolist() == [[1, 2], [0, 3]]
 
 
-def test_mixed_sampling_rates_are_refused_unless_resampled(folder):
-    """The message names an odd one; resampling keeps the frequency of a tone."""
+def test_mixed_sampling_rates_raise_unless_resampled(folder):
+    """The error names a recording with the rarest rate; resampling keeps the frequency of a tone."""
     time = np.arange(4000) / 4000
     np.savez(folder / "e.npz", DE=np.sin(2 * np.pi * 50 * time).astype(np.float32), fs=4000)
     rows = [
@@ -131,8 +131,8 @@ def test_mixed_sampling_rates_are_refused_unless_resampled(folder):
         ({}, {"task": "regression"}, "needs numbers in 'fault'"),
     ],
 )
-def test_bad_recordings_are_refused(folder, change, options, message):
-    """Each with the file and what is wrong."""
+def test_bad_recordings_raise(folder, change, options, message):
+    """The error says what is wrong in which file."""
     first = {"file": "a.npz", "fault": "x", "rpm": 1, "sample_rate_hz": 1000} | change
     write_table(folder, [first, {"file": "c.csv", "fault": "y", "rpm": 2, "sample_rate_hz": 1000}])
     with pytest.raises((ValueError, FileNotFoundError), match=message):
@@ -146,8 +146,8 @@ def test_bad_recordings_are_refused(folder, change, options, message):
         (b"file;fault\na.npz;x\n", r"no column 'file'; there are file;fault \(fields are separated by commas\)"),
     ],
 )
-def test_a_table_of_another_form_is_named(folder, content, message):
-    """Its encoding, or what stands between its fields."""
+def test_a_table_in_another_format_raises(folder, content, message):
+    """The error names the encoding, or hints at the separator."""
     (folder / "metadata.csv").write_bytes(content)
 
     with pytest.raises(ValueError, match=message):
@@ -156,7 +156,7 @@ def test_a_table_of_another_form_is_named(folder, content, message):
 
 @pytest.mark.skipif(not CWRU.is_dir(), reason="needs the CWRU data under DOVETAIL_DATA")
 def test_the_traps_of_the_real_recordings():
-    """All recordings together mix rates; windows of one recording stay together; loads split as asked."""
+    """All recordings together mix rates; a split by load keeps recordings whole."""
     with pytest.raises(ValueError, match=r"12000 Hz, 48000 Hz; 'Normal_0_48k.npz'"):
         recordings(CWRU, "class", window=2048, channels=["DE"])
     dataset = recordings(
@@ -174,7 +174,7 @@ def test_the_traps_of_the_real_recordings():
 
 
 def test_a_run_trains_on_a_folder(folder, tmp_path):
-    """The run file's split and metadata reach the trainer; a split that leaks is refused with its place."""
+    """A run file's split by time and by recording both work."""
     table = {
         "run": {"name": "small"},
         "data": {

@@ -23,7 +23,7 @@ def noise(*shape, seed=0):
 @settings(max_examples=20)
 @given(st.sampled_from([16, 33, 128]), st.integers(1, 70), st.integers(130, 700), st.integers(0, 99))
 def test_the_stft_is_scipys(n_fft, hop, length, seed):
-    """The same windows, without padding, give the same power."""
+    """With the same windows and no padding, the power equals SciPy's."""
     signals = noise(2, 3, length, seed=seed)
     window = scipy_signal.get_window("hann", n_fft)
     _, _, expected = scipy_signal.stft(
@@ -36,14 +36,14 @@ def test_the_stft_is_scipys(n_fft, hop, length, seed):
 
 @pytest.mark.parametrize("length", [100, 101])
 def test_the_analytic_signal_is_scipys(length):
-    """For even and odd lengths."""
+    """For even and odd lengths it equals SciPy's."""
     signals = noise(2, length)
 
     np.testing.assert_allclose(tfr.analytic(signals), scipy_signal.hilbert(signals.numpy()), atol=1e-12)
 
 
-def test_the_envelope_spectrum_shows_how_often_it_knocks():
-    """A carrier in the band, modulated at 120 Hz to a depth of one half, shows 0.5 at 120 Hz, and nothing outside."""
+def test_the_envelope_spectrum_shows_the_modulation():
+    """A carrier modulated at 120 Hz by one half shows 0.5 at 120 Hz if the band contains it, else nothing."""
     time = torch.arange(RATE, dtype=torch.float64) / RATE
     signals = (1 + 0.5 * torch.sin(2 * torch.pi * 120 * time)) * torch.sin(2 * torch.pi * 3000 * time)
     found = tfr.envelope_spectrum(signals, sample_rate=RATE, band=(2000, 4000), high_hz=400)
@@ -56,7 +56,7 @@ def test_the_envelope_spectrum_shows_how_often_it_knocks():
 
 
 def test_the_wavelet_transform_is_a_convolution():
-    """It is what NumPy convolves with Morlet's wavelet, and a sine shows its own power at its own frequency."""
+    """It equals a convolution with the Morlet wavelet; a sine has its power at its own frequency."""
     length, hz, cycles = 4096, 700.0, 6.0
     time = (np.arange(length) - length // 2) / RATE
     scale = cycles / (2 * np.pi * hz)
@@ -67,14 +67,14 @@ def test_the_wavelet_transform_is_a_convolution():
     sine = 3 * torch.sin(2 * torch.pi * 750 * torch.arange(4800, dtype=torch.float64) / RATE)
     shown = tfr.cwt_power(sine, frequencies=torch.tensor([400.0, 750.0, 1400.0]), sample_rate=RATE)
 
-    # The wavelet in time has a little at negative frequencies, which the analytic one leaves out.
+    # The wavelet in time has small negative frequencies, which the analytic one lacks.
     np.testing.assert_allclose(found[0], np.abs(expected) ** 2, rtol=1e-4, atol=1e-6)
     assert float(shown[1].mean()) == pytest.approx(9.0, rel=1e-6)
     assert float(shown[[0, 2]].max()) < 0.1
 
 
 def test_spectral_kurtosis_tells_impulses_from_noise_and_tones():
-    """0 for noise, -1 for a tone, high for impulses, as SciPy's kurtosis of the real and imaginary parts says."""
+    """It is 0 for noise, -1 for a tone, high for impulses, and agrees with SciPy's kurtosis."""
     gauss = noise(200_000)
     tone = torch.sin(2 * torch.pi * 1500 * torch.arange(200_000, dtype=torch.float64) / RATE)
     knocks = torch.zeros(200_000, dtype=torch.float64)
@@ -89,14 +89,14 @@ def test_spectral_kurtosis_tells_impulses_from_noise_and_tones():
     assert values["noise"][4:28].abs().max() < 0.25
     assert float(values["tone"][8]) == pytest.approx(-1, abs=1e-3)
     assert values["knocks"][4:28].min() > 0.5
-    # Of a circular complex Gaussian variable it is half of the excess kurtosis of each part.
+    # For a circular complex Gaussian it is half of the excess kurtosis of each part.
     assert float(values["noise"][10]) == pytest.approx(
         (kurtosis(spectrum.real) + kurtosis(spectrum.imag)) / 4, abs=0.15
     )
 
 
 def test_mel_filters():
-    """They are triangles that add up to 1 between the first and the last top, closer together at low frequencies."""
+    """They are triangles that add up to 1 between the first and last peak, and denser at low frequencies."""
     filters = tfr.mel_filters(2048, 20, 16_000, 100, 8000).double()
     tops = filters.argmax(1)
 

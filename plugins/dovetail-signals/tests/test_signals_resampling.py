@@ -19,13 +19,13 @@ def draws(count, seed=0):
 
 
 def tone(frequency, length, dtype=torch.float64):
-    """Return [1, 1, length] of a sine of so many turns a sample."""
+    """Return a sine [1, 1, length] with a frequency in cycles per sample."""
     return torch.sin(2 * math.pi * frequency * torch.arange(length, dtype=dtype))[None, None]
 
 
 @given(st.integers(1, 80), st.integers(1, 80), st.integers(0, 99))
-def test_a_step_of_one_reads_the_samples_themselves(time, length, seed):
-    """What lies within the signal comes back as it is, and beyond its end there is nothing."""
+def test_a_step_of_one_returns_the_samples(time, length, seed):
+    """Values within the signal are unchanged, and beyond its end they are 0."""
     signals = torch.randn(2, 3, time, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     found = sinc_resample(signals, torch.ones(2), length)
     shared = min(time, length)
@@ -36,8 +36,8 @@ def test_a_step_of_one_reads_the_samples_themselves(time, length, seed):
 
 @settings(max_examples=30)
 @given(st.floats(0.02, 0.35), st.floats(0.5, 1.2))
-def test_a_tone_is_read_between_its_samples(frequency, step):
-    """Away from the ends, a tone up to 0.7 of half of either rate is that tone at another speed."""
+def test_a_tone_is_interpolated(frequency, step):
+    """Away from the ends, a tone up to 0.7 of either Nyquist frequency becomes the same tone at another speed."""
     if frequency * step > 0.35:
         frequency = 0.35 / step
     found = sinc_resample(tone(frequency, 400), torch.tensor([step], dtype=torch.float64), 300)[0, 0]
@@ -46,15 +46,15 @@ def test_a_tone_is_read_between_its_samples(frequency, step):
     torch.testing.assert_close(found[20:280], expected[20:280], rtol=0, atol=5e-3)
 
 
-def test_what_would_fold_over_is_taken_out():
-    """A tone above half of the new rate leaves less than a hundredth."""
+def test_aliases_are_removed():
+    """A tone above half the new rate leaves less than a hundredth."""
     found = sinc_resample(tone(0.4, 2000), torch.tensor([2.0]), 900)[0, 0]
 
     assert float(found[50:850].abs().max()) < 0.01
 
 
-def test_an_order_stays_where_it_is_whatever_the_speed():
-    """A tone of 3.5 times the shaft's speed comes out alike at 1,500 and at 1,800 turns a minute."""
+def test_orders_do_not_depend_on_the_speed():
+    """A tone at order 3.5 gives the same signal at 1,500 and at 1,800 rpm."""
     rate, per_turn, length = 12_000.0, 256, 2048
     rpm = torch.tensor([1500, 1800])
     time = torch.arange(8192, dtype=torch.float64) / rate
@@ -65,7 +65,7 @@ def test_an_order_stays_where_it_is_whatever_the_speed():
     torch.testing.assert_close(slow[20:-20], tone(3.5 / per_turn, length)[0, 0, 20:-20], rtol=0, atol=3e-3)
 
 
-def test_too_few_turns_and_no_speed_are_refused():
+def test_too_few_revolutions_and_zero_speed_raise():
     """A window that is too short for the length, and a shaft that stands still."""
     signals = torch.zeros(2, 1, 1000)
     with pytest.raises(
@@ -78,7 +78,7 @@ def test_too_few_turns_and_no_speed_are_refused():
 
 
 def test_the_transform_reads_the_speed_of_each_signal():
-    """Two speeds, one order, one place; without the speed it says where it comes from."""
+    """Two speeds with one order give one frequency; without the speed, the error says how to add it."""
     part = AngularResampling(sample_rate=12_000.0, samples_per_turn=256, length=1024, speed="turns")
     turns = torch.tensor([1500, 1800])
     time = torch.arange(8192) / 12_000

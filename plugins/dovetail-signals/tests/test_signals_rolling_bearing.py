@@ -16,26 +16,26 @@ GEOMETRY = bearing("SKF-6205")
 
 
 def spectrum(signal, rate):
-    """Return frequencies and amplitudes, the mean taken off."""
+    """Return frequencies and amplitudes, with the mean removed."""
     window = np.hanning(len(signal))
     return np.fft.rfftfreq(len(signal), 1 / rate), np.abs(np.fft.rfft((signal - signal.mean()) * window))
 
 
 def envelope_spectrum(signal):
-    """Return the spectrum of the envelope around the resonance: how often it is rung."""
+    """Return the spectrum of the envelope around the resonance."""
     band = sosfiltfilt(butter(4, [2000, 4000], "bandpass", fs=RATE, output="sos"), signal)
     return spectrum(np.abs(hilbert(band)), RATE)
 
 
 def level(spectrum_, hz, width=1.0):
-    """Return the highest amplitude near ``hz``, over the median of all below 400 Hz."""
+    """Return the highest amplitude near ``hz``, relative to the median below 400 Hz."""
     frequencies, amplitudes = spectrum_
     near = np.abs(frequencies - hz) <= width
     return amplitudes[near].max() / np.median(amplitudes[(frequencies > 2) & (frequencies < 400)])
 
 
 def rolling(fault, seed=0, **options):
-    """Return ten seconds of a recording."""
+    """Return a recording of ten seconds."""
     return rolling_vibration(
         fault,
         geometry=GEOMETRY,
@@ -49,7 +49,7 @@ def rolling(fault, seed=0, **options):
 
 @pytest.mark.parametrize("fault", ["outer_race", "inner_race", "ball"])
 def test_the_envelope_shows_the_fault(fault):
-    """Its own frequency stands out of the envelope's spectrum, and more than any other fault's."""
+    """In the envelope spectrum, the fault's own frequency stands out more than any other."""
     found = GEOMETRY.frequencies(SHAFT)
     lines = {"outer_race": found.bpfo, "inner_race": found.bpfi, "ball": 2 * found.bsf}
     shown = envelope_spectrum(rolling(fault))
@@ -60,7 +60,7 @@ def test_the_envelope_shows_the_fault(fault):
 
 
 def test_a_healthy_bearing_shows_no_fault():
-    """Its envelope has no line at any fault frequency, and its spectrum has the shaft's harmonics."""
+    """Its envelope has no line at a fault frequency; its spectrum has the shaft's harmonics."""
     signal = rolling("healthy")
     found = GEOMETRY.frequencies(SHAFT)
 
@@ -69,7 +69,7 @@ def test_a_healthy_bearing_shows_no_fault():
 
 
 def test_the_load_zone_modulates():
-    """A fault of the inner race comes and goes with the shaft; one of the outer race does not."""
+    """A fault of the inner race is modulated by the shaft, one of the outer race is not."""
     bpfi, bpfo = GEOMETRY.frequencies(SHAFT).bpfi, GEOMETRY.frequencies(SHAFT).bpfo
     inner, outer = envelope_spectrum(rolling("inner_race")), envelope_spectrum(rolling("outer_race"))
 
@@ -78,8 +78,8 @@ def test_the_load_zone_modulates():
 
 
 @pytest.mark.parametrize("snr", [-5.0, 20.0])
-def test_the_noise_is_as_loud_as_asked(snr):
-    """The power of what is added is the signal's less the given ratio."""
+def test_the_noise_has_the_given_level(snr):
+    """The power of the noise is the signal's minus the given ratio."""
     clean = rolling("outer_race", snr_db=200.0)
     noise = rolling("outer_race", snr_db=snr) - clean
 
@@ -87,14 +87,14 @@ def test_the_noise_is_as_loud_as_asked(snr):
 
 
 def test_severity_is_the_strength_of_impacts():
-    """Twice as severe is twice as strong, the shaft and the noise aside."""
+    """Apart from shaft and noise, twice the severity gives twice the amplitude."""
     quiet = {"snr_db": 200.0, "shaft_level": 0.0}
     single, two = rolling("ball", severity=1.0, **quiet), rolling("ball", severity=2.0, **quiet)
 
     assert np.std(two) == pytest.approx(2 * np.std(single), rel=1e-3)
 
 
-def test_a_resonance_that_cannot_be_sampled_is_refused():
-    """The message says which rate would do."""
+def test_a_resonance_above_nyquist_raises():
+    """The error says which sampling rate is needed."""
     with pytest.raises(ValueError, match="above 14000"):
         rolling("ball", resonance_hz=7000.0)

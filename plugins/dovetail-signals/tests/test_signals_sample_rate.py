@@ -7,7 +7,7 @@ import pytest
 from dovetail.main import run
 from signals_runs import rolling_config
 
-#: Transforms that hold others, and by which options.
+#: Transforms with others inside, and the path of the inner option.
 SEVERAL = {"kept": "representation", "several": "representations.mel.representation"}
 
 
@@ -24,8 +24,8 @@ SEVERAL = {"kept": "representation", "several": "representations.mel.representat
     ],
     ids=["loss", "right", "transform", "turns"],
 )
-def test_another_sampling_rate_than_the_recordings_is_told_of(tmp_path, sections, told):
-    """Frequencies would be wrong without a word; after resampling by angle the rate is another one."""
+def test_a_wrong_sample_rate_raises_an_alert(tmp_path, sections, told):
+    """In a loss or a transform, but not after resampling by angle, where the rate has another unit."""
     kinds = {"angle": "signals.angular_resampling", "envelope": "signals.keep_envelope"}
     config = rolling_config(
         tmp_path,
@@ -42,8 +42,8 @@ def test_another_sampling_rate_than_the_recordings_is_told_of(tmp_path, sections
 
 
 @pytest.mark.parametrize("rate", [12000.0, 8000.0])
-def test_another_sampling_rate_inside_of_a_transform_is_told_of(tmp_path, rate):
-    """Of a representation that is kept, or one of several, the path leads to the option; the right rate is no news."""
+def test_a_wrong_sample_rate_inside_a_transform_raises_an_alert(tmp_path, rate):
+    """The alert has the path of the option in a cached or combined representation; the right rate gives none."""
     mel = {"type": "signals.log_mel", "sample_rate": rate, "n_fft": 128, "n_mels": 8}
     kept = {"type": "signals.cached", "representation": mel}
     several = {"type": "signals.multi_tfr", "representations": {"stft": {"type": "signals.stft"}, "mel": kept}}

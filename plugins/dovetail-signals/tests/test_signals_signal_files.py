@@ -25,7 +25,7 @@ def write_table(folder, rows):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Return a folder with a recording of each format: 400 values at 1 kHz, ramps that tell the place."""
+    """Return a folder with a recording of each format: ramps of 400 samples at 1 kHz."""
     ramp = np.arange(400, dtype=np.float32)
     np.savez(tmp_path / "a.npz", DE=ramp, fs=1000)
     savemat(tmp_path / "b.mat", {"bearing": {"gs": ramp[:, None] + 1000, "sr": 1000.0}})
@@ -43,8 +43,8 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_what_unpacks_to_too_much_is_refused(tmp_path):
-    """A small file may hold gigabytes of zeros: refused before memory is asked for, and so is a header that lies."""
+def test_archives_that_unpack_to_too_much_raise(tmp_path):
+    """Small files with gigabytes of zeros, and headers that lie, raise before memory is allocated."""
     np.savez_compressed(tmp_path / "bomb.npz", DE=np.zeros(40_000_000, np.int8), fs=1000)
     savemat(tmp_path / "bomb.mat", {"DE": np.zeros(4_000_000)}, do_compression=True)
     header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (999999999999999,), }"
@@ -65,8 +65,8 @@ def test_what_unpacks_to_too_much_is_refused(tmp_path):
         read_signal(tmp_path / "lies.npz", ["DE"])
 
 
-def test_files_may_begin_with_a_byte_order_mark(folder):
-    """As spreadsheet programs write them: neither the first column's name nor the first value is lost."""
+def test_files_may_start_with_a_byte_order_mark(folder):
+    """Neither the first column's name nor the first value is lost."""
     for name in ("metadata.csv", "c.csv"):
         path = folder / name
         path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
@@ -76,8 +76,8 @@ def test_files_may_begin_with_a_byte_order_mark(folder):
     assert read_signal(folder / "bare.csv", ())[0].tolist() == [[1.5, 2.5]]
 
 
-def test_files_that_are_not_what_they_seem_are_refused(tmp_path):
-    """A broken archive, a pickle in one, ragged rows, NaN, and an unknown suffix."""
+def test_unreadable_files_raise(tmp_path):
+    """A broken archive, a pickle, ragged rows, NaN, an unknown suffix, and several signals."""
     (tmp_path / "broken.npz").write_bytes(b"PK\3\4 nothing")
     np.savez(tmp_path / "pickle.npz", DE=np.asarray([{"a": 1}, None], dtype=object))
     (tmp_path / "ragged.csv").write_text("1,2\n3\n")

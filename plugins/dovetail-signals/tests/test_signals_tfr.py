@@ -39,7 +39,7 @@ def noise(*shape, seed=0):
     ],
 )
 def test_transforms_of_batches(transform, shape):
-    """Each gives finite, standardised values of the shape that it says, and lets gradients through."""
+    """Each gives finite, standardised values of its shape, and lets gradients through."""
     signals = noise(4, 2, 256).float().requires_grad_()
     found = transform.transform_batch({"inputs": signals, "targets": torch.zeros(4)}, DRAWS)["inputs"]
     found.square().mean().backward()
@@ -50,8 +50,8 @@ def test_transforms_of_batches(transform, shape):
     assert transform.transform_batch({"inputs": torch.zeros(1, 1, 256)}, DRAWS)["inputs"].abs().max() < 1e-3
 
 
-def test_several_at_once():
-    """Inputs become a dict, and what is no representation is refused."""
+def test_several_representations():
+    """Inputs become a dict; a part that is not a representation, and inputs that are not signals, raise."""
     both = MultiTFR(representations={"stft": STFT(n_fft=64), "envelope": EnvelopeSpectrum(sample_rate=RATE)})
     found = both.transform_batch({"inputs": noise(4, 1, 256).float()}, DRAWS)["inputs"]
 
@@ -71,8 +71,8 @@ def test_several_at_once():
 
 @settings(max_examples=20)
 @given(st.sampled_from([16, 33, 128]), st.integers(130, 700), st.integers(0, 99))
-def test_the_spectrum_is_scipys_by_welch(n_fft, length, seed):
-    """The mean over the same windows, but for Welch's normalisation to a density."""
+def test_the_spectrum_is_scipys_welch(n_fft, length, seed):
+    """It equals SciPy's Welch spectrum without the normalisation to a density."""
     signals = noise(2, 1, length, seed=seed)
     window = scipy_signal.get_window("hann", n_fft)
     hop = n_fft // 2
@@ -87,16 +87,16 @@ def test_the_spectrum_is_scipys_by_welch(n_fft, length, seed):
 
 @pytest.mark.parametrize("band", [(2000.0, 7000.0), (3000.0, 2000.0), (-1.0, 100.0), (50.0, 50.0)])
 @pytest.mark.parametrize("make", [EnvelopeSpectrum, KeepEnvelope])
-def test_a_band_that_signals_do_not_have_is_refused(make, band):
-    """Above half of the sampling rate there is nothing, and the envelope of nothing would be 0 everywhere."""
+def test_a_band_outside_the_spectrum_raises(make, band):
+    """Above half the sampling rate there is nothing, and its envelope would be 0."""
     with pytest.raises(ValueError, match=r"band: needs 0 ≤ low < high ≤ 6000 Hz, half the sampling rate, got \["):
         make(sample_rate=12_000.0, band=band)
     with pytest.raises(ValueError, match="band: needs"):
         tfr.envelope(noise(1, 64), sample_rate=12_000.0, band=band)
 
 
-def test_the_envelope_is_left_for_losses():
-    """In meta.signal, beside what is there; the inputs stay."""
+def test_the_envelope_is_stored_for_losses():
+    """It is added to ``meta.signal``; inputs and other metadata do not change."""
     time = torch.arange(RATE, dtype=torch.float64) / RATE
     signals = ((1 + 0.5 * torch.sin(2 * torch.pi * 120 * time)) * torch.sin(2 * torch.pi * 3000 * time))[None, None]
     batch = {"inputs": signals, "meta": {"rpm": [1800]}}
@@ -109,8 +109,8 @@ def test_the_envelope_is_left_for_losses():
     )
 
 
-def test_drift_is_looked_for_in_what_the_network_sees(tmp_path):
-    """The reference is transformed as validation is: otherwise every feature would have drifted."""
+def test_drift_is_measured_on_transformed_inputs(tmp_path):
+    """The reference is transformed like validation data; otherwise every feature would drift."""
     table = {
         "data": {
             "type": "signals.simulated_rolling",

@@ -14,7 +14,7 @@ from signals_runs import STFT, rolling_config
 
 
 class Constraint(nn.Module):
-    """Cross-entropy, and a term of each name: how far scores are from 0, strong or weak."""
+    """Cross-entropy plus a strong, a medium and a weak term, all multiples of the mean square of the logits."""
 
     def __init__(self):
         super().__init__()
@@ -39,7 +39,7 @@ class StopAfter:
         self.step = step
 
     def dovetail_batch_end(self, run, step):
-        """Interrupt."""
+        """Request the stop."""
         if step == self.step:
             run.request_stop("got SIGTERM", by="SIGTERM", status="interrupted")
 
@@ -80,8 +80,8 @@ MIXED = {
     ],
     ids=["transforms", "spectrogram", "progressive", "loss_ratio", "gradient"],
 )
-def test_a_run_that_is_stopped_goes_on_to_the_same_bits(case, stop, tmp_path):
-    """Stopped within an epoch and resumed, a run ends with the figures of one that was never stopped."""
+def test_a_resumed_run_is_bit_identical(case, stop, tmp_path):
+    """Stopped within an epoch and resumed, a run has the metrics of an uninterrupted one."""
     trainer, transforms, model, loss = case
 
     def config(name):
@@ -98,7 +98,7 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_bits(case, stop, tmp_path):
     }
 
 
-def test_none_of_them_overrides_fit():
-    """Checkpoints, resume and budgets stay in one place."""
+def test_no_trainer_overrides_fit():
+    """Checkpoints, resume and budgets stay in the standard trainer."""
     for trainer in (SpectrogramTrainer, MultiTFRTrainer, ProgressiveResizingTrainer, PhysicsInformedTrainer):
         assert trainer.fit is StandardTrainer.fit

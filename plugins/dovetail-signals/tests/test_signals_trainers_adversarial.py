@@ -7,8 +7,8 @@ import pytest
 from signals_runs import train
 
 
-def test_adversarial_training_resists_the_attack(tmp_path):
-    """Its two parts are logged, the changed samples being the harder ones."""
+def test_both_parts_of_the_loss_are_logged(tmp_path):
+    """The adversarial samples have the larger loss, and the total is the mean of both."""
     metrics = train(
         tmp_path, {"type": "signals.cnn1d", "channels": [4, 8]}, {"type": "signals.adversarial", "epsilon": 0.05}
     ).metrics

@@ -13,7 +13,7 @@ from signals_runs import train
 
 
 class Constraint(nn.Module):
-    """Cross-entropy, and a term of each name: how far scores are from 0, strong or weak."""
+    """Cross-entropy plus a strong, a medium and a weak term, all multiples of the mean square of the logits."""
 
     def __init__(self):
         super().__init__()
@@ -33,7 +33,7 @@ class Constraint(nn.Module):
 
 @pytest.mark.parametrize("schedule, half", [("linear", 0.5), ("cosine", 0.5), ("exponential", 0.0759), ("constant", 1)])
 def test_schedules(schedule, half):
-    """Each ends at 1, rises all the way, and is where it should be half-way."""
+    """Each rises to 1 and has the right value half-way."""
     values = [ramp(step / 10, schedule) for step in range(11)]
 
     assert values[-1] == pytest.approx(1)
@@ -42,7 +42,7 @@ def test_schedules(schedule, half):
 
 
 def test_factors_follow_the_schedule(tmp_path):
-    """Without balance an epoch's factors are the final ones times the schedule, and the history has them."""
+    """Without balance, an epoch's factors are the final ones times the schedule, and are in the history."""
     loss = Constraint()
     trainer = PhysicsInformedTrainer(lambda_freq=2.0, adaptive_lambda=False)
     train(tmp_path, {"type": "signals.cnn1d", "channels": [4]}, trainer, loss, epochs=4)
@@ -51,8 +51,8 @@ def test_factors_follow_the_schedule(tmp_path):
     assert sorted(set(loss.seen)) == [(0.5 * n, 0.25 * n, 0.25 * n) for n in (1, 2, 3, 4)]
 
 
-def test_validation_goes_by_the_final_factors(tmp_path):
-    """So that losses of early and late epochs can be compared: a rising factor alone would make the first the best."""
+def test_validation_uses_the_final_factors(tmp_path):
+    """With rising factors alone, the first epoch would look best."""
     loss = Constraint()
     trainer = PhysicsInformedTrainer(lambda_freq=2.0)
     train(tmp_path, {"type": "signals.cnn1d", "channels": [4]}, trainer, loss, epochs=4)
@@ -61,8 +61,8 @@ def test_validation_goes_by_the_final_factors(tmp_path):
     assert len(set(loss.seen)) == 4
 
 
-def test_a_factor_that_is_not_set_is_the_losses(tmp_path):
-    """What the loss leaves out with a factor of 0 stays out, unless the trainer brings it in."""
+def test_factors_default_to_the_losses(tmp_path):
+    """A factor of 0 in the loss stays 0 unless the trainer sets it."""
     loss = Constraint()
     loss.lambda_sommerfeld, loss.lambda_temporal = 0.0, 0.3
     trainer = PhysicsInformedTrainer(lambda_freq=2.0, adaptive_lambda=False, lambda_schedule="constant")
@@ -72,8 +72,8 @@ def test_a_factor_that_is_not_set_is_the_losses(tmp_path):
 
 
 @pytest.mark.parametrize("balance", ["loss_ratio", "gradient"])
-def test_a_strong_term_is_turned_down_and_a_weak_one_up(balance, tmp_path):
-    """The balance moves each term towards the strength of the classification, and the same run gives the same."""
+def test_the_balance_equalises_the_terms(balance, tmp_path):
+    """It moves each term towards the strength of the classification, and repeats between runs."""
     histories = []
     for _ in range(2):
         trainer = PhysicsInformedTrainer(
@@ -91,8 +91,8 @@ def test_a_strong_term_is_turned_down_and_a_weak_one_up(balance, tmp_path):
     assert other.history == trainer.history
 
 
-def test_a_loss_without_factors_is_told_of_once(tmp_path, caplog):
-    """The warning says which loss has them."""
+def test_a_loss_without_factors_raises_one_alert(tmp_path, caplog):
+    """The alert names the loss to use."""
     train(tmp_path, {"type": "signals.cnn1d", "channels": [4]}, PhysicsInformedTrainer())
     told = [record.getMessage() for record in caplog.records if "lambda_freq" in record.getMessage()]
 

@@ -10,10 +10,10 @@ from signals_runs import Recorder, train
 
 
 def test_signals_grow_by_the_schedule(tmp_path):
-    """Epochs see the lengths that the schedule says, validation as well, and the last one holds."""
+    """Training and validation use the length of the epoch, the last length stays, and invalid schedules raise."""
     model = Recorder()
     train(tmp_path, model, ProgressiveResizingTrainer(schedule=[(64, 1), (128, 1)], resize_method="truncate"), epochs=3)
-    lengths = [inputs.shape[-1] for _, inputs in model.seen][1:]  # one batch is tried before the first epoch
+    lengths = [inputs.shape[-1] for _, inputs in model.seen][1:]  # the first-batch check comes before the first epoch
     third = len(lengths) // 3
 
     assert lengths == [64] * third + [128] * 2 * third
@@ -31,7 +31,7 @@ def test_signals_grow_by_the_schedule(tmp_path):
 
 
 def test_three_ways_to_resize():
-    """Interpolation keeps both ends and a straight line; truncating keeps the beginning; padding adds zeros."""
+    """Interpolation keeps both ends of a line, truncation keeps the beginning, padding adds zeros."""
     line = torch.linspace(0, 1, 11).expand(2, 3, 11)
 
     torch.testing.assert_close(resize(line, 21), torch.linspace(0, 1, 21).expand(2, 3, 21))
@@ -48,8 +48,8 @@ def test_three_ways_to_resize():
     assert pairs[0][1] == tables[0]["targets"] == 1
 
 
-def test_a_schedule_longer_than_the_run_says_so(tmp_path):
-    """Signals that never have their full length are told of once, at the beginning."""
+def test_a_schedule_longer_than_the_run_raises_an_alert(tmp_path):
+    """Once, at the start, if signals never reach their full length."""
     for name, last in (("short", 2), ("whole", 1)):
         trainer = {"type": "signals.progressive_resizing", "schedule": [[64, last], [128, 1]]}
         train(tmp_path / name, {"type": "signals.cnn1d", "channels": [4]}, trainer)

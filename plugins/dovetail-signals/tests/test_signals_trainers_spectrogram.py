@@ -9,8 +9,8 @@ from dovetail_signals.trainers.spectrogram import MultiTFRTrainer, SpectrogramTr
 from signals_runs import STFT, Recorder, train
 
 
-def test_spectrograms_are_masked_in_training_alone(tmp_path):
-    """Training sees stretches of 0, other ones each epoch and the same in every run; validation sees none."""
+def test_spectrograms_are_masked_in_training_only(tmp_path):
+    """Training batches have masks that differ between epochs and repeat between runs; validation has none."""
     first, again = Recorder(), Recorder()
     for model in (first, again):
         train(tmp_path, model, SpectrogramTrainer(time_mask_param=8, freq_mask_param=8), transforms=STFT)
@@ -25,7 +25,7 @@ def test_spectrograms_are_masked_in_training_alone(tmp_path):
 
 
 def test_without_specaugment_nothing_is_masked(tmp_path):
-    """The option turns it off."""
+    """``use_specaugment = false`` turns masking off."""
     model = Recorder()
     train(tmp_path, model, {"type": "signals.spectrogram", "use_specaugment": False}, transforms=STFT)
 
@@ -33,7 +33,7 @@ def test_without_specaugment_nothing_is_masked(tmp_path):
 
 
 def test_every_representation_has_a_weighted_loss(tmp_path):
-    """The loss is the weighted mean of the representations' losses, which are logged, and a wrong name is refused."""
+    """The loss is the weighted mean of the logged losses; a weight for an unknown representation raises."""
     tfr = {
         "tfr": {
             "type": "signals.multi_tfr",

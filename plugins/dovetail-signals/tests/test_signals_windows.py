@@ -11,8 +11,8 @@ from dovetail_signals.simulated import simulated_rolling
 from dovetail_signals.windows import Recording, cut
 
 
-def test_stretches_are_as_long_as_the_windows_reach():
-    """Each recording is put together again from windows; where some are missing, the longest part of it."""
+def test_segments_are_as_long_as_their_windows():
+    """A recording is put together from its windows; if some are missing, from the longest part."""
     samples = simulated_rolling(0, faults=["ball"], recordings=2, seconds=0.5, window=1000, overlap=0.5)
     whole = {
         name: signal for name, (_, signal) in zip(["ball 0", "ball 1"], samples.contiguous_segments(), strict=True)
@@ -28,8 +28,8 @@ def test_stretches_are_as_long_as_the_windows_reach():
 
 @settings(max_examples=40)
 @given(st.lists(st.integers(8, 90), min_size=1, max_size=5), st.integers(2, 8), st.floats(0, 0.9), st.data())
-def test_windows_are_those_of_a_plain_loop(lengths, window, overlap, data):
-    """Every window lies inside its recording, and a batch holds what single samples hold."""
+def test_windows_equal_those_of_a_plain_loop(lengths, window, overlap, data):
+    """Every window is inside its recording, and a batch equals single samples."""
     found = [
         Recording(f"r{number}", torch.randn(2, length), 100.0, {"fault": number % 2, "rpm": number})
         for number, length in enumerate(lengths)
