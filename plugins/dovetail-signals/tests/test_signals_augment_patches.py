@@ -56,13 +56,13 @@ def test_cutout_makes_holes(count, holes, size, seed):
 
 
 @given(st.integers(1, 20), st.floats(0, 1), st.integers(0, 50))
-def test_permutation_keeps_every_patch(count, share, seed):
+def test_permutation_keeps_every_patch(count, probability, seed):
     """The patches are a permutation; with probability 0 their order does not change."""
     batch = tokens(2, count)
-    found = augment.patch_permutation(batch, share, draws=draws(2, seed))
+    found = augment.patch_permutation(batch, probability, draws=draws(2, seed))
 
     assert torch.equal(found.sort(1).values, batch)
-    assert share > 0 or torch.equal(found, batch)
+    assert probability > 0 or torch.equal(found, batch)
 
 
 def test_permutation_has_its_probability():

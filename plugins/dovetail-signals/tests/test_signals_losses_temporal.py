@@ -29,8 +29,8 @@ def test_temporal_smoothness_reads_names_of_recordings():
     assert of_two.weight.item() == 1
 
 
-@pytest.mark.parametrize("told", [True, False])
-def test_temporal_smoothness_compares_windows_of_one_recording_in_a_run(tmp_path, told):
+@pytest.mark.parametrize("grouped", [True, False])
+def test_temporal_smoothness_compares_windows_of_one_recording_in_a_run(tmp_path, grouped):
     """In a run with ``recording`` and ``time`` in meta; without them, the run raises an alert."""
     table = {
         "data": {
@@ -38,7 +38,7 @@ def test_temporal_smoothness_compares_windows_of_one_recording_in_a_run(tmp_path
             "recordings": 2,
             "seconds": 0.5,
             "window": 1000,
-            "meta": ["recording", "time"] if told else ["rpm"],
+            "meta": ["recording", "time"] if grouped else ["rpm"],
             "split": {"validation": 0, "test": 0},
         },
         "model": {"type": "signals.cnn1d", "channels": [4]},
@@ -65,5 +65,5 @@ def test_temporal_smoothness_compares_windows_of_one_recording_in_a_run(tmp_path
     run(Config.from_dict(table).with_parts(callbacks={"watch": Watch()}).build()).check()
     alerts = "".join(path.read_text() for path in tmp_path.rglob("alerts.jsonl"))
 
-    assert seen == [10 * 5 if told else 59]
-    assert ("windows of different recordings are compared" in alerts) != told
+    assert seen == [10 * 5 if grouped else 59]
+    assert ("windows of different recordings are compared" in alerts) != grouped

@@ -34,7 +34,7 @@ BEARING = {
 
 BOTH = {
     "spectrograms": {"type": "signals.spectrogram_picture", "samples": 2},
-    "knocks": {"type": "signals.envelope_picture", "band": [2000.0, 5000.0]},
+    "envelope": {"type": "signals.envelope_picture", "band": [2000.0, 5000.0]},
 }
 
 

@@ -77,18 +77,18 @@ def test_spectral_kurtosis_tells_impulses_from_noise_and_tones():
     """It is 0 for noise, -1 for a tone, high for impulses, and agrees with SciPy's kurtosis."""
     gauss = noise(200_000)
     tone = torch.sin(2 * torch.pi * 1500 * torch.arange(200_000, dtype=torch.float64) / RATE)
-    knocks = torch.zeros(200_000, dtype=torch.float64)
-    knocks[::2000] = 50.0
+    impulses = torch.zeros(200_000, dtype=torch.float64)
+    impulses[::2000] = 50.0
     values = {
         name: tfr.spectral_kurtosis(signals, n_fft=64, hop=64)
-        for name, signals in {"noise": gauss, "tone": tone, "knocks": gauss + knocks}.items()
+        for name, signals in {"noise": gauss, "tone": tone, "impulses": gauss + impulses}.items()
     }
     windows = gauss.unfold(-1, 64, 64) * torch.hann_window(64, dtype=torch.float64)
     spectrum = torch.fft.rfft(windows)[:, 10].numpy()
 
     assert values["noise"][4:28].abs().max() < 0.25
     assert float(values["tone"][8]) == pytest.approx(-1, abs=1e-3)
-    assert values["knocks"][4:28].min() > 0.5
+    assert values["impulses"][4:28].min() > 0.5
     # For a circular complex Gaussian it is half of the excess kurtosis of each part.
     assert float(values["noise"][10]) == pytest.approx(
         (kurtosis(spectrum.real) + kurtosis(spectrum.imag)) / 4, abs=0.15

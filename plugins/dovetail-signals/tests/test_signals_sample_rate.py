@@ -12,7 +12,7 @@ SEVERAL = {"kept": "representation", "several": "representations.mel.representat
 
 
 @pytest.mark.parametrize(
-    "sections, told",
+    "sections, expected",
     [
         ({"loss": {"sample_rate": 20480}}, "loss.sample_rate is 20480 Hz, but the recordings have 12000 Hz"),
         ({"loss": {"sample_rate": 12000}}, ""),
@@ -24,7 +24,7 @@ SEVERAL = {"kept": "representation", "several": "representations.mel.representat
     ],
     ids=["loss", "right", "transform", "turns"],
 )
-def test_a_wrong_sample_rate_raises_an_alert(tmp_path, sections, told):
+def test_a_wrong_sample_rate_raises_an_alert(tmp_path, sections, expected):
     """In a loss or a transform, but not after resampling by angle, where the rate has another unit."""
     kinds = {"angle": "signals.angular_resampling", "envelope": "signals.keep_envelope"}
     config = rolling_config(
@@ -38,7 +38,7 @@ def test_a_wrong_sample_rate_raises_an_alert(tmp_path, sections, told):
     run(config).check()
     found = "".join(path.read_text() for path in tmp_path.rglob("alerts.jsonl"))
 
-    assert (told in found) if told else (found == "")
+    assert (expected in found) if expected else (found == "")
 
 
 @pytest.mark.parametrize("rate", [12000.0, 8000.0])
@@ -53,8 +53,8 @@ def test_a_wrong_sample_rate_inside_a_transform_raises_an_alert(tmp_path, rate):
         ("several", several, fusion, {"type": "signals.multi_tfr"}),
     ):
         run(rolling_config(tmp_path / name, model, trainer, epochs=1, transforms={"tfr": transform})).check()
-    told = {name: "".join(path.read_text() for path in (tmp_path / name).rglob("alerts.jsonl")) for name in SEVERAL}
+    alerts = {name: "".join(path.read_text() for path in (tmp_path / name).rglob("alerts.jsonl")) for name in SEVERAL}
 
     for name, option in SEVERAL.items():
         expected = f"transforms.tfr.{option}.sample_rate is 8000 Hz, but the recordings have 12000 Hz"
-        assert (expected in told[name]) if rate != 12000 else (told[name] == "")
+        assert (expected in alerts[name]) if rate != 12000 else (alerts[name] == "")

@@ -94,7 +94,7 @@ def test_the_balance_equalises_the_terms(balance, tmp_path):
 def test_a_loss_without_factors_raises_one_alert(tmp_path, caplog):
     """The alert names the loss to use."""
     train(tmp_path, {"type": "signals.cnn1d", "channels": [4]}, PhysicsInformedTrainer())
-    told = [record.getMessage() for record in caplog.records if "lambda_freq" in record.getMessage()]
+    messages = [record.getMessage() for record in caplog.records if "lambda_freq" in record.getMessage()]
 
-    assert len(told) == 1
-    assert 'loss.type = "signals.physical_constraint"' in told[0]
+    assert len(messages) == 1
+    assert 'loss.type = "signals.physical_constraint"' in messages[0]

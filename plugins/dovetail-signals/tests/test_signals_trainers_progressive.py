@@ -53,7 +53,7 @@ def test_a_schedule_longer_than_the_run_raises_an_alert(tmp_path):
     for name, last in (("short", 2), ("whole", 1)):
         trainer = {"type": "signals.progressive_resizing", "schedule": [[64, last], [128, 1]]}
         train(tmp_path / name, {"type": "signals.cnn1d", "channels": [4]}, trainer)
-    (told,) = (tmp_path / "short").rglob("alerts.jsonl")
+    (alerts,) = (tmp_path / "short").rglob("alerts.jsonl")
 
-    assert "signals reach a length of 64 and never 128: trainer.schedule reaches it in epoch 3" in told.read_text()
+    assert "signals reach a length of 64 and never 128: trainer.schedule reaches it in epoch 3" in alerts.read_text()
     assert not list((tmp_path / "whole").rglob("alerts.jsonl"))

@@ -75,10 +75,15 @@ def rolling_vibration(
     if fault != "healthy":
         orders = geometry.orders()
         # A spot on a ball strikes both races in one spin.
-        knocks = {"outer_race": orders.bpfo, "inner_race": orders.bpfi, "ball": 2 * orders.bsf, "cage": orders.ftf}
-        turns = {"outer_race": 0.0, "inner_race": 1.0, "ball": orders.ftf, "cage": orders.ftf}
-        times = _impact_times(knocks[fault] * shaft_hz, length / sample_rate, slip, random)
-        strength = severity * _load(turns[fault] * shaft_hz * times, load_zone, random)
+        impact_orders = {
+            "outer_race": orders.bpfo,
+            "inner_race": orders.bpfi,
+            "ball": 2 * orders.bsf,
+            "cage": orders.ftf,
+        }
+        revolutions = {"outer_race": 0.0, "inner_race": 1.0, "ball": orders.ftf, "cage": orders.ftf}
+        times = _impact_times(impact_orders[fault] * shaft_hz, length / sample_rate, slip, random)
+        strength = severity * _load(revolutions[fault] * shaft_hz * times, load_zone, random)
         omega = 2 * np.pi * resonance_hz / sample_rate
         vibration += _ringing(times * sample_rate, strength, length, omega, damping)
     return add_noise(vibration, snr_db, random)

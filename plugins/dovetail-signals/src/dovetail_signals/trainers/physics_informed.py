@@ -145,8 +145,8 @@ class PhysicsInformedTrainer(StandardTrainer):
         """Take the final factors that are not set here from the loss, before changing any of them."""
         if not self._final:
             self._final = {
-                name: float(getattr(run.parts.loss, f"lambda_{name}", 0.0) if asked is None else asked)
-                for name, asked in self._configured.items()
+                name: float(getattr(run.parts.loss, f"lambda_{name}", 0.0) if configured is None else configured)
+                for name, configured in self._configured.items()
             }
 
     def _start_epoch(self, run: Run) -> None:
