@@ -108,7 +108,7 @@ def test_the_wheel_trains_in_an_environment_of_its_own(tmp_path):
     subprocess.run([*install, str(wheel)], check=True, env=env, capture_output=True)
     # Dovetail and its dependencies come from this environment; the plugin does not, as its own folder comes first.
     dovetail = Path(sys.modules["dovetail"].__file__).parents[1]
-    (site / "here.pth").write_text(f"{dovetail}\n{sysconfig.get_path('purelib')}\n")
+    (site / "here.pth").write_text(f"{dovetail}\nimport site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
     python = [str(home / "bin" / "python")]
     where = subprocess.run(
         [*python, "-c", "import dovetail_signals; print(dovetail_signals.__file__)"],
