@@ -1,4 +1,4 @@
-"""Kept representations: exact, never stale, and whole whatever happens while they are written."""
+"""The cache of representations: exact, never stale, and intact after a kill."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ INNER = {
 
 
 def alone(inner, signals):
-    """Return what each signal becomes by itself."""
-    return torch.stack([inner.represent(one[None])[0] for one in signals])
+    """Return the representation of each signal on its own."""
+    return torch.stack([inner.represent(signal[None])[0] for signal in signals])
 
 
 @given(
@@ -40,8 +40,8 @@ def alone(inner, signals):
     st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=6), min_size=1, max_size=4),
     st.booleans(),
 )
-def test_what_is_kept_is_what_would_be_computed(which, batches, again):
-    """In whatever batches signals come, and come again, also to a cache that finds them on the disk: the same bits."""
+def test_cached_values_equal_computed_ones(which, batches, again):
+    """In any batches, repeated or not, and from a cache on disk, values are bit-identical."""
     signals = torch.randn(10, 2, 128, generator=torch.Generator().manual_seed(0))
     expected = alone(INNER[which](), signals)
     with tempfile.TemporaryDirectory() as folder:
@@ -53,8 +53,8 @@ def test_what_is_kept_is_what_would_be_computed(which, batches, again):
                 kept = Cached(representation=INNER[which](), path=folder)
 
 
-def test_it_is_not_computed_twice(tmp_path):
-    """A signal that was seen is not represented again, in this cache or in a later one of the same folder."""
+def test_a_signal_is_computed_once(tmp_path):
+    """Neither this cache nor a later one with the same folder represents a signal again."""
 
     class Counts(tfr.ZScore):
         calls = 0
@@ -77,7 +77,7 @@ def test_it_is_not_computed_twice(tmp_path):
     "changed", [{"n_fft": 64}, {"hop": 5}, {"standardize": False}, {"n_mels": 7}, {"high_hz": 400.0}, {"low_hz": 1.0}]
 )
 def test_other_options_are_another_representation(tmp_path, changed):
-    """What one with other options left in the folder is not used."""
+    """Entries of a representation with other options are not used."""
     options = {"sample_rate": 1000.0, "n_fft": 32, "n_mels": 6}
     signals = torch.randn(3, 1, 128)
     first = Cached(representation=tfr.LogMel(**options), path=tmp_path)
@@ -88,17 +88,17 @@ def test_other_options_are_another_representation(tmp_path, changed):
     assert torch.equal(Cached(representation=other, path=tmp_path).represent(signals), alone(other, signals))
 
 
-def test_signals_that_look_alike_are_not_taken_for_one_another():
-    """The same bytes as another shape or type are another signal."""
+def test_signals_with_equal_bytes_are_distinct():
+    """Equal bytes with another shape or type are another signal."""
     kept = Cached(representation=tfr.ZScore())
     flat = torch.randn(1, 1, 64)
-    for one in (flat, flat.reshape(1, 2, 32), flat.view(torch.float64), flat.reshape(1, 2, 32)):
-        assert torch.equal(kept.represent(one), tfr.ZScore().represent(one))
+    for signals in (flat, flat.reshape(1, 2, 32), flat.view(torch.float64), flat.reshape(1, 2, 32)):
+        assert torch.equal(kept.represent(signals), tfr.ZScore().represent(signals))
 
 
 @given(st.integers(0, 10**6), st.integers(1, 255))
 def test_a_damaged_file_is_not_used(place, flip):
-    """Whichever byte changes, the result is right; the log says which file it was."""
+    """If any byte of a file changes, the result is still right."""
     signals = torch.randn(4, 1, 64, generator=torch.Generator().manual_seed(1))
     with tempfile.TemporaryDirectory() as folder:
         first = Cached(representation=tfr.ZScore(), path=folder)
@@ -111,20 +111,20 @@ def test_a_damaged_file_is_not_used(place, flip):
         assert torch.equal(Cached(representation=tfr.ZScore(), path=folder).represent(signals), expected)
 
 
-def test_one_of_several_representations_can_be_kept():
-    """It stands where any representation may, and tells the frequencies of its rows."""
+def test_one_of_several_representations_can_be_cached():
+    """A cached representation works inside MultiTFR and knows the frequencies of its rows."""
     kept = Cached(representation=tfr.CWT(sample_rate=1000.0, frequencies=4))
     both = tfr.MultiTFR(representations={"cwt": kept, "stft": tfr.STFT(n_fft=32)})
     signals = torch.randn(3, 1, 64)
     found = both.transform_batch({"inputs": signals}, Draws(0, 0, torch.arange(3)))["inputs"]
 
-    assert {name: one.shape for name, one in found.items()} == {"cwt": (3, 1, 4, 4), "stft": (3, 1, 17, 5)}
+    assert {name: values.shape for name, values in found.items()} == {"cwt": (3, 1, 4, 4), "stft": (3, 1, 17, 5)}
     assert torch.equal(kept.row_hz(1000.0), tfr.CWT(sample_rate=1000.0, frequencies=4).row_hz(1000.0))
     assert Cached(representation=tfr.ZScore()).row_hz(1000.0) is None
 
 
-def test_a_full_cache_goes_on(tmp_path, caplog):
-    """Beyond its limit nothing more is kept, the results are right, and it is said once."""
+def test_a_full_cache_still_works(tmp_path, caplog):
+    """Beyond its limit it caches nothing more, gives the right results, and warns once."""
     kept = Cached(representation=tfr.ZScore(), path=tmp_path, limit_mb=1)
     signals = torch.randn(40, 1, 10_000)
     with caplog.at_level(logging.WARNING, "dovetail.signals"):
@@ -133,12 +133,12 @@ def test_a_full_cache_goes_on(tmp_path, caplog):
         kept.flush()
 
     assert len(caplog.records) == 1
-    assert "25 representations fill its 1 MB" in caplog.text
+    assert "25 representations fill its 1 MB and no more are cached" in caplog.text
     assert sum(path.stat().st_size for path in tmp_path.rglob("*.kept")) < 1.1e6
 
 
-def test_a_disk_that_cannot_be_written_to_ends_no_run(tmp_path, caplog):
-    """It is said, and everything goes on in memory."""
+def test_a_disk_that_cannot_be_written_is_no_error(tmp_path, caplog):
+    """It warns, and continues in memory."""
     kept = Cached(representation=tfr.ZScore(), path=tmp_path / "cache")
     signals = torch.randn(2, 1, 64)
     kept.represent(signals)
@@ -146,26 +146,26 @@ def test_a_disk_that_cannot_be_written_to_ends_no_run(tmp_path, caplog):
         folder.rmdir()
     kept.flush()
 
-    assert "nothing more is written" in caplog.text
+    assert "nothing more is saved there" in caplog.text
     assert torch.equal(kept.represent(signals), tfr.ZScore().represent(signals))
 
 
-def test_wrong_parts_are_refused():
-    """What is no representation, or has options that cannot be told, is named."""
+def test_invalid_representations_raise():
+    """A transform that is not a representation, or has an option that cannot be hashed."""
 
     class Odd(tfr.ZScore):
         def __init__(self):
             self.thing = object()
 
-    with pytest.raises(ValueError, match="SpecAugment is no representation"):
+    with pytest.raises(ValueError, match="SpecAugment is not a representation"):
         Cached(representation=SpecAugment())
-    with pytest.raises(ValueError, match="its options cannot be told: one of them is a object"):
+    with pytest.raises(ValueError, match="its options cannot be hashed: one option is of type object"):
         Cached(representation=Odd())
 
 
 @pytest.mark.slow
-def test_a_kill_leaves_what_was_written(tmp_path):
-    """Killed at any instant, again and again, each process finds more than the one before, and all of it is right."""
+def test_entries_survive_a_kill(tmp_path):
+    """Killed at any moment, a process leaves a folder whose entries are all right."""
     code = """
 import sys, torch
 from dovetail_signals.cache import Cached

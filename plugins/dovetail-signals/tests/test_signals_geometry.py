@@ -1,10 +1,8 @@
-"""Bearing geometry against the figures that test rigs publish."""
+"""Bearing geometry against published fault frequencies."""
 
 from __future__ import annotations
 
 import csv
-import os
-from pathlib import Path
 
 import pytest
 from attrs import astuple
@@ -12,12 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dovetail_signals.geometry import BEARINGS, BearingGeometry, bearing
-
-DATA = Path(os.environ.get("DOVETAIL_DATA", Path(__file__).parents[4] / "shared" / "data"))
+from places import DATA
 
 
 def test_the_bearings_of_case_western_reserve_university():
-    """The orders are those on the data centre's page: outer, inner, twice the ball's spin, and cage."""
+    """The orders equal those on the data centre's page: outer, inner, twice the ball's spin, and cage."""
     drive, fan = bearing("SKF-6205").orders(), bearing("SKF-6203").orders()
 
     assert (drive.bpfo, drive.bpfi, 2 * drive.bsf, drive.ftf) == pytest.approx((3.5848, 5.4152, 4.7135, 0.39828), 1e-4)
@@ -26,7 +23,7 @@ def test_the_bearings_of_case_western_reserve_university():
 
 @pytest.mark.skipif(not (DATA / "mfpt_bearing").is_dir(), reason="needs the MFPT data under DOVETAIL_DATA")
 def test_the_mfpt_bearing():
-    """The geometry gives the frequencies in Hz that the set's own table states, whose cage counts from the shaft."""
+    """The geometry gives the frequencies in the data set's table, whose cage frequency is relative to the shaft."""
     with (DATA / "mfpt_bearing" / "metadata.csv").open() as lines:
         row = next(csv.DictReader(lines))
     stated = {name.lower().removesuffix("_hz"): value for name, value in row.items()}
@@ -40,14 +37,14 @@ def test_the_mfpt_bearing():
 
 @given(st.integers(2, 40), st.floats(0.01, 0.95), st.floats(0, 89), st.floats(0.1, 1000))
 def test_the_laws_of_rolling_without_slip(elements, ratio, angle, shaft):
-    """Both races together see every element once a turn; the cage carries each past the outer race once a turn."""
+    """BPFO and BPFI add up to the number of elements, and BPFO is the cage frequency times that number."""
     geometry = BearingGeometry(elements=elements, element_diameter=ratio, pitch_diameter=1.0, contact_angle=angle)
     orders = geometry.orders()
 
     assert orders.bpfo + orders.bpfi == pytest.approx(elements)
     assert orders.bpfo == pytest.approx(elements * orders.ftf)
     assert 0 < orders.ftf < 0.5 < orders.bpfi
-    assert astuple(geometry.frequencies(shaft)) == pytest.approx([shaft * one for one in astuple(orders)])
+    assert astuple(geometry.frequencies(shaft)) == pytest.approx([shaft * order for order in astuple(orders)])
 
 
 @pytest.mark.parametrize(
@@ -59,16 +56,16 @@ def test_the_laws_of_rolling_without_slip(elements, ratio, angle, shaft):
         ({"contact_angle": 90.0}, "less than 90"),
     ],
 )
-def test_what_cannot_be_built_is_refused(changed, message):
-    """Impossible dimensions raise ValueError that names them."""
+def test_invalid_options_raise(changed, message):
+    """The error names the option."""
     dimensions = {"elements": 9, "element_diameter": 0.3, "pitch_diameter": 1.5} | changed
 
     with pytest.raises(ValueError, match=message):
         BearingGeometry(**dimensions)
 
 
-def test_an_unknown_bearing_is_refused():
-    """The message lists the bearings there are."""
+def test_an_unknown_bearing_raises():
+    """The error lists the known bearings."""
     with pytest.raises(ValueError, match="SKF-6205"):
         bearing("6205")
     assert set(BEARINGS) == {"SKF-6205", "SKF-6203", "NICE-MFPT"}

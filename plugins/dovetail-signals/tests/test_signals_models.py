@@ -1,4 +1,4 @@
-"""The networks: sizes that papers state, what they refuse, and that each learns."""
+"""All networks: sizes stated in papers, errors, and learning in a run."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ SIGNAL_MODELS = [CNN1D, WDCNN, ResNet1D, CNNLSTM, PatchTransformer]
 
 
 def test_wdcnn_has_the_papers_layers():
-    """For 2048 values: 16 filters of 64, then 32, 64, 64, 64 of 3, and 100 hidden units on 64 x 4."""
+    """For 2048 samples: 16 filters of 64, then 32, 64, 64, 64 of 3, and 100 hidden units on 64 × 4."""
     model = WDCNN((1, 2048), num_classes=10)
-    shapes = [tuple(one.weight.shape) for one in model.modules() if isinstance(one, torch.nn.Conv1d)]
+    shapes = [tuple(layer.weight.shape) for layer in model.modules() if isinstance(layer, torch.nn.Conv1d)]
 
     assert shapes == [(16, 1, 64), (32, 16, 3), (64, 32, 3), (64, 64, 3), (64, 64, 3)]
     assert model.hidden[0].weight.shape == (100, 64 * 4)
@@ -29,7 +29,7 @@ def test_wdcnn_has_the_papers_layers():
 
 @pytest.mark.parametrize("model", SIGNAL_MODELS)
 def test_signals_of_any_length_and_channels(model):
-    """Each takes several channels, predicts classes or numbers, and says what it cannot take."""
+    """Each model takes several channels, predicts classes or values, and raises for other inputs."""
     built = model((3, 600), num_classes=7)
     numbers = model((3, 600), num_outputs=2)
 
@@ -38,7 +38,7 @@ def test_signals_of_any_length_and_channels(model):
     for inputs in (torch.randn(5, 2, 600), torch.randn(5, 600), torch.zeros(5, 3, 600, dtype=torch.int64)):
         with pytest.raises(ValueError, match=r"needs floating-point inputs of shape \[batch, 3, time\]"):
             built(inputs)
-    with pytest.raises(ValueError, match=r"is not \[channels, time\]"):
+    with pytest.raises(ValueError, match=r"input_shape: must be \[channels, time\]"):
         model((600,), num_classes=7)
     with pytest.raises(ValueError, match="num_classes"):
         model((3, 600))
@@ -56,20 +56,23 @@ def test_signals_of_any_length_and_channels(model):
         (lambda: PatchTransformer((1, 64), num_classes=2, width=10, heads=3), "must divide"),
         (lambda: ResNet1D((1, 64), num_classes=2, kernel_size=4), "must be odd"),
         (lambda: CNN1D((1, 64), num_classes=2, channels=()), "channels must be at least 1"),
-        (lambda: SpectrogramCNN((1, 64), num_classes=2), r"is not \[channels, frequencies, times\]"),
+        (lambda: SpectrogramCNN((1, 64), num_classes=2), r"must be \[channels, frequencies, times\]"),
         (lambda: MultiTFRFusion(num_classes=2), "at least one representation"),
-        (lambda: MultiTFRFusion(spectra=["a"], num_classes=2, tfr_weights={"b": 1.0}), "none of a"),
+        (
+            lambda: MultiTFRFusion(spectra=["a"], num_classes=2, tfr_weights={"b": 1.0}),
+            "unknown representation 'b'; use a",
+        ),
         (lambda: MultiTFRFusion(spectra=["a"], num_classes=2, tfr_weights={"a": 0.0}), "not all 0"),
     ],
 )
-def test_what_cannot_be_built_is_refused(make, message):
-    """With the option at fault."""
+def test_invalid_options_raise(make, message):
+    """The error names the option."""
     with pytest.raises(ValueError, match=message):
         make()
 
 
-def test_fusion_weighs_what_each_says():
-    """Logits are the weighted mean; a weight of 0 silences one; unknown representations are refused."""
+def test_fusion_is_the_weighted_mean():
+    """Fused logits are the weighted mean, a weight of 0 drops a representation, and other representations raise."""
     torch.manual_seed(0)
     model = MultiTFRFusion(
         spectrograms=["a"], spectra=["b"], num_classes=3, channels=(4,), tfr_weights={"a": 3.0}
@@ -112,7 +115,7 @@ def test_fusion_weighs_what_each_says():
     ids=lambda value: value.get("type", "") if isinstance(value, dict) else "",
 )
 def test_each_learns_in_a_run(model, transforms, tmp_path):
-    """On unbalance against misalignment of a journal bearing each is right on most recordings it has not seen."""
+    """On healthy and misaligned journal bearings, each is right on most recordings of the validation split."""
     table = {
         "run": {"name": "learns", "seed": 1},
         "data": {

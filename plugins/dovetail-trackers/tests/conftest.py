@@ -1,4 +1,4 @@
-"""Small runs, and libraries that keep to a folder of their own."""
+"""Fixtures: small runs in an empty folder, without anybody's settings."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ ROWS = "".join(f"{row % 5},{(row * 7) % 11},{row % 2}\n" for row in range(40))
 
 
 class Alerts:
-    """Keeps the alerts of runs."""
+    """Collect the alerts of runs."""
 
     def __init__(self):
         self.seen = []
 
     def dovetail_alert(self, alert):
-        """Keep one."""
+        """Collect an alert."""
         self.seen.append(alert)
 
 
 @pytest.fixture(autouse=True)
-def at_home(tmp_path, monkeypatch):
-    """Work in an empty folder, with nobody's settings and keys."""
+def empty_home(tmp_path, monkeypatch):
+    """Work in an empty folder, without settings or API keys of the user."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     for name in ("WANDB_API_KEY", "WANDB_MODE", "MLFLOW_TRACKING_URI"):
@@ -34,7 +34,7 @@ def at_home(tmp_path, monkeypatch):
 
 @pytest.fixture
 def alerts():
-    """Return what keeps the alerts of the test's runs."""
+    """Return a collector of the alerts of the test's runs."""
     return Alerts()
 
 
@@ -42,7 +42,7 @@ def alerts():
 def train(tmp_path, alerts):
     """Return a function that trains with the given trackers, and returns the outcome and the run's folder."""
 
-    def trained(output="runs", **trackers):
+    def train_with(output="runs", **trackers):
         Path("rows.csv").write_text(f"first,second,label\n{ROWS}")
         config = Config.from_dict(
             {
@@ -69,12 +69,12 @@ def train(tmp_path, alerts):
         folders = [path for path in (tmp_path / output / "small").iterdir() if path.is_dir()]
         return outcome, max(folders, key=lambda path: path.stat().st_mtime_ns)
 
-    return trained
+    return train_with
 
 
 @pytest.fixture
 def logged():
-    """Return a function that reads the figures of a run's own log, in order and once: name to [(step, value)]."""
+    """Return a function that reads a run's metrics.jsonl without repeats: name to [(step, value)]."""
     import json
 
     def read(folder):

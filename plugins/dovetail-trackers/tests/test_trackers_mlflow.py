@@ -1,4 +1,4 @@
-"""What MLflow's own client finds, in a database file and on a real server."""
+"""The MLflow tracker, read back with MLflow's client from a database file and a real server."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ OURS = {"type": "trackers.mlflow", "patience": 600}  # seconds; importing MLflow
 
 
 def only_run(uri, experiment="trial"):
-    """Return a client, and the only run of an experiment."""
+    """Return a client and the only run of an experiment."""
     client = MlflowClient(tracking_uri=uri)
     (found,) = client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
     return client, found
 
 
-def check(client, found, folder, figures):
-    """Check that the run is recorded whole."""
-    told = found.data
+def check(client, found, folder, metrics):
+    """Check that the run is complete."""
+    data = found.data
     assert found.info.status == "FINISHED"
-    assert told.params["optimizer.lr"] == "0.01"
-    assert told.params["model.hidden_dims"] == "[4, 3]"
-    assert told.tags["dovetail.status"] == "completed"
-    assert told.tags["dovetail.folder"] == folder.as_uri()
-    assert told.tags["dovetail.best_checkpoint"].startswith((folder / "checkpoints").as_uri())
-    assert told.tags["mlflow.note.content"] == "a note"
-    for name, expected in figures.items():
+    assert data.params["optimizer.lr"] == "0.01"
+    assert data.params["model.hidden_dims"] == "[4, 3]"
+    assert data.tags["dovetail.status"] == "completed"
+    assert data.tags["dovetail.folder"] == folder.as_uri()
+    assert data.tags["dovetail.best_checkpoint"].startswith((folder / "checkpoints").as_uri())
+    assert data.tags["mlflow.note.content"] == "a note"
+    for name, expected in metrics.items():
         history = client.get_metric_history(found.info.run_id, name)
-        assert {(one.step, one.value) for one in history} == set(expected)
+        assert {(metric.step, metric.value) for metric in history} == set(expected)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def server(tmp_path_factory):
 
 
 def test_a_database_file_has_the_whole_run(train, logged, alerts, tmp_path):
-    """By default in the folder of all runs: parameters, every figure with its step, the end and the results."""
+    """By default, mlflow.db in the folder of all runs has the parameters, every metric with its step, and the end."""
     _, folder = train(board=OURS)
     client, found = only_run(f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}")
 
@@ -77,7 +77,7 @@ def test_a_database_file_has_the_whole_run(train, logged, alerts, tmp_path):
 
 
 def test_a_server_has_the_whole_run(server, train, logged, alerts, monkeypatch):
-    """The same over HTTP; where it is comes from a secret, which is recorded by its name alone."""
+    """So has a server over HTTP; its address comes from a secret, of which only the name is recorded."""
     monkeypatch.setenv("WHERE", server)
     table = {**OURS, "tracking_uri": {"env": "WHERE"}, "experiment_name": "remote", "run_name": "mine"}
     _, folder = train(board=table)
@@ -89,8 +89,8 @@ def test_a_server_has_the_whole_run(server, train, logged, alerts, monkeypatch):
     check(client, found, folder, logged(folder))
 
 
-def test_a_password_in_an_address_is_hidden(server, train, tmp_path):
-    """It is used, and recorded without."""
+def test_a_password_in_an_address_is_used_but_not_recorded(server, train, tmp_path):
+    """Neither MLflow nor another tracker of the run records it."""
     address = server.replace("://", "://somebody:hush-hush@")
     train(board={**OURS, "tracking_uri": address, "experiment_name": "hidden"}, db={"type": "trackers.tensorboard"})
     _, found = only_run(server, "hidden")
@@ -101,53 +101,54 @@ def test_a_password_in_an_address_is_hidden(server, train, tmp_path):
     assert b"hush-hush" not in events.read_bytes()
 
 
-def test_figures_that_are_not_finite_are_kept(tmp_path):
-    """NaN and infinity arrive as what they are."""
-    from dovetail_trackers.mlflow import _Book, _Start
+def test_metrics_that_are_not_finite_are_kept(tmp_path):
+    """NaN and infinity arrive unchanged."""
+    from dovetail_trackers.mlflow import _MlflowRun, _RunStart
 
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    book = _Book()
-    book.open(_Start(uri, tmp_path.as_uri(), "trial", "one", {"dovetail.run": "one"}, {}, resumed=False))
-    book.figures({"loss [train]": float("nan"), "norm": float("inf")}, 3, 1)
-    book.close({}, "FINISHED")
+    mlflow_run = _MlflowRun()
+    mlflow_run.open(_RunStart(uri, tmp_path.as_uri(), "trial", "one", {"dovetail.run": "one"}, {}, resumed=False))
+    mlflow_run.log({"loss [train]": float("nan"), "norm": float("inf")}, 3, 1)
+    mlflow_run.close({}, "FINISHED")
     _, found = only_run(uri)
 
     assert str(found.data.metrics["loss _train_"]) == "nan"
     assert found.data.metrics["norm"] > 1e300
 
 
-def test_a_resumed_run_goes_on_in_its_mlflow_run(tmp_path):
-    """A run with the same folder is found again by its tag; another is begun for another folder."""
-    from dovetail_trackers.mlflow import _Book, _Start
+def test_a_resumed_run_continues_its_mlflow_run(tmp_path):
+    """The MLflow run is found by the tag with the run's folder; another folder starts a new one."""
+    from dovetail_trackers.mlflow import _MlflowRun, _RunStart
 
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     for folder, resumed in (("one", False), ("one", True), ("two", False)):
-        book = _Book()
-        book.open(_Start(uri, tmp_path.as_uri(), "trial", folder, {"dovetail.run": folder}, {}, resumed=resumed))
-        book.close({}, "FINISHED")
+        start = _RunStart(uri, tmp_path.as_uri(), "trial", folder, {"dovetail.run": folder}, {}, resumed=resumed)
+        mlflow_run = _MlflowRun()
+        mlflow_run.open(start)
+        mlflow_run.close({}, "FINISHED")
     client = MlflowClient(tracking_uri=uri)
     runs = client.search_runs([client.get_experiment_by_name("trial").experiment_id])
 
-    assert sorted(one.data.tags["dovetail.run"] for one in runs) == ["one", "two"]
+    assert sorted(run.data.tags["dovetail.run"] for run in runs) == ["one", "two"]
 
 
-def test_a_server_that_is_not_there_does_not_spoil_the_run(train, alerts):
-    """The run completes, does not wait for the client's many tries, and says once what failed."""
+def test_a_run_completes_without_its_server(train, alerts):
+    """It does not wait for the client's retries, and raises one alert."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         outcome, _ = train(board={**OURS, "tracking_uri": address, "patience": 0.2})
 
     assert outcome.status == "completed"
-    assert [one.type for one in alerts.seen] == ["tracker_failed"]
+    assert [alert.type for alert in alerts.seen] == ["tracker_failed"]
     assert "not everything was sent within 0.2 s" in alerts.seen[0].message
 
 
-def test_what_the_server_refuses_is_said(train, alerts, tmp_path):
-    """A file in the database's place is reported, and left as it is."""
+def test_a_database_that_is_none_raises_an_alert(train, alerts, tmp_path):
+    """The run completes and the file stays unchanged."""
     (tmp_path / "no.db").write_text("no database at all")
     outcome, _ = train(board={**OURS, "tracking_uri": f"sqlite:///{tmp_path / 'no.db'}"})
 
     assert outcome.status == "completed"
-    assert [one.type for one in alerts.seen] == ["tracker_failed"]
+    assert [alert.type for alert in alerts.seen] == ["tracker_failed"]
     assert "file is not a database" in alerts.seen[0].message
     assert (tmp_path / "no.db").read_text() == "no database at all"

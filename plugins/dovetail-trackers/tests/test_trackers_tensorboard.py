@@ -1,4 +1,4 @@
-"""What TensorBoard's own reader finds in the event files."""
+"""The TensorBoard tracker, read back with TensorBoard's event reader."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ pytestmark = pytest.mark.slow
 
 
 def read(folder):
-    """Return the events in a folder, all of them."""
+    """Return all events in a folder."""
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "tensors": 0})
     events.Reload()
     return events
 
 
 def text(events, tag):
-    """Return a text that was written."""
+    """Return the text of a tag."""
     (event,) = events.Tensors(f"{tag}/text_summary")
     return event.tensor_proto.string_val[0].decode()
 
 
-def test_every_figure_is_there_at_its_step(train, logged, alerts):
-    """Scalars are those of the run's own log, to the precision of a float32."""
+def test_every_metric_is_recorded_at_its_step(train, logged, alerts):
+    """Scalars equal metrics.jsonl, to the precision of float32."""
     _, folder = train(board={"type": "trackers.tensorboard"})
     events = read(folder / "tensorboard")
 
     assert alerts.seen == []
-    for name, figures in logged(folder).items():
+    for name, logged_values in logged(folder).items():
         found = events.Scalars(name)
-        assert [one.step for one in found] == [step for step, _ in figures]
-        assert [one.value for one in found] == pytest.approx([value for _, value in figures], rel=1e-6)
+        assert [scalar.step for scalar in found] == [step for step, _ in logged_values]
+        assert [scalar.value for scalar in found] == pytest.approx([value for _, value in logged_values], rel=1e-6)
 
 
-def test_settings_end_and_results_are_there(train):
-    """As text, and the settings as hyperparameters with the figures of the end."""
+def test_settings_outcome_and_results_are_recorded(train):
+    """As text, and settings and final metrics as hyperparameters."""
     outcome, folder = train(board={"type": "trackers.tensorboard", "log_dir": "boards/tb"})
     events = read(folder / "boards" / "tb")
     content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
@@ -49,19 +49,19 @@ def test_settings_end_and_results_are_there(train):
     assert events.Scalars("test_loss")[-1].value == pytest.approx(outcome.test_metrics["test_loss"])
 
 
-def test_it_keeps_its_own_cadence(train):
-    """With a cadence in epochs there are no figures in between."""
+def test_every_sets_how_often_it_logs(train):
+    """With `every` in epochs there are no metrics within an epoch."""
     _, folder = train(board={"type": "trackers.tensorboard", "every": 2})
     events = read(folder / "tensorboard")
 
-    assert {one.step for one in events.Scalars("train_loss")} == {8}
+    assert {scalar.step for scalar in events.Scalars("train_loss")} == {8}
 
 
-def test_a_folder_that_cannot_be_written_does_not_spoil_the_run(train, alerts, tmp_path):
-    """The run completes and says once what failed."""
+def test_a_run_completes_if_the_folder_cannot_be_written(train, alerts, tmp_path):
+    """It raises one alert, with the tracker's name."""
     (tmp_path / "file").touch()
     outcome, _ = train(board={"type": "trackers.tensorboard", "log_dir": str(tmp_path / "file" / "tb")})
 
     assert outcome.status == "completed"
-    assert [one.type for one in alerts.seen] == ["tracker_failed"]
+    assert [alert.type for alert in alerts.seen] == ["tracker_failed"]
     assert "trackers.board" in alerts.seen[0].message

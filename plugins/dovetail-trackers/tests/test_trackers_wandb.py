@@ -1,4 +1,4 @@
-"""What lies in W&B's offline files, read with its own record types."""
+"""The W&B tracker, read back from its offline files with W&B's record types."""
 
 from __future__ import annotations
 
@@ -34,28 +34,28 @@ def records(path):
 
 
 def read(folder):
-    """Return what the only offline run in a folder holds: run record, config, history, summary, exit code."""
+    """Return the only offline run in a folder: run record, config, history, summary, exit code."""
     (path,) = folder.glob("wandb/offline-run-*/*.wandb")
     run, config, history, summary, code = None, {}, [], {}, None
     for record in records(path):
         match record.WhichOneof("record_type"):
             case "run":
                 run = record.run
-                config |= {one.key: json.loads(one.value_json) for one in record.run.config.update}
+                config |= {item.key: json.loads(item.value_json) for item in record.run.config.update}
             case "history":
-                items = {one.key or one.nested_key[0]: json.loads(one.value_json) for one in record.history.item}
+                items = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
                 history.append({"_step": record.history.step.num, **items})
             case "summary":
                 summary |= {
-                    one.key or ".".join(one.nested_key): json.loads(one.value_json) for one in record.summary.update
+                    item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in record.summary.update
                 }
             case "exit":
                 code = record.exit.exit_code
     return run, config, history, summary, code
 
 
-def test_without_a_key_everything_stays_on_this_machine(train, logged, alerts):
-    """Settings, every figure with its step, the end and the results are in the run's folder."""
+def test_without_a_key_the_run_is_offline_and_complete(train, logged, alerts):
+    """Settings, every metric with its step, outcome and results are in the run's folder."""
     _, folder = train(board=OURS)
     run, config, history, summary, code = read(folder)
 
@@ -63,16 +63,16 @@ def test_without_a_key_everything_stays_on_this_machine(train, logged, alerts):
     assert (run.project, run.display_name, run.run_group, list(run.tags)) == ("dovetail", folder.name, "trial", ["one"])
     assert config["optimizer"]["lr"] == 0.01
     assert config["model"]["hidden_dims"] == [4, 3]
-    for name, figures in logged(folder).items():
-        # Of figures at one step the last is kept.
-        assert [(row["_step"], row[name]) for row in history if name in row] == sorted(dict(figures).items())
+    for name, logged_values in logged(folder).items():
+        # W&B keeps the last of several values at one step.
+        assert [(row["_step"], row[name]) for row in history if name in row] == sorted(dict(logged_values).items())
     assert summary["dovetail.status"] == "completed"
     assert summary["dovetail.folder"] == folder.as_uri()
     assert code == 0
 
 
 def test_a_key_is_used_and_never_recorded(train, monkeypatch):
-    """A key that comes from a variable, or was written out by mistake, is in no file of the run."""
+    """A key from an environment variable, or written out by mistake, is in no file of the run."""
     key = "0123456789abcdef" * 2 + "hush-hus"
     monkeypatch.setenv("KEY", key)
     for given in ({"env": "KEY"}, key):
@@ -86,14 +86,14 @@ def test_a_key_is_used_and_never_recorded(train, monkeypatch):
         assert not [path for path in kept if key.encode() in path.read_bytes()]
 
 
-def test_a_server_that_is_not_there_does_not_spoil_the_run(train, alerts, monkeypatch):
-    """Online, with nothing at the server's address: the run completes and says once what failed."""
+def test_a_run_completes_without_its_server(train, alerts, monkeypatch):
+    """Online with no server at its address, it raises one alert."""
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     board = {**OURS, "api_key": "0" * 40, "mode": "online", "patience": 1.0}
     outcome, _ = train(board=board)
 
     assert outcome.status == "completed"
-    assert [one.type for one in alerts.seen] == ["tracker_failed"]
+    assert [alert.type for alert in alerts.seen] == ["tracker_failed"]
 
 
 LOOP = """
@@ -110,8 +110,8 @@ wandb.finish()
 """
 
 
-def test_the_epochs_of_a_hand_written_loop_are_there(tmp_path):
-    """MetricsTracker and MetricsEngine log to W&B when they are told to, in a program that begins no W&B run itself."""
+def test_the_epochs_of_a_hand_written_loop_are_recorded(tmp_path):
+    """With ``use_wandb=True``, MetricsTracker and MetricsEngine log to W&B in a program without a W&B run."""
     subprocess.run([sys.executable, "-c", LOOP], cwd=tmp_path, capture_output=True, check=True)
     _, _, history, _, _ = read(tmp_path)
 

@@ -1,4 +1,4 @@
-"""Representations that are computed once: kept by the content of the signal, in memory and on disk."""
+"""A cache of representations, keyed by the content of each signal, in memory and on disk."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ from torch import Tensor
 from dovetail import AtLeast, Batch, Run, Transform
 from dovetail.random import Draws
 from dovetail_signals import representations
-from dovetail_signals.rates import tell_of_other_rates
-from dovetail_signals.tfr import signals_of
+from dovetail_signals.sample_rate import alert_on_nested_sample_rates
+from dovetail_signals.tfr import require_signals
 
 _logger: Final = logging.getLogger("dovetail.signals")
-_DIGEST: Final = 16  # bytes: two different signals with one digest are not to be expected before 2^64 signals
-_AT_ONCE: Final = 16 << 20  # bytes that are written together, and that a kill can lose
+_DIGEST: Final = 16  # bytes: a collision is not expected below 2^64 signals
+_FLUSH_BYTES: Final = 16 << 20  # size of one write; a kill can lose this much
 
 
 @final
 class Cached:
-    """A representation that is computed once for each signal.
+    """Compute a representation once for each signal and reuse it.
 
-    What is kept is found by the signal's bytes, and belongs to the representation with these options, its source, and
-    this version of torch: nothing old is ever taken for new. Each signal is represented by itself, so that it is the
-    same in any batch, computed or kept, before and after a resume. Transforms that draw random numbers come after it:
-    before it, every signal is a new one. It has to look at the signals on the CPU, and lets no gradient through.
+    The key is the signal's bytes together with the representation's options and source code and the version of torch,
+    so a stale entry is never used. Each signal is represented on its own: the result does not depend on its batch, on
+    whether it comes from the cache, or on a resume. Put transforms that draw random numbers after this one; before it,
+    they make every signal new. The cache copies signals to the CPU to hash them, and no gradient flows through it.
 
     Args:
         representation: a transform of this package: ``{ type = "signals.cwt", sample_rate = 12000 }``.
-        path: a folder where representations are kept from run to run, also of a run that is killed; several runs may
-            share it. By default memory alone keeps them.
-        limit_mb: of representations, in millions of bytes; further ones are not kept.
+        path: a folder that keeps representations from run to run, even if a run is killed; several runs may use it at
+            once. By default they are kept in memory only.
+        limit_mb: size of all cached representations, in MB (10⁶ bytes); beyond it nothing more is cached.
 
     Raises:
-        ValueError: it is no representation, or its options cannot be told.
+        ValueError: ``representation`` is not a representation, or has an option that cannot be hashed.
     """
 
     #: Draws no random numbers.
@@ -57,37 +57,37 @@ class Cached:
     ) -> None:
         self._inner: Any = representation
         if not hasattr(representation, "represent"):
-            raise ValueError(f"representation: {type(representation).__name__} is no representation of signals")
-        #: By the option that names it.
-        self.held = {"representation": representation}
+            raise ValueError(f"representation: {type(representation).__name__} is not a representation of signals")
+        #: The wrapped transform by its option's path, for the sampling-rate check.
+        self.nested = {"representation": representation}
         self._identity = _identity(representation)
         self._path, self._limit = None if path is None else Path(path).expanduser(), limit_mb * 10**6
         self._stores: dict[str, _Store] = {}
 
     def dovetail_run_start(self, run: Run) -> None:
-        """Say so where the recordings have another sampling rate than the representation is told."""
-        tell_of_other_rates(run, self)
+        """Raise an alert if the representation's ``sample_rate`` differs from the recordings'."""
+        alert_on_nested_sample_rates(run, self)
 
     def row_hz(self, sample_rate: float) -> Tensor | None:
-        """Return what the representation says of its rows, if it does."""
+        """Return the frequency of each row in Hz, or None if the representation has none."""
         found: Tensor | None = self._inner.row_hz(sample_rate) if hasattr(self._inner, "row_hz") else None
         return found
 
-    def transform_batch(self, batch: Batch, draws: Draws) -> Batch:  # noqa: ARG002 (the form of every transform)
-        """Return the batch with its signals represented; ValueError where its inputs are no signals."""
-        return {**batch, "inputs": self.represent(signals_of(batch))}
+    def transform_batch(self, batch: Batch, draws: Draws) -> Batch:  # noqa: ARG002 (every transform takes it)
+        """Return the batch with representations as inputs; ValueError if its inputs are not signals."""
+        return {**batch, "inputs": self.represent(require_signals(batch))}
 
     def represent(self, signals: Tensor) -> Tensor:
-        """Return the representations of signals [N, channels, time]."""
+        """Return the representations of signals [N, channels, time], from the cache where they are in it."""
         store = self._store(signals.device.type)
         with torch.no_grad():
             found = [
-                store.get(_key(signal), partial(self._alone, signals[number]))
+                store.get(_key(signal), partial(self._represent_one, signals[number]))
                 for number, signal in enumerate(signals.cpu().contiguous())
             ]
         return torch.stack(found).to(signals.device) if found else self._inner.represent(signals)
 
-    def _alone(self, signal: Tensor) -> Tensor:
+    def _represent_one(self, signal: Tensor) -> Tensor:
         found: Tensor = self._inner.represent(signal[None])[0]
         return found
 
@@ -99,21 +99,21 @@ class Cached:
         return self._stores[device]
 
     def flush(self) -> None:
-        """Write what is new to the disk."""
+        """Write new entries to the disk."""
         for store in self._stores.values():
             store.flush()
 
     def dovetail_epoch_end(self) -> None:
-        """Write what the epoch brought."""
+        """Write the epoch's new entries."""
         self.flush()
 
     def dovetail_run_end(self) -> None:
-        """Write what is left."""
+        """Write the remaining entries."""
         self.flush()
 
 
 class _Store:
-    """Tensors by digest, in memory; where there is a folder, also in files there, each whole or not there at all."""
+    """Tensors by digest, in memory and, given a folder, in files that are written atomically."""
 
     def __init__(self, folder: Path | None, limit: int) -> None:
         self._folder, self._limit = folder, limit
@@ -126,7 +126,7 @@ class _Store:
                 self._read(path)
 
     def get(self, key: bytes, compute: Callable[[], Tensor]) -> Tensor:
-        """Return what is kept under ``key``, or compute and keep it."""
+        """Return the entry of ``key``, computing and keeping it if it is missing."""
         found = self._kept.get(key)
         if found is None:
             found = compute().cpu()
@@ -140,19 +140,19 @@ class _Store:
         self._size += value.nbytes
         if self._size >= self._limit:
             _logger.warning(
-                "signals.cached: %d representations fill its %.0f MB, further ones are not kept; raise limit_mb, or "
-                "put transforms that draw random numbers after it",
+                "signals.cached: %d representations fill its %.0f MB and no more are cached; raise limit_mb, or put "
+                "transforms that draw random numbers after it",
                 len(self._kept),
                 self._limit / 1e6,
             )
         if self._folder is not None:
             self._new.append(key)
             self._new_size += value.nbytes
-            if self._new_size >= _AT_ONCE:
+            if self._new_size >= _FLUSH_BYTES:
                 self.flush()
 
     def flush(self) -> None:
-        """Write what is new into a file of its own; representations of one shape make one array."""
+        """Write new entries to one new file, with one array for each shape."""
         if self._folder is None or not self._new:
             return
         by_shape: dict[tuple[torch.dtype, torch.Size], list[bytes]] = {}
@@ -166,15 +166,15 @@ class _Store:
         np.savez(content, **arrays)
         try:
             _write(self._folder / f"{uuid.uuid4().hex}.kept", content.getvalue())
-        except OSError as error:  # training goes on without
-            _logger.warning("signals.cached: nothing more is written to %s: %s", self._folder, error)
+        except OSError as error:  # training continues, with the cache in memory
+            _logger.warning("signals.cached: cannot write to %s, nothing more is saved there: %s", self._folder, error)
             self._folder = None
         self._new, self._new_size = [], 0
 
     def _read(self, path: Path) -> None:
         content = path.read_bytes()
         if hashlib.blake2b(content[64:]).digest() != content[:64]:
-            _logger.warning("signals.cached: %s is damaged, and is not used", path)
+            _logger.warning("signals.cached: %s is damaged and was ignored", path)
             return
         with zipfile.ZipFile(io.BytesIO(content[64:])) as archive:
             count = len(archive.namelist()) // 2
@@ -188,7 +188,7 @@ class _Store:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write a digest and the content, all or nothing, also where the process or the machine dies meanwhile."""
+    """Write a digest and the content atomically, even if the process or the machine dies while writing."""
     part = path.with_suffix(".part")
     try:
         with part.open("wb") as file:
@@ -207,32 +207,32 @@ def _key(signal: Tensor) -> bytes:
     return digest.digest()
 
 
-def _told(value: Any) -> str:
-    """Return a value as text that no other value has.
+def _canonical(value: Any) -> str:
+    """Return a text that is unique to the value.
 
     Raises:
-        TypeError: it is none of the kinds that options are.
+        TypeError: the value is none of the types that options have.
     """
     if isinstance(value, Tensor):
         content = hashlib.blake2b(value.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
         return f"{value.dtype}{tuple(value.shape)}{content}"
     if isinstance(value, dict):
-        return f"{{{','.join(f'{_told(name)}:{_told(one)}' for name, one in value.items())}}}"
+        return f"{{{','.join(f'{_canonical(name)}:{_canonical(item)}' for name, item in value.items())}}}"
     if isinstance(value, list | tuple):
-        return f"[{','.join(map(_told, value))}]"
+        return f"[{','.join(map(_canonical, value))}]"
     if value is None or isinstance(value, bool | int | float | str):
         return repr(value)
-    raise TypeError(f"one of them is a {type(value).__name__}")
+    raise TypeError(f"one option is of type {type(value).__name__}")
 
 
 def _identity(representation: Any) -> bytes:
-    """Return what tells this representation from any other: its options, its source, and what computes it."""
+    """Return a digest of the representation's options, its source code and the version of torch."""
     try:
-        options = _told(vars(representation))
-        sources = [Path(inspect.getfile(one)).read_bytes() for one in (type(representation), representations)]
+        options = _canonical(vars(representation))
+        sources = [Path(inspect.getfile(source)).read_bytes() for source in (type(representation), representations)]
     except (TypeError, OSError) as error:
         raise ValueError(
-            f"representation: {type(representation).__name__} cannot be kept, as its options cannot be told: {error}"
+            f"representation: {type(representation).__name__} cannot be cached, its options cannot be hashed: {error}"
         ) from error
     name = f"{type(representation).__module__}.{type(representation).__qualname__}"
     versions = f"{torch.__version__} {sys.byteorder}"

@@ -1,4 +1,4 @@
-"""One archive of many short recordings, end to end, as a dataset of windows: the form of the spoken-digit set."""
+"""Windows of audio clips that lie end to end in one archive, as in the Free Spoken Digit Dataset."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from dovetail import AtLeast, Between
-from dovetail_signals.reading import MAX_BYTES, load_npz
-from dovetail_signals.recordings import Short, long_enough
+from dovetail_signals.recordings import Short, handle_short
+from dovetail_signals.signal_files import MAX_BYTES, load_npz
 from dovetail_signals.windows import Recording, WindowSamples, cut
 
 
@@ -37,24 +37,24 @@ def clips(
     """Return windows of the clips in a NumPy archive.
 
     Args:
-        path: a ``.npz`` with all clips end to end, where each begins and ends, and one value for each clip in any
-            other array, by which it can be split.
+        path: a ``.npz`` with all clips end to end and their offsets. Every other array with one value for each clip is
+            a column to predict, to split by, or to put into ``meta``.
         target: the array to predict.
         window: length of a window, in values.
-        overlap: share of a window that the next one repeats.
-        signal: the array with all clips end to end, [values]; whole numbers are scaled to -1 … 1.
-        offsets: the array with where each begins, and where the last ends, [clips + 1].
-        sample_rate: the array with the one sampling rate, in Hz.
-        longest: use at most so many values of each clip, from its start.
+        overlap: fraction of a window that the next one repeats.
+        signal: the array with all clips end to end, [values]; integers are scaled to -1 … 1.
+        offsets: the array with the start of each clip and the end of the last, [clips + 1].
+        sample_rate: the array with the sampling rate of all clips, in Hz.
+        longest: use at most this many values of each clip, from its start.
         task: ``classification`` or ``regression``.
-        meta: arrays that travel with each window into the batch's ``meta``.
-        classes: the classes in the order of their indices; by default sorted.
-        short: what to do about a clip shorter than a window: ``pad`` it with zeros, ``drop`` it, or ``error``.
-        max_bytes: the memory that the arrays may need; 1 GiB by default.
+        meta: arrays whose values go with each window into the batch's ``meta``.
+        classes: the classes in the order of their indices; sorted by default.
+        short: a clip shorter than a window is padded with zeros (``pad``), dropped (``drop``) or an error (``error``).
+        max_bytes: limit on the memory of the unpacked arrays; 1 GiB by default.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: an array is missing, or they do not fit together.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file cannot be read, an array is missing, or the offsets do not fit the signal.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -65,16 +65,16 @@ def clips(
         raise ValueError(f"{path}: {error}") from error
     missing = [name for name in (signal, offsets, sample_rate) if name not in arrays]
     if missing:
-        raise ValueError(f"{path}: there is no array '{missing[0]}'; there are {', '.join(arrays)}")
+        raise ValueError(f"{path}: no array '{missing[0]}'; it has {', '.join(arrays)}")
     sound, edges = arrays.pop(signal), arrays.pop(offsets)
     rate = float(arrays.pop(sample_rate).reshape(()))
     count = len(edges) - 1
     if count < 1 or edges[0] < 0 or edges[-1] > len(sound) or (np.diff(edges) <= 0).any():
-        raise ValueError(f"{path}: '{offsets}' does not rise from 0 to at most the {len(sound)} values of '{signal}'")
+        raise ValueError(f"{path}: '{offsets}' must rise from 0 to at most {len(sound)}, the length of '{signal}'")
     facts = {name: values.tolist() for name, values in arrays.items() if values.shape == (count,)}
     scale = float(2 ** (8 * sound.dtype.itemsize - 1)) if sound.dtype.kind == "i" else 1.0
     scaled = torch.from_numpy(sound.astype(np.float32) / np.float32(scale))[None]
-    found = [
+    recordings = [
         Recording(f"clip {number}", scaled[:, begin : min(end, begin + (longest or end))], rate, _facts(facts, number))
         for number, (begin, end) in enumerate(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
     ]
@@ -82,7 +82,7 @@ def clips(
     for name in sorted(facts):
         digest.update(arrays[name].tobytes())
     return cut(
-        long_enough(found, window, short),
+        handle_short(recordings, window, short),
         window=window,
         overlap=overlap,
         target=target,

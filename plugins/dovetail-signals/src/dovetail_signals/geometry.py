@@ -1,4 +1,4 @@
-"""From the geometry of a rolling-element bearing to the frequencies at which its faults knock."""
+"""Fault frequencies of rolling-element bearings, from their geometry."""
 
 from __future__ import annotations
 
@@ -12,44 +12,44 @@ from attrs.validators import ge, gt
 
 @frozen
 class FaultFrequencies:
-    """How often a damaged part knocks, in Hz, or in multiples of the shaft's frequency."""
+    """The fault frequencies of a bearing, in Hz or as multiples of the shaft's frequency (orders)."""
 
-    #: Ball-pass frequency of the outer race: a fault in the race that stands still.
+    #: Ball-pass frequency of the outer race, which stands still.
     bpfo: float
-    #: Ball-pass frequency of the inner race: a fault in the race that turns with the shaft.
+    #: Ball-pass frequency of the inner race, which turns with the shaft.
     bpfi: float
-    #: Ball spin frequency. A fault on a ball touches both races in one spin, so it knocks at twice this.
+    #: Ball spin frequency. A fault on a ball strikes both races in one spin, so impacts come at twice this frequency.
     bsf: float
-    #: Fundamental train frequency: how often the cage goes round.
+    #: Fundamental train frequency: the rotation of the cage.
     ftf: float
 
     def at(self, shaft_hz: float) -> FaultFrequencies:
-        """Return these multiples of the shaft's frequency in Hz."""
+        """Return these orders in Hz, for a shaft that turns ``shaft_hz`` times a second."""
         return FaultFrequencies(self.bpfo * shaft_hz, self.bpfi * shaft_hz, self.bsf * shaft_hz, self.ftf * shaft_hz)
 
 
 @frozen(kw_only=True)
 class BearingGeometry:
-    """The dimensions of a rolling-element bearing, its outer race standing still.
+    """The dimensions of a rolling-element bearing whose outer race stands still.
 
-    The two diameters share any one unit: only their ratio counts.
+    Give both diameters in the same unit, whichever it is: only their ratio counts.
 
     Raises:
-        ValueError: fewer than 2 elements, a diameter that is not positive, elements at least as wide as the pitch
-            circle, or an angle outside of [0, 90).
+        ValueError: there are fewer than 2 elements, a diameter is not positive, the elements are as wide as the pitch
+            circle or wider, or the angle is outside [0, 90).
     """
 
     #: Number of rolling elements.
     elements: int = field(validator=ge(2))
     #: Diameter of a rolling element.
     element_diameter: float = field(validator=gt(0))
-    #: Diameter of the circle on which the centres of the elements run.
+    #: Diameter of the pitch circle, on which the centres of the elements run.
     pitch_diameter: float = field(validator=gt(0))
     #: Contact angle in degrees, 0 for a deep-groove bearing under radial load.
     contact_angle: float = field(default=0.0, validator=ge(0))
 
     def __attrs_post_init__(self) -> None:
-        """Refuse what cannot be built."""
+        """Check the dimensions against one another."""
         if self.element_diameter >= self.pitch_diameter:
             raise ValueError(
                 f"element_diameter = {self.element_diameter:g} must be less than pitch_diameter = "
@@ -61,7 +61,7 @@ class BearingGeometry:
     def orders(self) -> FaultFrequencies:
         """Return the fault frequencies as multiples of the shaft's frequency.
 
-        Rolling without slip; in reality 1 to 2 % of slip shifts them.
+        They hold for rolling without slip; in practice 1 to 2 % of slip shifts them.
 
         Source:
             Randall and Antoni, Rolling element bearing diagnostics – a tutorial, Mechanical Systems and Signal
@@ -76,11 +76,11 @@ class BearingGeometry:
         )
 
     def frequencies(self, shaft_hz: float) -> FaultFrequencies:
-        """Return the fault frequencies in Hz at a shaft that turns ``shaft_hz`` times a second."""
+        """Return the fault frequencies in Hz for a shaft that turns ``shaft_hz`` times a second."""
         return self.orders().at(shaft_hz)
 
 
-#: Bearings of public test rigs: dimensions in inches, as their publishers state them.
+#: Bearings of public test rigs; dimensions in inches, as published.
 BEARINGS: Final[Mapping[str, BearingGeometry]] = {
     # Case Western Reserve University, drive end and fan end.
     "SKF-6205": BearingGeometry(elements=9, element_diameter=0.3126, pitch_diameter=1.537),
@@ -91,7 +91,7 @@ BEARINGS: Final[Mapping[str, BearingGeometry]] = {
 
 
 def bearing(name: str) -> BearingGeometry:
-    """Return a bearing of :data:`BEARINGS`; ValueError, which lists them, where there is none of that name."""
+    """Return a bearing of :data:`BEARINGS` by name; ValueError, with the known names, if there is none."""
     if name not in BEARINGS:
-        raise ValueError(f"there is no bearing '{name}'; there are {', '.join(BEARINGS)}")
+        raise ValueError(f"unknown bearing '{name}'; known are {', '.join(BEARINGS)}")
     return BEARINGS[name]

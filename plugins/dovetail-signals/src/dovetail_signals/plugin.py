@@ -1,4 +1,4 @@
-"""What this package offers for signals. Imports no torch: listing parts must cost nothing."""
+"""The components for signals. This module must not import torch, so that listing components stays fast."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ _DATA = ("deterministic", "classification")
 
 @hookimpl
 def dovetail_datasets() -> Iterator[Component]:
-    """Offer datasets."""
+    """Register the datasets."""
     yield Component(
         "signals.recordings",
         "dovetail_signals.recordings:recordings",
-        summary="Windows of recordings (.npz, .wav, .mat, .csv) that a metadata CSV lists, kept apart when split.",
+        summary="Windows of recordings (.npz, .wav, .mat, .csv) in a metadata CSV; splits keep recordings whole.",
         traits=(*_DATA, "regression"),
         example={"path": "recordings", "target": "fault", "window": 64, "overlap": 0.5, "meta": ["rpm"]},
     )
     yield Component(
         "signals.clips",
         "dovetail_signals.clips:clips",
-        summary="Windows of many short recordings that lie end to end in one .npz.",
+        summary="Windows of many short recordings, end to end in one .npz.",
         traits=(*_DATA, "regression"),
         example={"path": "clips.npz", "target": "label", "window": 64},
     )
@@ -47,71 +47,71 @@ _SIGNAL = ("batched", "deterministic", "every_split")
 
 @hookimpl
 def dovetail_transforms() -> Iterator[Component]:
-    """Offer representations and augmentation."""
+    """Register the representations and the augmentations."""
     yield Component(
         "signals.zscore",
         "dovetail_signals.tfr:ZScore",
-        summary="Signals of mean 0 and variance 1, each by itself.",
+        summary="Scale each signal to mean 0 and variance 1.",
         traits=_SIGNAL,
     )
     yield Component(
         "signals.stft",
         "dovetail_signals.tfr:STFT",
-        summary="Signals as spectrograms in decibels, by the short-time Fourier transform.",
+        summary="Spectrograms in decibels, by the short-time Fourier transform.",
         traits=_SIGNAL,
     )
     yield Component(
         "signals.spectrum",
         "dovetail_signals.tfr:Spectrum",
-        summary="Signals as power spectra in decibels, by Welch's method.",
+        summary="Power spectra in decibels, by Welch's method.",
         traits=_SIGNAL,
         example={"n_fft": 16},
     )
     yield Component(
         "signals.log_mel",
         "dovetail_signals.tfr:LogMel",
-        summary="Signals as log-mel spectrograms.",
+        summary="Log-mel spectrograms.",
         traits=_SIGNAL,
         example={"sample_rate": 12000.0},
     )
     yield Component(
         "signals.cwt",
         "dovetail_signals.tfr:CWT",
-        summary="Signals as scalograms in decibels, by Morlet's wavelet.",
+        summary="Scalograms in decibels, with the Morlet wavelet.",
         traits=_SIGNAL,
         example={"sample_rate": 12000.0},
     )
     yield Component(
         "signals.envelope_spectrum",
         "dovetail_signals.tfr:EnvelopeSpectrum",
-        summary="Signals as spectra of their envelope, where bearing faults show.",
+        summary="Spectra of the envelope, which show bearing faults.",
         traits=_SIGNAL,
         example={"sample_rate": 12000.0, "band": [2000.0, 5000.0]},
     )
     yield Component(
         "signals.keep_envelope",
         "dovetail_signals.tfr:KeepEnvelope",
-        summary="Leave the envelope of signals in meta.signal, where losses of physics look.",
+        summary="Store the envelope of signals in meta.signal, which physics losses read.",
         traits=_SIGNAL,
         example={"sample_rate": 12000.0},
     )
     yield Component(
         "signals.angular_resampling",
         "dovetail_signals.resampling:AngularResampling",
-        summary="Signals at even steps of the shaft's angle: frequencies become orders.",
+        summary="Resample signals by the shaft's angle: frequencies become orders.",
         traits=_SIGNAL,
         example={"sample_rate": 2000.0, "samples_per_turn": 16, "length": 8},
     )
     yield Component(
         "signals.spectral_kurtosis",
         "dovetail_signals.tfr:SpectralKurtosis",
-        summary="Signals as the impulsiveness of each frequency.",
+        summary="Spectral kurtosis: the impulsiveness of each frequency.",
         traits=_SIGNAL,
     )
     yield Component(
         "signals.multi_tfr",
         "dovetail_signals.tfr:MultiTFR",
-        summary="Signals in several representations at once.",
+        summary="Several representations of the same signals.",
         traits=_SIGNAL,
         example={
             "representations": {
@@ -123,20 +123,20 @@ def dovetail_transforms() -> Iterator[Component]:
     yield Component(
         "signals.cached",
         "dovetail_signals.cache:Cached",
-        summary="A representation computed once for each signal, and kept in memory or on disk.",
+        summary="Cache a representation of each signal, in memory or on disk.",
         traits=_SIGNAL,
         example={"representation": {"type": "signals.cwt", "sample_rate": 12000.0}},
     )
     for name, target, summary, traits in (
         ("gaussian_noise", "GaussianNoise", "Add white noise.", ()),
-        ("amplitude_scaling", "AmplitudeScaling", "Multiply each signal by a factor of its own.", ()),
-        ("time_shift", "TimeShift", "Turn each signal around in time.", ()),
-        ("time_masking", "TimeMasking", "Set stretches of each signal to 0.", ()),
-        ("auto_augment", "AutoAugment", "Apply to each signal one of several short recipes.", ()),
-        ("patch_augment", "PatchAugment", "Drop, shift, cut out, reorder and jitter patches of signals.", ()),
-        ("spec_augment", "SpecAugment", "Mask frequencies and times of spectrograms, a batch at once.", ()),
-        ("mixup", "Mixup", "Mix each sample with another of its batch, and the labels alike.", ("mixes_samples",)),
-        ("cutmix", "CutMix", "Paste a stretch of another sample into each, and mix the labels.", ("mixes_samples",)),
+        ("amplitude_scaling", "AmplitudeScaling", "Multiply each signal by a random factor.", ()),
+        ("time_shift", "TimeShift", "Shift each signal circularly in time.", ()),
+        ("time_masking", "TimeMasking", "Set random spans of each signal to 0.", ()),
+        ("auto_augment", "AutoAugment", "Apply a random sub-policy to each signal.", ()),
+        ("patch_augment", "PatchAugment", "Drop, shift, cut out, permute and jitter patches of signals.", ()),
+        ("spec_augment", "SpecAugment", "Mask bands of frequency and spans of time in spectrograms.", ()),
+        ("mixup", "Mixup", "Mix each sample and its label with another of its batch.", ("mixes_samples",)),
+        ("cutmix", "CutMix", "Paste a span of another sample into each, and mix the labels.", ("mixes_samples",)),
     ):
         yield Component(
             f"signals.{name}",
@@ -147,20 +147,20 @@ def dovetail_transforms() -> Iterator[Component]:
     yield Component(
         "signals.random_filter",
         "dovetail_signals.augment.machines:RandomFilter",
-        summary="Send each signal through a smooth filter of its own, as another machine would.",
+        summary="Filter each signal at random, as another machine would.",
         traits=("batched",),
     )
     yield Component(
         "signals.speed_perturbation",
         "dovetail_signals.augment.machines:SpeedPerturbation",
-        summary="Play each signal at another speed.",
+        summary="Play each signal at a random speed.",
         traits=("batched",),
     )
 
 
 @hookimpl
 def dovetail_models() -> Iterator[Component]:
-    """Offer networks."""
+    """Register the models."""
     yield Component(
         "signals.cnn1d",
         "dovetail_signals.models.cnn1d:CNN1D",
@@ -170,7 +170,7 @@ def dovetail_models() -> Iterator[Component]:
     yield Component(
         "signals.wdcnn",
         "dovetail_signals.models.wdcnn:WDCNN",
-        summary="WDCNN: a wide first kernel against noise, then small ones.",
+        summary="WDCNN: a wide first kernel against noise, then small kernels.",
         example={"first_kernel": 8, "first_stride": 1, "hidden": 16},
     )
     yield Component(
@@ -182,7 +182,7 @@ def dovetail_models() -> Iterator[Component]:
     yield Component(
         "signals.cnn_lstm",
         "dovetail_signals.models.cnn_lstm:CNNLSTM",
-        summary="Convolutions, then a recurrent layer in both directions.",
+        summary="Convolutions, then a bidirectional LSTM.",
         example={"channels": [8, 16], "kernel_size": 5, "first_stride": 1, "hidden": 8},
     )
     yield Component(
@@ -200,24 +200,24 @@ def dovetail_models() -> Iterator[Component]:
     yield Component(
         "signals.multi_tfr_fusion",
         "dovetail_signals.models.spectrogram_cnn:MultiTFRFusion",
-        summary="One network for each representation of a signal, and the weighted mean of what they say.",
+        summary="One network for each representation of a signal, and the weighted mean of their logits.",
         example={"spectrograms": ["stft"], "spectra": ["envelope"], "channels": [4, 8]},
     )
 
 
 @hookimpl
 def dovetail_trainers() -> Iterator[Component]:
-    """Offer trainers."""
+    """Register the trainers."""
     yield Component(
         "signals.spectrogram",
         "dovetail_signals.trainers.spectrogram:SpectrogramTrainer",
-        summary="Mask bands of frequencies and stretches of time in every training batch.",
+        summary="Mask bands of frequency and spans of time in every training batch.",
         example={"use_specaugment": False},
     )
     yield Component(
         "signals.multi_tfr",
         "dovetail_signals.trainers.spectrogram:MultiTFRTrainer",
-        summary="Train on several representations at once, each with a weighted loss of its own.",
+        summary="Train on several representations at once, with a weighted loss for each.",
         example={"use_specaugment": False},
     )
     yield Component(
@@ -229,34 +229,34 @@ def dovetail_trainers() -> Iterator[Component]:
     yield Component(
         "signals.adversarial",
         "dovetail_signals.trainers.adversarial:AdversarialTrainer",
-        summary="Train on each batch as it is, and changed by the fast gradient sign method.",
+        summary="Train on each batch and its adversarial version, by the fast gradient sign method.",
     )
     yield Component(
         "signals.physics_informed",
         "dovetail_signals.trainers.physics_informed:PhysicsInformedTrainer",
-        summary="Bring the physics of a loss in by a schedule, or in balance with what the labels say.",
+        summary="Weight a loss's physics terms by a schedule and an adaptive balance.",
     )
 
 
 _PHYSICS = ("deterministic", "differentiable", "classification", "soft_labels")
-#: Of the kit's cases: signals of 32 values.
+#: For the conformance kit, whose signals have 32 samples.
 _FREQUENCIES = {"expected_freqs": {"1": [3.0], "2": [5.0]}, "sample_rate": 32, "tolerance": 0.2}
 
 
 @hookimpl
 def dovetail_losses() -> Iterator[Component]:
-    """Offer losses that know the physics of rotating machines."""
+    """Register the losses."""
     yield Component(
         "signals.frequency_consistency",
         "dovetail_signals.losses.frequency:FrequencyConsistencyLoss",
-        summary="Penalise class probability whose fault frequencies the signal does not carry.",
+        summary="Penalise the probability of classes whose fault frequencies the signal lacks.",
         traits=(*_PHYSICS, "additive", "signal_gradient"),
         example={**_FREQUENCIES, "unit": "orders", "sample_rate": 2000},
     )
     yield Component(
         "signals.sommerfeld_consistency",
         "dovetail_signals.losses.sommerfeld:SommerfeldConsistencyLoss",
-        summary="Penalise a severity that a journal bearing's operating conditions do not let expect.",
+        summary="Penalise a severity that does not match a journal bearing's operating conditions.",
         traits=(*_PHYSICS, "additive"),
     )
     yield Component(
@@ -268,7 +268,7 @@ def dovetail_losses() -> Iterator[Component]:
     yield Component(
         "signals.physical_constraint",
         "dovetail_signals.losses.constraint:PhysicalConstraintLoss",
-        summary="Cross-entropy and the three physical terms, in one launch.",
+        summary="Cross-entropy and the three physical terms, in one fused op.",
         traits=(*_PHYSICS, "signal_gradient"),
         example=_FREQUENCIES,
     )
@@ -276,14 +276,14 @@ def dovetail_losses() -> Iterator[Component]:
 
 @hookimpl
 def dovetail_callbacks() -> Iterator[Component]:
-    """Offer pictures for the report."""
+    """Register the pictures for the report."""
     yield Component(
         "signals.spectrogram_picture",
         "dovetail_signals.pictures.spectrogram:SpectrogramPicture",
-        summary="Draw spectrograms, masks included, as the network is trained on them, into the report.",
+        summary="Draw spectrograms as the network trains on them, with masks, in the report.",
     )
     yield Component(
         "signals.envelope_picture",
         "dovetail_signals.pictures.envelope:EnvelopePicture",
-        summary="Draw each class's envelope spectrum with a bearing's fault frequencies into the report.",
+        summary="Draw each class's envelope spectrum with a bearing's fault frequencies in the report.",
     )

@@ -1,6 +1,6 @@
-"""Time–frequency representations of batches of signals, on any device, differentiable.
+"""Differentiable time–frequency representations of signals, on any device.
 
-All take signals [..., time] in float32 or float64 and return [..., frequencies, times] or [..., frequencies].
+All functions take signals [..., time] in float32 or float64.
 """
 
 from __future__ import annotations
@@ -10,49 +10,47 @@ import math
 import torch
 from torch import Tensor
 
-_TINY = 1e-10  # below any power that a float32 signal of ordinary scale can show
+_TINY = 1e-10  # below the power of any float32 signal of ordinary scale
 
 
 def stft_power(signals: Tensor, *, n_fft: int, hop: int) -> Tensor:
-    """Return the power |X|² of the short-time Fourier transform with a Hann window.
-
-    Windows that would reach beyond an end are left out, so nothing is padded.
+    """Return the power |X|² of the short-time Fourier transform with a Hann window, without padding.
 
     Args:
         signals: [..., time].
-        n_fft: length of a window, in samples; no more than the signal's.
-        hop: samples between windows.
+        n_fft: length of a window, in samples; at most the signal's length.
+        hop: samples from one window to the next.
 
     Returns:
-        [..., n_fft // 2 + 1, (time - n_fft) // hop + 1], the power at k · rate / n_fft Hz.
+        [..., n_fft // 2 + 1, (time - n_fft) // hop + 1]; row k is at k · rate / n_fft Hz.
 
     Raises:
         ValueError: the signal is shorter than a window.
     """
     if signals.shape[-1] < n_fft:
-        raise ValueError(f"n_fft = {n_fft} needs signals of at least that length, got {signals.shape[-1]}")
+        raise ValueError(f"n_fft = {n_fft} is longer than the signals, {signals.shape[-1]}")
     window = torch.hann_window(n_fft, dtype=signals.dtype, device=signals.device)
     spectrum = torch.fft.rfft(signals.unfold(-1, n_fft, hop) * window)
     return _squared(spectrum).transpose(-1, -2)
 
 
 def _squared(values: Tensor) -> Tensor:
-    """Return |z|² of complex numbers; squared side by side, which is faster than real and imaginary part apart."""
+    """Return |z|²; squaring the real view at once is faster than squaring the real and imaginary parts separately."""
     squares = torch.view_as_real(values).square()
     found: Tensor = squares[..., 0] + squares[..., 1]
     return found
 
 
 def mean_power(signals: Tensor, *, n_fft: int, hop: int) -> Tensor:
-    """Return the power spectrum, the mean over windows of the short-time Fourier transform: it varies less than one.
+    """Return the power spectrum averaged over windows, which has less variance than that of one window.
 
     Args:
         signals: [..., time].
-        n_fft: length of a window, in samples; no more than the signal's.
-        hop: samples between windows.
+        n_fft: length of a window, in samples; at most the signal's length.
+        hop: samples from one window to the next.
 
     Returns:
-        [..., n_fft // 2 + 1].
+        [..., n_fft // 2 + 1]; value k is at k · rate / n_fft Hz.
 
     Raises:
         ValueError: the signal is shorter than a window.
@@ -65,17 +63,17 @@ def mean_power(signals: Tensor, *, n_fft: int, hop: int) -> Tensor:
 
 
 def mel_filters(n_fft: int, n_mels: int, sample_rate: float, low_hz: float, high_hz: float) -> Tensor:
-    """Return triangular filters, [n_mels, n_fft // 2 + 1] float32, their tops evenly spaced on the mel scale.
+    """Return triangular filters [n_mels, n_fft // 2 + 1] float32, whose peaks are evenly spaced on the mel scale.
 
     Args:
-        n_fft: of the spectrum they are for.
+        n_fft: window length of the spectrum.
         n_mels: number of filters.
         sample_rate: in Hz.
-        low_hz: where the first begins.
-        high_hz: where the last ends, at most half of the sampling rate.
+        low_hz: lower edge of the first filter.
+        high_hz: upper edge of the last filter, at most half the sampling rate.
 
     Raises:
-        ValueError: the frequencies do not rise from 0 to half of the sampling rate.
+        ValueError: not 0 ≤ low_hz < high_hz ≤ sample_rate / 2.
 
     Source:
         mel = 2595 log10(1 + f / 700): O'Shaughnessy, Speech Communication: Human and Machine (1987), 150.
@@ -90,42 +88,41 @@ def mel_filters(n_fft: int, n_mels: int, sample_rate: float, low_hz: float, high
 
 
 def mel_frequencies(n_mels: int, low_hz: float, high_hz: float) -> Tensor:
-    """Return ``n_mels`` frequencies in Hz between two others, evenly spaced on the mel scale: [n_mels + 2] float64."""
+    """Return ``n_mels`` frequencies in Hz, evenly spaced on the mel scale, and both ends: [n_mels + 2] float64."""
     low, high = (2595 * math.log10(1 + hz / 700) for hz in (low_hz, high_hz))
     return 700 * (10 ** (torch.linspace(low, high, n_mels + 2, dtype=torch.float64) / 2595) - 1)
 
 
 def decibels(power: Tensor) -> Tensor:
-    """Return 10 log10 of a power, no less than -100."""
+    """Return 10 log10 of a power, at least -100 dB."""
     return 10 * torch.log10(power.clamp_min(_TINY))
 
 
-def standardised(values: Tensor, dims: int) -> Tensor:
-    """Return values of mean 0 and variance 1 over the last ``dims`` dimensions; where nothing varies, 0."""
+def standardize(values: Tensor, dims: int) -> Tensor:
+    """Return values with mean 0 and variance 1 over the last ``dims`` dimensions; constant values become 0."""
     over = tuple(range(-dims, 0))
     centred = values - values.mean(over, keepdim=True)
     return centred / (centred.square().mean(over, keepdim=True).sqrt() + 1e-5)
 
 
 def cwt_power(signals: Tensor, *, frequencies: Tensor, sample_rate: float, cycles: float = 6.0, hop: int = 1) -> Tensor:
-    """Return the power |W|² of the continuous wavelet transform with Morlet's wavelet, scaled in amplitude.
+    """Return the power |W|² of the continuous wavelet transform with the Morlet wavelet, normalised by amplitude.
 
-    A sine of amplitude a shows as a² at its own frequency.
-    The signal is taken as periodic.
+    A sine of amplitude a has power a² at its own frequency. The signal is treated as periodic.
 
     Args:
         signals: [..., time].
-        frequencies: [F] in Hz, each more than 0 and less than half of the sampling rate.
+        frequencies: [F] in Hz, each above 0 and below half the sampling rate.
         sample_rate: in Hz.
-        cycles: of the wavelet's Gaussian; more are finer in frequency and coarser in time.
-        hop: keep every so many steps of time.
+        cycles: of the wavelet; more cycles resolve frequency more finely and time more coarsely.
+        hop: return every ``hop``-th time step.
 
     Returns:
         [..., F, ceil(time / hop)].
 
     Source:
         Torrence and Compo, A practical guide to wavelet analysis, Bulletin of the American Meteorological Society 79
-        (1998), 61–78, equations 4 and 6, with the amplitude's normalisation in place of the energy's.
+        (1998), 61–78, equations 4 and 6, normalised by amplitude instead of energy.
     """
     length = signals.shape[-1]
     spectrum = torch.fft.fft(signals)
@@ -133,18 +130,18 @@ def cwt_power(signals: Tensor, *, frequencies: Tensor, sample_rate: float, cycle
     scales = cycles / (2 * math.pi * frequencies.to(signals.device, signals.dtype))
     # Only positive frequencies: the wavelet is analytic. The factor 2 gives a sine its own amplitude.
     wavelets = 2 * torch.exp(-((scales[:, None] * omega - cycles) ** 2) / 2) * (omega > 0)
-    # Every fold-th value in time is the inverse of the spectrum folded as often: what is not kept is not computed.
+    # Every fold-th time step is the inverse transform of the folded spectrum, so skipped steps cost nothing.
     fold = math.gcd(length, hop)
     size = length // fold
     folded: Tensor | float = 0.0
-    for begin in range(0, -(-fold // 2) * size, size):  # all that is beyond belongs to negative frequencies
+    for begin in range(0, -(-fold // 2) * size, size):  # the rest has only negative frequencies
         piece = slice(begin, begin + size)
         folded = folded + spectrum[..., None, piece] * wavelets[:, piece]
     return _squared(torch.fft.ifft(folded / fold)[..., :: hop // fold])
 
 
 def analytic(signals: Tensor) -> Tensor:
-    """Return the analytic signal, complex, whose real part is the signal: its absolute value is the envelope.
+    """Return the complex analytic signal: its real part is the signal, its absolute value the envelope.
 
     Source:
         Marple, Computing the discrete-time "analytic" signal via FFT, IEEE Transactions on Signal Processing 47 (1999).
@@ -160,27 +157,27 @@ def analytic(signals: Tensor) -> Tensor:
 
 
 def require_band(band: tuple[float, float] | None, sample_rate: float) -> None:
-    """Refuse a band of frequencies, in Hz, that a signal of this sampling rate does not have.
+    """Check a band [low, high] in Hz, or None for all frequencies, against the sampling rate.
 
     Raises:
-        ValueError: it does not rise from 0 or above to at most half of the sampling rate.
+        ValueError: not 0 ≤ low < high ≤ sample_rate / 2.
     """
     if band is not None and not 0 <= band[0] < band[1] <= sample_rate / 2:
         raise ValueError(
-            f"band: must rise within 0 to {sample_rate / 2:g} Hz, half of the sampling rate, got {list(band)}"
+            f"band: needs 0 ≤ low < high ≤ {sample_rate / 2:g} Hz, half the sampling rate, got {list(band)}"
         )
 
 
 def envelope(signals: Tensor, *, sample_rate: float, band: tuple[float, float] | None = None) -> Tensor:
-    """Return the envelope of signals [..., time], its mean taken off.
+    """Return the envelope of signals [..., time], with its mean removed.
 
     Args:
         signals: [..., time].
         sample_rate: in Hz.
-        band: from and to which frequency, in Hz, to look at; by default everywhere.
+        band: band-pass the signals to [low, high] in Hz first; all frequencies by default.
 
     Raises:
-        ValueError: there is no such band at this sampling rate.
+        ValueError: the band does not fit the sampling rate.
     """
     require_band(band, sample_rate)
     if band is not None:
@@ -195,16 +192,16 @@ def envelope(signals: Tensor, *, sample_rate: float, band: tuple[float, float] |
 def envelope_spectrum(
     signals: Tensor, *, sample_rate: float, band: tuple[float, float] | None = None, high_hz: float | None = None
 ) -> Tensor:
-    """Return the amplitude spectrum of the envelope: what knocks how often, as a bearing fault rings a resonance.
+    """Return the amplitude spectrum of the envelope, which shows the rate of impacts such as a bearing fault's.
 
     Args:
         signals: [..., time].
         sample_rate: in Hz.
-        band: from and to which frequency, in Hz, to look at before the envelope is taken; by default everywhere.
-        high_hz: give the spectrum up to here; by default up to half of the sampling rate.
+        band: band-pass the signals to [low, high] in Hz first; all frequencies by default.
+        high_hz: upper end of the spectrum in Hz; half the sampling rate by default.
 
     Returns:
-        [..., frequencies], at k · rate / time Hz, the mean taken off.
+        [..., frequencies]; value k is at k · rate / time Hz, and the mean of the envelope is removed.
 
     Source:
         Randall and Antoni, Rolling element bearing diagnostics – a tutorial, Mechanical Systems and Signal Processing
@@ -216,12 +213,12 @@ def envelope_spectrum(
 
 
 def spectral_kurtosis(signals: Tensor, *, n_fft: int, hop: int) -> Tensor:
-    """Return for each frequency how impulsive it is: E|X|⁴ / (E|X|²)² - 2, 0 for Gaussian noise, -1 for a tone.
+    """Return the impulsiveness of each frequency, E|X|⁴ / (E|X|²)² - 2: 0 for Gaussian noise, -1 for a tone.
 
     Args:
         signals: [..., time].
         n_fft: length of a window, in samples.
-        hop: samples between windows.
+        hop: samples from one window to the next.
 
     Returns:
         [..., n_fft // 2 + 1].

@@ -1,4 +1,4 @@
-"""Signals read between their samples, band-limited: at a speed of one's own, or at even steps of the shaft's angle."""
+"""Band-limited resampling of each signal at its own rate, and order tracking by the shaft's angle."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from torch import Tensor
 
 from dovetail import AtLeast, Batch, MoreThan, Run
 from dovetail.random import Draws
-from dovetail_signals.rates import tell_of_other_rates
-from dovetail_signals.tfr import signals_of
+from dovetail_signals.sample_rate import alert_on_nested_sample_rates
+from dovetail_signals.tfr import require_signals
 
-_LOBES: Final = 8  # zero crossings of the sinc on either side: right to 0.003 up to 0.7 of half the sampling rate
+_LOBES: Final = 8  # zero crossings of the sinc on each side: a tone up to 0.7 Nyquist is off by less than 0.005
 
 
-def read_evenly(signals: Tensor, steps: Tensor, length: int) -> Tensor:
-    """Return signals read at the places 0, step, 2 step, …, by a windowed sinc; beyond their ends they are 0.
+def sinc_resample(signals: Tensor, steps: Tensor, length: int) -> Tensor:
+    """Return signals interpolated at 0, step, 2 step, …, by a windowed sinc; they are 0 beyond their ends.
 
-    A step of more than 1 would fold high frequencies over, so what lies above half of the new rate is taken out first.
+    For a step above 1, a low-pass at half the new rate prevents aliasing.
 
     Args:
         signals: [N, channels, time].
-        steps: [N], each more than 0, in samples.
-        length: how many values to read.
+        steps: [N], each above 0, in samples.
+        length: number of samples of the result.
 
     Returns:
         [N, channels, length].
@@ -33,7 +33,7 @@ def read_evenly(signals: Tensor, steps: Tensor, length: int) -> Tensor:
         Smith and Gossett, A flexible sampling-rate conversion method (ICASSP 1984), with a Hann window.
     """
     time = signals.shape[-1]
-    # Places in double precision: in single, 100,000 samples away from 0, one would be off by a hundredth of a sample.
+    # Double precision: in single, a position 100,000 samples from 0 would be off by a hundredth of a sample.
     places = steps.double()[:, None] * torch.arange(length, device=signals.device)
     base = places.floor()
     fraction = (places - base).to(signals.dtype)
@@ -50,56 +50,60 @@ def read_evenly(signals: Tensor, steps: Tensor, length: int) -> Tensor:
     return found
 
 
-def at_even_angles(signals: Tensor, rpm: Tensor, *, sample_rate: float, samples_per_turn: int, length: int) -> Tensor:
-    """Return signals at even steps of the shaft's angle, its speed taken as constant: computed order tracking.
+def resample_by_angle(
+    signals: Tensor, rpm: Tensor, *, sample_rate: float, samples_per_turn: int, length: int
+) -> Tensor:
+    """Return signals at equal steps of the shaft's angle, assuming constant speed: computed order tracking.
 
-    What happens so many times a turn happens at one place of the spectrum, whatever the speed and the sampling rate:
-    order k lies at k / samples_per_turn of the new rate.
+    An event that repeats k times per revolution shows at order k, which is k / samples_per_turn of the new rate, at any
+    speed and sampling rate.
 
     Args:
         signals: [N, channels, time].
-        rpm: [N] turns of the shaft a minute.
+        rpm: [N], revolutions of the shaft per minute.
         sample_rate: in Hz.
-        samples_per_turn: values to a turn, which show orders up to half as many.
-        length: values of the result.
+        samples_per_turn: samples per revolution; orders up to half of it can be seen.
+        length: number of samples of the result.
 
     Returns:
         [N, channels, length].
 
     Raises:
-        ValueError: a speed is not positive, or a signal has too few turns.
+        ValueError: a speed is not positive, or a signal has too few revolutions.
 
     Source:
         Fyfe and Munck, Analysis of computed order tracking, Mechanical Systems and Signal Processing 11 (1997),
         187–205.
     """
     if not bool((rpm > 0).all()):
-        raise ValueError(f"rpm must be more than 0, got {float(rpm.min()):g}")
+        raise ValueError(f"rpm must be above 0, got {float(rpm.min()):g}")
     steps = 60 * sample_rate / (samples_per_turn * rpm.double())
     needed = (length - 1) * float(steps.max()) if len(steps) else 0.0
     if needed > signals.shape[-1] - 1:
         raise ValueError(
-            f"{length} values at {samples_per_turn} a turn and {float(rpm.min()):g} rpm take {math.ceil(needed) + 1} "
-            f"samples, the signals have {signals.shape[-1]}: make the window longer, or length shorter"
+            f"length = {length} at samples_per_turn = {samples_per_turn} and {float(rpm.min()):g} rpm needs "
+            f"{math.ceil(needed) + 1} samples, but the signals have {signals.shape[-1]}: use longer windows, or reduce "
+            "length"
         )
-    return read_evenly(signals, steps, length)
+    return sinc_resample(signals, steps, length)
 
 
 @final
 class AngularResampling:
-    """Signals at even steps of the shaft's angle, so that what happens so many times a turn stays where it is.
+    """Resample signals at equal steps of the shaft's angle, so that frequencies become orders.
 
-    Every transform after this one and every loss takes ``samples_per_turn`` for the sampling rate, and orders for Hz.
+    For every transform after this one and for every loss, ``samples_per_turn`` is the sampling rate and orders take the
+    place of Hz.
 
-    The speed may be of more than the shaft: with ``elements · rpm / 2`` of a rolling bearing, which is the mean of how
-    often elements pass over the outer and the inner race, the faults of the races lie at 1 - r and 1 + r, r being the
-    ratio of the diameters of element and pitch circle (for a contact angle of 0): nearly alike in all bearings.
+    The speed need not be the shaft's. With ``elements · rpm / 2`` of a rolling bearing, the mean rate at which elements
+    pass the outer and the inner race, faults of the races show at 1 - r and 1 + r, where r is the ratio of element to
+    pitch diameter (for a contact angle of 0). These orders are nearly the same in all bearings.
 
     Args:
         sample_rate: of the signals, in Hz.
-        samples_per_turn: values to a turn, which show orders up to half as many.
-        length: values of the result; the slowest shaft must turn ``length / samples_per_turn`` times in a signal.
-        speed: which of ``meta`` is the speed, in turns a minute.
+        samples_per_turn: samples per revolution; orders up to half of it can be seen.
+        length: number of samples of the result; every signal must hold ``length / samples_per_turn`` revolutions.
+        speed: the key of ``meta`` with the speed, in revolutions per minute.
 
     Source:
         Fyfe and Munck, Analysis of computed order tracking, Mechanical Systems and Signal Processing 11 (1997),
@@ -121,18 +125,22 @@ class AngularResampling:
         self._length, self._speed = length, speed
 
     def dovetail_run_start(self, run: Run) -> None:
-        """Say so where the recordings have another sampling rate."""
-        tell_of_other_rates(run, self)
+        """Raise an alert if ``sample_rate`` differs from the recordings'."""
+        alert_on_nested_sample_rates(run, self)
 
-    def transform_batch(self, batch: Batch, draws: Draws) -> Batch:  # noqa: ARG002 (the form of every transform)
-        """Return the batch resampled; ValueError where its inputs are no signals, have no speed, or are too short."""
-        signals = signals_of(batch)
+    def transform_batch(self, batch: Batch, draws: Draws) -> Batch:  # noqa: ARG002 (every transform takes it)
+        """Return the batch resampled.
+
+        Raises:
+            ValueError: inputs are not signals, ``meta`` lacks the speed, or a signal has too few revolutions.
+        """
+        signals = require_signals(batch)
         rpm: Any = batch.get("meta", {}).get(self._speed)
         if not isinstance(rpm, Tensor) or rpm.shape != signals.shape[:1]:
             raise ValueError(
-                f'needs the speed of each signal\'s shaft in meta.{self._speed}: data.meta = ["{self._speed}"] has it'
+                f'needs the shaft speed of each signal in meta.{self._speed}; set data.meta = ["{self._speed}"]'
             )
-        found = at_even_angles(
+        found = resample_by_angle(
             signals,
             rpm.to(signals.device),
             sample_rate=self.sample_rate,

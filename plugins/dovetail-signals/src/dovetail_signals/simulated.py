@@ -1,4 +1,4 @@
-"""Datasets of simulated bearings: everything runs without a file, and the truth is known."""
+"""Datasets of simulated bearings, which need no files and whose ground truth is known."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import torch
 from dovetail import AtLeast, Between, MoreThan
 from dovetail.random import derive_seed
 from dovetail_signals.geometry import bearing as known_bearing
-from dovetail_signals.journal import JOURNAL_FAULTS, JournalFault, journal_vibration, sommerfeld_number
-from dovetail_signals.rolling import ROLLING_FAULTS, RollingFault, rolling_vibration
+from dovetail_signals.journal_bearing import JOURNAL_FAULTS, JournalFault, journal_vibration, sommerfeld_number
+from dovetail_signals.rolling_bearing import ROLLING_FAULTS, RollingFault, rolling_vibration
 from dovetail_signals.windows import Recording, WindowSamples, cut
 
 _MINUTE: Final = 60.0
-#: A journal bearing of a small pump: Pa·s, and metres.
+#: A journal bearing of a small pump: viscosity in Pa·s, dimensions in metres.
 _JOURNAL: Final = {"viscosity": 0.02, "diameter": 0.05, "length": 0.05, "clearance": 5e-5}
 
 Range = tuple[float, float]
@@ -43,35 +43,40 @@ def simulated_rolling(
 ) -> WindowSamples:
     """Return windows of simulated recordings of a rolling-element bearing, one class for each fault.
 
-    `dovetail_signals.rolling` says how a recording is made. Known of each: ``fault``, ``rpm``, ``shaft_hz``,
+    `dovetail_signals.rolling_bearing` describes the simulation. Columns: ``fault``, ``rpm``, ``shaft_hz``,
     ``severity``, ``snr_db``, ``resonance_hz``, ``sample_rate_hz``, and the fault frequencies ``bpfo_hz``, ``bpfi_hz``,
     ``bsf_hz``, ``ftf_hz``.
 
     Args:
         seed: draws every recording.
         faults: the classes.
-        bearing: which bearing, by the name in `dovetail_signals.geometry.BEARINGS`.
-        recordings: of each fault.
+        bearing: a name in `dovetail_signals.geometry.BEARINGS`.
+        recordings: number of recordings of each fault.
         seconds: length of a recording.
         sample_rate: in Hz.
-        window: length of a window, in values.
-        overlap: share of a window that the next one repeats.
-        rpm: turns a minute, drawn for each recording between these; likewise the other ranges.
-        severity: strength of the impacts.
-        snr_db: signal above noise, in dB.
-        slip: standard deviation of the time between impacts, as a share of it.
-        resonance_hz: of the structure.
-        meta: what travels with each window into the batch's ``meta``.
+        window: length of a window, in samples.
+        overlap: fraction of a window that the next one repeats.
+        rpm: range of the shaft's speed in revolutions per minute, drawn uniformly for each recording, as are the other
+            ranges.
+        severity: range of the impacts' strength.
+        snr_db: range of the signal-to-noise ratio, in dB.
+        slip: relative standard deviation of the time between impacts.
+        resonance_hz: range of the structure's resonance, in Hz.
+        meta: columns that go with each window into the batch's ``meta``.
 
     Raises:
-        ValueError: an unknown bearing, a recording shorter than a window, or a resonance that cannot be sampled.
+        ValueError: the bearing is unknown, a recording is shorter than a window, or a resonance is not below half the
+            sampling rate.
     """
     geometry = known_bearing(bearing)
 
     def make(fault: Any, random: np.random.Generator) -> tuple[npt.NDArray[np.float64], dict[str, Any]]:
-        shaft = _drawn(random, "rpm", rpm) / _MINUTE
-        known = {"severity": _drawn(random, "severity", severity), "snr_db": _drawn(random, "snr_db", snr_db)}
-        resonance = _drawn(random, "resonance_hz", resonance_hz)
+        shaft = _draw_uniform(random, "rpm", rpm) / _MINUTE
+        known = {
+            "severity": _draw_uniform(random, "severity", severity),
+            "snr_db": _draw_uniform(random, "snr_db", snr_db),
+        }
+        resonance = _draw_uniform(random, "resonance_hz", resonance_hz)
         signal = rolling_vibration(
             fault,
             geometry=geometry,
@@ -116,31 +121,35 @@ def simulated_journal(
 ) -> WindowSamples:
     """Return windows of simulated recordings of a journal bearing, one class for each fault.
 
-    `dovetail_signals.journal` says how a recording is made. Known of each: ``fault``, ``rpm``, ``shaft_hz``,
+    `dovetail_signals.journal_bearing` describes the simulation. Columns: ``fault``, ``rpm``, ``shaft_hz``,
     ``load_newton``, ``sommerfeld``, ``severity``, ``snr_db``, ``sample_rate_hz``.
 
     Args:
         seed: draws every recording.
         faults: the classes.
-        recordings: of each fault.
+        recordings: number of recordings of each fault.
         seconds: length of a recording.
         sample_rate: in Hz.
-        window: length of a window, in values.
-        overlap: share of a window that the next one repeats.
-        rpm: turns a minute, drawn for each recording between these; likewise the other ranges.
-        load_newton: load on the bearing.
-        severity: amplitude of the fault's orders.
-        snr_db: signal above noise, in dB.
-        meta: what travels with each window into the batch's ``meta``.
+        window: length of a window, in samples.
+        overlap: fraction of a window that the next one repeats.
+        rpm: range of the shaft's speed in revolutions per minute, drawn uniformly for each recording, as are the other
+            ranges.
+        load_newton: range of the load on the bearing, in newtons.
+        severity: range of the amplitude of the fault's orders.
+        snr_db: range of the signal-to-noise ratio, in dB.
+        meta: columns that go with each window into the batch's ``meta``.
 
     Raises:
         ValueError: a recording is shorter than a window.
     """
 
     def make(fault: Any, random: np.random.Generator) -> tuple[npt.NDArray[np.float64], dict[str, Any]]:
-        shaft = _drawn(random, "rpm", rpm) / _MINUTE
-        load = _drawn(random, "load_newton", load_newton)
-        known = {"severity": _drawn(random, "severity", severity), "snr_db": _drawn(random, "snr_db", snr_db)}
+        shaft = _draw_uniform(random, "rpm", rpm) / _MINUTE
+        load = _draw_uniform(random, "load_newton", load_newton)
+        known = {
+            "severity": _draw_uniform(random, "severity", severity),
+            "snr_db": _draw_uniform(random, "snr_db", snr_db),
+        }
         length = round(seconds * sample_rate)
         signal = journal_vibration(
             fault, shaft_hz=shaft, sample_rate=sample_rate, length=length, random=random, **known
@@ -193,8 +202,8 @@ def _windows(
     )
 
 
-def _drawn(random: np.random.Generator, option: str, span: tuple[float, float]) -> float:
-    """Return a number between two; ValueError where they fall."""
+def _draw_uniform(random: np.random.Generator, option: str, span: tuple[float, float]) -> float:
+    """Draw a number uniformly from a range; ValueError if its ends are in the wrong order."""
     if span[0] > span[1]:
-        raise ValueError(f"{option}: must rise, got {list(span)}")
+        raise ValueError(f"{option}: must be [lowest, highest], got {list(span)}")
     return float(random.uniform(*span))

@@ -1,4 +1,4 @@
-"""Transforms that turn a batch of signals into a representation of it, where the model is."""
+"""Transforms that replace a batch of signals by a representation of them, on the model's device."""
 
 from __future__ import annotations
 
@@ -10,58 +10,58 @@ from torch import Tensor
 from dovetail import AtLeast, Batch, MoreThan, Run, Transform
 from dovetail.random import Draws
 from dovetail_signals import representations
-from dovetail_signals.rates import tell_of_other_rates
+from dovetail_signals.sample_rate import alert_on_nested_sample_rates
 
 
-def signals_of(batch: Batch) -> Tensor:
-    """Return a batch's signals; ValueError where its inputs are none."""
+def require_signals(batch: Batch) -> Tensor:
+    """Return a batch's signals [N, channels, time]; ValueError if its inputs are anything else."""
     inputs = batch["inputs"]
     if not isinstance(inputs, Tensor) or not inputs.is_floating_point() or inputs.ndim != 3:  # noqa: PLR2004 (N, C, T)
         found = f"shape {tuple(inputs.shape)} of {inputs.dtype}" if isinstance(inputs, Tensor) else "a dict"
-        raise ValueError(f"needs signals of shape [batch, channels, time] in floating point, got {found}")
+        raise ValueError(f"needs floating-point signals of shape [batch, channels, time], got {found}")
     return inputs
 
 
 class _Representation:
-    """What the transforms of this module share."""
+    """Base class of the transforms of this module."""
 
     #: Draws no random numbers.
     deterministic: ClassVar[bool] = True
 
     def dovetail_run_start(self, run: Run) -> None:
-        """Say so where the recordings have another sampling rate than this is told, if it is told one."""
-        tell_of_other_rates(run, self)
+        """Raise an alert if ``sample_rate``, where there is one, differs from the recordings'."""
+        alert_on_nested_sample_rates(run, self)
 
     def represent(self, signals: Tensor) -> Tensor:
         """Return the representation of signals [N, channels, time]."""
         raise NotImplementedError
 
-    def row_hz(self, sample_rate: float) -> Tensor | None:  # noqa: ARG002 (some know it by themselves)
-        """Return the frequency of each row of a spectrogram in Hz, or None for what is no spectrogram."""
+    def row_hz(self, sample_rate: float) -> Tensor | None:  # noqa: ARG002 (some subclasses need it)
+        """Return the frequency of each row of a spectrogram in Hz; None if the representation is not a spectrogram."""
         return None
 
-    def transform_batch(self, batch: Batch, draws: Draws) -> Batch:  # noqa: ARG002 (the form of every transform)
-        """Return the batch with its signals represented; ValueError where its inputs are no signals."""
-        return {**batch, "inputs": self.represent(signals_of(batch))}
+    def transform_batch(self, batch: Batch, draws: Draws) -> Batch:  # noqa: ARG002 (every transform takes it)
+        """Return the batch with representations as inputs; ValueError if its inputs are not signals."""
+        return {**batch, "inputs": self.represent(require_signals(batch))}
 
 
 @final
 class ZScore(_Representation):
-    """Each channel of each signal brought to mean 0 and variance 1, so that loudness tells nothing."""
+    """Scale each channel of each signal to mean 0 and variance 1, which removes loudness."""
 
     def represent(self, signals: Tensor) -> Tensor:
         """Return [N, channels, time]; a constant signal becomes 0."""
-        return representations.standardised(signals, 1)
+        return representations.standardize(signals, 1)
 
 
 @final
 class STFT(_Representation):
-    """Spectrogram in decibels: [channels, n_fft // 2 + 1, times].
+    """Compute spectrograms in decibels: [channels, n_fft // 2 + 1, times].
 
     Args:
         n_fft: length of a window, in samples.
-        hop: samples between windows; a quarter of a window by default.
-        standardize: bring each channel of each sample to mean 0 and variance 1.
+        hop: samples from one window to the next; a quarter of a window by default.
+        standardize: scale each channel of each sample to mean 0 and variance 1.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class STFT(_Representation):
         self._n_fft, self._hop, self._standardize = n_fft, hop or max(1, n_fft // 4), standardize
 
     def represent(self, signals: Tensor) -> Tensor:
-        """Return [N, channels, frequencies, times]; ValueError where a signal is shorter than a window."""
+        """Return [N, channels, frequencies, times]; ValueError if a signal is shorter than a window."""
         power = representations.stft_power(signals, n_fft=self._n_fft, hop=self._hop)
         return _decibels(power, standardize=self._standardize)
 
@@ -85,12 +85,12 @@ class STFT(_Representation):
 
 @final
 class Spectrum(_Representation):
-    """Power spectrum in decibels, the mean over short windows: [channels, n_fft // 2 + 1].
+    """Compute power spectra in decibels, averaged over short windows: [channels, n_fft // 2 + 1].
 
     Args:
         n_fft: length of a window, in samples.
-        hop: samples between windows; half of a window by default.
-        standardize: bring each channel of each sample to mean 0 and variance 1, so that loudness tells nothing.
+        hop: samples from one window to the next; half a window by default.
+        standardize: scale each channel of each sample to mean 0 and variance 1, which removes loudness.
 
     Source:
         Welch, The use of fast Fourier transform for the estimation of power spectra, IEEE Transactions on Audio and
@@ -107,26 +107,26 @@ class Spectrum(_Representation):
         self._n_fft, self._hop, self._standardize = n_fft, hop or max(1, n_fft // 2), standardize
 
     def represent(self, signals: Tensor) -> Tensor:
-        """Return [N, channels, frequencies]; ValueError where a signal is shorter than a window."""
+        """Return [N, channels, frequencies]; ValueError if a signal is shorter than a window."""
         found = representations.decibels(representations.mean_power(signals, n_fft=self._n_fft, hop=self._hop))
-        return representations.standardised(found, 1) if self._standardize else found
+        return representations.standardize(found, 1) if self._standardize else found
 
 
 @final
 class LogMel(_Representation):
-    """Log-mel spectrogram in decibels: [channels, n_mels, times].
+    """Compute log-mel spectrograms in decibels: [channels, n_mels, times].
 
     Args:
         sample_rate: in Hz.
         n_fft: length of a window, in samples.
-        hop: samples between windows; a quarter of a window by default.
+        hop: samples from one window to the next; a quarter of a window by default.
         n_mels: number of bands.
-        low_hz: where the lowest band begins.
-        high_hz: where the highest ends; half of the sampling rate by default.
-        standardize: bring each channel of each sample to mean 0 and variance 1.
+        low_hz: lower edge of the lowest band, in Hz.
+        high_hz: upper edge of the highest band, in Hz; half the sampling rate by default.
+        standardize: scale each channel of each sample to mean 0 and variance 1.
 
     Raises:
-        ValueError: the frequencies do not rise from 0 to half of the sampling rate.
+        ValueError: not low_hz < high_hz ≤ sample_rate / 2.
     """
 
     def __init__(
@@ -147,31 +147,31 @@ class LogMel(_Representation):
         self.sample_rate = sample_rate
 
     def represent(self, signals: Tensor) -> Tensor:
-        """Return [N, channels, n_mels, times]; ValueError where a signal is shorter than a window."""
+        """Return [N, channels, n_mels, times]; ValueError if a signal is shorter than a window."""
         power = representations.stft_power(signals, n_fft=self._n_fft, hop=self._hop)
         mel = self._filters.to(power.device, power.dtype) @ power
         return _decibels(mel, standardize=self._standardize)
 
-    def row_hz(self, sample_rate: float) -> Tensor:  # noqa: ARG002 (it knows its own)
-        """Return the frequency of each row in Hz: where its filter is highest."""
+    def row_hz(self, sample_rate: float) -> Tensor:  # noqa: ARG002 (fixed by its own options)
+        """Return the peak frequency of each row's filter, in Hz."""
         return self._hz
 
 
 @final
 class CWT(_Representation):
-    """Scalogram in decibels, by Morlet's wavelet: [channels, frequencies, times].
+    """Compute scalograms in decibels with the Morlet wavelet: [channels, frequencies, times].
 
     Args:
         sample_rate: in Hz.
         low_hz: the lowest frequency.
-        high_hz: the highest; 0.4 of the sampling rate by default.
-        frequencies: how many, evenly spaced in their logarithm.
-        cycles: of the wavelet; more are finer in frequency and coarser in time.
-        hop: keep every so many steps of time.
-        standardize: bring each channel of each sample to mean 0 and variance 1.
+        high_hz: the highest frequency; 0.4 of the sampling rate by default.
+        frequencies: number of frequencies, evenly spaced on a logarithmic scale.
+        cycles: of the wavelet; more cycles resolve frequency more finely and time more coarsely.
+        hop: return every ``hop``-th time step.
+        standardize: scale each channel of each sample to mean 0 and variance 1.
 
     Raises:
-        ValueError: the frequencies do not rise to less than half of the sampling rate.
+        ValueError: not low_hz < high_hz < sample_rate / 2.
     """
 
     def __init__(
@@ -200,23 +200,23 @@ class CWT(_Representation):
         )
         return _decibels(power, standardize=self._standardize)
 
-    def row_hz(self, sample_rate: float) -> Tensor:  # noqa: ARG002 (it knows its own)
+    def row_hz(self, sample_rate: float) -> Tensor:  # noqa: ARG002 (fixed by its own options)
         """Return the frequency of each row in Hz."""
         return self._frequencies
 
 
 @final
 class EnvelopeSpectrum(_Representation):
-    """Amplitude spectrum of the envelope: [channels, frequencies].
+    """Compute amplitude spectra of the envelope: [channels, frequencies].
 
     Args:
         sample_rate: in Hz.
-        band: from and to which frequency, in Hz, to look at before the envelope is taken; by default everywhere.
-        high_hz: give the spectrum up to here; half of the sampling rate by default.
-        standardize: bring each channel of each sample to mean 0 and variance 1.
+        band: band-pass the signals to [low, high] in Hz first; all frequencies by default.
+        high_hz: upper end of the spectrum, in Hz; half the sampling rate by default.
+        standardize: scale each channel of each sample to mean 0 and variance 1.
 
     Raises:
-        ValueError: there is no such band at this sampling rate.
+        ValueError: the band does not fit the sampling rate.
     """
 
     def __init__(
@@ -235,21 +235,21 @@ class EnvelopeSpectrum(_Representation):
         spectrum = representations.envelope_spectrum(
             signals, sample_rate=self.sample_rate, band=self._band, high_hz=self._high
         )
-        return representations.standardised(spectrum, 1) if self._standardize else spectrum
+        return representations.standardize(spectrum, 1) if self._standardize else spectrum
 
 
 @final
 class KeepEnvelope:
-    """Leaves the signals' envelope in the batch's ``meta.signal``, where losses of physics look; inputs stay.
+    """Store the signals' envelope in the batch's ``meta.signal``, which physics losses read; inputs do not change.
 
-    A bearing's fault shows at its frequency in the envelope, hardly in the vibration itself.
+    A bearing fault shows at its frequency in the envelope, but hardly in the vibration itself.
 
     Args:
         sample_rate: in Hz.
-        band: from and to which frequency, in Hz, to look at before the envelope is taken; by default everywhere.
+        band: band-pass the signals to [low, high] in Hz first; all frequencies by default.
 
     Raises:
-        ValueError: there is no such band at this sampling rate.
+        ValueError: the band does not fit the sampling rate.
     """
 
     #: Draws no random numbers.
@@ -260,22 +260,22 @@ class KeepEnvelope:
         self.sample_rate, self._band = sample_rate, band
 
     def dovetail_run_start(self, run: Run) -> None:
-        """Say so where the recordings have another sampling rate."""
-        tell_of_other_rates(run, self)
+        """Raise an alert if ``sample_rate`` differs from the recordings'."""
+        alert_on_nested_sample_rates(run, self)
 
-    def transform_batch(self, batch: Batch, draws: Draws) -> Batch:  # noqa: ARG002 (the form of every transform)
-        """Return the batch with [N, channels, time] more; ValueError where its inputs are no signals."""
-        found = representations.envelope(signals_of(batch), sample_rate=self.sample_rate, band=self._band)
+    def transform_batch(self, batch: Batch, draws: Draws) -> Batch:  # noqa: ARG002 (every transform takes it)
+        """Return the batch with ``meta.signal`` [N, channels, time]; ValueError if its inputs are not signals."""
+        found = representations.envelope(require_signals(batch), sample_rate=self.sample_rate, band=self._band)
         return {**batch, "meta": {**batch.get("meta", {}), "signal": found}}
 
 
 @final
 class SpectralKurtosis(_Representation):
-    """How impulsive each frequency is: [channels, n_fft // 2 + 1].
+    """Compute the spectral kurtosis, the impulsiveness of each frequency: [channels, n_fft // 2 + 1].
 
     Args:
         n_fft: length of a window, in samples.
-        hop: samples between windows; a quarter of a window by default.
+        hop: samples from one window to the next; a quarter of a window by default.
     """
 
     def __init__(
@@ -284,19 +284,19 @@ class SpectralKurtosis(_Representation):
         self._n_fft, self._hop = n_fft, hop or max(1, n_fft // 4)
 
     def represent(self, signals: Tensor) -> Tensor:
-        """Return [N, channels, frequencies]; ValueError where a signal is shorter than a window."""
+        """Return [N, channels, frequencies]; ValueError if a signal is shorter than a window."""
         return representations.spectral_kurtosis(signals, n_fft=self._n_fft, hop=self._hop)
 
 
 @final
 class MultiTFR:
-    """Several representations of the same signals at once: inputs become a dict, one entry for each.
+    """Compute several representations of the same signals: inputs become a dict with one entry for each.
 
     Args:
         representations: transforms of this package by name: ``{ stft = { type = "signals.stft" }, … }``.
 
     Raises:
-        ValueError: there is none, or one of them is no representation.
+        ValueError: no representation is given, or a transform is not a representation.
     """
 
     #: Draws no random numbers.
@@ -305,24 +305,29 @@ class MultiTFR:
     def __init__(self, *, representations: dict[str, Transform]) -> None:
         if not representations:
             raise ValueError("representations is empty: name at least one")
-        #: By name.
+        #: The representations by name.
         self.parts: dict[str, Any] = dict(representations)
-        for name, one in self.parts.items():
-            if not hasattr(one, "represent"):
-                raise ValueError(f"representations.{name}: {type(one).__name__} is no representation of signals")
-        #: By the options that name them.
-        self.held = {f"representations.{name}": one for name, one in self.parts.items()}
+        for name, representation in self.parts.items():
+            if not hasattr(representation, "represent"):
+                raise ValueError(
+                    f"representations.{name}: {type(representation).__name__} is not a representation of signals"
+                )
+        #: The representations by their options' paths, for the sampling-rate check.
+        self.nested = {f"representations.{name}": representation for name, representation in self.parts.items()}
 
     def dovetail_run_start(self, run: Run) -> None:
-        """Say so where the recordings have another sampling rate than a representation is told."""
-        tell_of_other_rates(run, self)
+        """Raise an alert if a representation's ``sample_rate`` differs from the recordings'."""
+        alert_on_nested_sample_rates(run, self)
 
-    def transform_batch(self, batch: Batch, draws: Draws) -> Batch:  # noqa: ARG002 (the form of every transform)
-        """Return the batch with a dict of representations as its inputs."""
-        signals = signals_of(batch)
-        return {**batch, "inputs": {name: one.represent(signals) for name, one in self.parts.items()}}
+    def transform_batch(self, batch: Batch, draws: Draws) -> Batch:  # noqa: ARG002 (every transform takes it)
+        """Return the batch with a dict of representations as inputs; ValueError if its inputs are not signals."""
+        signals = require_signals(batch)
+        return {
+            **batch,
+            "inputs": {name: representation.represent(signals) for name, representation in self.parts.items()},
+        }
 
 
 def _decibels(power: Tensor, *, standardize: bool) -> Tensor:
     found = representations.decibels(power)
-    return representations.standardised(found, 2) if standardize else found
+    return representations.standardize(found, 2) if standardize else found

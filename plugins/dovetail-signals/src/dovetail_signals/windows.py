@@ -1,4 +1,4 @@
-"""Recordings cut into windows: a dataset that knows which windows belong together."""
+"""Recordings cut into windows: a dataset that knows the recording of each window."""
 
 from __future__ import annotations
 
@@ -15,32 +15,31 @@ from dovetail import Batch
 Array = npt.NDArray[Any]
 Indices = npt.NDArray[np.int64]
 
-
-#: What is known of every window besides the facts about its recording.
+#: Columns of every window besides the facts about its recording.
 OF_WINDOWS: Final = ("recording", "time")
 
 
 @frozen(eq=False)
 class Recording:
-    """One recording, before it is cut."""
+    """One recording, before it is cut into windows."""
 
-    #: What it is called; no two recordings share a name.
+    #: Unique among the recordings of a dataset.
     name: str
     #: [channels, length] float32.
     signal: torch.Tensor
     #: In Hz.
     sample_rate: float
-    #: What is known about it: numbers and strings by name.
+    #: Metadata: numbers and strings by name.
     facts: Mapping[str, Any] = field(factory=dict)
 
 
 @final
 @frozen(eq=False, repr=False)
 class WindowSamples:
-    """Windows of recordings, held in memory once however much they overlap.
+    """Windows of recordings; each recording is in memory once, however much its windows overlap.
 
     A sample is a dict with ``inputs`` [channels, window] float32, ``targets``, and the values of ``meta``. The windows
-    of one recording are a group, so that a split keeps them together, and their ``spans`` are in seconds.
+    of one recording form a group, which a split keeps together; their ``spans`` are in seconds.
     """
 
     #: Reading draws no random numbers.
@@ -48,7 +47,7 @@ class WindowSamples:
 
     #: [channels, all recordings end to end] float32.
     signal: torch.Tensor
-    #: [samples]: where in ``signal`` each window begins.
+    #: [samples]: the start of each window in ``signal``.
     starts: Indices
     window: int
     #: [samples] int64 class indices, or [samples, 1] float32 values of a regression.
@@ -57,7 +56,7 @@ class WindowSamples:
     fingerprint: str
     #: [samples]: the name of the recording.
     groups: Array
-    #: [samples, 2]: begin and end within the recording, in seconds.
+    #: [samples, 2]: start and end of each window within its recording, in seconds.
     spans: npt.NDArray[np.float64]
     columns: Mapping[str, Array]
     meta: tuple[str, ...] = ()
@@ -69,7 +68,7 @@ class WindowSamples:
 
     @property
     def num_outputs(self) -> int | None:
-        """Numbers to predict for a sample in a regression; None for classes."""
+        """Number of values to predict for a sample; None for a classification."""
         return 1 if self.class_names is None else None
 
     @property
@@ -79,7 +78,7 @@ class WindowSamples:
 
     @property
     def sample_rate(self) -> float:
-        """In Hz."""
+        """The sampling rate in Hz."""
         begin, end = self.spans[0]
         return float(self.window / (end - begin))
 
@@ -89,7 +88,11 @@ class WindowSamples:
         return self.target_values.reshape(len(self)).numpy()
 
     def column(self, name: str) -> Array:
-        """Return a fact about each window's recording, or ``recording`` itself; KeyError where there is none."""
+        """Return a column with one value for each window: a fact about its recording, ``recording`` or ``time``.
+
+        Raises:
+            KeyError: there is no such column.
+        """
         if name == "recording":
             return self.groups
         if name not in self.columns:
@@ -106,8 +109,8 @@ class WindowSamples:
         return {"inputs": inputs, "targets": self.target_values[index], **values}
 
     def get_batch(self, indices: Indices) -> Batch:
-        """Return what the default collator would make of the samples at ``indices``, all at once."""
-        # A view with a row for each place where a window could begin: rows are copied whole.
+        """Return the samples at ``indices`` as one batch, equal to the default collator's but faster."""
+        # A view with one row for each possible start of a window, so that indexing copies whole rows.
         windows = self.signal.unfold(-1, self.window, 1).transpose(0, 1)
         batch = Batch(
             inputs=windows[torch.from_numpy(self.starts[indices])],
@@ -117,8 +120,8 @@ class WindowSamples:
             batch["meta"] = {name: _as_meta(self.columns[name][indices]) for name in self.meta}
         return batch
 
-    def stretches(self) -> Iterator[tuple[int, torch.Tensor]]:
-        """Yield the longest stretch of each recording that its windows cover: its first window, [channels, length]."""
+    def contiguous_segments(self) -> Iterator[tuple[int, torch.Tensor]]:
+        """Yield (index of the first window, signal [channels, length]) of each recording's longest covered segment."""
         for name in dict.fromkeys(self.groups):
             of = np.flatnonzero(self.groups == name)
             of = of[np.argsort(self.starts[of])]
@@ -129,7 +132,7 @@ class WindowSamples:
             yield int(longest[0]), self.signal[:, first : last + self.window]
 
     def subset(self, indices: Indices) -> Self:
-        """Return a dataset of the samples at ``indices``, in that order, on the same signal."""
+        """Return a dataset of the samples at ``indices``, in that order; it refers to the same signal."""
         return evolve(
             self,
             starts=self.starts[indices],
@@ -151,37 +154,39 @@ def cut(
     classes: Sequence[str],
     fingerprint: str,
 ) -> WindowSamples:
-    """Cut recordings of one sampling rate into windows of ``window`` values; what is left at an end is not used.
+    """Cut recordings into windows; samples at the end that do not fill a window are not used.
 
     Args:
-        recordings: all of one number of channels, each at least one window long.
-        window: length of a window, in values.
-        overlap: share of a window that the next one repeats, 0 to less than 1.
+        recordings: all with the same sampling rate and number of channels, each at least one window long.
+        window: length of a window, in samples.
+        overlap: fraction of a window that the next one repeats, 0 to less than 1.
         target: the fact to predict.
         task: ``classification`` or ``regression``.
-        meta: facts that travel with each window into the batch's ``meta``, or ``recording``, the name of the window's
-            recording, and ``time``, the second of it at which the window begins.
-        classes: the classes in the order of their indices; by default sorted.
-        fingerprint: says what the recordings are.
+        meta: facts that go with each window into the batch's ``meta``; also ``recording``, the name of the window's
+            recording, and ``time``, where the window begins in it, in seconds.
+        classes: the classes in the order of their indices; sorted by default.
+        fingerprint: a digest of the recordings, which identifies the data.
 
     Raises:
-        ValueError: a recording is too short, or has another number of channels or no target; a fact is unknown, or a
-            class is not among ``classes``.
+        ValueError: a recording is too short, has a different number of channels or no target; a fact is unknown; or a
+            class is not in ``classes``.
     """
     hop = max(1, round(window * (1 - overlap)))
-    names = sorted({name for one in recordings for name in one.facts})
-    for option, asked, there in (("target", (target,), names), ("meta", meta, sorted({*names, *OF_WINDOWS}))):
+    names = sorted({name for recording in recordings for name in recording.facts})
+    for option, asked, known in (("target", (target,), names), ("meta", meta, sorted({*names, *OF_WINDOWS}))):
         for name in asked:
-            if name not in there:
-                raise ValueError(f"{option}: nothing is known by the name of '{name}'; there are {', '.join(there)}")
+            if name not in known:
+                raise ValueError(f"{option}: unknown column '{name}'; there are {', '.join(known)}")
     channels = recordings[0].signal.shape[0]
     owner, starts, first, offset = [], [], [], 0
-    for number, one in enumerate(recordings):
-        if one.signal.shape[0] != channels:
-            raise ValueError(f"'{one.name}' has {one.signal.shape[0]} channels, '{recordings[0].name}' has {channels}")
-        length = one.signal.shape[1]
+    for number, recording in enumerate(recordings):
+        if recording.signal.shape[0] != channels:
+            raise ValueError(
+                f"'{recording.name}' has {recording.signal.shape[0]} channels, '{recordings[0].name}' has {channels}"
+            )
+        length = recording.signal.shape[1]
         if length < window:
-            raise ValueError(f"'{one.name}' has {length} values, less than one window of {window}")
+            raise ValueError(f"'{recording.name}' has {length} samples, fewer than a window of {window}")
         begins = np.arange(0, length - window + 1, hop)
         owner.append(np.full(len(begins), number))
         first.append(begins)
@@ -189,13 +194,15 @@ def cut(
         offset += length
     of = np.concatenate(owner)
     begins = np.concatenate(first)
-    rates = np.asarray([one.sample_rate for one in recordings])[of]
-    groups = np.asarray([one.name for one in recordings])[of]
+    rates = np.asarray([recording.sample_rate for recording in recordings])[of]
+    groups = np.asarray([recording.name for recording in recordings])[of]
     columns = {"recording": groups, "time": begins / rates}
-    columns |= {name: _column([one.facts.get(name) for one in recordings])[of] for name in names}
-    values, class_names = _targets([one.facts.get(target) for one in recordings], recordings, target, task, classes)
+    columns |= {name: _column([recording.facts.get(name) for recording in recordings])[of] for name in names}
+    values, class_names = _targets(
+        [recording.facts.get(target) for recording in recordings], recordings, target, task, classes
+    )
     return WindowSamples(
-        torch.cat([one.signal for one in recordings], dim=1),
+        torch.cat([recording.signal for recording in recordings], dim=1),
         np.concatenate(starts).astype(np.int64),
         window,
         values[torch.from_numpy(of)],
@@ -211,24 +218,24 @@ def cut(
 def _targets(
     found: list[Any], recordings: Sequence[Recording], target: str, task: str, classes: Sequence[str]
 ) -> tuple[torch.Tensor, tuple[str, ...] | None]:
-    for one, value in zip(recordings, found, strict=True):
+    for recording, value in zip(recordings, found, strict=True):
         if value is None or value == "":
-            raise ValueError(f"'{one.name}' has no value of '{target}'")
+            raise ValueError(f"'{recording.name}' has no value of '{target}'")
     if task == "regression":
         try:
             return torch.tensor([float(value) for value in found])[:, None], None
         except ValueError as error:
-            raise ValueError(f"a regression needs numbers in '{target}': {error}") from None
+            raise ValueError(f"target: a regression needs numbers in '{target}': {error}") from None
     labels = [str(value) for value in found]
-    names = tuple(classes) or tuple(sorted(set(labels), key=_natural))
-    for one, label in zip(recordings, labels, strict=True):
+    names = tuple(classes) or tuple(sorted(set(labels), key=_sort_key))
+    for recording, label in zip(recordings, labels, strict=True):
         if label not in names:
-            raise ValueError(f"'{one.name}' has the class '{label}', which is not among classes = {list(names)}")
+            raise ValueError(f"'{recording.name}' has the class '{label}', which is not among classes = {list(names)}")
     return torch.tensor([names.index(label) for label in labels]), names
 
 
-def _natural(label: str) -> tuple[float, str]:
-    """Sort numbers as numbers, before words."""
+def _sort_key(label: str) -> tuple[float, str]:
+    """Return a sort key that puts numbers first, in numeric order, and words after them."""
     try:
         return float(label), ""
     except ValueError:
@@ -236,7 +243,7 @@ def _natural(label: str) -> tuple[float, str]:
 
 
 def _column(values: list[Any]) -> Array:
-    """Return numbers as an array of numbers (NaN where there is none), anything else as strings."""
+    """Return an array of numbers (NaN for None) if all values are numbers, else of strings (empty for None)."""
     if all(value is None or isinstance(value, int | float) for value in values):
         if all(isinstance(value, int) for value in values):
             return np.asarray(values, dtype=np.int64)

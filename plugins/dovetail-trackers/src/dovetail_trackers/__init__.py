@@ -1,1 +1,1 @@
-"""Trackers that record Dovetail runs with other people's tools."""
+"""Trackers that record Dovetail runs with TensorBoard, MLflow, and Weights & Biases."""

@@ -1,4 +1,4 @@
-"""What this package offers. The libraries behind it are imported only by runs that name them."""
+"""The trackers. Their libraries are imported only in runs that use them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dovetail import Component, hookimpl
 
 @hookimpl
 def dovetail_trackers() -> Iterator[Component]:
-    """Offer trackers."""
+    """Register the trackers."""
     yield Component(
         "trackers.tensorboard",
         "dovetail_trackers.tensorboard:TensorBoardTracker",
@@ -23,6 +23,6 @@ def dovetail_trackers() -> Iterator[Component]:
     yield Component(
         "trackers.wandb",
         "dovetail_trackers.wandb:WandbTracker",
-        summary="Record the run with Weights & Biases, on this machine unless there is a key.",
+        summary="Record the run with Weights & Biases, offline unless there is an API key.",
         example={"mode": "offline"},
     )

@@ -1,4 +1,4 @@
-"""Sending in the background: training never waits for somebody else's server."""
+"""Send in the background, so that training never waits for a server."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-#: Calls that may wait to be sent. A server that cannot keep up with so many has failed.
+#: Most calls that may wait. Beyond it, the server counts as failed.
 _CAPACITY: Final = 10_000
 
 
 class SendingError(RuntimeError):
-    """What was to be sent could not be."""
+    """Messages could not be sent."""
 
 
 class Sender:
-    """Makes calls one after another, in the order in which they came, in a thread of its own.
+    """Make calls in order in a background thread.
 
-    After one has failed none is made any more; the failure is raised at the next :meth:`post` or :meth:`close`.
+    After a call has failed, no further calls are made; the next :meth:`post` or :meth:`close` raises its exception.
     """
 
     def __init__(self, name: str) -> None:
         """Start the thread."""
         self._calls: queue.Queue[Callable[[], object] | None] = queue.Queue(_CAPACITY)
         self._failure: Exception | None = None
-        # A daemon: a server that never answers does not keep the process alive.
+        # A daemon, so that a server that never answers cannot keep the process alive.
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
     def post(self, call: Callable[[], object]) -> None:
-        """Have ``call`` made, soon.
+        """Queue a call.
 
         Raises:
             SendingError: too many calls are waiting.
-            Exception: whatever an earlier call raised.
+            Exception: the exception of an earlier call.
         """
         self._raise()
         try:
@@ -43,11 +43,11 @@ class Sender:
             raise SendingError(f"{_CAPACITY:,} messages are waiting to be sent: the server cannot keep up") from None
 
     def close(self, seconds: float) -> None:
-        """Wait until everything is sent, but no longer than ``seconds``.
+        """Wait until everything is sent, at most ``seconds``.
 
         Raises:
             SendingError: not everything was sent in time.
-            Exception: whatever a call raised.
+            Exception: the exception of a call.
         """
         try:
             self._calls.put_nowait(None)
@@ -63,7 +63,7 @@ class Sender:
             if self._failure is None:
                 try:
                     call()
-                except Exception as error:  # noqa: BLE001 (kept, and raised where it can be told)
+                except Exception as error:  # noqa: BLE001 (raised by the next post or close)
                     self._failure = error
 
     def _raise(self) -> None:

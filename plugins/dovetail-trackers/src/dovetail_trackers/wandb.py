@@ -1,4 +1,4 @@
-"""A run recorded with Weights & Biases."""
+"""Record runs with Weights & Biases."""
 
 from __future__ import annotations
 
@@ -7,25 +7,30 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from dovetail import AtLeast, Outcome, Run
-from dovetail_trackers.facts import ending, fresh, need, results, settings
+from dovetail_trackers.run_info import (
+    outcome_facts,
+    require_installed,
+    result_uris,
+    settings_without_secrets,
+    without_repeats,
+)
 from dovetail_trackers.sender import Sender
 
 
 class WandbTracker:
-    """Records settings as config, figures as history over optimizer updates, the end and the results as summary.
+    """Record settings as config, metrics as history over optimizer updates, and outcome and results as summary.
 
-    What is kept on this machine lies in ``wandb/`` in the run's folder; ``wandb sync`` uploads it later. Everything is
-    sent in the background: training does not wait for a server.
+    Local files are in ``wandb/`` in the run's folder; ``wandb sync`` uploads an offline run. Everything is sent in the
+    background, so training never waits for a server.
 
     Args:
-        project: the project.
-        entity: the team or user; your default one unless set.
-        name: by default the name of the run's folder.
-        group: by default ``run.experiment``.
-        mode: by default what the environment variable ``WANDB_MODE`` says, else online where there is a key, else
-            offline.
-        api_key: write ``{ env = "NAME" }``; by default ``WANDB_API_KEY``.
-        patience: seconds to wait at the start for the server, and at the end until all is sent.
+        project: name of the project.
+        entity: team or user; your default entity if not set.
+        name: name of the W&B run; by default the name of the run's folder.
+        group: group of the run; by default ``run.experiment``.
+        mode: by default the environment variable ``WANDB_MODE``, or online if there is an API key, else offline.
+        api_key: the API key, as ``{ env = "NAME" }``; by default the environment variable ``WANDB_API_KEY``.
+        patience: seconds to wait for the server at the start, and for unsent messages at the end.
 
     Raises:
         ModuleNotFoundError: wandb is not installed.
@@ -42,17 +47,17 @@ class WandbTracker:
         api_key: str | None = None,
         patience: Annotated[float, AtLeast(0)] = 30.0,
     ) -> None:
-        need("wandb", "wandb")
+        require_installed("wandb", "wandb")
         self.project, self.entity, self.name, self.group = project, entity, name, group
         self.patience, self._key = patience, api_key
         has_key = bool(api_key or os.environ.get("WANDB_API_KEY"))
-        #: None leaves it to ``WANDB_MODE``.
+        #: None if ``WANDB_MODE`` decides.
         self.mode = mode or (None if os.environ.get("WANDB_MODE") else "online" if has_key else "offline")
         self._sender: Sender | None = None
         self._run: Any = None
 
     def dovetail_run_start(self, run: Run) -> None:
-        """Begin to send, with the settings; a resumed run goes on in the W&B run that it had, where that is online."""
+        """Start the W&B run with the settings; a resumed online run continues its W&B run."""
         about = run.config.run
         start = {
             "project": self.project,
@@ -62,7 +67,7 @@ class WandbTracker:
             "group": self.group or about.experiment,
             "notes": about.notes or None,
             "tags": about.tags,
-            "config": settings(run),
+            "config": settings_without_secrets(run),
             "dir": str(run.store.path),
             "mode": self.mode,
             "resume": None if self.mode == "offline" else "allow",
@@ -71,19 +76,19 @@ class WandbTracker:
         self._sender.post(lambda: self._open(start))
 
     def dovetail_log(self, event: str, metrics: Mapping[str, float], step: int) -> None:
-        """Send figures."""
+        """Send metrics."""
         if self._sender is not None:
-            figures = fresh(event, metrics)
-            self._sender.post(lambda: self._run.log(figures, step=step))
+            new = without_repeats(event, metrics)
+            self._sender.post(lambda: self._run.log(new, step=step))
 
     def dovetail_run_end(self, run: Run, outcome: Outcome) -> None:
-        """Send the end and where the results are, and wait until all is sent."""
+        """Send the outcome and the results' places, and wait until everything is sent."""
         sender, self._sender = self._sender, None
         if sender is None:
             return
-        told = {f"dovetail.{name}": value for name, value in {**ending(outcome), **results(run)}.items()}
+        summary = {f"dovetail.{name}": value for name, value in {**outcome_facts(outcome), **result_uris(run)}.items()}
         failed = outcome.status == "failed"
-        sender.post(lambda: self._close(told, failed=failed))
+        sender.post(lambda: self._close(summary, failed=failed))
         sender.close(self.patience)
 
     def _open(self, start: Mapping[str, Any]) -> None:
@@ -94,6 +99,6 @@ class WandbTracker:
             options.api_key = self._key
         self._run = wandb.init(**start, reinit="create_new", settings=options)
 
-    def _close(self, told: Mapping[str, str], *, failed: bool) -> None:
-        self._run.summary.update(told)
+    def _close(self, summary: Mapping[str, str], *, failed: bool) -> None:
+        self._run.summary.update(summary)
         self._run.finish(exit_code=int(failed))

@@ -1,1 +1,1 @@
-"""Augmentation of signals and of patches of them: functions, and the transforms of run files that call them."""
+"""Augmentation of signals and of their patches, as functions and as transforms for run files."""

@@ -1,7 +1,7 @@
-"""Augmentation of patches, the tokens of a transformer on signals: [patches, width] or [N, patches, width].
+"""Augmentation of patches, a signal transformer's tokens: [patches, width], or [N, patches, width] for a batch.
 
-Each takes ``draws``: the random numbers of the batch's samples by address (:class:`dovetail.random.Draws`). Without,
-they are begun from torch's global generator.
+Every function takes ``draws``, the addressed random numbers of the batch's samples (:class:`dovetail.random.Draws`).
+Without them, random numbers come from torch's global generator.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from dovetail.random import Draws
-from dovetail_signals.augment.drawing import beta, draws_or_fresh, mixed, probabilities
+from dovetail_signals.augment.draws import beta, draws_or_fresh, mix, to_probabilities
 
 _BATCHED: Final = 3
 
 
-def _applied(patches: Tensor, draws: Draws | None, change: Callable[[Tensor, Draws], Tensor]) -> Tensor:
+def _apply(patches: Tensor, draws: Draws | None, change: Callable[[Tensor, Draws], Tensor]) -> Tensor:
     batch = patches if patches.ndim == _BATCHED else patches[None]
     return change(batch, draws_or_fresh(draws, batch)).reshape(patches.shape)
 
@@ -30,10 +30,10 @@ def patch_dropout(
     *,
     draws: Draws | None = None,
 ) -> Tensor:
-    """Return patches, each set to 0 with probability ``drop_prob``; all of them as they are unless ``training``."""
+    """Set each patch to 0 with probability ``drop_prob``; change nothing unless ``training``."""
     if not training:
         return patches
-    return _applied(
+    return _apply(
         patches,
         draws,
         lambda batch, own: batch * (own.uniform("drop", batch.shape[1:2]) >= drop_prob)[..., None].to(batch.dtype),
@@ -50,20 +50,20 @@ def patch_mixup(
     num_classes: int | None = None,
     draws: Draws | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Return two batches of patches [N, patches, width] mixed, and their labels mixed alike.
+    """Mix two batches of patches and their labels, with the same weight for both.
 
     Args:
         patches1: [N, patches, width].
         patches2: of the same shape.
-        labels1: [N] class indices, or [N, …] probabilities or values.
-        labels2: likewise.
-        alpha: the share of the first is drawn from Beta(alpha, alpha).
-        num_classes: needed where labels are class indices.
-        draws: of the batch's samples.
+        labels1: [N] class indices, or [N, …] probabilities or regression targets.
+        labels2: those of the second batch.
+        alpha: the weight of the first batch is drawn from Beta(alpha, alpha).
+        num_classes: required if labels are class indices.
+        draws: random numbers of the batch's samples; from torch's global generator if None.
     """
-    share = beta(draws_or_fresh(draws, patches1), "share", alpha)
-    first, second = probabilities(labels1, num_classes), probabilities(labels2, num_classes)
-    return mixed(patches1, patches2, share), mixed(first, second, share)
+    weight = beta(draws_or_fresh(draws, patches1), "share", alpha)
+    first, second = to_probabilities(labels1, num_classes), to_probabilities(labels2, num_classes)
+    return mix(patches1, patches2, weight), mix(first, second, weight)
 
 
 def temporal_shift_patches(
@@ -73,7 +73,7 @@ def temporal_shift_patches(
     *,
     draws: Draws | None = None,
 ) -> Tensor:
-    """Return patches moved by up to ``max_shift`` places; the free ones get what left at the other end, or 0."""
+    """Shift patches by up to ``max_shift`` places either way, circularly or filling with 0."""
 
     def change(batch: Tensor, own: Draws) -> Tensor:
         count = batch.shape[1]
@@ -83,11 +83,11 @@ def temporal_shift_patches(
         inside = (places >= 0) & (places < count)
         return moved if circular else moved * inside[..., None].to(batch.dtype)
 
-    return _applied(patches, draws, change)
+    return _apply(patches, draws, change)
 
 
 def patch_cutout(patches: Tensor, n_holes: int = 10, hole_size: int = 5, *, draws: Draws | None = None) -> Tensor:
-    """Return patches with ``n_holes`` stretches of ``hole_size`` neighbours set to 0; holes may overlap."""
+    """Set ``n_holes`` spans of ``hole_size`` adjacent patches to 0; spans may overlap."""
 
     def change(batch: Tensor, own: Draws) -> Tensor:
         count = batch.shape[1]
@@ -97,28 +97,28 @@ def patch_cutout(patches: Tensor, n_holes: int = 10, hole_size: int = 5, *, draw
         hit = ((place >= start[..., None]) & (place < start[..., None] + size)).any(1)
         return batch * (~hit)[..., None].to(batch.dtype)
 
-    return _applied(patches, draws, change)
+    return _apply(patches, draws, change)
 
 
 def patch_permutation(patches: Tensor, permute_prob: float = 0.1, *, draws: Draws | None = None) -> Tensor:
-    """Return patches of which each takes part with probability ``permute_prob``, those that do in a random order."""
+    """Select each patch with probability ``permute_prob`` and shuffle the selected patches among their places."""
 
     def change(batch: Tensor, own: Draws) -> Tensor:
         count = batch.shape[1]
         place = torch.arange(count, device=batch.device)
         chosen = own.uniform("chosen", (count,)) < permute_prob
-        # Those that take part come first, once by place and once by lot; the rest stays behind, in its order.
+        # Both orders put the selected patches first, by place or at random; the others follow in their order.
         into = torch.where(chosen, place, count + place).argsort(1)
         out_of = torch.where(chosen, own.uniform("order", (count,)) * count, (count + place).float()).argsort(1)
         source = torch.empty_like(into).scatter_(1, into, out_of)
         return batch.gather(1, source[..., None].expand_as(batch))
 
-    return _applied(patches, draws, change)
+    return _apply(patches, draws, change)
 
 
 def patch_jitter(patches: Tensor, noise_std: float = 0.01, *, draws: Draws | None = None) -> Tensor:
-    """Return patches with white noise of standard deviation ``noise_std``."""
-    return _applied(
+    """Add white noise of standard deviation ``noise_std`` to patches."""
+    return _apply(
         patches,
         draws,
         lambda batch, own: batch + noise_std * own.normal("jitter", tuple(batch.shape[1:])).to(batch.dtype),
@@ -126,20 +126,20 @@ def patch_jitter(patches: Tensor, noise_std: float = 0.01, *, draws: Draws | Non
 
 
 class PatchAugmentation:
-    """A pipeline of changes to patches, each of which can be left out. The order is that of the parameters.
+    """Apply a pipeline of patch augmentations, in the order of the parameters.
 
     Args:
-        use_dropout: set patches to 0.
-        dropout_prob: with this probability each.
-        use_shift: move patches in time.
-        max_shift: by up to so many places.
-        use_cutout: set stretches of patches to 0.
-        n_holes: so many.
-        hole_size: each so long.
-        use_permutation: reorder some patches.
-        permute_prob: each takes part with this probability.
-        use_jitter: add noise.
-        noise_std: of this standard deviation.
+        use_dropout: whether to set patches to 0.
+        dropout_prob: probability for each patch.
+        use_shift: whether to shift patches in time.
+        max_shift: largest shift, in patches.
+        use_cutout: whether to set spans of patches to 0.
+        n_holes: number of spans.
+        hole_size: length of a span, in patches.
+        use_permutation: whether to shuffle some patches.
+        permute_prob: probability that a patch takes part.
+        use_jitter: whether to add white noise.
+        noise_std: standard deviation of the noise.
     """
 
     def __init__(
@@ -167,28 +167,28 @@ class PatchAugmentation:
         self._steps = [step for used, step in steps if used]
 
     def __call__(self, patches: Tensor, *, draws: Draws | None = None) -> Tensor:
-        """Return patches [patches, width] or [N, patches, width], changed."""
+        """Return the augmented patches, of the shape of ``patches``."""
 
         def change(batch: Tensor, own: Draws) -> Tensor:
             for step in self._steps:
                 batch = step(batch, own)
             return batch
 
-        return _applied(patches, draws, change)
+        return _apply(patches, draws, change)
 
 
 def get_light_augmentation() -> PatchAugmentation:
-    """Return a pipeline that changes little: a short shift and faint noise."""
+    """Return a light pipeline: a short shift and faint noise."""
     return PatchAugmentation(use_dropout=False, use_shift=True, max_shift=2, use_cutout=False, noise_std=0.005)
 
 
 def get_medium_augmentation() -> PatchAugmentation:
-    """Return the pipeline to begin with: a tenth of the patches dropped, a shift, two holes, noise."""
+    """Return the default pipeline: a tenth of the patches dropped, a shift, two holes, noise."""
     return PatchAugmentation()
 
 
 def get_heavy_augmentation() -> PatchAugmentation:
-    """Return a pipeline for few data: a fifth dropped, longer shifts and holes, some patches reordered, more noise."""
+    """Return a heavy pipeline, for little data: a fifth dropped, longer shifts and holes, permutation, more noise."""
     return PatchAugmentation(
         dropout_prob=0.2,
         max_shift=10,

@@ -1,4 +1,4 @@
-"""AutoAugment for signals: each sample draws one of several short recipes."""
+"""AutoAugment for signals: a random sub-policy for each sample."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor
 
 from dovetail.random import Draws
 from dovetail_signals.augment import functional
-from dovetail_signals.augment.drawing import draws_or_fresh, per_sample
+from dovetail_signals.augment.draws import draws_or_fresh, per_sample
 
-#: An operation's name, the probability with which it is applied, and its magnitude from 0 to 10.
+#: Name of an operation, probability of applying it, and its magnitude from 0 to 10.
 Step = tuple[str, float, float]
-_MOST: Final = 10.0
+_MAX_MAGNITUDE: Final = 10.0
 
 
 def _noise(signals: Tensor, strength: float, draws: Draws) -> Tensor:
@@ -38,8 +38,8 @@ def _invert(signals: Tensor, _strength: float, _draws: Draws) -> Tensor:
     return -signals
 
 
-#: What a policy may name. At magnitude 10: noise of 0.3 of the signal's root mean square, a scale of 0.5 to 1.5, a
-#: shift of up to half of the signal, a mask of up to a quarter. The sign has no magnitude.
+#: The operations of a policy. At magnitude 10: noise of 0.3 of the signal's root mean square, a scale of 0.5 to 1.5,
+#: a shift of up to half the signal, a mask of up to a quarter. ``invert`` has no magnitude.
 OPERATIONS: Final[Mapping[str, Callable[[Tensor, float, Draws], Tensor]]] = {
     "noise": _noise,
     "scale": _scale,
@@ -48,7 +48,7 @@ OPERATIONS: Final[Mapping[str, Callable[[Tensor, float, Draws], Tensor]]] = {
     "invert": _invert,
 }
 
-#: Written by hand, from what leaves a bearing's fault audible. Not learned from data.
+#: Chosen by hand so that a bearing's fault remains audible, not learned from data.
 POLICY: Final[tuple[tuple[Step, ...], ...]] = (
     (("shift", 0.9, 10.0), ("noise", 0.5, 2.0)),
     (("shift", 0.9, 10.0), ("scale", 0.8, 5.0)),
@@ -59,30 +59,34 @@ POLICY: Final[tuple[tuple[Step, ...], ...]] = (
 
 
 class AutoAugment:
-    """Applies to each signal one of several short recipes, drawn evenly.
+    """Apply a random sub-policy to each signal; all are equally likely.
 
     Args:
-        policy: recipes, each a list of steps (operation, probability, magnitude from 0 to 10); ``POLICY`` by default.
+        policy: sub-policies, each a list of steps (operation, probability, magnitude from 0 to 10); ``POLICY`` by
+            default.
 
     Raises:
-        ValueError: there is no recipe, an unknown operation, or a number out of range.
+        ValueError: there is no sub-policy, an unknown operation, or a number out of range.
 
     Source:
-        Cubuk et al., AutoAugment: learning augmentation policies from data (CVPR 2019), whose search is left out.
+        Cubuk et al., AutoAugment: learning augmentation policies from data (CVPR 2019), without the search.
     """
 
     def __init__(self, policy: Sequence[Sequence[Step]] | None = None) -> None:
         self.policy = tuple(map(tuple, POLICY if policy is None else policy))
         if not self.policy:
-            raise ValueError("the policy has no recipe")
+            raise ValueError("the policy is empty: it needs at least one list of steps")
         for name, probability, magnitude in (step for recipe in self.policy for step in recipe):
             if name not in OPERATIONS:
-                raise ValueError(f"the policy names '{name}'; there are {', '.join(OPERATIONS)}")
-            if not (0 <= probability <= 1 and 0 <= magnitude <= _MOST):
-                raise ValueError(f"'{name}' needs a probability of 0 to 1 and a magnitude of 0 to 10")
+                raise ValueError(f"the policy has an unknown operation '{name}'; use one of {', '.join(OPERATIONS)}")
+            if not (0 <= probability <= 1 and 0 <= magnitude <= _MAX_MAGNITUDE):
+                raise ValueError(
+                    f"'{name}' needs a probability from 0 to 1 and a magnitude from 0 to 10, "
+                    f"got {probability:g} and {magnitude:g}"
+                )
 
     def __call__(self, signals: Tensor, *, draws: Draws | None = None) -> Tensor:
-        """Return signals [N, channels, time], each changed by a recipe of its own."""
+        """Return signals [N, channels, time], each augmented by a random sub-policy."""
         own = draws_or_fresh(draws, signals)
         chosen = (own.uniform("recipe") * len(self.policy)).long()
         found = signals
@@ -90,6 +94,6 @@ class AutoAugment:
             for place, (name, probability, magnitude) in enumerate(recipe):
                 step = own.of(f"{number}.{place}")
                 applies = (chosen == number) & (step.uniform("applies") < probability)
-                changed = OPERATIONS[name](found, magnitude / _MOST, step)
+                changed = OPERATIONS[name](found, magnitude / _MAX_MAGNITUDE, step)
                 found = torch.where(per_sample(applies, found), changed, found)
         return found

@@ -1,4 +1,4 @@
-"""The transforms of run files: augmentation of whole batches, where the model is, by address."""
+"""The augmentations as transforms for run files: whole batches, on the model's device, with addressed draws."""
 
 from __future__ import annotations
 
@@ -12,43 +12,43 @@ from dovetail.ops import spec_augment
 from dovetail.random import Draws
 from dovetail_signals.augment import functional, patches
 from dovetail_signals.augment.policy import AutoAugment as Policy
-from dovetail_signals.tfr import signals_of
+from dovetail_signals.tfr import require_signals
 
 
-class _OfSignals:
-    """Changes the signals of a batch."""
+class _SignalTransform:
+    """Base class of transforms that change only the signals of a batch."""
 
     def change(self, signals: Tensor, draws: Draws) -> Tensor:
-        """Return signals [N, channels, time], changed."""
+        """Return the augmented signals [N, channels, time]."""
         raise NotImplementedError
 
     def transform_batch(self, batch: Batch, draws: Draws) -> Batch:
-        """Return the batch with its signals changed; ValueError where its inputs are no signals."""
-        return {**batch, "inputs": self.change(signals_of(batch), draws)}
+        """Return the batch with its signals augmented; ValueError if its inputs are not signals."""
+        return {**batch, "inputs": self.change(require_signals(batch), draws)}
 
 
 @final
-class GaussianNoise(_OfSignals):
-    """Adds white noise.
+class GaussianNoise(_SignalTransform):
+    """Add white noise.
 
     Args:
-        noise_std: its standard deviation, in the signals' unit.
+        noise_std: standard deviation of the noise, in the signals' unit.
     """
 
     def __init__(self, *, noise_std: Annotated[float, AtLeast(0)] = 0.01) -> None:
         self._std = noise_std
 
     def change(self, signals: Tensor, draws: Draws) -> Tensor:
-        """Return the signals with noise."""
+        """Return the signals with noise added."""
         return functional.gaussian_noise_augmentation(signals, self._std, draws=draws)
 
 
 @final
-class AmplitudeScaling(_OfSignals):
-    """Multiplies each signal by a factor of its own.
+class AmplitudeScaling(_SignalTransform):
+    """Multiply each signal by a random factor.
 
     Args:
-        scale_range: the smallest and the largest factor.
+        scale_range: smallest and largest factor.
     """
 
     def __init__(self, *, scale_range: tuple[float, float] = (0.8, 1.2)) -> None:
@@ -60,28 +60,28 @@ class AmplitudeScaling(_OfSignals):
 
 
 @final
-class TimeShift(_OfSignals):
-    """Turns each signal around in time; what leaves one end enters at the other.
+class TimeShift(_SignalTransform):
+    """Shift each signal circularly in time.
 
     Args:
-        shift_max: the most steps, either way.
+        shift_max: largest shift either way, in samples.
     """
 
     def __init__(self, *, shift_max: Annotated[int, AtLeast(0)] = 1000) -> None:
-        self._most = shift_max
+        self._max = shift_max
 
     def change(self, signals: Tensor, draws: Draws) -> Tensor:
         """Return the signals shifted."""
-        return functional.time_shift(signals, self._most, draws=draws)
+        return functional.time_shift(signals, self._max, draws=draws)
 
 
 @final
-class TimeMasking(_OfSignals):
-    """Sets stretches of each signal to 0, by the fused op.
+class TimeMasking(_SignalTransform):
+    """Set random spans of each signal to 0, by the fused op.
 
     Args:
-        mask_param: the longest mask, in steps.
-        num_masks: how many masks.
+        mask_param: length of the longest mask, in samples.
+        num_masks: number of masks.
     """
 
     def __init__(
@@ -90,17 +90,17 @@ class TimeMasking(_OfSignals):
         self._longest, self._masks = mask_param, num_masks
 
     def change(self, signals: Tensor, draws: Draws) -> Tensor:
-        """Return the signals with masks."""
+        """Return the masked signals."""
         return functional.time_masking(signals, self._longest, self._masks, draws=draws)
 
 
 @final
-class AutoAugment(_OfSignals):
-    """Applies to each signal one of several short recipes.
+class AutoAugment(_SignalTransform):
+    """Apply a random sub-policy, a short list of augmentations, to each signal.
 
     Args:
-        policy: recipes, each a list of steps [operation, probability, magnitude from 0 to 10]; the operations are
-            ``noise``, ``scale``, ``shift``, ``mask``, ``invert``. By default a policy written by hand.
+        policy: sub-policies, each a list of steps [operation, probability, magnitude from 0 to 10]; the operations are
+            ``noise``, ``scale``, ``shift``, ``mask``, ``invert``. By default a policy chosen by hand.
 
     Raises:
         ValueError: an unknown operation, or a number out of range.
@@ -110,18 +110,18 @@ class AutoAugment(_OfSignals):
         self._policy = Policy(policy)
 
     def change(self, signals: Tensor, draws: Draws) -> Tensor:
-        """Return the signals, each changed by a recipe of its own."""
+        """Return the signals, each augmented by a random sub-policy."""
         return self._policy(signals, draws=draws)
 
 
-class _Mixes:
-    """Mixes the samples of a batch, and their labels alike."""
+class _MixTransform:
+    """Base class of transforms that mix the samples of a batch and their labels."""
 
     def __init__(self, mix: Callable[..., tuple[Tensor, Tensor]], num_classes: int | None) -> None:
         self._mix, self._classes = mix, num_classes
 
     def transform_batch(self, batch: Batch, draws: Draws) -> Batch:
-        """Return the batch with inputs and targets mixed; ValueError where inputs are no floating-point tensor."""
+        """Return the batch with inputs and targets mixed; ValueError if inputs are not one floating-point tensor."""
         inputs = batch["inputs"]
         if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
             raise ValueError("mixing needs inputs that are one floating-point tensor")
@@ -130,12 +130,12 @@ class _Mixes:
 
 
 @final
-class Mixup(_Mixes):
-    """Mixes each sample with another of its batch. Classes become probabilities: the loss must take soft labels.
+class Mixup(_MixTransform):
+    """Mix each sample with another of its batch. Classes become probabilities, so the loss must take soft labels.
 
     Args:
-        alpha: the share is drawn from Beta(alpha, alpha).
-        num_classes: of the dataset; the run knows it.
+        alpha: the weight is drawn from Beta(alpha, alpha).
+        num_classes: number of classes; the run provides it.
     """
 
     def __init__(
@@ -145,13 +145,13 @@ class Mixup(_Mixes):
 
 
 @final
-class CutMix(_Mixes):
-    """Pastes a stretch of another sample of its batch into each. The loss must take soft labels.
+class CutMix(_MixTransform):
+    """Paste a span of another sample of its batch into each. The loss must take soft labels.
 
     Args:
-        alpha: the share that is kept is drawn from Beta(alpha, alpha).
-        prob: probability with which a sample is changed at all.
-        num_classes: of the dataset; the run knows it.
+        alpha: the fraction of a sample to keep is drawn from Beta(alpha, alpha).
+        prob: probability that a sample is changed.
+        num_classes: number of classes; the run provides it.
     """
 
     def __init__(
@@ -169,20 +169,20 @@ class CutMix(_Mixes):
 
 @final
 class SpecAugment:
-    """Masks bands of frequencies and stretches of time in spectrograms [channels, frequencies, times], by the fused op.
+    """Mask bands of frequency and spans of time in spectrograms [channels, frequencies, times], by the fused op.
 
-    Where inputs are several representations, each gets masks of its own.
+    Several representations of a signal are masked independently.
 
     Args:
-        time_mask_param: the widest mask over time, in steps.
-        freq_mask_param: the widest mask over frequencies, in bins.
-        num_time_masks: masks over time.
-        num_freq_masks: masks over frequencies.
-        max_time_share: the share of the time that all masks over time together may cover.
-        fill: the value at masked places, or "mean" for the mean of the channel.
+        time_mask_param: width of the widest time mask, in steps.
+        freq_mask_param: width of the widest frequency mask, in bins.
+        num_time_masks: number of time masks.
+        num_freq_masks: number of frequency masks.
+        max_time_share: largest fraction of time that the time masks may cover together.
+        fill: value of masked entries, or "mean" for the mean of the channel.
 
     Raises:
-        ValueError: of a batch: its inputs are signals.
+        ValueError: the inputs of a batch are signals, not spectrograms.
 
     Source:
         Park et al., SpecAugment (Interspeech 2019).
@@ -209,21 +209,21 @@ class SpecAugment:
         }
 
     def transform_batch(self, batch: Batch, draws: Draws) -> Batch:
-        """Return the batch with masks; a dict's spectrograms are masked, and what in it is none stays."""
+        """Return the batch with masked inputs; in a dict of representations, only spectrograms are masked."""
         inputs = batch["inputs"]
         if isinstance(inputs, Tensor):
             return {**batch, "inputs": self._masked(inputs, draws)}
         found = {
-            name: self._masked(one, draws.of(name)) if one.ndim == 4 else one  # noqa: PLR2004 ([N, C, F, T])
-            for name, one in inputs.items()
+            name: self._masked(values, draws.of(name)) if values.ndim == 4 else values  # noqa: PLR2004 ([N, C, F, T])
+            for name, values in inputs.items()
         }
         return {**batch, "inputs": found}
 
     def _masked(self, spectrograms: Tensor, draws: Draws) -> Tensor:
         if spectrograms.ndim == 3 and spectrograms.shape[1] == 1:  # noqa: PLR2004 ([N, 1, T])
             raise ValueError(
-                f"needs spectrograms, [batch, channels, frequencies, times]; got {list(spectrograms.shape)}, which are "
-                "signals: put signals.stft, or another representation, before it"
+                f"needs spectrograms [batch, channels, frequencies, times], got signals {list(spectrograms.shape)}: "
+                "put signals.stft or another representation before it"
             )
         return spec_augment(spectrograms, draws.uniform("masks", (self._masks, 2)), **self._options)
 
@@ -243,14 +243,14 @@ _PATCH_STEPS: Final[Mapping[str, Callable[..., Tensor]]] = {
 
 
 @final
-class PatchAugment(_OfSignals):
-    """Cuts each signal into patches, changes them as a transformer's tokens, and puts them together again.
+class PatchAugment(_SignalTransform):
+    """Cut each signal into patches, augment them as a transformer's tokens, and join them again.
 
     Args:
-        patch_size: length of a patch, in steps; what is left at the end stays as it is.
+        patch_size: length of a patch, in samples; a remainder at the end does not change.
         preset: ``light``, ``medium``, or ``heavy``.
-        steps: in place of a preset: any of ``dropout``, ``shift``, ``cutout``, ``permutation``, ``jitter``, with their
-            own defaults, in this order.
+        steps: used instead of a preset: any of ``dropout``, ``shift``, ``cutout``, ``permutation``, ``jitter``, each
+            with its defaults, in the given order.
     """
 
     def __init__(
@@ -264,7 +264,7 @@ class PatchAugment(_OfSignals):
         self._steps = [_PATCH_STEPS[name] for name in steps] or [_PRESETS[preset]()]
 
     def change(self, signals: Tensor, draws: Draws) -> Tensor:
-        """Return the signals with their patches changed; ValueError where a signal is shorter than one."""
+        """Return the signals with augmented patches; ValueError if a signal is shorter than a patch."""
         count = signals.shape[-1] // self._size
         if count == 0:
             raise ValueError(f"patch_size = {self._size} is longer than the signals, {signals.shape[-1]}")

@@ -1,1 +1,1 @@
-"""Losses that know the physics of rotating machines; their terms are the native ops of `dovetail.ops`."""
+"""Losses based on the physics of rotating machines, built on the native ops of `dovetail.ops`."""

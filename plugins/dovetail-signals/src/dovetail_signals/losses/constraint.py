@@ -1,4 +1,4 @@
-"""Classification and three physical constraints in one loss, one launch."""
+"""Classification and three physical constraints in one loss."""
 
 from __future__ import annotations
 
@@ -11,42 +11,42 @@ from dovetail import AtLeast, Batch, Between, Loss, LossResult, ModelOutput, Mor
 from dovetail.ops import physical_terms
 from dovetail_signals.losses.controls import Control
 from dovetail_signals.losses.frequency import FrequencyConsistencyLoss
-from dovetail_signals.losses.reading import are_shares, read_scores
+from dovetail_signals.losses.inputs import are_soft_labels, read_logits
 from dovetail_signals.losses.sommerfeld import SommerfeldConsistencyLoss
-from dovetail_signals.losses.temporal import TemporalSmoothnessLoss, tell_of_shuffled_windows
-from dovetail_signals.rates import tell_of_another_rate
+from dovetail_signals.losses.temporal import TemporalSmoothnessLoss, alert_on_unknown_recordings
+from dovetail_signals.sample_rate import alert_on_sample_rate
 
 _WHO = "physical_constraint"
 _NO_LABEL = -100
-#: Of labels that are shares of classes; the fused op takes one class each.
-_OF_SHARES = as_loss(nn.CrossEntropyLoss())
+#: For soft labels, which the fused op does not take.
+_SOFT_CROSS_ENTROPY = as_loss(nn.CrossEntropyLoss())
 
 
 class PhysicalConstraintLoss(nn.Module):
-    """Cross-entropy, and three physical terms with the factors lambda.
+    """Cross-entropy plus three physical terms, weighted by the lambdas and computed in one fused op.
 
-    The terms are those of `FrequencyConsistencyLoss`, `SommerfeldConsistencyLoss` and `TemporalSmoothnessLoss` (with a
-    factor of 1), and the options of these names mean what they mean there. A factor of 0 leaves its term out. The parts
-    are logged without their factors. A trainer may set the factors anew between steps.
+    The terms and their options are those of `FrequencyConsistencyLoss`, `SommerfeldConsistencyLoss` and
+    `TemporalSmoothnessLoss` (with ``lambda_smooth = 1``). A lambda of 0 skips its term. Parts are logged without their
+    lambdas. A trainer may change the lambdas between steps.
 
-    A sample without a label (-100) counts for the physics alone, so recordings that nobody labelled are of use.
+    A sample without a label (-100) contributes to the physical terms only, so unlabelled recordings can be used.
 
     Args:
-        lambda_freq: factor of the frequency consistency, ≥ 0; above 0 it needs ``expected_freqs``.
-        lambda_sommerfeld: factor of the Sommerfeld consistency, ≥ 0; above 0 it needs the operating conditions.
-        lambda_temporal: factor of the temporal smoothness, ≥ 0.
-        classification: another loss of the classes, such as focal; by default cross-entropy.
-        expected_freqs: frequencies of each class by its number.
+        lambda_freq: weight of the frequency consistency, ≥ 0; above 0 it needs ``expected_freqs``.
+        lambda_sommerfeld: weight of the Sommerfeld consistency, ≥ 0; above 0 it needs the operating conditions.
+        lambda_temporal: weight of the temporal smoothness, ≥ 0.
+        classification: a classification loss, such as focal, in place of cross-entropy.
+        expected_freqs: fault frequencies of each class, by class index.
         sample_rate: in Hz.
-        tolerance: half the width of a band, as a share of its centre; above 0, below 1.
+        tolerance: half the width of a band relative to its centre; above 0, below 1.
         unit: ``"hz"`` or ``"orders"``.
-        harmonics: how many of each frequency.
-        healthy: a healthy machine's share of energy in each class's bands.
+        harmonics: number of harmonics of each frequency.
+        healthy: a healthy machine's fraction of energy in each class's bands.
         fault_severity_order: classes from the least to the most severe.
-        time_step: the time between windows at which a change counts as it is.
-        speed: which of ``meta`` is the speed of the shaft, in turns a minute.
-        control: an ablation of the frequency consistency: ``"scrambled"`` or ``"random"``.
-        control_seed: of the ablation's random numbers.
+        time_step: the time between windows at which a change has weight 1.
+        speed: the key of ``meta`` with the shaft's speed, in revolutions per minute.
+        control: a control for an ablation of the frequency consistency: ``"scrambled"`` or ``"random"``.
+        control_seed: seed of the control.
 
     Raises:
         ValueError: a number is out of its range, or frequencies are missing.
@@ -77,7 +77,9 @@ class PhysicalConstraintLoss(nn.Module):
             if not factor >= 0:
                 raise ValueError(f"lambda_{name}: must be at least 0, got {factor:g}")
         if lambda_freq and expected_freqs is None:
-            raise ValueError("lambda_freq: above 0 it needs expected_freqs; set it to 0 to go without")
+            raise ValueError(
+                "lambda_freq: needs expected_freqs if it is above 0; set expected_freqs, or lambda_freq = 0"
+            )
         self.lambda_freq, self.lambda_sommerfeld, self.lambda_temporal = lambda_freq, lambda_sommerfeld, lambda_temporal
         self.classification: Any = classification
         self._classification = None if classification is None else as_loss(classification)
@@ -96,27 +98,27 @@ class PhysicalConstraintLoss(nn.Module):
         self.temporal = TemporalSmoothnessLoss(1.0, time_step=time_step)
 
     def dovetail_run_start(self, run: Run) -> None:
-        """Say so where the recordings have another sampling rate, or windows do not tell what they are of."""
+        """Raise an alert if the sampling rate differs from the recordings', or windows lack their recording."""
         if self.lambda_freq > 0:
-            tell_of_another_rate(run, self, self.frequency.sample_rate)
+            alert_on_sample_rate(run, self, self.frequency.sample_rate)
         if self.lambda_temporal > 0:
-            tell_of_shuffled_windows(run)
+            alert_on_unknown_recordings(run)
 
     def forward(self, outputs: ModelOutput, batch: Batch) -> LossResult:
-        """Return the sum, a mean over samples, and its terms as parts.
+        """Return the weighted sum, a mean over samples, with its terms as parts.
 
         Args:
-            outputs: class scores ``[batch, classes]``.
-            batch: integer labels ``[batch]``, or shares of each class ``[batch, classes]``; signals and conditions as
-                the terms want them.
+            outputs: logits ``[batch, classes]``.
+            batch: class indices ``[batch]`` or soft labels ``[batch, classes]``; signals and conditions as the terms
+                need them.
 
         Raises:
-            ValueError: shapes do not fit, something that a term needs is missing, or a label is none of the classes.
+            ValueError: shapes do not match, an input of a term is missing, or a label is out of range.
         """
-        logits = read_scores(_WHO, outputs, batch)
+        logits = read_logits(_WHO, outputs, batch)
         targets: Any = batch.get("targets")
-        mixed = isinstance(targets, Tensor) and are_shares(targets, logits)
-        classification = self._classification or (_OF_SHARES if mixed else None)
+        mixed = isinstance(targets, Tensor) and are_soft_labels(targets, logits)
+        classification = self._classification or (_SOFT_CROSS_ENTROPY if mixed else None)
         terms = physical_terms(
             logits,
             self._labels(logits, batch) if classification is None else None,
@@ -145,7 +147,7 @@ class PhysicalConstraintLoss(nn.Module):
         targets: Any = batch.get("targets")
         if not isinstance(targets, Tensor) or targets.is_floating_point() or targets.is_complex():
             found = targets.dtype if isinstance(targets, Tensor) else type(targets).__name__
-            raise ValueError(f"{_WHO}: targets must be class labels, integers of shape {[len(logits)]}; got {found}")
+            raise ValueError(f"{_WHO}: targets must be class indices, integers of shape {[len(logits)]}; got {found}")
         labels: Tensor = targets.long()
         if labels.is_cpu:
             wrong = labels[((labels < 0) | (labels >= logits.shape[1])) & (labels != _NO_LABEL)]

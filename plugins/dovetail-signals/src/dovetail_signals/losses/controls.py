@@ -1,7 +1,7 @@
-"""Controls for a loss that claims to know physics: the same loss, told something wrong.
+"""Controls for physics losses: the same loss with wrong fault frequencies.
 
-What a network gains from the right frequencies it must not gain from those of other classes, nor from any others: then
-it was the seed, or any term of that form. A run of each, with as many seeds as the real one, tells.
+If a network gains as much from the frequencies of other classes, or from random ones, as from the true ones, then the
+gain is not due to the physics. Run each control with as many seeds as the real loss.
 """
 
 from __future__ import annotations
@@ -15,43 +15,43 @@ Frequencies = Mapping[int, Sequence[float]]
 Spans = Mapping[int, Sequence[tuple[float, float]]]
 Control = Literal["none", "scrambled", "random"]
 
-_REACH: Final = 2.0  # random frequencies lie between the lowest divided by it and the highest times it
+_REACH: Final = 2.0  # random frequencies lie between lowest / _REACH and highest · _REACH
 _TRIES: Final = 1000
 
 
-def controlled(
+def apply_control(
     frequencies: Frequencies, spans: Spans, control: Control, seed: int, tolerance: float
 ) -> tuple[Frequencies, Spans]:
-    """Return what a control makes of the frequencies of classes, and of their further bands.
+    """Return the frequencies and the additional bands of each class under a control.
 
     Args:
-        frequencies: of each class.
-        spans: further bands of each class.
-        control: ``none`` leaves all as it is; ``scrambled`` gives classes the frequencies and bands of others;
-            ``random`` gives each as many, drawn evenly in their logarithm from half of the lowest to twice the highest
-            of all, bands as wide as theirs, away from every true one.
-        seed: of what is drawn.
-        tolerance: half the width of a band around a frequency, as a share of it.
+        frequencies: frequencies of each class.
+        spans: additional bands of each class.
+        control: ``none`` changes nothing. ``scrambled`` exchanges frequencies and bands between classes. ``random``
+            draws as many frequencies, uniformly on a logarithmic scale from half the lowest to twice the highest, with
+            bands of the same relative width that do not overlap any true band.
+        seed: seed of the draws.
+        tolerance: half the width of a band around a frequency, relative to it.
 
     Raises:
-        ValueError: nothing can be scrambled, as all classes have the same, or there is no room away from the true ones.
+        ValueError: all classes have the same frequencies, so none can be exchanged, or the true bands leave no room.
     """
     if control == "scrambled":
-        return _scrambled(frequencies, spans, Random(seed))  # noqa: S311 (an experiment's, nobody's secret)
+        return _scrambled(frequencies, spans, Random(seed))  # noqa: S311 (not for security)
     if control == "random":
-        return _elsewhere(frequencies, spans, tolerance, Random(seed))  # noqa: S311 (as above)
+        return _randomised(frequencies, spans, tolerance, Random(seed))  # noqa: S311 (as above)
     return frequencies, spans
 
 
 def _scrambled(frequencies: Frequencies, spans: Spans, random: Random) -> tuple[Frequencies, Spans]:
-    """Exchange what classes have: those that had the same have the same again, and none keeps its own."""
+    """Exchange frequencies so that no class keeps its own, and classes that had the same ones still do."""
     classes = sorted({*frequencies, *spans})
     owned = {which: (tuple(frequencies.get(which, ())), tuple(spans.get(which, ()))) for which in classes}
     kinds = sorted(set(owned.values()))
-    if len(kinds) < 2:  # noqa: PLR2004 (one alone has nobody to exchange with)
-        raise ValueError('control = "scrambled" needs classes of different frequencies, these have all the same')
+    if len(kinds) < 2:  # noqa: PLR2004 (one kind cannot be exchanged)
+        raise ValueError('control = "scrambled" needs classes with different frequencies, but all have the same')
     others = list(kinds)
-    while any(one == other for one, other in zip(kinds, others, strict=True)):
+    while any(kind == other for kind, other in zip(kinds, others, strict=True)):
         random.shuffle(others)
     given = dict(zip(kinds, others, strict=True))
     return (
@@ -60,31 +60,35 @@ def _scrambled(frequencies: Frequencies, spans: Spans, random: Random) -> tuple[
     )
 
 
-def _elsewhere(frequencies: Frequencies, spans: Spans, tolerance: float, random: Random) -> tuple[Frequencies, Spans]:
-    true = [(one * (1 - tolerance), one * (1 + tolerance)) for found in frequencies.values() for one in found]
+def _randomised(frequencies: Frequencies, spans: Spans, tolerance: float, random: Random) -> tuple[Frequencies, Spans]:
+    true = [
+        (frequency * (1 - tolerance), frequency * (1 + tolerance))
+        for found in frequencies.values()
+        for frequency in found
+    ]
     lengths = true + [span for found in spans.values() for span in found]
     if not lengths:
         return frequencies, spans
 
     def drawn(among: list[tuple[float, float]], low: float, high: float) -> float:
-        """Return the centre of a band from ``low`` to ``high``, moved to where none of these lies."""
-        bottom = min(max(one, other / 100) for one, other in among) / _REACH  # 0 has no logarithm
-        top = max(one for _, one in among) * _REACH
+        """Return a factor that moves the band from ``low`` to ``high`` away from all bands in ``among``."""
+        bottom = min(max(start, other / 100) for start, other in among) / _REACH  # 0 has no logarithm
+        top = max(start for _, start in among) * _REACH
         for _ in range(_TRIES):
             factor = math.exp(random.uniform(math.log(bottom), math.log(top))) / math.sqrt(max(low, bottom) * high)
             if all(high * factor <= start or low * factor >= end for start, end in among):
                 return factor
-        raise ValueError('control = "random": the true bands leave no room for others')
+        raise ValueError('control = "random": the true bands leave no room for random ones; reduce tolerance')
 
-    # The same true frequency gets the same random one wherever it stands, so that classes share what they shared.
+    # Equal true frequencies get equal random ones, so classes that had a frequency in common still do.
     moved = {
-        one: one * drawn(true, one * (1 - tolerance), one * (1 + tolerance))
-        for one in sorted({one for found in frequencies.values() for one in found})
+        frequency: frequency * drawn(true, frequency * (1 - tolerance), frequency * (1 + tolerance))
+        for frequency in sorted({frequency for found in frequencies.values() for frequency in found})
     }
     fixed = sorted({span for found in spans.values() for span in found})
     away = {span: drawn(fixed, *span) for span in fixed}
     return (
-        {which: [moved[one] for one in found] for which, found in frequencies.items()},
+        {which: [moved[frequency] for frequency in found] for which, found in frequencies.items()},
         {
             which: [(low * away[low, high], high * away[low, high]) for low, high in found]
             for which, found in spans.items()

@@ -1,4 +1,4 @@
-"""Sommerfeld consistency: the severity that is predicted, and the one that the operating conditions let expect."""
+"""Sommerfeld consistency: the predicted severity should match the operating conditions."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from torch import Tensor, nn
 
 from dovetail import Batch, LossResult, ModelOutput, MoreThan
 from dovetail.ops import sommerfeld_consistency, sommerfeld_number, sommerfeld_severity
-from dovetail_signals.losses.reading import check_samples, read_meta, read_scores, require_meta
+from dovetail_signals.losses.inputs import check_targets, read_logits, read_meta, require_meta
 
 _WHO = "sommerfeld_consistency"
 
 
 class SommerfeldConsistencyLoss(nn.Module):
-    """The mean over samples of ``(severity predicted - severity expected)²``.
+    """The mean over samples of ``(predicted severity - expected severity)²``.
 
-    What is expected is the eccentricity ratio of a short journal bearing at its Sommerfeld number, 0 for a shaft that
-    floats in the middle and 1 for one that touches: slower, more loaded, or with thinner oil, a bearing suffers more.
-    What is predicted is the expectation of the classes' levels under their probabilities, or, where the model gives one
-    number for each sample and no order is given, that number.
+    The expected severity is the eccentricity ratio of a short journal bearing at its Sommerfeld number: 0 for a centred
+    shaft, 1 for one that touches the bearing. It rises with load and falls with speed and viscosity. The predicted
+    severity is the mean of the classes' severities under their probabilities or, if the model returns one number for
+    each sample and no order is set, that number.
 
-    The Sommerfeld number is ``meta.sommerfeld``, or is worked out from ``meta.viscosity`` (Pa s), ``meta.rpm`` and
-    ``meta.load_newton`` and the bearing's size.
+    The Sommerfeld number is ``meta.sommerfeld``, or follows from ``meta.viscosity`` (Pa·s), ``meta.rpm``,
+    ``meta.load_newton`` and the bearing's dimensions.
 
     Args:
-        fault_severity_order: the classes' numbers from the least to the most severe; their levels lie evenly from 0 to
-            1. By default in the order of their numbers.
+        fault_severity_order: class indices from the least to the most severe; their severities are evenly spaced from 0
+            to 1. By default the order of the indices.
         length: of the bearing, in metres.
         diameter: of the shaft, in metres.
-        clearance: radial, in metres.
+        clearance: radial clearance, in metres.
 
     Raises:
-        ValueError: a class comes twice in the order, or a size is not above 0.
+        ValueError: the order does not name every class once, or a dimension is not above 0.
 
     Source:
         Ocvirk, Short-bearing approximation for full journal bearings, NACA TN 2808 (1952): `dovetail.ops` has the
@@ -50,7 +50,7 @@ class SommerfeldConsistencyLoss(nn.Module):
         clearance: Annotated[float, MoreThan(0)] = 1e-4,
     ) -> None:
         super().__init__()
-        self.order = None if fault_severity_order is None else [int(one) for one in fault_severity_order]
+        self.order = None if fault_severity_order is None else [int(label) for label in fault_severity_order]
         if self.order is not None and sorted(self.order) != list(range(len(self.order))):
             raise ValueError(
                 f"fault_severity_order: must name each class once, 0 to {len(self.order) - 1}, got {self.order}"
@@ -62,30 +62,30 @@ class SommerfeldConsistencyLoss(nn.Module):
         """Return the mean over samples.
 
         Args:
-            outputs: class scores ``[batch, classes]``; or, beside targets that are no classes, severities ``[batch]``
-                or ``[batch, 1]``.
-            batch: the operating conditions in its ``meta``.
+            outputs: logits ``[batch, classes]``; or severities ``[batch]`` or ``[batch, 1]`` if the targets are not
+                class indices.
+            batch: its ``meta`` holds the operating conditions.
 
         Raises:
-            ValueError: shapes do not fit, conditions are missing, or the order is not one of the model's classes.
+            ValueError: shapes do not match, conditions are missing, or the order does not fit the model's classes.
         """
         logits: Tensor = outputs.logits
         targets: Any = batch.get("targets")
         of_classes = isinstance(targets, Tensor) and not targets.is_floating_point()
         if self.order is None and not of_classes and (logits.ndim == 1 or logits.shape[1:] == (1,)):
-            check_samples(_WHO, logits, batch)
+            check_targets(_WHO, logits, batch)
             found = sommerfeld_consistency(logits, self.severity(logits, batch))
         else:
-            logits = read_scores(_WHO, outputs, batch)
+            logits = read_logits(_WHO, outputs, batch)
             found = sommerfeld_consistency(logits, self.severity(logits, batch), self.levels(logits))
         return LossResult(found, {}, float(len(logits)))
 
     def severity(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Return what the conditions of each sample let expect, ``[batch]`` from 0 to 1."""
+        """Return the severity expected from each sample's conditions, ``[batch]`` from 0 to 1."""
         number = read_meta(_WHO, batch, "sommerfeld", len(logits), logits.device)
         if number is None:
             conditions = [
-                require_meta(_WHO, batch, key, logits, "without meta.sommerfeld, it")
+                require_meta(_WHO, batch, key, logits, "without meta.sommerfeld, the loss")
                 for key in ("viscosity", "rpm", "load_newton")
             ]
             number = sommerfeld_number(
@@ -97,12 +97,12 @@ class SommerfeldConsistencyLoss(nn.Module):
         """Return each class's severity, ``[classes]`` from 0 to 1.
 
         Raises:
-            ValueError: the order names another number of classes.
+            ValueError: the order has a different number of classes.
         """
         classes = logits.shape[1]
         order = range(classes) if self.order is None else self.order
         if len(order) != classes:
-            raise ValueError(f"fault_severity_order: names {len(order)} classes, but the model has {classes}")
+            raise ValueError(f"fault_severity_order: has {len(order)} classes, but the model has {classes}")
         levels = [0.0] * classes
         for place, which in enumerate(order):
             levels[which] = place / max(classes - 1, 1)

@@ -1,1 +1,1 @@
-"""Networks for signals [channels, time], for spectrograms [channels, frequencies, times], and for several at once."""
+"""Networks for signals [channels, time], spectrograms [channels, frequencies, times], or several representations."""

@@ -8,24 +8,31 @@ from typing import Annotated
 from torch import Tensor, nn
 
 from dovetail import AtLeast, Between, Provided
-from dovetail_signals.models.layers import SIGNAL, channels_of, check, convolution, halved, head, mean_over, sizes
+from dovetail_signals.models.layers import (
+    SIGNAL,
+    check_inputs,
+    convolution,
+    global_mean,
+    halve_time,
+    head,
+    require_channels,
+    require_positive,
+)
 
 
 class CNN1D(nn.Module):
-    """Convolutions over time, each followed by a halving, then the mean over what is left.
-
-    It takes signals of any length.
+    """Classify signals of any length: convolutions over time, each with max-pooling by 2, then global average pooling.
 
     Args:
-        input_shape: [channels, time] of a sample; the dataset provides it.
-        num_classes: classes to tell apart; the dataset provides it. Output [batch, num_classes].
-        num_outputs: predict this many numbers instead; the dataset of a regression provides it.
-        channels: after each convolution.
-        kernel_size: of the convolutions; the first one's is twice as long and takes every other step.
-        dropout: share of the pooled features set to 0 while training.
+        input_shape: [channels, time] of a sample; the run provides it.
+        num_classes: number of classes; the run provides it. The output is [batch, num_classes].
+        num_outputs: number of values to predict in a regression, which replaces classes; the run provides it.
+        channels: output channels of each convolution.
+        kernel_size: of the convolutions; the first has ``2 · kernel_size + 1`` and stride 2.
+        dropout: probability of dropping a pooled feature in training.
 
     Raises:
-        ValueError: samples are no signals, or a size is below 1.
+        ValueError: samples are not signals, or a size is below 1.
     """
 
     def __init__(
@@ -39,8 +46,8 @@ class CNN1D(nn.Module):
         dropout: Annotated[float, Between(0, 1)] = 0.0,
     ) -> None:
         super().__init__()
-        self.channels = channels_of(input_shape, SIGNAL)
-        sizes(kernel_size=kernel_size, channels=min(channels, default=0))
+        self.channels = require_channels(input_shape, SIGNAL)
+        require_positive(kernel_size=kernel_size, channels=min(channels, default=0))
         first, *rest = channels
         self.stem = convolution(self.channels, first, 2 * kernel_size + 1, stride=2)
         self.blocks = nn.ModuleList(
@@ -50,10 +57,10 @@ class CNN1D(nn.Module):
         self.head = head(channels[-1], num_classes, num_outputs)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return logits [batch, classes] of signals [batch, channels, time]; ValueError where they are none."""
-        check(inputs, self.channels, SIGNAL)
-        found = halved(self.stem(inputs))
+        """Return logits [batch, classes] of signals [batch, channels, time]; ValueError for other inputs."""
+        check_inputs(inputs, self.channels, SIGNAL)
+        found = halve_time(self.stem(inputs))
         for block in self.blocks:
-            found = halved(block(found))
-        logits: Tensor = self.head(self.dropout(mean_over(found, 1)))
+            found = halve_time(block(found))
+        logits: Tensor = self.head(self.dropout(global_mean(found, 1)))
         return logits

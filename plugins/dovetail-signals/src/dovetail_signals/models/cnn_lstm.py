@@ -1,4 +1,4 @@
-"""Convolutions that hear, and a recurrent layer that remembers."""
+"""A convolutional network followed by an LSTM, for signals."""
 
 from __future__ import annotations
 
@@ -8,27 +8,33 @@ from typing import Annotated
 from torch import Tensor, nn
 
 from dovetail import AtLeast, Between, Provided
-from dovetail_signals.models.layers import SIGNAL, channels_of, check, convolution, halved, head, sizes
+from dovetail_signals.models.layers import (
+    SIGNAL,
+    check_inputs,
+    convolution,
+    halve_time,
+    head,
+    require_channels,
+    require_positive,
+)
 
 
 class CNNLSTM(nn.Module):
-    """Convolutions over time, then a long short-term memory in both directions over what they found, then its mean.
-
-    It takes signals of any length.
+    """Classify signals of any length: convolutions over time, a bidirectional LSTM, then the mean of its states.
 
     Args:
-        input_shape: [channels, time] of a sample; the dataset provides it.
-        num_classes: classes to tell apart; the dataset provides it. Output [batch, num_classes].
-        num_outputs: predict this many numbers instead; the dataset of a regression provides it.
-        channels: after each convolution, each followed by a halving.
+        input_shape: [channels, time] of a sample; the run provides it.
+        num_classes: number of classes; the run provides it. The output is [batch, num_classes].
+        num_outputs: number of values to predict in a regression, which replaces classes; the run provides it.
+        channels: output channels of each convolution, each with max-pooling by 2.
         kernel_size: of the convolutions.
-        first_stride: steps the first convolution takes.
-        hidden: size of the memory in each direction.
-        layers: recurrent layers.
-        dropout: share of the features set to 0 while training.
+        first_stride: stride of the first convolution.
+        hidden: size of the LSTM's state in each direction.
+        layers: number of LSTM layers.
+        dropout: probability of dropping a feature in training.
 
     Raises:
-        ValueError: samples are no signals, or a size is below 1.
+        ValueError: samples are not signals, or a size is below 1.
 
     Source:
         Hochreiter and Schmidhuber, Long short-term memory, Neural Computation 9 (1997); with convolutions: Sainath et
@@ -49,8 +55,8 @@ class CNNLSTM(nn.Module):
         dropout: Annotated[float, Between(0, 1)] = 0.0,
     ) -> None:
         super().__init__()
-        self.channels = channels_of(input_shape, SIGNAL)
-        sizes(kernel_size=kernel_size, hidden=hidden, layers=layers, channels=min(channels, default=0))
+        self.channels = require_channels(input_shape, SIGNAL)
+        require_positive(kernel_size=kernel_size, hidden=hidden, layers=layers, channels=min(channels, default=0))
         first, *rest = channels
         self.stem = convolution(self.channels, first, 2 * kernel_size + 1, stride=first_stride)
         self.blocks = nn.ModuleList(
@@ -61,11 +67,11 @@ class CNNLSTM(nn.Module):
         self.head = head(2 * hidden, num_classes, num_outputs)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return logits [batch, classes] of signals [batch, channels, time]; ValueError where they are none."""
-        check(inputs, self.channels, SIGNAL)
-        found = halved(self.stem(inputs))
+        """Return logits [batch, classes] of signals [batch, channels, time]; ValueError for other inputs."""
+        check_inputs(inputs, self.channels, SIGNAL)
+        found = halve_time(self.stem(inputs))
         for block in self.blocks:
-            found = halved(block(found))
+            found = halve_time(block(found))
         states, _ = self.memory(found.transpose(1, 2))
         logits: Tensor = self.head(self.dropout(states.mean(1)))
         return logits

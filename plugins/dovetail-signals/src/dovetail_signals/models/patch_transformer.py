@@ -8,31 +8,31 @@ import torch
 from torch import Tensor, nn
 
 from dovetail import AtLeast, Between, Provided
-from dovetail_signals.models.layers import SIGNAL, channels_of, check, head, sizes
+from dovetail_signals.models.layers import SIGNAL, check_inputs, head, require_channels, require_positive
 
 
 class PatchTransformer(nn.Module):
-    """Cuts a signal into patches, makes each a token, and lets them attend to one another; the mean is classified.
+    """Classify signals by a transformer encoder on patches, whose mean token goes to the head.
 
     Args:
-        input_shape: [channels, time] of a sample; the dataset provides it.
-        num_classes: classes to tell apart; the dataset provides it. Output [batch, num_classes].
-        num_outputs: predict this many numbers instead; the dataset of a regression provides it.
-        patch_size: length of a patch, in steps; what is left at the end is not seen.
-        stride: steps from one patch to the next; a patch by default.
-        width: of a token.
-        depth: layers.
-        heads: of attention; they divide the width.
-        mlp_ratio: hidden size of a layer's feed-forward part, in widths.
-        dropout: in every layer, while training.
+        input_shape: [channels, time] of a sample; the run provides it.
+        num_classes: number of classes; the run provides it. The output is [batch, num_classes].
+        num_outputs: number of values to predict in a regression, which replaces classes; the run provides it.
+        patch_size: length of a patch, in samples; a remainder at the end is ignored.
+        stride: samples from one patch to the next; ``patch_size`` by default.
+        width: size of a token.
+        depth: number of layers.
+        heads: number of attention heads; must divide ``width``.
+        mlp_ratio: hidden size of the feed-forward block, as a multiple of ``width``.
+        dropout: dropout probability of every layer.
 
     Raises:
-        ValueError: samples are no signals, a signal is shorter than a patch, a size is below 1, or the heads do not
-            divide the width.
+        ValueError: samples are not signals, a signal is shorter than a patch, a size is below 1, or ``heads`` does
+            not divide ``width``.
 
     Source:
         Dosovitskiy et al., An image is worth 16x16 words (ICLR 2021); for time series: Nie et al., A time series is
-        worth 64 words (ICLR 2023). Norms come before the layers: Xiong et al. (ICML 2020).
+        worth 64 words (ICLR 2023). Pre-norm: Xiong et al. (ICML 2020).
     """
 
     def __init__(
@@ -50,9 +50,9 @@ class PatchTransformer(nn.Module):
         dropout: Annotated[float, Between(0, 1)] = 0.1,
     ) -> None:
         super().__init__()
-        self.channels = channels_of(input_shape, SIGNAL)
+        self.channels = require_channels(input_shape, SIGNAL)
         self.patch_size, self.stride = patch_size, stride or patch_size
-        sizes(patch_size=patch_size, width=width, depth=depth, heads=heads, stride=self.stride)
+        require_positive(patch_size=patch_size, width=width, depth=depth, heads=heads, stride=self.stride)
         if input_shape[1] < patch_size:
             raise ValueError(f"patch_size = {patch_size} is longer than the signals, {input_shape[1]}")
         if width % heads:
@@ -67,11 +67,11 @@ class PatchTransformer(nn.Module):
         self.head = head(width, num_classes, num_outputs)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return logits [batch, classes] of signals [batch, channels, time]; ValueError where they do not fit."""
-        check(inputs, self.channels, SIGNAL)
+        """Return logits [batch, classes] of signals [batch, channels, time]; ValueError for another shape."""
+        check_inputs(inputs, self.channels, SIGNAL)
         patches = inputs.unfold(-1, self.patch_size, self.stride).transpose(1, 2).flatten(2)
         if patches.shape[1] != self.count:
-            raise ValueError(f"was built for {self.count} patches, got {patches.shape[1]}")
+            raise ValueError(f"the model was built for {self.count} patches, got {patches.shape[1]}")
         tokens = self.layers(self.embedding(patches) + self.place)
         logits: Tensor = self.head(tokens.mean(1))
         return logits

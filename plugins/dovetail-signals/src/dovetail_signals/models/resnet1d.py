@@ -8,11 +8,20 @@ from typing import Annotated
 from torch import Tensor, nn
 
 from dovetail import AtLeast, Between, Provided
-from dovetail_signals.models.layers import SIGNAL, channels_of, check, convolution, halved, head, mean_over, sizes
+from dovetail_signals.models.layers import (
+    SIGNAL,
+    check_inputs,
+    convolution,
+    global_mean,
+    halve_time,
+    head,
+    require_channels,
+    require_positive,
+)
 
 
 class _Block(nn.Module):
-    """Two convolutions beside a short cut."""
+    """Two convolutions with a shortcut."""
 
     def __init__(self, before: int, after: int, kernel: int, stride: int) -> None:
         super().__init__()
@@ -31,19 +40,19 @@ class _Block(nn.Module):
 
 
 class ResNet1D(nn.Module):
-    """Residual blocks over time; every stage after the first halves the time. It takes signals of any length.
+    """Classify signals of any length: residual blocks over time; every stage after the first halves the time.
 
     Args:
-        input_shape: [channels, time] of a sample; the dataset provides it.
-        num_classes: classes to tell apart; the dataset provides it. Output [batch, num_classes].
-        num_outputs: predict this many numbers instead; the dataset of a regression provides it.
-        channels: of each stage.
-        blocks: in each stage.
-        kernel_size: of the convolutions, odd.
-        dropout: share of the pooled features set to 0 while training.
+        input_shape: [channels, time] of a sample; the run provides it.
+        num_classes: number of classes; the run provides it. The output is [batch, num_classes].
+        num_outputs: number of values to predict in a regression, which replaces classes; the run provides it.
+        channels: output channels of each stage.
+        blocks: number of residual blocks in each stage.
+        kernel_size: of the convolutions; odd.
+        dropout: probability of dropping a pooled feature in training.
 
     Raises:
-        ValueError: samples are no signals, a size is below 1, or the kernel is even.
+        ValueError: samples are not signals, a size is below 1, or the kernel is even.
 
     Source:
         He et al., Deep residual learning for image recognition (CVPR 2016); for time series: Wang, Yan and Oates, Time
@@ -62,8 +71,8 @@ class ResNet1D(nn.Module):
         dropout: Annotated[float, Between(0, 1)] = 0.0,
     ) -> None:
         super().__init__()
-        self.channels = channels_of(input_shape, SIGNAL)
-        sizes(blocks=blocks, kernel_size=kernel_size, channels=min(channels, default=0))
+        self.channels = require_channels(input_shape, SIGNAL)
+        require_positive(blocks=blocks, kernel_size=kernel_size, channels=min(channels, default=0))
         if kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd, got {kernel_size}")
         self.stem = convolution(self.channels, channels[0], 2 * kernel_size + 1, stride=2)
@@ -78,8 +87,8 @@ class ResNet1D(nn.Module):
         self.head = head(channels[-1], num_classes, num_outputs)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return logits [batch, classes] of signals [batch, channels, time]; ValueError where they are none."""
-        check(inputs, self.channels, SIGNAL)
-        found = self.stages(halved(self.stem(inputs)))
-        logits: Tensor = self.head(self.dropout(mean_over(found, 1)))
+        """Return logits [batch, classes] of signals [batch, channels, time]; ValueError for other inputs."""
+        check_inputs(inputs, self.channels, SIGNAL)
+        found = self.stages(halve_time(self.stem(inputs)))
+        logits: Tensor = self.head(self.dropout(global_mean(found, 1)))
         return logits

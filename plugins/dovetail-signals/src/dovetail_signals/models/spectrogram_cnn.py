@@ -1,4 +1,4 @@
-"""A convolutional network for spectrograms, and several of them at once."""
+"""A convolutional network for spectrograms, and the fusion of several representations."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from dovetail import AtLeast, Between, Provided
 from dovetail_signals.models.layers import (
     SIGNAL,
     SPECTROGRAM,
-    channels_of,
-    check,
+    check_inputs,
     convolution,
-    halved,
+    global_mean,
+    halve_time,
     head,
-    mean_over,
-    sizes,
-    weighted,
-    with_frequency,
+    require_channels,
+    require_positive,
+    weighted_mean,
+    with_coordinate_channel,
 )
 
 
 class Features2D(nn.Module):
-    """Pairs of 3 × 3 convolutions, each pair followed by a halving, then the mean: [N, C, F, T] → [N, features]."""
+    """Pairs of 3 × 3 convolutions with max-pooling by 2, then the mean: [N, C, F, T] → [N, features]."""
 
     def __init__(self, before: int, channels: Sequence[int]) -> None:
         super().__init__()
@@ -36,18 +36,18 @@ class Features2D(nn.Module):
             before = after
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return features of spectrograms."""
-        check(inputs, self.channels, SPECTROGRAM)
-        found = with_frequency(inputs, -2)
+        """Return the features of spectrograms."""
+        check_inputs(inputs, self.channels, SPECTROGRAM)
+        found = with_coordinate_channel(inputs, -2)
         for block in self.blocks:
             found = block(found)
             if min(found.shape[-2:]) > 1:
                 found = nn.functional.max_pool2d(found, 2)
-        return mean_over(found, 2)
+        return global_mean(found, 2)
 
 
 class Features1D(nn.Module):
-    """Convolutions over frequency, each followed by a halving, then the mean: [N, C, F] → [N, features]."""
+    """Convolutions over frequency with max-pooling by 2, then the mean: [N, C, F] → [N, features]."""
 
     def __init__(self, before: int, channels: Sequence[int]) -> None:
         super().__init__()
@@ -59,12 +59,12 @@ class Features1D(nn.Module):
             before = after
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return features of spectra."""
-        check(inputs, self.channels, SIGNAL)
-        found = with_frequency(inputs, -1)
+        """Return the features of spectra."""
+        check_inputs(inputs, self.channels, SIGNAL)
+        found = with_coordinate_channel(inputs, -1)
         for block in self.blocks:
-            found = halved(block(found))
-        return mean_over(found, 1)
+            found = halve_time(block(found))
+        return global_mean(found, 1)
 
 
 def _convolution(before: int, after: int) -> tuple[nn.Module, ...]:
@@ -72,17 +72,17 @@ def _convolution(before: int, after: int) -> tuple[nn.Module, ...]:
 
 
 class SpectrogramCNN(nn.Module):
-    """Pairs of small convolutions over frequency and time. It takes spectrograms of any size.
+    """Classify spectrograms of any size: pairs of small convolutions over frequency and time.
 
     Args:
-        input_shape: [channels, frequencies, times] of a sample; the representation provides it.
-        num_classes: classes to tell apart; the dataset provides it. Output [batch, num_classes].
-        num_outputs: predict this many numbers instead; the dataset of a regression provides it.
-        channels: after each pair, each followed by a halving of both dimensions.
-        dropout: share of the pooled features set to 0 while training.
+        input_shape: [channels, frequencies, times] of a sample; the run provides it.
+        num_classes: number of classes; the run provides it. The output is [batch, num_classes].
+        num_outputs: number of values to predict in a regression, which replaces classes; the run provides it.
+        channels: output channels of each pair, each with max-pooling by 2 in both dimensions.
+        dropout: probability of dropping a pooled feature in training.
 
     Raises:
-        ValueError: samples are no spectrograms, or a size is below 1.
+        ValueError: samples are not spectrograms, or a size is below 1.
 
     Source:
         Simonyan and Zisserman, Very deep convolutional networks for large-scale image recognition (ICLR 2015); for
@@ -99,33 +99,33 @@ class SpectrogramCNN(nn.Module):
         dropout: Annotated[float, Between(0, 1)] = 0.0,
     ) -> None:
         super().__init__()
-        sizes(channels=min(channels, default=0))
-        self.features = Features2D(channels_of(input_shape, SPECTROGRAM), channels)
+        require_positive(channels=min(channels, default=0))
+        self.features = Features2D(require_channels(input_shape, SPECTROGRAM), channels)
         self.dropout = nn.Dropout(dropout)
         self.head = head(channels[-1], num_classes, num_outputs)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return logits [batch, classes] of [batch, channels, frequencies, times]; ValueError where they are none."""
+        """Return logits [batch, classes] of [batch, channels, frequencies, times]; ValueError for other inputs."""
         logits: Tensor = self.head(self.dropout(self.features(inputs)))
         return logits
 
 
 class MultiTFRFusion(nn.Module):
-    """One network for each representation of `signals.multi_tfr`, and the weighted mean of what they say.
+    """Classify by one network for each representation of `signals.multi_tfr`; logits are their weighted mean.
 
     Args:
         spectrograms: names of the representations [channels, frequencies, times].
         spectra: names of the representations [channels, frequencies].
-        num_classes: classes to tell apart; the dataset provides it. Output [batch, num_classes].
-        num_outputs: predict this many numbers instead; the dataset of a regression provides it.
+        num_classes: number of classes; the run provides it. The output is [batch, num_classes].
+        num_outputs: number of values to predict in a regression, which replaces classes; the run provides it.
         in_channels: channels of the signals.
-        channels: of each network, after each of its stages.
-        tfr_weights: how much each counts; 1 where nothing is said.
-        dropout: share of the pooled features set to 0 while training.
+        channels: output channels of each stage, for every network.
+        tfr_weights: weight of each representation; 1 by default.
+        dropout: probability of dropping a pooled feature in training.
 
     Raises:
-        ValueError: no representation is named, one is named twice, a size is below 1, or a weight is negative or of
-            none.
+        ValueError: no representation is named, one is named twice, a size is below 1, a weight is negative, all are
+            0, or a weight has an unknown name.
     """
 
     def __init__(
@@ -142,11 +142,11 @@ class MultiTFRFusion(nn.Module):
     ) -> None:
         super().__init__()
         names, given = [*spectrograms, *spectra], dict(tfr_weights or {})
-        sizes(in_channels=in_channels, channels=min(channels, default=0))
+        require_positive(in_channels=in_channels, channels=min(channels, default=0))
         if not names or len(set(names)) < len(names):
-            raise ValueError("spectrograms and spectra must name at least one representation, and none twice")
+            raise ValueError("spectrograms and spectra must name at least one representation, and each only once")
         if unknown := sorted(set(given) - set(names)):
-            raise ValueError(f"tfr_weights names '{unknown[0]}', which is none of {', '.join(names)}")
+            raise ValueError(f"tfr_weights: unknown representation '{unknown[0]}'; use {', '.join(names)}")
         self.weights = {name: float(given.get(name, 1.0)) for name in names}
         if min(self.weights.values()) < 0 or not sum(self.weights.values()):
             raise ValueError("tfr_weights must be at least 0, and not all 0")
@@ -157,15 +157,16 @@ class MultiTFRFusion(nn.Module):
         self.heads = nn.ModuleDict({name: head(channels[-1], num_classes, num_outputs) for name in names})
 
     def forward(self, **representations: Tensor) -> dict[str, Tensor]:
-        """Return ``logits`` [batch, classes], and those of each representation as ``logits_NAME``.
+        """Return ``logits`` [batch, classes], and the logits of each representation as ``logits_NAME``.
 
         Raises:
-            ValueError: the representations are not those that were named.
+            ValueError: the representations differ from those that were named.
         """
         if representations.keys() != self.weights.keys():
             raise ValueError(f"needs the representations {', '.join(self.weights)}, got {', '.join(representations)}")
         found = {
-            name: self.heads[name](self.dropout(self.features[name](one))) for name, one in representations.items()
+            name: self.heads[name](self.dropout(self.features[name](values)))
+            for name, values in representations.items()
         }
-        logits = weighted([found[name] for name in self.weights], list(self.weights.values()))
-        return {"logits": logits, **{f"logits_{name}": one for name, one in found.items()}}
+        logits = weighted_mean([found[name] for name in self.weights], list(self.weights.values()))
+        return {"logits": logits, **{f"logits_{name}": values for name, values in found.items()}}

@@ -1,4 +1,4 @@
-"""WDCNN: a wide first kernel, then many small ones."""
+"""WDCNN: a convolutional network with a wide first kernel and small ones after it."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from typing import Annotated
 from torch import Tensor, nn
 
 from dovetail import AtLeast, Between, Provided
-from dovetail_signals.models.layers import SIGNAL, channels_of, check, convolution, halved, head
+from dovetail_signals.models.layers import SIGNAL, check_inputs, convolution, halve_time, head, require_channels
 
 
 class WDCNN(nn.Module):
-    """A convolutional network whose wide first kernel filters noise, as a bank of short-time filters would.
+    """Classify signals by a convolutional network whose wide first kernel acts as a bank of noise filters.
 
-    It takes signals of one length: what is left after five halvings is flattened.
+    All signals must have the same length, because the output of the last of five poolings is flattened.
 
     Args:
-        input_shape: [channels, time] of a sample; the dataset provides it.
-        num_classes: classes to tell apart; the dataset provides it. Output [batch, num_classes].
-        num_outputs: predict this many numbers instead; the dataset of a regression provides it.
-        first_kernel: length of the first kernel.
-        first_stride: steps it takes.
-        hidden: size of the layer before the last.
-        dropout: share of that layer set to 0 while training; the paper has none.
+        input_shape: [channels, time] of a sample; the run provides it.
+        num_classes: number of classes; the run provides it. The output is [batch, num_classes].
+        num_outputs: number of values to predict in a regression, which replaces classes; the run provides it.
+        first_kernel: size of the first kernel.
+        first_stride: stride of the first convolution.
+        hidden: size of the last hidden layer.
+        dropout: dropout probability of that layer; the paper has none.
 
     Raises:
-        ValueError: samples are no signals.
+        ValueError: samples are not signals.
 
     Source:
         Zhang et al., A new deep learning model for fault diagnosis with good anti-noise and domain adaptation ability
-        on raw vibration signals, Sensors 17 (2017), 425. There the last convolution has no padding.
+        on raw vibration signals, Sensors 17 (2017), 425. In the paper, the last convolution has no padding.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class WDCNN(nn.Module):
         dropout: Annotated[float, Between(0, 1)] = 0.0,
     ) -> None:
         super().__init__()
-        self.shape = (channels_of(input_shape, SIGNAL), input_shape[1])
+        self.shape = (require_channels(input_shape, SIGNAL), input_shape[1])
         widths = (16, 32, 64, 64, 64)
         padding = (first_kernel - 1) // 2
         self.stem = convolution(self.shape[0], widths[0], first_kernel, stride=first_stride, padding=padding)
@@ -59,12 +59,12 @@ class WDCNN(nn.Module):
         self.head = head(hidden, num_classes, num_outputs)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return logits [batch, classes] of signals [batch, channels, time]; ValueError where they do not fit."""
-        check(inputs, self.shape[0], SIGNAL)
+        """Return logits [batch, classes] of signals [batch, channels, time]; ValueError for another shape."""
+        check_inputs(inputs, self.shape[0], SIGNAL)
         if inputs.shape[-1] != self.shape[1]:
-            raise ValueError(f"was built for signals of {self.shape[1]} steps, got {inputs.shape[-1]}")
-        found = halved(self.stem(inputs))
+            raise ValueError(f"the model was built for signals of {self.shape[1]} samples, got {inputs.shape[-1]}")
+        found = halve_time(self.stem(inputs))
         for block in self.blocks:
-            found = halved(block(found))
+            found = halve_time(block(found))
         logits: Tensor = self.head(self.hidden(found.flatten(1)))
         return logits

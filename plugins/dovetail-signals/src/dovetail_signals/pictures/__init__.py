@@ -1,1 +1,1 @@
-"""Pictures for the report: what is drawn, and the parts that draw it while a run goes on."""
+"""Pictures for the report, and the callbacks that draw them during a run."""

@@ -1,4 +1,4 @@
-"""Spectra of several classes one above the other, with lines where something is to be expected."""
+"""Stacked spectra of several classes, with lines at expected frequencies."""
 
 from __future__ import annotations
 
@@ -9,61 +9,61 @@ from typing import Final
 import numpy as np
 from attrs import frozen
 
-from dovetail_signals.pictures.drawing import WIDTH, Array, Axis, below, picture
+from dovetail_signals.pictures.svg import WIDTH, Array, Axis, picture, x_axis
 
 _LEFT, _RIGHT, _TOP = 8.0, WIDTH - 10.0, 62.0
-_HIGH: Final = 78.0  # of a row
-_NAME: Final = 20.0  # of that, room for its name
-_COLUMNS: Final = 500  # to which spectra are thinned, each the highest of its share
+_HIGH: Final = 78.0  # of a row, including its name
+_NAME: Final = 20.0  # of a row's name
+_COLUMNS: Final = 500  # points of a drawn spectrum, each the maximum of its bin
 
 
 @frozen
 class Marks:
-    """Lines of one kind: a frequency and its multiples."""
+    """The lines of a frequency and its multiples."""
 
     name: str
     places: Sequence[float]
-    #: A colour of the report, such as ``train``.
+    #: Name of a colour of the report, such as ``train``.
     colour: str
 
 
 def stacked_spectra(title: str, spectra: Mapping[str, Array], axis: str, end: float, marks: Sequence[Marks]) -> str:
-    """Return a picture of spectra, each scaled by its own highest value.
+    """Return a picture of spectra, one above the other, each scaled by its maximum.
 
     Args:
-        title: what is shown; also the picture's accessible name.
-        spectra: by the name of a class, ``[values]`` at even distances from 0 to ``end``.
-        axis: what is from left to right, and in which unit.
-        end: where it ends.
-        marks: lines through all of them.
+        title: also the picture's accessible name.
+        spectra: ``[values]`` by the name of a class, evenly spaced from 0 to ``end``.
+        axis: name and unit of the horizontal axis.
+        end: end of the horizontal axis.
+        marks: lines through all spectra.
     """
     bottom = _TOP + _HIGH * len(spectra)
     parts = [_legend(marks)]
-    for one in marks:
-        for number, place in enumerate(one.places, start=1):
+    for kind in marks:
+        for number, place in enumerate(kind.places, start=1):
             x = _LEFT + place / end * (_RIGHT - _LEFT)
-            which = f"{number} × {one.name}" if number > 1 else one.name
+            which = f"{number} × {kind.name}" if number > 1 else kind.name
             parts.append(
                 f'<g><title>{html.escape(which)} = {place:.3g}</title><path d="M{x:.1f} {_TOP:g}V{bottom:g}"'
-                f' style="stroke: var(--{one.colour}); stroke-width: 1.5; stroke-dasharray: 4 3"/></g>'
+                f' style="stroke: var(--{kind.colour}); stroke-width: 1.5; stroke-dasharray: 4 3"/></g>'
             )
     for row, (name, values) in enumerate(spectra.items()):
         base = _TOP + (row + 1) * _HIGH
         parts.append(f'<path d="M{_LEFT:g} {base:g}H{_RIGHT:g}" style="stroke: var(--line)"/>')
         parts.append(_line(values, base))
-        # Its own ground keeps the lines from running through the words.
+        # An outline in the background colour keeps the lines from crossing the name.
         parts.append(
             f'<text class="name" x="{_RIGHT:g}" y="{base - _HIGH + 16:.1f}" style="text-anchor: end; font-size: 13px;'
             f' paint-order: stroke; stroke: var(--card); stroke-width: 5px">{html.escape(name)}</text>'
         )
-    return picture(title, bottom + 50, [*parts, *below(Axis.linear(axis, 0, end, 8), _LEFT, _RIGHT, bottom)])
+    return picture(title, bottom + 50, [*parts, *x_axis(Axis.linear(axis, 0, end, 8), _LEFT, _RIGHT, bottom)])
 
 
 def _legend(marks: Sequence[Marks]) -> str:
     spans = "".join(
-        f'<tspan dx="{14 if number else 0}" style="fill: var(--{one.colour})">┅</tspan>'
-        f"<tspan> {html.escape(one.name)} {one.places[0]:.3g}</tspan>"
-        for number, one in enumerate(marks)
+        f'<tspan dx="{14 if number else 0}" style="fill: var(--{kind.colour})">┅</tspan>'
+        f"<tspan> {html.escape(kind.name)} {kind.places[0]:.3g}</tspan>"
+        for number, kind in enumerate(marks)
     )
     return f'<text class="legend" x="8" y="42">{spans}</text>'
 

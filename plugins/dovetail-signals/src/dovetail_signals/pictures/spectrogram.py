@@ -1,4 +1,4 @@
-"""The spectrograms that a network is trained on, masks included, as pictures in the report."""
+"""Pictures of the spectrograms that a network trains on, with their masks."""
 
 from __future__ import annotations
 
@@ -9,47 +9,48 @@ import torch
 from torch import Tensor
 
 from dovetail import AtLeast, Batch, Run
-from dovetail_signals.pictures.drawing import Axis
 from dovetail_signals.pictures.heat_map import heat_map
+from dovetail_signals.pictures.svg import Axis
 from dovetail_signals.windows import WindowSamples
 
 _logger: Final = logging.getLogger("dovetail.signals")
-_DEPTHS: Final = 0.03  # share of the values
+_LOW_QUANTILE: Final = 0.03  # values below it get the same colour
 _SPECTROGRAMS: Final = 4  # dimensions: [batch, channels, frequencies, times]
 
 
 class SpectrogramPicture:
-    """Draws, before training begins, spectrograms of the first batch as the network is about to see them.
+    """Draw spectrograms of the first training batch as the network will see them, before training starts.
 
-    Whatever transforms and trainer do to a batch is in them; what is masked is hatched. Of several representations
-    each is drawn. Other inputs are not, and the log says so. Training does not notice.
+    They include all transforms and the trainer's changes; masked parts are hatched. Of several representations, each
+    spectrogram is drawn. If no input is a spectrogram, nothing is drawn and the log has a warning. The picture does not
+    change the results of training.
 
     Args:
-        samples: how many, of different classes as far as the batch has them.
+        samples: number of samples, of different classes if possible.
     """
 
     def __init__(self, *, samples: Annotated[int, AtLeast(1)] = 2) -> None:
         self._samples = samples
 
     def dovetail_run_start(self, run: Run) -> None:
-        """Draw."""
+        """Draw the pictures."""
         with torch.random.fork_rng():  # a trainer may draw from the global generator
             batch = run.parts.trainer.prepare_batch(run, next(iter(run.parts.trainer.batches(run))))
         inputs = batch["inputs"]
         found = inputs if isinstance(inputs, dict) else {"": inputs}
-        spectrograms = {name: one.cpu() for name, one in found.items() if one.ndim == _SPECTROGRAMS}
+        spectrograms = {name: values.cpu() for name, values in found.items() if values.ndim == _SPECTROGRAMS}
         if not spectrograms:
-            _logger.warning("signals.spectrogram_picture: the inputs are no spectrograms, so there is no picture")
+            _logger.warning("signals.spectrogram_picture: the inputs are not spectrograms, so nothing is drawn")
         names = run.data.get("class_names")
-        for number, row in enumerate(_different(batch, self._samples), start=1):
-            for name, one in spectrograms.items():
+        for number, row in enumerate(_pick_rows(batch, self._samples), start=1):
+            for name, values in spectrograms.items():
                 title = ", ".join(filter(None, [_class(batch, row, names), name, "as trained on"]))
-                drawn = _draw(title, one[row, 0], run, name)
-                run.store.add_picture(f"spectrogram-{number}{'-' if name else ''}{_plain(name)}", drawn)
+                drawn = _draw(title, values[row, 0], run, name)
+                run.store.add_picture(f"spectrogram-{number}{'-' if name else ''}{_file_safe(name)}", drawn)
 
 
-def _different(batch: Batch, most: int) -> list[int]:
-    """Return rows of a batch, one of each class first."""
+def _pick_rows(batch: Batch, most: int) -> list[int]:
+    """Return at most ``most`` rows of a batch, starting with one of each class."""
     targets = batch["targets"]
     if targets.is_floating_point() or targets.ndim != 1:
         return list(range(min(most, len(targets))))
@@ -67,7 +68,7 @@ def _class(batch: Batch, row: int, names: Any) -> str:
     return f"class {name}" if name.isdigit() else name
 
 
-def _plain(name: str) -> str:
+def _file_safe(name: str) -> str:
     return "".join(char if char.isalnum() and char.isascii() else "_" for char in name)[:40]
 
 
@@ -78,33 +79,33 @@ def _draw(title: str, values: Tensor, run: Run, name: str) -> str:
     times = Axis.linear("time, s", 0, known.window / known.sample_rate) if known else None
     return heat_map(
         title + (" (hatched: masked)" if hidden.any() else ""),
-        _without_depths(values, hidden).numpy(),
+        _clip_low(values, hidden).numpy(),
         _frequencies(run, name, values.shape[0], known),
         times or Axis.linear("time step", 0, values.shape[1]),
         hidden=hidden.double().numpy(),
     )
 
 
-def _without_depths(values: Tensor, hidden: Tensor) -> Tensor:
-    """Return values of which the lowest are alike: decibels of noise reach far down, where nothing is to be seen."""
+def _clip_low(values: Tensor, hidden: Tensor) -> Tensor:
+    """Clip values at a low quantile, because noise in decibels has a long lower tail without structure."""
     seen = values[~hidden].double()
-    return values.double().clamp_min(float(seen.quantile(_DEPTHS))) if len(seen) else values.double()
+    return values.double().clamp_min(float(seen.quantile(_LOW_QUANTILE))) if len(seen) else values.double()
 
 
 def _frequencies(run: Run, name: str, rows: int, known: WindowSamples | None) -> Axis:
-    """Return the axis of frequencies: in Hz where a representation of so many rows tells them."""
+    """Return the frequency axis, in Hz if a representation with ``rows`` rows knows its frequencies, else in bins."""
     for transform in run.parts.transforms.values():
-        one = getattr(transform, "parts", {}).get(name, transform)
-        hz = one.row_hz(known.sample_rate) if known and hasattr(one, "row_hz") else None
+        representation = getattr(transform, "parts", {}).get(name, transform)
+        hz = representation.row_hz(known.sample_rate) if known and hasattr(representation, "row_hz") else None
         if hz is not None and len(hz) == rows:
-            return Axis.through("frequency, Hz", hz.double().numpy())
+            return Axis.from_values("frequency, Hz", hz.double().numpy())
     return Axis.linear("frequency bin", 0, rows)
 
 
 def masked(spectrogram: Tensor) -> Tensor:
-    """Return where a spectrogram ``[frequencies, times]`` is masked: booleans.
+    """Return the boolean mask of a spectrogram ``[frequencies, times]``.
 
-    Masks are whole rows or columns of one value. Silence is that too, but its value is the least there is.
+    A masked row or column has one constant value. So has silence, but that value is the minimum of the spectrogram.
     """
     least = spectrogram.min()
     rows, columns = (

@@ -1,1 +1,1 @@
-"""Physics-informed neural networks: models that are trained to satisfy a differential equation."""
+"""Physics-informed neural networks (PINNs), which are trained to satisfy a differential equation."""

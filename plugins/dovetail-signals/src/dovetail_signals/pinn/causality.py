@@ -1,4 +1,4 @@
-"""Causal training: the equation at later times counts once it holds at earlier ones."""
+"""Causal weights: later times count only once the equation holds at earlier ones."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from dovetail_signals.pinn.problems import Problem
 
 @frozen(kw_only=True)
 class Causality:
-    """How strictly early times come first.
+    """Options of the causal weights.
 
     Attributes:
-        bins: into how many slices time is cut.
-        strictness: ε, a number or several of which the next one holds once the one before is satisfied.
-        threshold: a strictness is satisfied when the smallest weight is above this, 0 to 1.
+        bins: number of time slices.
+        strictness: values of ε; the next one applies once the current one is satisfied.
+        threshold: a strictness is satisfied when the smallest weight is above this, from 0 to 1.
     """
 
     bins: int = field(default=32)
@@ -29,13 +29,13 @@ class Causality:
 
     @bins.validator
     def _check_bins(self, _attribute: attrs.Attribute[int], value: int) -> None:
-        if value < 2:  # noqa: PLR2004 (of one slice there is no earlier one)
+        if value < 2:  # noqa: PLR2004 (a single slice has no earlier one)
             raise ValueError(f"must be at least 2, got {value}")
 
     @strictness.validator
     def _check_strictness(self, _attribute: attrs.Attribute[Sequence[float]], value: Sequence[float]) -> None:
         if not value or min(value) < 0:
-            raise ValueError(f"needs numbers of at least 0, got {list(value)}")
+            raise ValueError(f"needs one or more numbers of at least 0, got {list(value)}")
 
     @threshold.validator
     def _check_threshold(self, _attribute: attrs.Attribute[float], value: float) -> None:
@@ -45,17 +45,17 @@ class Causality:
 
 @final
 class CausalWeights(nn.Module):
-    """The mean square of a residual in which slice i of time weighs ``exp(-ε Σ_{k<i} L_k)``, L_k being slice k's.
+    """The mean square of a residual with weight ``exp(-ε Σ_{k<i} L_k)`` for time slice i, where L_k is slice k's mean.
 
     Source: Wang, Sankaran and Perdikaris, «Respecting causality is all you need for training physics-informed neural
     networks», 2022, equations 3.10 to 3.12.
 
     Args:
-        options: how strictly.
-        problem: its time is cut.
+        options: slices, strictness and threshold.
+        problem: the problem whose time is cut into slices.
 
     Raises:
-        ValueError: it has no time.
+        ValueError: the problem has no time.
     """
 
     smallest: Tensor
@@ -64,7 +64,7 @@ class CausalWeights(nn.Module):
     def __init__(self, options: Causality, problem: Problem) -> None:
         super().__init__()
         if "t" not in problem.domain:
-            raise ValueError("causality: the problem has no time 't'")
+            raise ValueError("causality: the problem has no time coordinate 't'")
         self._low, self._high = problem.domain["t"]
         self._bins: Final = options.bins
         self._threshold: Final = options.threshold
@@ -76,8 +76,8 @@ class CausalWeights(nn.Module):
         """Return the weighted mean.
 
         Args:
-            squares: ``[points]``.
-            holds: ``[points]`` bool, which of them count.
+            squares: squared residuals, ``[points]``.
+            holds: ``[points]`` bool, whether a point counts.
             times: ``[points]``.
         """
         place = (times.detach() - self._low) / (self._high - self._low) * self._bins
@@ -98,6 +98,6 @@ class CausalWeights(nn.Module):
         return strictness[self.level]
 
     def advance(self) -> None:
-        """Take the next strictness, if this one is satisfied."""
+        """Advance to the next strictness if the current one is satisfied."""
         last = len(self.get_buffer("strictness")) - 1
         self.level += ((self.smallest > self._threshold) & (self.level < last)).long()

@@ -1,4 +1,4 @@
-"""The data of a problem: points to train on, and a solution to compare with."""
+"""The dataset of a problem: training points and a reference solution."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from dovetail import AtLeast, Splits
-from dovetail_signals.pinn.points import PointSamples, Where, scatter
+from dovetail_signals.pinn.points import PointSamples, Where, sample_points
 from dovetail_signals.pinn.problems import Problem, find_problem
-from dovetail_signals.pinn.sampling import Sampling, draw_by_weight
+from dovetail_signals.pinn.sampling import Sampling, weighted_sample
 
 DType = Literal["float32", "float64"]
 Count = Annotated[int, AtLeast(0)]
 
-#: Values along each coordinate of the grid on which an exact solution is compared.
+#: Values along each coordinate of the grid of an exact or computed solution.
 _ALONG_SPACE: Final = 256
 _ALONG_TIME: Final = 100
 
@@ -39,34 +39,34 @@ def pde_points(
     dtype: DType = "float32",
     seed: int = 0,
 ) -> Splits:
-    """Return the points of a problem: those to train on, and a solution on a grid as the test split.
+    """Return the training points of a problem, and a solution on a grid as the test split.
 
-    The training split has ``interior + initial + boundary`` points. A ``loader.batch_size`` of that many, without
-    ``loader.shuffle``, makes every update see all of them.
+    The training split has ``interior + initial + boundary`` points. For full batches, set ``loader.batch_size`` to this
+    number and ``loader.shuffle`` to false.
 
     Args:
         problem: ``burgers``, ``schrodinger``, ``kdv``, ``allen_cahn``, ``heat``, ``wave``, or ``"module:attribute"`` of
             a ``Problem`` of your own.
-        coefficients: those of the equation that differ from the problem's.
-        interior: points inside the domain, where only the equation is known.
-        initial: points where time begins; 0 where the model satisfies the condition by itself.
-        boundary: points at the ends of space; likewise.
-        sampling: how points are drawn, each coordinate evenly (``latin_hypercube``) or independently (``uniform``).
-        passes: how often an epoch goes through the points.
+        coefficients: coefficients of the equation to change from the problem's.
+        interior: number of points inside the domain, where only the equation is known.
+        initial: number of points at the initial time; 0 if the model satisfies the initial condition by itself.
+        boundary: number of points at the ends of space; 0 if the model satisfies the boundary condition by itself.
+        sampling: ``latin_hypercube`` stratifies each coordinate, ``uniform`` draws points independently.
+        passes: number of passes over the points in an epoch.
         reference: a ``.npz`` with a solution: a vector for each coordinate, by its letter, and ``u`` (or a complex
-            ``h``) on their grid. By default the solution in closed form, or computed by a spectral method, where the
-            problem has one; else there is no test.
-        validation: so many points of that solution, drawn at random, to look at while training.
+            ``h``) on their grid. By default the problem's solution in closed form or by a spectral method; without
+            either, there is no test split.
+        validation: number of random points of the solution to validate on.
         dtype: of coordinates and values.
-        seed: draws the points; the run's by default.
+        seed: draws the points; the run's seed by default.
 
     Raises:
-        ValueError: there is no such problem, or the reference does not fit it.
-        FileNotFoundError: there is no such reference.
+        ValueError: the problem is unknown, or the reference does not fit it.
+        FileNotFoundError: the reference does not exist.
     """
     found = find_problem(problem, coefficients)
     precision = getattr(torch, dtype)
-    train = scatter(
+    train = sample_points(
         found,
         interior=interior,
         initial=initial,
@@ -78,16 +78,16 @@ def pde_points(
     )
     test = solution_grid(found, reference, precision)
     if validation and test is None:
-        raise ValueError("validation: there is no solution to draw points of; set reference")
-    return Splits(train, _some(test, validation, seed) if test is not None and validation else None, test)
+        raise ValueError("validation: the problem has no known solution to draw points from; set reference")
+    return Splits(train, _subset(test, validation, seed) if test is not None and validation else None, test)
 
 
 def solution_grid(problem: Problem, reference: Path | None, dtype: torch.dtype) -> PointSamples | None:
-    """Return a solution on a grid: that of a file, else the exact one, else a computed one, else None.
+    """Return a solution on a grid: from the file, else the exact one, else a computed one, else None.
 
     Raises:
         ValueError: the file does not fit the problem.
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
     """
     exact = problem.solution()
     if reference is not None:
@@ -108,12 +108,12 @@ def solution_grid(problem: Problem, reference: Path | None, dtype: torch.dtype) 
 
 
 def _solve(problem: Problem) -> tuple[dict[str, Tensor], Tensor]:
-    """Compute the solution of a periodic problem in one dimension; its end, which is its beginning, is left out."""
+    """Compute the solution of a periodic problem in one dimension, without the end of the period."""
     (space, (low, high)), (time, (begin, end)) = problem.domain.items()
     places = torch.linspace(low, high, 2 * _ALONG_SPACE + 1, dtype=torch.float64)[:-1]
     times = torch.linspace(begin, end, _ALONG_TIME, dtype=torch.float64)
     if problem.initial is None or problem.solver is None:
-        raise ValueError("reference: a solver needs the values that the problem begins with")
+        raise ValueError("reference: the problem's solver needs its initial values")
     start = problem.initial(torch.stack([places, torch.full_like(places, begin)], dim=1)).numpy()
     values = start[:, 0] + 1j * start[:, 1] if problem.unknowns > 1 else start[:, 0]
     found = problem.solver(values, high - low, times.numpy(), **problem.options())
@@ -121,9 +121,9 @@ def _solve(problem: Problem) -> tuple[dict[str, Tensor], Tensor]:
 
 
 def _columns(solution: npt.NDArray[Any]) -> Tensor:
-    """Return ``[points, unknowns]`` of values on a grid, a complex number as two."""
+    """Return values on a grid as ``[points, unknowns]``, with a complex number as two unknowns."""
     columns = [solution.real, solution.imag] if np.iscomplexobj(solution) else [solution]
-    return torch.from_numpy(np.stack([one.astype(np.float64).ravel() for one in columns], axis=1))
+    return torch.from_numpy(np.stack([column.astype(np.float64).ravel() for column in columns], axis=1))
 
 
 def _grid(axes: Mapping[str, Tensor]) -> Tensor:
@@ -132,7 +132,7 @@ def _grid(axes: Mapping[str, Tensor]) -> Tensor:
 
 def _read(problem: Problem, path: Path) -> tuple[dict[str, Tensor], Tensor]:
     if not path.is_file():
-        raise FileNotFoundError(f"reference: there is no file '{path}'")
+        raise FileNotFoundError(f"reference: no such file '{path}'")
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: np.asarray(archive[name]) for name in archive.files}
@@ -149,14 +149,14 @@ def _read(problem: Problem, path: Path) -> tuple[dict[str, Tensor], Tensor]:
             raise ValueError(f"reference: '{letter}' of '{path}' leaves the domain, {low:g} to {high:g}")
     solution = arrays[needed[-1]]
     if solution.shape != tuple(map(len, axes.values())):
-        shape = " × ".join(str(len(one)) for one in axes.values())
+        shape = " × ".join(str(len(axis)) for axis in axes.values())
         raise ValueError(f"reference: '{needed[-1]}' of '{path}' has shape {solution.shape} on a grid of {shape}")
     values = _columns(solution)
     if values.shape[1] != problem.unknowns:
-        raise ValueError(f"reference: '{path}' has {values.shape[1]} unknown(s), the problem {problem.unknowns}")
+        raise ValueError(f"reference: '{path}' has {values.shape[1]} unknown(s), the problem has {problem.unknowns}")
     return axes, values
 
 
-def _some(test: PointSamples, count: int, seed: int) -> PointSamples:
-    chosen = draw_by_weight(torch.ones(len(test)), min(count, len(test)), seed, "pinn.validation")
+def _subset(test: PointSamples, count: int, seed: int) -> PointSamples:
+    chosen = weighted_sample(torch.ones(len(test)), min(count, len(test)), seed, "pinn.validation")
     return PointSamples(test.problem, test.inputs[chosen], test.values[chosen], test.where[chosen])

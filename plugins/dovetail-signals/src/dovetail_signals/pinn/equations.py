@@ -1,7 +1,7 @@
-"""Differential equations, each as what a solution leaves of it: zero.
+"""Differential equations as residuals, which are zero for a solution.
 
-An equation is a function of a :class:`~dovetail_signals.pinn.field.Field` and of its coefficients, and returns
-``[points, equations]``. One of your own is written the same way.
+An equation is a function of a :class:`~dovetail_signals.pinn.field.Field` and its coefficients that returns
+``[points, equations]``. Write your own in the same way.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _BURGERS_VISCOSITY: Final = 0.01 / math.pi
 
 
 def burgers(u: Field, viscosity: float = _BURGERS_VISCOSITY) -> Tensor:
-    """Return ``u_t + u u_x - ν u_xx``, viscous flow in one dimension.
+    """Return ``u_t + u u_x - ν u_xx``: viscous flow in one dimension.
 
     Source: Burgers, «A mathematical model illustrating the theory of turbulence», 1948; with ν = 0.01/π the example of
     Raissi, Perdikaris and Karniadakis, «Physics-informed neural networks», J. Comput. Phys. 378, 2019, appendix A.
@@ -27,7 +27,7 @@ def burgers(u: Field, viscosity: float = _BURGERS_VISCOSITY) -> Tensor:
 
 
 def schrodinger(u: Field, dispersion: float = 0.5, nonlinearity: float = 1.0) -> Tensor:
-    """Return ``i h_t + d h_xx + g |h|² h``, real and imaginary part, of ``h = u₀ + i u₁``: waves in a focusing medium.
+    """Return ``i h_t + d h_xx + g |h|² h``, real and imaginary part, for ``h = u₀ + i u₁``: waves in a focusing medium.
 
     Source: the nonlinear Schrödinger equation as in Raissi et al., 2019, section 3.1.1.
     """
@@ -40,7 +40,7 @@ def _times_i(h: Tensor) -> Tensor:
 
 
 def kdv(u: Field, dispersion: float = 0.0025) -> Tensor:
-    """Return ``u_t + u u_x + δ² u_xxx``, waves on shallow water; ``dispersion`` is δ².
+    """Return ``u_t + u u_x + δ² u_xxx``: waves on shallow water; ``dispersion`` is δ².
 
     Source: Korteweg and de Vries, 1895; with δ = 0.05 (0.022 in theirs) after Zabusky and Kruskal, «Interaction of
     solitons in a collisionless plasma», Phys. Rev. Lett. 15, 1965.
@@ -49,7 +49,7 @@ def kdv(u: Field, dispersion: float = 0.0025) -> Tensor:
 
 
 def allen_cahn(u: Field, diffusion: float = 1e-4, reaction: float = 5.0) -> Tensor:
-    """Return ``u_t - d u_xx - r (u - u³)``, the separation of phases.
+    """Return ``u_t - d u_xx - r (u - u³)``: phase separation.
 
     Source: Allen and Cahn, Acta Metallurgica 27, 1979; with these coefficients Raissi et al., 2019, section 4.1.
     """
@@ -57,7 +57,7 @@ def allen_cahn(u: Field, diffusion: float = 1e-4, reaction: float = 5.0) -> Tens
 
 
 def heat(u: Field, diffusivity: float = 0.1) -> Tensor:
-    """Return ``u_t - α ∇²u``, the conduction of heat in one or more dimensions.
+    """Return ``u_t - α ∇²u``: heat conduction in one or more dimensions.
 
     Source: Fourier, «Théorie analytique de la chaleur», 1822.
     """
@@ -65,7 +65,7 @@ def heat(u: Field, diffusivity: float = 0.1) -> Tensor:
 
 
 def wave(u: Field, speed: float = 1.0) -> Tensor:
-    """Return ``u_tt - c² ∇²u``, a string, a membrane, or sound.
+    """Return ``u_tt - c² ∇²u``: a string, a membrane, or sound.
 
     Source: d'Alembert, 1747.
     """

@@ -1,4 +1,4 @@
-"""Solutions in closed form, to check equations and to train without any file."""
+"""Solutions in closed form, as references that need no file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_NODES: Final = 100  # of the quadrature: more change nothing in double precision
+_NODES: Final = 100  # of the quadrature; more have no effect in double precision
 
 
 def _columns(points: Tensor) -> tuple[Tensor, Tensor]:
@@ -17,26 +17,26 @@ def _columns(points: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def burgers_sine(points: Tensor, viscosity: float) -> Tensor:
-    """Return the solution of Burgers' equation that starts as ``-sin πx`` and is zero at x = ±1.
+    """Return the solution of Burgers' equation with u = ``-sin πx`` at t = 0 and u = 0 at x = ±1.
 
-    The transform of Cole and Hopf makes it a ratio of two integrals over a Gaussian, taken by Gauss-Hermite quadrature.
+    By the Cole–Hopf transform it is a ratio of two integrals over a Gaussian, computed by Gauss–Hermite quadrature.
     Source: Basdevant et al., «Spectral and finite difference solutions of the Burgers equation», Computers & Fluids 14,
     1986, equation 2.5.
 
     Args:
         points: ``[points, 2]``, x from -1 to 1 and t ≥ 0.
-        viscosity: ν > 0; below about 0.002 the integrals need more nodes than there are.
+        viscosity: ν > 0; below about 0.002 the quadrature is not accurate.
 
     Returns:
         ``[points, 1]``, in the precision of ``points``.
     """
     nodes, weights = (
-        torch.as_tensor(one, dtype=torch.float64, device=points.device)
-        for one in np.polynomial.hermite.hermgauss(_NODES)
+        torch.as_tensor(values, dtype=torch.float64, device=points.device)
+        for values in np.polynomial.hermite.hermgauss(_NODES)
     )
     x, t = _columns(points.double())
     shifted = x - 2 * (viscosity * t).sqrt() * nodes
-    # The largest exponent is taken off both integrals, which may be as large as e^50.
+    # Subtract the largest exponent from both integrals, which can reach e^50.
     exponent = -torch.cos(math.pi * shifted) / (2 * math.pi * viscosity)
     kernel = weights * (exponent - exponent.amax(1, keepdim=True).detach()).exp()
     found = -(kernel * torch.sin(math.pi * shifted)).sum(1, keepdim=True) / kernel.sum(1, keepdim=True)
@@ -44,7 +44,7 @@ def burgers_sine(points: Tensor, viscosity: float) -> Tensor:
 
 
 def heat_sine(points: Tensor, diffusivity: float) -> Tensor:
-    """Return ``e^(-απ²t) sin πx``, which cools between two ends at zero.
+    """Return ``e^(-απ²t) sin πx``: a rod that cools between two ends at zero.
 
     Args:
         points: ``[points, 2]``, x and t.
@@ -55,7 +55,7 @@ def heat_sine(points: Tensor, diffusivity: float) -> Tensor:
 
 
 def wave_sines(points: Tensor, speed: float) -> Tensor:
-    """Return ``sin πx cos cπt + ½ sin 4πx cos 4cπt``, a plucked string held at x = 0 and x = 1.
+    """Return ``sin πx cos cπt + ½ sin 4πx cos 4cπt``: a string fixed at x = 0 and x = 1.
 
     Source: Wang, Yu and Perdikaris, «When and why PINNs fail to train», J. Comput. Phys. 449, 2022, section 7.
 

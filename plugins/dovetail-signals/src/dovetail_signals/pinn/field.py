@@ -10,14 +10,14 @@ from torch import Tensor
 
 @final
 class Field:
-    """What an equation is written in: the values of a solution at points, and its partial derivatives there.
+    """The values of a solution at points and its partial derivatives, in terms of which equations are written.
 
     ``u.value`` is ``[points, unknowns]``, and so is each derivative: ``u("x")``, ``u("xx")``, ``u("xt")``. A derivative
-    is computed when it is first asked for, and kept.
+    is computed on first use and cached.
 
     Args:
-        value: ``[points, unknowns]``, computed from ``points`` row by row.
-        points: ``[points, coordinates]``, part of the graph of ``value``.
+        value: ``[points, unknowns]``; each row must depend on its own row of ``points`` only.
+        points: ``[points, coordinates]``, in the autograd graph of ``value``.
         coordinates: the letter of each coordinate, such as ``"xt"``.
     """
 
@@ -31,7 +31,7 @@ class Field:
         """Return one coordinate of the points, ``[points, 1]``.
 
         Raises:
-            ValueError: there is no such coordinate.
+            ValueError: the coordinate does not exist.
         """
         place = self._place(coordinate)
         return self.points[:, place : place + 1]
@@ -40,10 +40,10 @@ class Field:
         """Return a partial derivative, ``[points, unknowns]``.
 
         Args:
-            by: a letter for each differentiation, in any order.
+            by: one letter for each differentiation, in any order.
 
         Raises:
-            ValueError: a letter names no coordinate.
+            ValueError: a letter is not a coordinate.
         """
         *path, last = sorted(by)
         place = self._place(last)
@@ -58,9 +58,9 @@ class Field:
         return self._gradients[path, unknown]
 
     def _differentiate(self, inner: Tensor) -> Tensor:
-        if not inner.requires_grad:  # the derivative of a constant
+        if not inner.requires_grad:  # a constant
             return torch.zeros_like(self.points)
-        # Rows do not depend on one another, so that the gradient of the sum is each row's own.
+        # Rows are independent, so the gradient of the sum is the gradient of each row.
         (found,) = torch.autograd.grad(
             inner.sum(), self.points, create_graph=True, allow_unused=True, materialize_grads=True
         )
@@ -69,5 +69,5 @@ class Field:
     def _place(self, coordinate: str) -> int:
         place = self.coordinates.find(coordinate)
         if place < 0 or len(coordinate) != 1:
-            raise ValueError(f"there is no coordinate '{coordinate}'; there are {', '.join(self.coordinates)}")
+            raise ValueError(f"no coordinate '{coordinate}'; there are {', '.join(self.coordinates)}")
         return place

@@ -12,36 +12,36 @@ from dovetail import AtLeast, Batch, LossResult, ModelOutput, Run
 from dovetail_signals.pinn.causality import Causality, CausalWeights
 from dovetail_signals.pinn.field import Field
 from dovetail_signals.pinn.points import Where
-from dovetail_signals.pinn.problems import Problem, find_problem, require_same
+from dovetail_signals.pinn.problems import Problem, find_problem, require_same_problem
 
 Weight = Annotated[float, AtLeast(0)]
 
-#: Which points each condition is about.
+#: The kind of points of each condition.
 _CONDITIONS: Final = {"initial": Where.INITIAL, "boundary": Where.BOUNDARY, "data": Where.SOLUTION}
 
 
 class PDELoss(nn.Module):
-    """How far a network is from solving a problem: a weighted sum of mean squares.
+    """The weighted sum of the mean squares of a problem's residual and of its conditions' errors.
 
-    ``residual`` is what the equation leaves over, at every point of a training batch; ``initial``, ``boundary`` and
-    ``data`` are errors where values are known; ``periodic`` is by how much the solution and its derivatives differ
-    between the ends of a period. Each is a part of its own in the logs, without its weight. Squares of several unknowns
-    or equations are added. Where gradients are off, as in validation and test, and for a batch that does not say where
-    its points are, it is the mean square of the error alone.
+    ``residual`` is the residual of the equation at every point of a training batch. ``initial``, ``boundary`` and
+    ``data`` are errors where values are known. ``periodic`` is the difference of the solution and its derivatives
+    between the ends of a period. Each is logged as a part, without its weight. Squares of several unknowns or equations
+    are added. Without gradients, as in validation and test, and for batches without ``meta.where``, the loss is the
+    mean square of the error.
 
     Source: Raissi, Perdikaris and Karniadakis, «Physics-informed neural networks», 2019, equation 4.
 
     Args:
-        problem: the problem, as the data name it.
-        coefficients: those of the equation that differ from the problem's.
-        residual_weight: factor of the equation.
-        initial_weight: factor of the initial condition.
-        boundary_weight: factor of the boundary condition, of either kind.
-        data_weight: factor of the error at points of a training batch whose solution is known.
-        causality: learn early times first. By default all at once.
+        problem: name of the problem, as in ``data.problem``.
+        coefficients: coefficients of the equation to change from the problem's.
+        residual_weight: weight of the equation's residual.
+        initial_weight: weight of the initial condition.
+        boundary_weight: weight of the boundary condition, Dirichlet or periodic.
+        data_weight: weight of the error at training points with a known solution.
+        causality: learn early times first; by default all times have equal weight.
 
     Raises:
-        ValueError: there is no such problem, or no time to be causal in.
+        ValueError: the problem is unknown, or has no time for ``causality``.
     """
 
     def __init__(
@@ -67,25 +67,24 @@ class PDELoss(nn.Module):
         self.causal = None if causality is None else CausalWeights(causality, self.problem)
 
     def dovetail_run_start(self, run: Run) -> None:
-        """Look whether the data are of this problem.
+        """Check that the data are of this problem.
 
         Raises:
-            ValueError: they are of another, or of other coefficients.
+            ValueError: the data are of another problem or other coefficients.
         """
-        require_same("loss", self.problem, run, coefficients=True)
+        require_same_problem("loss", self.problem, run, coefficients=True)
 
     def forward(self, outputs: ModelOutput, batch: Batch) -> LossResult:
-        """Return the sum and its parts, a mean over points.
+        """Return the weighted sum, a mean over points, with its parts.
 
         Raises:
-            ValueError: outputs and targets differ in shape, or the inputs are not followed by automatic
-                differentiation.
+            ValueError: outputs and targets differ in shape, or the inputs do not require gradients.
         """
         values, targets = outputs.logits, batch["targets"]
         if values.shape != targets.shape:
             raise ValueError(
-                f"signals.pde: outputs have shape {list(values.shape)} but targets {list(targets.shape)}; the model "
-                "gives one number for each unknown of the problem"
+                f"signals.pde: outputs have shape {list(values.shape)}, but targets {list(targets.shape)}; the model "
+                "must return one number for each unknown of the problem"
             )
         squares = (values - targets).square()
         squares = squares.flatten(1).sum(1) if squares.ndim > 1 else squares
@@ -94,14 +93,14 @@ class PDELoss(nn.Module):
             return LossResult(squares.sum() / max(len(values), 1), {}, float(len(values)))
         if not torch.is_grad_enabled():
             return LossResult(_mean(squares, where == Where.SOLUTION), {}, float(len(values)))
-        known = {name: _mean(squares, where == one) for name, one in _CONDITIONS.items()}
+        known = {name: _mean(squares, where == kind) for name, kind in _CONDITIONS.items()}
         known |= self._physics(values, batch, where)
-        parts = {name: known[name] for name in self._weights if name in known and self._tells(name)}
+        parts = {name: known[name] for name in self._weights if name in known and self._is_active(name)}
         total = torch.stack([self._weights[name] * part for name, part in parts.items()]).sum()
         return LossResult(total, {name: part.detach() for name, part in parts.items()}, float(len(values)))
 
-    def _tells(self, name: str) -> bool:
-        """Say whether a part can be other than zero."""
+    def _is_active(self, name: str) -> bool:
+        """Return whether a part can differ from zero."""
         if name in {"boundary", "periodic"}:
             periodic = self.problem.boundary == "periodic"
             return self.problem.boundary is not None and periodic == (name == "periodic")
@@ -110,11 +109,11 @@ class PDELoss(nn.Module):
         return name != "initial" or self.problem.initial is not None
 
     def _physics(self, values: Tensor, batch: Batch, where: Tensor) -> dict[str, Tensor]:
-        """Return what follows from derivatives: the residual, the periodic part, and the initial one with velocity."""
+        """Return the parts with derivatives: the residual, the periodic part, and the initial part with velocity."""
         points = batch["inputs"]
         if not isinstance(points, Tensor) or not points.requires_grad:
             raise ValueError(
-                "signals.pde: the equation needs derivatives by the inputs, which are not followed; "
+                "signals.pde: the equation needs derivatives by the inputs, which do not require gradients; "
                 'set trainer.type = "signals.pinn"'
             )
         problem = self.problem
@@ -124,9 +123,9 @@ class PDELoss(nn.Module):
         if problem.boundary == "periodic":
             found["periodic"] = values.new_zeros(()) if pair is None else self._periodic(u, where, pair)
         if problem.velocity is not None:
-            begins = where == Where.INITIAL
-            off = (values - batch["targets"]).square() + (u("t") - problem.velocity(points)).square()
-            found["initial"] = _mean(off.sum(1), begins)
+            at_start = where == Where.INITIAL
+            squares = (values - batch["targets"]).square() + (u("t") - problem.velocity(points)).square()
+            found["initial"] = _mean(squares.sum(1), at_start)
         return found
 
     def _residual(self, u: Field, holds: Tensor) -> Tensor:
@@ -137,27 +136,27 @@ class PDELoss(nn.Module):
         space = self.problem.coordinates.removesuffix("t")
         orders = range(1, self.problem.periodic_order + 1)
         compared = [u.value, *(u(letter * order) for letter in space for order in orders)]
-        squares = torch.stack([(one - one[pair]).square().sum(1) for one in compared]).sum(0)
+        squares = torch.stack([(values - values[pair]).square().sum(1) for values in compared]).sum(0)
         return _mean(squares, where == Where.PERIODIC)
 
     def dovetail_epoch_end(self) -> None:
-        """Go on to later times where the early ones are learned."""
+        """Advance the strictness of the causal weights."""
         if self.causal is not None:
             self.causal.advance()
 
 
 def _mean(values: Tensor, chosen: Tensor) -> Tensor:
-    """Return the mean of the chosen values, 0 of none."""
+    """Return the mean of the chosen values, 0 if there are none."""
     return values.where(chosen, 0.0).sum() / chosen.sum().clamp(min=1)
 
 
 def residual_at(model: Any, problem: Problem, points: Tensor) -> Tensor:
-    """Return what the equation leaves over at ``[points, coordinates]``: ``[points, equations]``, outside any graph.
+    """Return the detached residual of the equation at points, ``[points, equations]``.
 
     Args:
-        model: from points to a ``ModelOutput`` or a tensor.
+        model: maps points to a ``ModelOutput`` or a tensor.
         problem: the problem.
-        points: where.
+        points: ``[points, coordinates]``.
     """
     with torch.enable_grad():
         points = points.detach().requires_grad_()

@@ -1,4 +1,4 @@
-"""The error of a solution."""
+"""The relative error of a solution."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from dovetail import Batch, ModelOutput
 
 
 class RelativeL2:
-    """``‖û - u‖₂ / ‖u‖₂`` over all samples together: 0 is perfect, 1 no better than zero everywhere.
+    """The relative L2 error ``‖û - u‖₂ / ‖u‖₂`` over all samples: 0 is perfect, 1 is no better than zero everywhere.
 
-    Its figure is called ``relative_l2``.
+    The metric is logged as ``relative_l2``.
 
     Args:
-        magnitude: compare the lengths ``|u|`` of the samples' vectors, as is usual for a complex solution.
+        magnitude: compare the magnitudes ``|u|`` of vector-valued samples, as is usual for a complex solution.
     """
 
     def __init__(self, *, magnitude: bool = False) -> None:
@@ -25,7 +25,7 @@ class RelativeL2:
         self._size: Tensor | float = 0.0
 
     def update(self, outputs: ModelOutput, batch: Batch) -> None:
-        """Take in one batch.
+        """Add one batch.
 
         Raises:
             ValueError: outputs and targets differ in shape.
@@ -33,7 +33,7 @@ class RelativeL2:
         found, true = self._read(outputs.logits), self._read(batch["targets"])
         if found.shape != true.shape:
             raise ValueError(
-                f"relative_l2: outputs have shape {list(found.shape)} but targets {list(true.shape)}; give both one"
+                f"relative_l2: outputs have shape {list(found.shape)}, but targets {list(true.shape)}; make them equal"
             )
         self._error = self._error + (found - true).square().sum()
         self._size = self._size + true.square().sum()
@@ -43,12 +43,12 @@ class RelativeL2:
         return torch.linalg.vector_norm(values, dim=1) if self._magnitude and values.ndim > 1 else values
 
     def compute(self) -> dict[str, float]:
-        """Return the error; not a number where the true values are all 0."""
+        """Return the error; NaN if all true values are 0."""
         error, size = float(self._error), float(self._size)
         return {"relative_l2": math.sqrt(error / size) if size else math.nan}
 
     def reset(self) -> None:
-        """Forget every batch."""
+        """Clear the sums."""
         self._error = self._size = 0.0
 
     def state_dict(self) -> dict[str, float]:
@@ -56,5 +56,5 @@ class RelativeL2:
         return {"error": float(self._error), "size": float(self._size)}
 
     def load_state_dict(self, state: dict[str, float]) -> None:
-        """Take them back."""
+        """Restore the sums."""
         self._error, self._size = state["error"], state["size"]

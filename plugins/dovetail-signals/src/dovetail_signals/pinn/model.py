@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dovetail import AtLeast, MoreThan, Run
 from dovetail_signals.pinn.constraints import HardConstraints
-from dovetail_signals.pinn.problems import Problem, find_problem, require_same
+from dovetail_signals.pinn.problems import Problem, find_problem, require_same_problem
 
 Size = Annotated[int, AtLeast(1)]
 _ACTIVATIONS: Final[Mapping[str, Callable[[Tensor], Tensor]]] = {
@@ -24,9 +24,9 @@ _ACTIVATIONS: Final[Mapping[str, Callable[[Tensor], Tensor]]] = {
 
 
 class PINN(nn.Module):
-    """A multilayer perceptron with smooth activations, from coordinates to the unknowns of an equation.
+    """A multilayer perceptron with smooth activations that maps coordinates to the unknowns of an equation.
 
-    With a problem, coordinates are first scaled to -1 … 1, and its conditions can be built in.
+    With a problem, coordinates are scaled to -1 … 1 first, and its conditions can be built in.
 
     Sources: Raissi, Perdikaris and Karniadakis, «Physics-informed neural networks», 2019; Fourier features: Tancik et
     al., NeurIPS 2020, and Wang, Wang and Perdikaris, «On the eigenvector bias of Fourier feature networks», 2021;
@@ -34,22 +34,21 @@ class PINN(nn.Module):
     hard conditions: Lagaris, Likas and Fotiadis, 1998; periodic features: Dong and Ni, J. Comput. Phys. 435, 2021.
 
     Args:
-        problem: the problem that the network is to solve, as the data name it.
-        input_shape: how many coordinates there are, where no problem says so; the dataset provides it.
-        num_outputs: how many unknowns, where no problem says so.
+        problem: name of the problem to solve, as in ``data.problem``.
+        input_shape: shape of a sample, the number of coordinates; the run provides it.
+        num_outputs: number of unknowns; the problem, if there is one, overrides it.
         hidden_dims: sizes of the hidden layers.
-        activation: after each hidden layer; derivatives of any order must exist.
-        adaptive: whether the slope of each activation is trained: one for each layer, or for each neuron.
-        slope: the slope starts at 1, and is trained as this factor times a parameter; larger factors train it faster.
-        fourier_features: so many random frequencies, whose sine and cosine the first layer sees in place of the
-            coordinates; 0 for none.
+        activation: activation of the hidden layers; all have derivatives of any order.
+        adaptive: train the slope of the activations: one for each ``layer``, or for each ``neuron``.
+        slope: a trained slope is this factor times a parameter and starts at 1; larger factors train it faster.
+        fourier_features: number of random frequencies whose sines and cosines replace the coordinates; 0 for none.
         fourier_scale: standard deviation of the frequencies, in cycles per half of the domain.
-        hard: conditions that hold whatever the weights are: ``initial``, ``boundary`` (Dirichlet or periodic), or both.
-        harmonics: of a hard periodic boundary: the first layer sees sine and cosine of so many harmonics.
+        hard: conditions that hold for any weights: ``initial``, ``boundary`` (Dirichlet or periodic), or both.
+        harmonics: with a hard periodic boundary, number of harmonics whose sines and cosines replace the position.
         dtype: of the weights; inputs are converted to it.
 
     Raises:
-        ValueError: there is no such problem, or its conditions cannot be built in.
+        ValueError: the problem is unknown, does not fit ``input_shape``, or its conditions cannot be built in.
     """
 
     def __init__(
@@ -72,9 +71,9 @@ class PINN(nn.Module):
         self._problem = found = None if problem is None else find_problem(problem)
         size = math.prod(input_shape)
         if found is not None and size != len(found.coordinates):
-            raise ValueError(f"problem '{problem}' has {len(found.coordinates)} coordinates, the data have {size}")
+            raise ValueError(f"problem: '{problem}' has {len(found.coordinates)} coordinates, the data have {size}")
         if found is None and hard:
-            raise ValueError("hard: conditions are those of a problem; name it with problem = …")
+            raise ValueError("hard: needs a problem, whose conditions to build in; set problem")
         self._activation = _ACTIVATIONS[activation]
         self._slope = slope
         constraints = None if found is None or not hard else HardConstraints(found, hard)
@@ -90,13 +89,13 @@ class PINN(nn.Module):
         self.to(getattr(torch, dtype))
 
     def dovetail_run_start(self, run: Run) -> None:
-        """Look whether the data are of the problem that this is for.
+        """Check that the data are of this network's problem.
 
         Raises:
-            ValueError: they are of another.
+            ValueError: the data are of another problem.
         """
         if self._problem is not None:
-            require_same("model", self._problem, run, coefficients=False)
+            require_same_problem("model", self._problem, run, coefficients=False)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the unknowns, ``[points, unknowns]``, at ``[points, coordinates]``."""
@@ -120,7 +119,7 @@ def _linear(before: int, after: int) -> nn.Linear:
 
 
 class _Inputs(nn.Module):
-    """What the first layer sees of the coordinates."""
+    """Map coordinates to the inputs of the first layer: scaling, harmonics, Fourier features."""
 
     lower: Tensor
     span: Tensor

@@ -1,4 +1,4 @@
-"""What this package offers for differential equations. Imports no torch: listing parts must cost nothing."""
+"""The components for differential equations. This module must not import torch, to keep listing fast."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from dovetail import Component, hookimpl
 
 @hookimpl
 def dovetail_datasets() -> Iterator[Component]:
-    """Offer the points of a problem."""
+    """Register the dataset of a problem's points."""
     yield Component(
         "signals.pde",
         "dovetail_signals.pinn.data:pde_points",
-        summary="Points of a differential equation to train on, and its solution on a grid to compare with.",
+        summary="Training points of a differential equation, and its solution on a grid as test.",
         example={"problem": "heat", "interior": 40, "initial": 8, "boundary": 8},
     )
 
 
 @hookimpl
 def dovetail_models() -> Iterator[Component]:
-    """Offer the network of a PINN."""
+    """Register the network."""
     yield Component(
         "signals.pinn",
         "dovetail_signals.pinn.model:PINN",
-        summary="A smooth MLP from coordinates to the unknowns of an equation, conditions built in if wanted.",
+        summary="A smooth MLP from coordinates to the unknowns of an equation, with optional hard conditions.",
         traits=("regression",),
     )
 
 
 @hookimpl
 def dovetail_losses() -> Iterator[Component]:
-    """Offer the loss of a PINN."""
+    """Register the loss."""
     yield Component(
         "signals.pde",
         "dovetail_signals.pinn.loss:PDELoss",
-        summary="Mean squares of an equation's residual and of the errors at its initial and boundary values.",
+        summary="Mean squares of an equation's residual and of its initial and boundary errors.",
         traits=("regression",),
         example={"problem": "heat"},
     )
@@ -43,46 +43,46 @@ def dovetail_losses() -> Iterator[Component]:
 
 @hookimpl
 def dovetail_optimizers() -> Iterator[Component]:
-    """Offer what trains a PINN to the last digits."""
+    """Register the optimizer."""
     yield Component(
         "signals.bfgs",
         "dovetail_signals.pinn.bfgs:BFGS",
-        summary="BFGS with the whole matrix, self-scaled: for networks of up to a few thousand parameters.",
+        summary="Self-scaled BFGS with the full matrix, for networks of up to a few thousand parameters.",
         traits=("one_group",),
     )
 
 
 @hookimpl
 def dovetail_trainers() -> Iterator[Component]:
-    """Offer the trainer of PINNs."""
+    """Register the trainer."""
     yield Component(
         "signals.pinn",
         "dovetail_signals.pinn.trainer:PINNTrainer",
-        summary="The standard trainer, with inputs that a loss can differentiate by.",
+        summary="The standard trainer, with inputs that require gradients.",
     )
 
 
 @hookimpl
 def dovetail_metrics() -> Iterator[Component]:
-    """Offer the error of a solution."""
+    """Register the metric."""
     yield Component(
         "signals.relative_l2",
         "dovetail_signals.pinn.metrics:RelativeL2",
-        summary="The L2 error over all samples together, relative to the size of the solution.",
+        summary="The relative L2 error over all samples.",
         traits=("regression",),
     )
 
 
 @hookimpl
 def dovetail_callbacks() -> Iterator[Component]:
-    """Offer what happens while a PINN is trained."""
+    """Register the callbacks."""
     yield Component(
         "signals.solution_map",
         "dovetail_signals.pinn.solution_map:SolutionMap",
-        summary="Draw the solution of a PINN and its error into the report.",
+        summary="Draw the solution of a PINN and its error in the report.",
     )
     yield Component(
         "signals.residual_adaptive",
-        "dovetail_signals.pinn.resampling:ResidualAdaptive",
-        summary="Draw the interior points anew, likelier where the equation's residual is large (RAD).",
+        "dovetail_signals.pinn.adaptive_sampling:ResidualAdaptive",
+        summary="Redraw the interior points, with higher density where the residual is large (RAD).",
     )

@@ -1,4 +1,4 @@
-"""Points as samples: where the equation holds, where the solution is known, and where it is to be compared."""
+"""The points of a problem as a dataset: where the equation holds and where values are known."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from dovetail_signals.pinn.sampling import SAMPLERS, Sampling
 
 
 class Where(enum.IntEnum):
-    """What is known of a point; a batch carries it as ``meta.where``."""
+    """The kind of a point, that is, what is known there; a batch has it as ``meta.where``."""
 
-    #: The equation holds.
+    #: Only the equation.
     INTERIOR = 0
-    #: So it does, and the values are those that the solution starts with.
+    #: The equation and the initial values.
     INITIAL = 1
-    #: So it does, and the values are given.
+    #: The equation and the boundary values.
     BOUNDARY = 2
-    #: So it does, and the solution is the same a period further.
+    #: The equation, and that the solution is equal one period further.
     PERIODIC = 3
-    #: A period further; made by the trainer, beside its point.
+    #: The point one period after a ``PERIODIC`` one; the trainer adds it to the batch.
     PARTNER = 4
-    #: The values of the solution itself.
+    #: The solution.
     SOLUTION = 5
 
 
 @final
 @frozen(eq=False, repr=False)
 class PointSamples:
-    """Points of a problem: dicts with ``inputs`` (the coordinates), ``targets`` (the values), and ``where``.
+    """The points of a problem; a sample has ``inputs`` (coordinates), ``targets`` (values) and ``where`` (kind).
 
     Attributes:
-        problem: what they are points of.
+        problem: the problem.
         inputs: ``[points, coordinates]``.
-        values: of the solution, ``[points, unknowns]``; 0 where nothing is known.
-        where: ``[points]`` int64, a :class:`Where` each.
-        passes: how often an epoch goes through them.
-        axes: where the points are a grid, the values along each coordinate, by its letter.
+        values: of the solution, ``[points, unknowns]``; 0 where unknown.
+        where: ``[points]`` int64, each a :class:`Where`.
+        passes: number of passes over the points in an epoch.
+        axes: if the points form a grid, the values along each coordinate, by its letter.
     """
 
     #: Reading draws no random numbers.
@@ -56,7 +56,7 @@ class PointSamples:
     where: Tensor
     passes: int = 1
     axes: Mapping[str, Tensor] = field(factory=dict)
-    #: Of a regression there are none.
+    #: None, as this is a regression.
     num_classes: None = None
 
     @property
@@ -68,8 +68,8 @@ class PointSamples:
     def fingerprint(self) -> str:
         """SHA-256 of the points and their values."""
         digest = hashlib.sha256()
-        for one in (self.inputs, self.values, self.where):
-            digest.update(one.numpy().tobytes())
+        for tensor in (self.inputs, self.values, self.where):
+            digest.update(tensor.numpy().tobytes())
         return digest.hexdigest()
 
     def __len__(self) -> int:
@@ -77,12 +77,12 @@ class PointSamples:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         if not -len(self) <= index < len(self):
-            raise IndexError(f"there are {len(self)} samples, and no number {index}")
+            raise IndexError(f"index {index} is out of range for {len(self)} samples")
         place = index % len(self.inputs)
         return {"inputs": self.inputs[place], "targets": self.values[place], "where": self.where[place]}
 
     def get_batch(self, indices: Any) -> Batch:
-        """Return a whole batch at once."""
+        """Return the samples at ``indices`` as one batch."""
         places = torch.as_tensor(indices) % len(self.inputs)
         return {
             "inputs": self.inputs[places],
@@ -91,16 +91,16 @@ class PointSamples:
         }
 
     def subset(self, indices: Any) -> PointSamples:
-        """Return the samples at ``indices``, to be gone through once."""
+        """Return a dataset of the samples at ``indices``, with one pass in an epoch."""
         places = torch.as_tensor(indices) % len(self.inputs)
         return PointSamples(self.problem, self.inputs[places], self.values[places], self.where[places])
 
     def move_interior(self, points: Tensor) -> None:
-        """Put the interior points elsewhere: ``[interior points, coordinates]``."""
+        """Replace the interior points by ``points``, ``[interior points, coordinates]``."""
         self.inputs[self.where == Where.INTERIOR] = points.to(self.inputs)
 
 
-def scatter(
+def sample_points(
     problem: Problem,
     *,
     interior: int,
@@ -111,35 +111,35 @@ def scatter(
     passes: int = 1,
     dtype: torch.dtype = torch.float32,
 ) -> PointSamples:
-    """Draw the points to train on.
+    """Draw the training points of a problem.
 
     Args:
-        problem: what they are points of.
-        interior: how many inside.
-        initial: how many where time begins.
-        boundary: how many at the ends of space, shared evenly among them.
-        sampling: how they are drawn.
+        problem: the problem.
+        interior: number of points inside the domain.
+        initial: number of points at the initial time.
+        boundary: number of points at the ends of space, distributed evenly over the ends.
+        sampling: the sampling method.
         seed: the run's seed.
-        passes: how often an epoch goes through them.
+        passes: number of passes over the points in an epoch.
         dtype: of coordinates and values.
 
     Raises:
-        ValueError: there are to be points where the problem says nothing.
+        ValueError: points are requested for a condition that the problem does not have.
     """
     draw, size = SAMPLERS[sampling], len(problem.coordinates)
     lower, span = problem.lower, problem.upper - problem.lower
     kinds: list[tuple[Where, Tensor, Tensor]] = []
 
-    def put(where: Where, points: Tensor, values: Tensor | None = None) -> None:
+    def add(where: Where, points: Tensor, values: Tensor | None = None) -> None:
         kinds.append((where, points, points.new_zeros(len(points), problem.unknowns) if values is None else values))
 
-    put(Where.INTERIOR, lower + span * draw(interior, size, seed, "pinn.interior"))
+    add(Where.INTERIOR, lower + span * draw(interior, size, seed, "pinn.interior"))
     if initial:
         if problem.initial is None:
             raise ValueError(f"initial = {initial}: the problem has no initial condition; set initial = 0")
         points = lower + span * draw(initial, size, seed, "pinn.initial")
         points[:, -1] = lower[-1]
-        put(Where.INITIAL, points, problem.initial(points))
+        add(Where.INITIAL, points, problem.initial(points))
     if boundary:
         if problem.boundary is None:
             raise ValueError(f"boundary = {boundary}: the problem has no boundary condition; set boundary = 0")
@@ -148,11 +148,11 @@ def scatter(
         if problem.boundary == "periodic":
             axis = number % problem.space
             points[number, axis] = lower[axis]
-            put(Where.PERIODIC, points)
+            add(Where.PERIODIC, points)
         else:
             axis, end = number // 2 % problem.space, number % 2
             points[number, axis] = lower[axis] + end * span[axis]
-            put(Where.BOUNDARY, points, problem.boundary(points))
+            add(Where.BOUNDARY, points, problem.boundary(points))
     return PointSamples(
         problem,
         torch.cat([points for _, points, _ in kinds]).to(dtype),
@@ -163,13 +163,13 @@ def scatter(
 
 
 def with_partners(batch: Batch, problem: Problem) -> Batch:
-    """Return a batch in which each point on a periodic edge is followed, at the end, by the one a period further.
+    """Append to a batch, for each point on a periodic edge, the point one period further.
 
-    ``meta.pair`` then says for each row which row is to agree with it; the others name themselves.
+    ``meta.pair`` has for each such point the row of its partner, and for every other point its own row.
 
     Args:
-        batch: on the CPU, where looking at values costs nothing.
-        problem: tells the periods.
+        batch: on the CPU, where reading values does not synchronise a device.
+        problem: the problem, whose domain is the period.
     """
     meta, inputs = batch["meta"], batch["inputs"]
     where = meta["where"]
@@ -180,7 +180,7 @@ def with_partners(batch: Batch, problem: Problem) -> Batch:
         return batch
     lower, upper = problem.lower.to(inputs), problem.upper.to(inputs)
     further = inputs[rows]
-    # Only the edge that a point lies on: the lower end of one coordinate of space.
+    # Move along the axis of the edge only, the one whose coordinate is at its lower end.
     edge = further == lower
     if problem.initial is not None:
         edge[:, -1] = False

@@ -1,4 +1,4 @@
-"""Problems: an equation, where it holds, and what is known at the edges."""
+"""Problems: an equation, its domain, and its initial and boundary conditions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dovetail_signals.pinn.field import Field
 if TYPE_CHECKING:
     from dovetail import Run
 
-#: ``[points, coordinates]`` to ``[points, unknowns]``.
+#: A function from ``[points, coordinates]`` to ``[points, unknowns]``.
 Known = Callable[[Tensor], Tensor]
 
 
@@ -29,16 +29,15 @@ class Problem:
     Attributes:
         equation: ``(u: Field, **coefficients) -> [points, equations]``, zero for a solution.
         domain: lower and upper end of each coordinate, by its letter; time is ``t`` and comes last.
-        initial: the values where t is at its lower end; None where there is no time.
-        velocity: their derivative by t there, for an equation of second order in time.
-        boundary: the values where a coordinate of space is at either end, ``"periodic"``, or None where nothing is
-            known there.
-        unknowns: how many functions are looked for.
-        periodic_order: up to which derivative both ends of a period agree.
-        coefficients: of the equation; those left out are its own defaults.
-        exact: ``(points, **coefficients) -> values``, the solution, where it can be written down.
-        solver: ``(initial values, period, times, **coefficients) -> [places, times]``, of a periodic problem in one
-            dimension where it cannot: complex NumPy arrays, two unknowns as one complex number.
+        initial: the values at the lower end of t; None if there is no time.
+        velocity: the derivative by t at the lower end of t, for an equation of second order in time.
+        boundary: the values at both ends of each coordinate of space, ``"periodic"``, or None if unknown.
+        unknowns: number of unknown functions.
+        periodic_order: highest derivative that must agree at both ends of a period.
+        coefficients: coefficients of the equation that differ from its defaults.
+        exact: ``(points, **coefficients) -> values``, the solution in closed form, if there is one.
+        solver: ``(initial values, period, times, **coefficients) -> [places, times]``, a numerical solver of a periodic
+            problem in one dimension, for complex NumPy arrays with two unknowns as one complex number.
     """
 
     equation: Callable[..., Tensor]
@@ -53,18 +52,20 @@ class Problem:
     solver: Callable[..., Any] | None = None
 
     def __attrs_post_init__(self) -> None:
-        """Refuse a domain that is none, and an initial condition without time.
+        """Check the domain and the initial condition.
 
         Raises:
-            ValueError: says what is wrong.
+            ValueError: an interval is empty, time is not the last coordinate, or an initial condition has no time.
         """
         for letter, (low, high) in self.domain.items():
             if len(letter) != 1 or not low < high:
-                raise ValueError(f"domain: '{letter}' from {low:g} to {high:g} is no coordinate with two ends")
+                raise ValueError(
+                    f"domain: needs a letter and an interval for each coordinate, got '{letter}': {low:g} to {high:g}"
+                )
         if "t" in self.domain and self.coordinates[-1] != "t":
-            raise ValueError(f"domain: time comes last, got {', '.join(self.coordinates)}")
+            raise ValueError(f"domain: time 't' must come last, got {', '.join(self.coordinates)}")
         if self.initial is not None and "t" not in self.domain:
-            raise ValueError("initial: the domain has no time 't'")
+            raise ValueError("initial: the domain has no time coordinate 't'")
 
     @property
     def coordinates(self) -> str:
@@ -83,20 +84,27 @@ class Problem:
 
     @property
     def space(self) -> int:
-        """How many coordinates are not time."""
+        """The number of coordinates of space."""
         return len(self.coordinates.removesuffix("t"))
 
     def residual(self, u: Field) -> Tensor:
-        """Return what the equation leaves over, ``[points, equations]``."""
+        """Return the residual of the equation, ``[points, equations]``."""
         return self.equation(u, **self.coefficients)
 
     def options(self) -> dict[str, float]:
-        """Return every coefficient, the equation's own defaults included."""
+        """Return all coefficients, including the equation's defaults."""
         parameters = inspect.signature(self.equation).parameters.values()
-        return {**{one.name: one.default for one in parameters if one.default is not one.empty}, **self.coefficients}
+        return {
+            **{
+                parameter.name: parameter.default
+                for parameter in parameters
+                if parameter.default is not parameter.empty
+            },
+            **self.coefficients,
+        }
 
     def solution(self) -> Known | None:
-        """Return the exact solution with this problem's coefficients, or None where there is none in closed form."""
+        """Return the solution in closed form for this problem's coefficients, or None if there is none."""
         solve, options = self.exact, self.options()
         return None if solve is None else lambda points: solve(points, **options)
 
@@ -104,7 +112,7 @@ class Problem:
         """Return the problem with some coefficients changed.
 
         Raises:
-            ValueError: its equation has no such coefficient.
+            ValueError: the equation does not have such a coefficient.
         """
         known = [*inspect.signature(self.equation).parameters][1:]
         for name in changed:
@@ -127,7 +135,7 @@ def _sech_pulse(points: Tensor) -> Tensor:
     return torch.cat([pulse, torch.zeros_like(pulse)], dim=1)
 
 
-#: The problems known by name.
+#: The built-in problems by name.
 PROBLEMS: Final[Mapping[str, Problem]] = {
     "burgers": Problem(
         equation=equations.burgers,
@@ -178,51 +186,53 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
 
 
 def find_problem(name: str, coefficients: Mapping[str, float] | None = None) -> Problem:
-    """Return the problem that a run file names.
+    """Return a problem by name.
 
     Args:
         name: one of ``PROBLEMS``, or ``"module:attribute"`` of a :class:`Problem` of your own.
-        coefficients: those of the equation that differ from the problem's.
+        coefficients: coefficients of the equation to change from the problem's.
 
     Raises:
-        ValueError: there is no such problem, or its equation no such coefficient.
+        ValueError: the problem is unknown, or its equation lacks a coefficient.
     """
-    found = _own(name) if ":" in name else PROBLEMS.get(name)
+    found = _import_problem(name) if ":" in name else PROBLEMS.get(name)
     if found is None:
-        raise ValueError(f"problem: '{name}' is none of {', '.join(PROBLEMS)}, nor \"module:attribute\" of your own")
+        raise ValueError(
+            f"problem: unknown '{name}'; use one of {', '.join(PROBLEMS)}, or your own as \"module:attribute\""
+        )
     return found.with_coefficients(coefficients or {})
 
 
-def require_same(part: str, own: Problem, run: Run, *, coefficients: bool) -> None:
-    """Refuse a part that is about another problem than the run's data, which may not say.
+def require_same_problem(part: str, own: Problem, run: Run, *, coefficients: bool) -> None:
+    """Check that a part and the run's data are about the same problem; other datasets have none and pass.
 
     Args:
         part: ``"loss"`` or ``"model"``, for the message.
-        own: what the part is about.
-        run: its data have a ``problem``.
-        coefficients: whether those of the equation must be the same too.
+        own: the part's problem.
+        run: the run.
+        coefficients: whether the coefficients of the equation must be equal too.
 
     Raises:
-        ValueError: the problems differ.
+        ValueError: the problems or coefficients differ.
     """
     data: Any = getattr(run.parts.loaders.train.dataset, "problem", None)
     if not isinstance(data, Problem):
         return
     if evolve(data, coefficients={}) != evolve(own, coefficients={}):
-        raise ValueError(f"{part}.problem is another one than data.problem: name the same in both")
+        raise ValueError(f"{part}.problem and data.problem differ; set both to the same problem")
     if coefficients and data.options() != own.options():
         raise ValueError(
-            f"{part}.coefficients give {own.options()}, data.coefficients {data.options()}: write the same in both"
+            f"{part}.coefficients give {own.options()}, but data.coefficients {data.options()}; set both to the same"
         )
 
 
-def _own(name: str) -> Problem:
+def _import_problem(name: str) -> Problem:
     module, _, attribute = name.partition(":")
     try:
         found: Any = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise ValueError(
-            f"problem: '{name}' cannot be imported: {error}; a module of your own is installed, or on PYTHONPATH"
+            f"problem: cannot import '{name}': {error}; install the module, or add its folder to PYTHONPATH"
         ) from error
     if not isinstance(found, Problem):
         raise ValueError(f"problem: '{name}' is a {type(found).__name__}, not a Problem")  # noqa: TRY004 (a value from a run file)

@@ -1,4 +1,4 @@
-"""The solution of a PINN, and its error, as pictures in the report."""
+"""Pictures of a PINN's solution and its error."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ import torch
 from torch import Tensor
 
 from dovetail import Outcome, Run
-from dovetail_signals.pictures.drawing import Array, Axis
 from dovetail_signals.pictures.heat_map import heat_map
+from dovetail_signals.pictures.svg import Array, Axis
 from dovetail_signals.pinn.points import PointSamples
 
-_AT_ONCE: Final = 50_000  # points
-_SHOWN: Final = 1e-4  # share of the largest error from which on errors are told apart
+_CHUNK: Final = 50_000  # points in one forward pass
+_ERROR_RANGE: Final = 1e-4  # smaller errors, relative to the largest, get the same colour
 
 
 class SolutionMap:
-    """Draws, when a run ends, the solution on the grid of the test split and how far it is from the true one.
+    """Draw the solution and its error on the grid of the test split when the run ends.
 
-    A solution with several unknowns, such as a complex one, is drawn by its length. Without a test split on a grid of
-    two coordinates nothing is drawn.
+    Of a solution with several unknowns, such as a complex one, the magnitude is drawn. Without a test split on a grid
+    of two coordinates, nothing is drawn.
     """
 
     def dovetail_run_end(self, run: Run, outcome: Outcome) -> None:
-        """Draw, unless the run failed."""
+        """Draw the pictures, unless the run failed."""
         loader = run.parts.loaders.test
         samples = None if loader is None else loader.dataset
         if outcome.status == "failed" or not isinstance(samples, PointSamples) or len(samples.axes) != 2:  # noqa: PLR2004 (a plane)
             return
         rows, columns = (
-            Axis.through(name, one.double().numpy())
-            for name, one in zip(samples.problem.coordinates, samples.axes.values(), strict=True)
+            Axis.from_values(name, axis.double().numpy())
+            for name, axis in zip(samples.problem.coordinates, samples.axes.values(), strict=True)
         )
         found = self._solve(run, samples.inputs)
-        length = samples.problem.unknowns > 1
+        several = samples.problem.unknowns > 1
         error = self._on_grid((found - samples.values).abs(), samples)
-        decades = np.log10(np.maximum(error, max(_SHOWN * float(error.max()), np.finfo(float).tiny)))
-        solution = "length of the solution" if length else "solution"
+        decades = np.log10(np.maximum(error, max(_ERROR_RANGE * float(error.max()), np.finfo(float).tiny)))
+        solution = "magnitude of the solution" if several else "solution"
         solved = heat_map(solution, self._on_grid(found, samples), rows, columns)
         run.store.add_picture("pde-1-solution", solved)
-        off = "length of the error" if length else "absolute error"
-        run.store.add_picture("pde-2-error", heat_map(off, decades, rows, columns, powers=True))
+        title = "magnitude of the error" if several else "absolute error"
+        run.store.add_picture("pde-2-error", heat_map(title, decades, rows, columns, powers=True))
 
     @staticmethod
     @torch.no_grad()
@@ -51,7 +51,9 @@ class SolutionMap:
         was_training = model.training
         model.eval()
         try:
-            pieces = [run.forward({"inputs": one.to(run.device)}).logits.cpu() for one in torch.split(points, _AT_ONCE)]
+            pieces = [
+                run.forward({"inputs": batch.to(run.device)}).logits.cpu() for batch in torch.split(points, _CHUNK)
+            ]
         finally:
             model.train(was_training)
         return torch.cat(pieces)
@@ -59,5 +61,5 @@ class SolutionMap:
     @staticmethod
     def _on_grid(values: Tensor, samples: PointSamples) -> Array:
         values = values[:, 0] if values.shape[1] == 1 else torch.linalg.vector_norm(values, dim=1)
-        grid: Array = values.double().reshape([len(one) for one in samples.axes.values()]).numpy()
+        grid: Array = values.double().reshape([len(axis) for axis in samples.axes.values()]).numpy()
         return grid

@@ -1,8 +1,8 @@
-"""Periodic problems solved to many digits by a spectral method, to compare networks with.
+"""Reference solutions of periodic problems, by a spectral method.
 
 Source: Trefethen, «Spectral methods in MATLAB», 2000, chapter 10: derivatives by the Fourier transform, the linear part
-by an integrating factor, time by the classical method of Runge and Kutta of fourth order. Of each equation below the
-step is such that half of it changes nothing in the sixth digit.
+by an integrating factor, time by the classical fourth-order Runge–Kutta method. For each equation below, halving the
+step does not change the first six digits.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ def integrate(
     """Solve ``u_t = L u + N(u)`` over one period of space.
 
     Args:
-        symbol: what L multiplies the mode of wave number k with.
-        reaction: the transform of N, of the values and the wave numbers.
+        symbol: the Fourier symbol of L, a function of the wave numbers.
+        reaction: the Fourier transform of N, a function of the values and the wave numbers.
         start: the values at ``times[0]``, on an even grid over the period without its end.
-        period: its length.
-        times: rising, at which the solution is wanted.
-        step: the largest step of time.
+        period: length of the period.
+        times: increasing times at which to return the solution.
+        step: largest time step.
 
     Returns:
         ``[places, times]``.
     """
     waves = 2 * math.pi / period * np.fft.fftfreq(len(start), 1 / len(start))
     linear = symbol(waves)
-    # Products of modes beyond two thirds of the highest would come back as lower ones.
+    # The 2/3 rule: products of higher modes would alias to lower ones.
     kept = np.abs(waves) < 2 / 3 * np.abs(waves).max()
     mode, found = np.fft.fft(start), [np.asarray(start, complex)]
 

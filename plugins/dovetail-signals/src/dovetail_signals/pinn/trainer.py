@@ -10,22 +10,22 @@ from dovetail_signals.pinn.points import PointSamples, with_partners
 
 
 class PINNTrainer(StandardTrainer):
-    """The standard trainer, with inputs that the loss can differentiate by.
+    """The standard trainer, with inputs that require gradients so that the loss can differentiate by them.
 
-    Points on a periodic boundary get their partners, a period further, as rows of the same batch.
+    For points on a periodic boundary, it adds the points one period further to the batch.
     """
 
     def dovetail_run_start(self, run: Run) -> None:
-        """Refuse to compile the network.
+        """Check that the network is not compiled.
 
         Raises:
-            ValueError: the run is to, and the loss is that of an equation.
+            ValueError: ``hardware.compile`` is set and the loss is ``signals.pde``.
         """
         if run.config.hardware.compile and isinstance(run.parts.loss, PDELoss):
-            raise ValueError("hardware.compile: torch cannot differentiate a compiled network twice; leave it off")
+            raise ValueError("hardware.compile: torch cannot differentiate a compiled network twice; set it to false")
 
     def prepare_batch(self, run: Run, batch: Batch) -> Batch:
-        """Return the batch with its periodic partners, on the run's device, its inputs followed where it trains."""
+        """Return the batch with its periodic partners, on the run's device; in training, inputs require gradients."""
         samples = run.parts.loaders.train.dataset
         if isinstance(samples, PointSamples) and samples.problem.boundary == "periodic":
             batch = with_partners(batch, samples.problem)

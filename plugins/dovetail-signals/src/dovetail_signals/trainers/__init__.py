@@ -1,1 +1,1 @@
-"""Trainers that differ from the standard one in a single place each."""
+"""Trainers for signals; each overrides a few methods of the standard trainer."""

@@ -1,4 +1,4 @@
-"""Training on samples that are made as hard as a small change can make them."""
+"""Adversarial training by the fast gradient sign method."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from dovetail import AtLeast, Batch, Between, LossResult, Run, StandardTrainer
 
 @final
 class AdversarialTrainer(StandardTrainer):
-    """Trains on each batch as it is, and changed by the fast gradient sign method.
+    """Train on each batch and on its adversarial version, made by the fast gradient sign method.
 
     Args:
-        epsilon: how far every value is moved, in the inputs' unit.
-        share: of the loss that is of the changed samples.
+        epsilon: change of every value, in the inputs' unit.
+        share: fraction of the loss that comes from the adversarial samples.
 
     Source:
         Goodfellow, Shlens and Szegedy, Explaining and harnessing adversarial examples (ICLR 2015), section 6.
@@ -28,14 +28,14 @@ class AdversarialTrainer(StandardTrainer):
         self._epsilon, self._share = epsilon, share
 
     def compute_loss(self, run: Run, batch: Batch) -> LossResult:
-        """Return the loss of both kinds of samples, and each as a part; ValueError where inputs are no tensor."""
+        """Return the weighted loss of both versions, with each as a part; ValueError if inputs are not one tensor."""
         inputs = batch["inputs"]
         if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
-            raise ValueError("adversarial training needs inputs that are one floating-point tensor")
+            raise ValueError("signals.adversarial needs inputs that are one floating-point tensor")
         probe = inputs.detach().requires_grad_()
         clean = run.criterion(run.forward({**batch, "inputs": probe}), batch)
         (gradient,) = torch.autograd.grad(clean.total, probe, retain_graph=True)
         changed: Batch = {**batch, "inputs": inputs + self._epsilon * gradient.sign()}
-        hard = run.criterion(run.forward(changed), changed)
-        total = torch.lerp(clean.total, hard.total, self._share)
-        return LossResult(total, {"clean": clean.total, "adversarial": hard.total}, clean.weight)
+        adversarial = run.criterion(run.forward(changed), changed)
+        total = torch.lerp(clean.total, adversarial.total, self._share)
+        return LossResult(total, {"clean": clean.total, "adversarial": adversarial.total}, clean.weight)

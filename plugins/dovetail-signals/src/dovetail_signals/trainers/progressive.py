@@ -1,4 +1,4 @@
-"""Short signals first, longer ones later."""
+"""Progressive resizing: train on short signals first and on longer ones later."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ from torch import Tensor
 from dovetail import Batch, Run, StandardTrainer
 
 Resize = Literal["interpolate", "truncate", "pad"]
-#: Length of the signals, and for how many epochs.
+#: Pairs of a signal length and its number of epochs.
 SCHEDULE: Final[tuple[tuple[int, int], ...]] = ((25_600, 20), (51_200, 15), (76_800, 10), (102_400, 5))
 
 
 def resize(signals: Tensor, length: int, method: Resize = "interpolate") -> Tensor:
-    """Return signals [..., time] of another length.
+    """Resize signals [..., time] to another length.
 
     Args:
         signals: floating-point values along time.
-        length: how long they shall be, in values.
-        method: ``interpolate`` between values, which keeps the whole signal and changes its sampling rate; ``truncate``
-            keeps the beginning; ``pad`` adds zeros. Where a signal is too short to truncate it is padded, and one that
-            is too long to pad is truncated.
+        length: new length, in samples.
+        method: ``interpolate`` keeps the whole signal and changes its sampling rate; ``truncate`` keeps the beginning;
+            ``pad`` adds zeros. ``truncate`` pads signals that are too short, ``pad`` truncates those that are too long.
 
     Raises:
         ValueError: the length is below 1.
@@ -42,11 +41,11 @@ def resize(signals: Tensor, length: int, method: Resize = "interpolate") -> Tens
 
 
 class ResizableSignalDataset(torch.utils.data.Dataset[Any]):
-    """Another dataset's samples with signals of one length.
+    """Wrap a dataset and resize its signals to one length.
 
     Args:
-        base_dataset: its samples are (signal, target), or dicts with ``inputs``.
-        target_length: how long signals shall be, in values.
+        base_dataset: its samples are (signal, target) or dicts with ``inputs``.
+        target_length: length of the signals, in samples.
         resize_method: as in :func:`resize`.
     """
 
@@ -65,13 +64,13 @@ class ResizableSignalDataset(torch.utils.data.Dataset[Any]):
 
 @final
 class ProgressiveResizingTrainer(StandardTrainer):
-    """Trains on signals that become longer by a schedule: early epochs are cheap. Validation sees what training sees.
+    """Train on signals whose length grows by a schedule, which makes early epochs cheap.
 
-    The model must take signals of any length. What an epoch sees depends on its number alone, so a resumed run goes on
-    where it was.
+    Validation uses the length of its epoch. The model must take signals of any length. The length depends only on the
+    epoch, so resuming does not change it.
 
     Args:
-        schedule: pairs of a length, in values, and the epochs for which it holds; the last one holds to the end.
+        schedule: pairs of a length, in samples, and its number of epochs; the last length stays until the end.
         resize_method: ``interpolate``, ``truncate``, or ``pad``.
 
     Raises:
@@ -82,11 +81,13 @@ class ProgressiveResizingTrainer(StandardTrainer):
         self, *, schedule: Sequence[tuple[int, int]] = SCHEDULE, resize_method: Resize = "interpolate"
     ) -> None:
         if not schedule or min(min(step) for step in schedule) < 1:
-            raise ValueError(f"schedule needs pairs of a length and a number of epochs, at least 1, got {schedule}")
+            raise ValueError(
+                f"schedule: needs pairs of a length and a number of epochs, both at least 1, got {schedule}"
+            )
         self._schedule, self._method = tuple(schedule), resize_method
 
     def length_in(self, epoch: int) -> int:
-        """Return how long signals are in an epoch, counted from 1."""
+        """Return the length of the signals in an epoch, counted from 1."""
         last = 0
         for length, epochs in self._schedule:
             last += epochs
@@ -95,20 +96,20 @@ class ProgressiveResizingTrainer(StandardTrainer):
         return self._schedule[-1][0]
 
     def dovetail_run_start(self, run: Run) -> None:
-        """Say so where the run ends before signals have their full length."""
+        """Raise an alert if the run ends before signals reach their full length."""
         before = sum(epochs for _, epochs in self._schedule[:-1])
         if run.plan.max_epochs <= before:
             run.alert(
                 "schedule",
-                f"signals come to {self.length_in(run.plan.max_epochs)} values and never to {self._schedule[-1][0]}, "
-                f"which trainer.schedule begins in epoch {before + 1}: the run has {run.plan.max_epochs}",
+                f"signals reach a length of {self.length_in(run.plan.max_epochs)} and never {self._schedule[-1][0]}: "
+                f"trainer.schedule reaches it in epoch {before + 1}, but training.max_epochs = {run.plan.max_epochs}",
                 cooldown=math.inf,
             )
 
     def prepare_batch(self, run: Run, batch: Batch) -> Batch:
-        """Return the batch on the device, its signals as long as the epoch says."""
+        """Return the batch on the device, with signals of the epoch's length."""
         moved = super().prepare_batch(run, batch)
         inputs = moved["inputs"]
         if not isinstance(inputs, Tensor):
-            raise ValueError("progressive resizing needs inputs that are one tensor of signals")  # noqa: TRY004 (data)
+            raise ValueError("signals.progressive_resizing needs inputs that are one tensor of signals")  # noqa: TRY004 (data)
         return {**moved, "inputs": resize(inputs, self.length_in(run.state.epoch), self._method)}

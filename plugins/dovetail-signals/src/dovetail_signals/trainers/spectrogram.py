@@ -1,4 +1,4 @@
-"""Training on spectrograms: masks while training, and several representations at once."""
+"""Training on spectrograms with SpecAugment, and on several representations at once."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _HEAD: Final = "logits_"
 
 
 class SpectrogramTrainer(StandardTrainer):
-    """Masks bands of frequencies and stretches of time in every training batch, by the fused op.
+    """Mask bands of frequency and spans of time in every training batch, by the fused op.
 
-    A mask depends on the run's seed, the epoch, and the sample's place in the epoch: a resumed run draws the same. The
-    transform `signals.spec_augment` does it by sample instead, and goes with every trainer.
+    A mask depends on the run's seed, the epoch, and the sample's position in the epoch, so a resumed run draws the same
+    masks. The transform `signals.spec_augment` draws them by sample instead, and works with every trainer.
 
     Args:
-        use_specaugment: whether to mask at all.
-        time_mask_param: the widest mask over time, in steps.
-        freq_mask_param: the widest mask over frequencies, in bins.
-        num_time_masks: masks over time.
-        num_freq_masks: masks over frequencies.
+        use_specaugment: whether to mask.
+        time_mask_param: width of the widest time mask, in steps.
+        freq_mask_param: width of the widest frequency mask, in bins.
+        num_time_masks: number of time masks.
+        num_freq_masks: number of frequency masks.
 
     Source:
         Park et al., SpecAugment (Interspeech 2019).
@@ -53,7 +53,7 @@ class SpectrogramTrainer(StandardTrainer):
         )
 
     def batches(self, run: Run) -> Iterable[Batch]:
-        """Return the batches of the epoch, masked where the model is."""
+        """Return the batches of the epoch, masked on the model's device."""
         found = super().batches(run)
         return found if self._masks is None else self._masked(run, found, self._masks)
 
@@ -69,18 +69,18 @@ class SpectrogramTrainer(StandardTrainer):
 
 @final
 class MultiTFRTrainer(SpectrogramTrainer):
-    """Trains on several representations at once, each with a loss of its own, weighted.
+    """Train on several representations at once, with a weighted loss for each.
 
-    The model returns what it makes of each as ``logits_NAME``, as `signals.multi_tfr_fusion` does, beside the
-    ``logits`` of all together, which the metrics read. Without them the loss is that of ``logits``.
+    The model, such as `signals.multi_tfr_fusion`, returns the logits of each representation as ``logits_NAME``, and the
+    fused ``logits``, which metrics use. Without the former, the loss is that of ``logits``.
 
     Args:
-        tfr_weights: how much each representation's loss counts; 1 where nothing is said.
+        tfr_weights: weight of each representation's loss; 1 by default.
         use_specaugment: whether to mask spectrograms.
-        time_mask_param: the widest mask over time, in steps.
-        freq_mask_param: the widest mask over frequencies, in bins.
-        num_time_masks: masks over time.
-        num_freq_masks: masks over frequencies.
+        time_mask_param: width of the widest time mask, in steps.
+        freq_mask_param: width of the widest frequency mask, in bins.
+        num_time_masks: number of time masks.
+        num_freq_masks: number of frequency masks.
     """
 
     def __init__(
@@ -103,23 +103,25 @@ class MultiTFRTrainer(SpectrogramTrainer):
         self._weights = dict(tfr_weights or {})
 
     def compute_loss(self, run: Run, batch: Batch) -> LossResult:
-        """Return the weighted mean of the losses of all representations."""
+        """Return the weighted mean of the representations' losses."""
         return self._loss(run, run.forward(batch), batch)
 
     def evaluation_step(self, run: Run, batch: Batch) -> tuple[ModelOutput, LossResult]:
-        """Return the outputs, and the weighted loss."""
+        """Return the outputs and the weighted loss."""
         outputs = run.forward(batch)
         return outputs, self._loss(run, outputs, batch)
 
     def _loss(self, run: Run, outputs: ModelOutput, batch: Batch) -> LossResult:
-        heads = {name.removeprefix(_HEAD): one for name, one in outputs.extras.items() if name.startswith(_HEAD)}
+        heads = {name.removeprefix(_HEAD): logits for name, logits in outputs.extras.items() if name.startswith(_HEAD)}
         if unknown := sorted(set(self._weights) - set(heads)):
-            raise ValueError(f"trainer.tfr_weights names '{unknown[0]}'; the model's are {', '.join(heads) or 'none'}")
+            raise ValueError(
+                f"trainer.tfr_weights: unknown representation '{unknown[0]}'; use {', '.join(heads) or 'none'}"
+            )
         if not heads:
             return run.criterion(outputs, batch)
         losses = {name: run.criterion(ModelOutput(logits), batch) for name, logits in heads.items()}
         weights = {name: self._weights.get(name, 1.0) for name in heads}
         scale = sum(weights.values())
-        total: Any = sum(one.total * (weights[name] / scale) for name, one in losses.items())
-        parts = {name: one.total.detach() for name, one in losses.items()}
+        total: Any = sum(loss.total * (weights[name] / scale) for name, loss in losses.items())
+        parts = {name: loss.total.detach() for name, loss in losses.items()}
         return LossResult(total, parts, next(iter(losses.values())).weight)
