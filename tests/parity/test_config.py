@@ -1,14 +1,12 @@
-"""The documents' configuration settings, methods and presets against ours: tests/parity/config.toml."""
+"""Our config has the documents' settings, methods and presets, as listed in config.toml."""
 
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
-import tomli
 
 from dovetail.config.aliases import ELSEWHERE
 from dovetail.config.api import Config
@@ -16,10 +14,10 @@ from dovetail.config.diagnostics import ConfigError
 from dovetail.config.schema import sections
 from dovetail.kernel.build import build
 from dovetail.kernel.signature import MISSING, read_signature
-from dovetail.spec.plugins import Plugins
+from parity_tables import each, load_table
 
-TABLE: dict[str, Any] = tomli.loads((Path(__file__).parent / "config.toml").read_text())
-SETTINGS = [one for one in TABLE["setting"] if "ours" in one]
+TABLE = load_table("config")
+SETTINGS = [entry for entry in TABLE["setting"] if "ours" in entry]
 KINDS = {
     "model": "model",
     "optimizer": "optimizer",
@@ -31,35 +29,28 @@ KINDS = {
 
 @cache
 def plugins() -> Plugins:
-    """Dovetail's own parts."""
+    """Return Dovetail's own parts."""
     return Plugins.discover(blocked=True)
 
 
-def named(entries: list[dict[str, Any]]) -> Any:
-    """Parametrise over entries of the table."""
-    return pytest.mark.parametrize(
-        "entry", entries, ids=[f"{one.get('id', 'preset')}-{one['name']}" for one in entries]
-    )
-
-
-def at(values: Any, path: str) -> Any:
-    """The value at a dotted path."""
+def value_at(values: Any, path: str) -> Any:
+    """Return the value at a dotted path."""
     for name in path.split("."):
         values = values[name]
     return values
 
 
-@named([one for one in SETTINGS if "method" in one])
-def test_the_documents_name_is_taken(entry: dict[str, Any]) -> None:
-    """Each documented keyword reaches our setting through the documented method."""
-    made = getattr(Config(), entry["method"])(**{entry["name"]: entry["example"]})
+@each(entry for entry in SETTINGS if "method" in entry)
+def test_documented_keyword(entry: dict[str, Any]) -> None:
+    """Each documented keyword of a documented method changes our setting."""
+    config = getattr(Config(), entry["method"])(**{entry["name"]: entry["example"]})
 
-    assert at(made.to_dict(), entry["ours"]) == entry.get("gives", entry["example"])
+    assert value_at(config.to_dict(), entry["ours"]) == entry.get("gives", entry["example"])
 
 
-@named(SETTINGS)
+@each(SETTINGS)
 def test_our_setting_exists(entry: dict[str, Any]) -> None:
-    """It is in a section of ours, or in the signature of the part that is named; its default is the documents'."""
+    """Our setting is in a section or in the signature of the named part, and has the documented default."""
     section, _, rest = entry["ours"].partition(".")
     if "component" in entry:
         registered = plugins().find(KINDS[section], entry["component"])
@@ -70,7 +61,7 @@ def test_our_setting_exists(entry: dict[str, Any]) -> None:
 
         default = attrs.fields_dict(SplitOptions)[rest.partition(".")[2]].default
     else:
-        cls: Any = next(one.type for one in sections() if one.name == section)
+        cls: Any = next(known.type for known in sections() if known.name == section)
         default = getattr(cls(), rest)
     if "difference" in entry:
         assert default != entry["default"]
@@ -78,29 +69,31 @@ def test_our_setting_exists(entry: dict[str, Any]) -> None:
         assert default == entry["default"]
 
 
-@named([one for one in SETTINGS if "preset" in one])
-def test_a_preset_keeps_the_documents_default(entry: dict[str, Any]) -> None:
-    """Where our default differs, the preset of the document has the document's."""
-    assert at(Config.preset(entry["preset"], plugins=plugins()).build().to_dict(), entry["ours"]) == entry["default"]
+@each(entry for entry in SETTINGS if "preset" in entry)
+def test_preset_keeps_documented_default(entry: dict[str, Any]) -> None:
+    """If our default differs, the document's preset keeps the documented one."""
+    assert (
+        value_at(Config.preset(entry["preset"], plugins=plugins()).build().to_dict(), entry["ours"]) == entry["default"]
+    )
 
 
-@named([one for one in TABLE["setting"] if "later" in one])
-def test_what_comes_with_another_package(entry: dict[str, Any]) -> None:
-    """A setting that the core does not have is answered with where it comes from."""
+@each(entry for entry in TABLE["setting"] if "later" in entry)
+def test_setting_of_another_package(entry: dict[str, Any]) -> None:
+    """The error for a setting outside the core names the package that provides it."""
     assert entry["later"] in ELSEWHERE[entry["name"]]
     with pytest.raises(ConfigError, match=entry["later"]):
         Config().with_training(**{entry["name"]: 1})
 
 
-@named(TABLE["method"])
-def test_methods(entry: dict[str, Any]) -> None:
-    """Each documented method is one of Config, or comes with another package."""
+@each(TABLE["method"])
+def test_documented_method(entry: dict[str, Any]) -> None:
+    """Each documented method is a method of Config or comes with another package."""
     assert ("later" in entry) or callable(getattr(Config, entry["ours"]))
 
 
-@named(TABLE["preset"])
-def test_presets_mean_what_they_say(entry: dict[str, Any]) -> None:
-    """Epochs, devices, batches and checkpoints are the documented ones."""
+@each(TABLE["preset"])
+def test_preset_settings(entry: dict[str, Any]) -> None:
+    """Presets have the documented epochs, devices, batch sizes and checkpoints."""
     built = Config.preset(entry["name"], plugins=plugins()).build()
 
     assert built.training.max_epochs == entry.get("epochs", 10)
@@ -112,12 +105,13 @@ def test_presets_mean_what_they_say(entry: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
-@named([one for one in TABLE["preset"] if "million_parameters" in one])
-def test_presets_have_the_documented_size(entry: dict[str, Any]) -> None:
-    """The model, built without memory, has about the documented number of parameters."""
+@each(entry for entry in TABLE["preset"] if "million_parameters" in entry)
+def test_preset_size(entry: dict[str, Any]) -> None:
+    """A preset's model, built on the meta device, has about the documented number of parameters."""
     import torch
 
     with torch.device("meta"):
         model = build(Config.preset(entry["name"], plugins=plugins()).build().model, {})
 
-    assert sum(one.numel() for one in model.parameters()) == pytest.approx(entry["million_parameters"] * 1e6, rel=0.05)
+    size = sum(parameter.numel() for parameter in model.parameters())
+    assert size == pytest.approx(entry["million_parameters"] * 1e6, rel=0.05)
