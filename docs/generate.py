@@ -59,7 +59,7 @@ def type_in_words(annotation: Any) -> str:
         return f"table of {type_in_words(arguments[1])}"
     if origin and issubclass(origin, typing.Iterable):
         return f"array of {type_in_words(arguments[0])}" if arguments else "array"
-    if kind := component_kind(annotation):
+    if kind := KINDS.of(annotation):
         return f"{kind} table"
     return _TYPE_NAMES.get(annotation, f"table ({annotation.__name__})" if attrs.has(annotation) else str(annotation))
 
@@ -208,7 +208,6 @@ def _methods(protocol: type) -> Iterator[tuple[str, str]]:
 
 def parts_page(title: str = "Parts of Dovetail", *modules: str) -> str:
     """Return the page of the parts that a distribution's plugin modules register, with their options."""
-    from dovetail.kernel.plugins import Plugins
     from dovetail.spec.kinds import KINDS
     from dovetail.spec.plugins import Plugins
 

@@ -14,6 +14,7 @@ from dovetail.config.diagnostics import ConfigError
 from dovetail.config.schema import sections
 from dovetail.kernel.build import build
 from dovetail.kernel.signature import MISSING, read_signature
+from dovetail.spec.plugins import Plugins
 from parity_tables import each, load_table
 
 TABLE = load_table("config")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dovetail.kernel.component import load_target
-from dovetail.kernel.plugins import Plugins
+from dovetail.spec.plugins import Plugins
 from parity_tables import assert_signature, each, load_table
 
 PARTS = load_table("parts")["part"]

@@ -12,6 +12,7 @@ from dovetail.config.schema import RunConfig
 from dovetail.kernel.plugins import UnknownComponentError
 from dovetail.kernel.signature import read_signature
 from dovetail.spec.kinds import KINDS
+from dovetail.spec.plugins import Plugins
 from parity_tables import assert_signature, documented_defaults, each, load_table
 
 TABLE = load_table("tracking")
