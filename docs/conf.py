@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 project = "Dovetail"
-author = "The Dovetail founders"
-copyright = "The Dovetail founders; Apache-2.0"  # noqa: A001 (Sphinx reads this name)
+author = "The Dovetail authors"
+copyright = "The Dovetail authors; Apache-2.0"  # noqa: A001 (Sphinx reads this name)
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 myst_enable_extensions = ["colon_fence", "deflist"]

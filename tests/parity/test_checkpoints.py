@@ -1,4 +1,4 @@
-"""The documents' checkpoint manager against ours: tests/parity/checkpoints.toml, and the behaviour they describe."""
+"""Our checkpoint manager has the names and defaults in checkpoints.toml, and behaves as the documents describe."""
 
 from __future__ import annotations
 
@@ -6,45 +6,33 @@ import importlib
 import inspect
 import math
 from operator import attrgetter
-from pathlib import Path
-from typing import Any
 
 import attrs
 import pytest
-import tomli
 import torch
 
 from dovetail import CheckpointManager
 from dovetail.checkpoint.manifest import CheckpointError
 from dovetail.config.schema import RunConfig
+from parity_tables import assert_signature, each, load_table
 
-TABLE: dict[str, Any] = tomli.loads((Path(__file__).parent / "checkpoints.toml").read_text())
-
-
-def named(table):
-    """Parametrise over the entries of a table."""
-    return pytest.mark.parametrize("entry", TABLE[table], ids=[f"{one['id']}-{one['name']}" for one in TABLE[table]])
+TABLE = load_table("checkpoints")
 
 
-@named("python")
-def test_a_documented_name_takes_what_is_documented(entry):
-    """Parameters in their order, with their defaults; records with their fields."""
+@each(TABLE["python"])
+def test_documented_signature(entry):
+    """Documented classes and methods have the documented parameters and defaults, records the documented fields."""
     module, _, path = entry["ours"].partition(":")
     found = attrgetter(path)(importlib.import_module(module))
     if "fields" in entry:
-        assert [one.name for one in attrs.fields(found)][: len(entry["fields"])] == entry["fields"]
-        return
-    parameters = inspect.signature(found).parameters
-    taken = [one for one in parameters if one != "self"]
-
-    assert taken[: len(entry["takes"])] == entry["takes"]
-    for name, default in entry.get("defaults", {}).items():
-        assert parameters[name].default == (None if default == "@none" else default)
+        assert [field.name for field in attrs.fields(found)][: len(entry["fields"])] == entry["fields"]
+    else:
+        assert_signature(found, entry)
 
 
-@named("setting")
-def test_a_documented_setting_is_ours(entry):
-    """It is in a section of the run file, with the documented default."""
+@each(TABLE["setting"])
+def test_documented_setting(entry):
+    """Every documented setting is in a section of the run file, with the documented default."""
     section, _, name = entry["ours"].partition(".")
     built = inspect.get_annotations(RunConfig, eval_str=True)[section]()
 
@@ -52,8 +40,8 @@ def test_a_documented_setting_is_ours(entry):
     assert getattr(built, name) == entry.get("value", getattr(built, name))
 
 
-def parts():
-    """Return a model, its optimizer and a scheduler, after one step."""
+def trained_parts():
+    """Return a model, its optimizer and a scheduler after one step."""
     model = torch.nn.Linear(3, 1)
     optimizer = torch.optim.AdamW(model.parameters())
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)
@@ -63,9 +51,9 @@ def parts():
     return model, optimizer, scheduler
 
 
-def test_the_documents_example(tmp_path):
-    """Saving, the best, the history, loading back into new parts."""
-    saved_parts = parts()
+def test_documented_example(tmp_path):
+    """The documents' example works: save, find the best, list the history, load into new parts."""
+    saved_parts = trained_parts()
     with CheckpointManager(checkpoint_dir=str(tmp_path / "c"), keep_best_k=1, keep_last_n=1) as manager:
         saved = [
             manager.save_checkpoint(
@@ -75,11 +63,11 @@ def test_the_documents_example(tmp_path):
         ]
         best = manager.get_best_checkpoint()
         history = manager.get_checkpoint_history()
-        fresh = parts()
+        fresh = trained_parts()
         loaded = manager.load_checkpoint(best, *fresh)
 
     assert best == saved[1].path
-    assert [one.is_best for one in saved] == [True, True, False, False]
+    assert [checkpoint.is_best for checkpoint in saved] == [True, True, False, False]
     assert history[["epoch", "val_loss", "is_best", "kept"]].to_numpy().tolist() == [
         [1, 0.62, False, False],
         [2, 0.42, True, True],
@@ -95,35 +83,35 @@ def test_the_documents_example(tmp_path):
     assert manager.get_latest_checkpoint() == saved[3].path
 
 
-def test_the_interval_of_saving(tmp_path):
-    """Nothing is saved in between."""
-    model, optimizer, _ = parts()
+def test_save_interval(tmp_path):
+    """The manager saves every ``save_interval_epochs`` epochs, and nothing in between."""
+    model, optimizer, _ = trained_parts()
     manager = CheckpointManager(tmp_path, save_interval_epochs=3)
 
     saved = [manager.save_checkpoint(epoch, {}, model, optimizer) for epoch in range(1, 8)]
 
-    assert [one.epoch for one in saved if one] == [3, 6]
+    assert [checkpoint.epoch for checkpoint in saved if checkpoint] == [3, 6]
     assert manager.get_best_checkpoint() is None
     with pytest.raises(CheckpointError, match="there is no state of a scheduler"):
         manager.load_checkpoint(saved[2].path, model, scheduler=object())
 
 
-def test_a_monitor_that_is_not_measured_is_told_of_once(tmp_path, caplog):
-    """Without it there is no best checkpoint, and the nearest metric is named."""
-    model, optimizer, _ = parts()
+def test_unknown_monitor_is_reported_once(tmp_path, caplog):
+    """If the metrics lack the monitor, one message says so and suggests the nearest metric."""
+    model, optimizer, _ = trained_parts()
     manager = CheckpointManager(tmp_path, monitor="val_acuracy", mode="max")
     for epoch in (1, 2):
         manager.save_checkpoint(epoch, {"val_accuracy": 0.5}, model, optimizer)
 
-    (told,) = caplog.messages
-    assert told == (
+    (message,) = caplog.messages
+    assert message == (
         "the metrics have no 'val_acuracy', by which the best checkpoint is known; did you mean 'val_accuracy'?"
     )
 
 
-def test_a_backup_in_another_folder(tmp_path):
-    """Whole by the time the manager is closed."""
-    model, optimizer, _ = parts()
+def test_backup_in_another_folder(tmp_path):
+    """The backup is complete when the manager is closed."""
+    model, optimizer, _ = trained_parts()
     backup = {"drive_backup": True, "drive_backup_path": tmp_path / "drive"}
     with CheckpointManager(tmp_path / "c", **backup) as manager:
         manager.save_checkpoint(1, {"val_loss": 1.0}, model, optimizer)
@@ -141,9 +129,9 @@ def test_a_backup_in_another_folder(tmp_path):
         (1, {"each": torch.ones(2)}, "metrics: 'each' is no number"),
     ],
 )
-def test_what_cannot_be_saved_is_named(tmp_path, epoch, metrics, message):
-    """An epoch that is none, a metric that is no number; nothing is saved."""
-    model, optimizer, _ = parts()
+def test_invalid_epoch_or_metric_is_rejected(tmp_path, epoch, metrics, message):
+    """An invalid epoch or metric raises an error that names it, and nothing is saved."""
+    model, optimizer, _ = trained_parts()
     manager = CheckpointManager(tmp_path)
 
     with pytest.raises(ValueError, match=message):
@@ -153,9 +141,9 @@ def test_what_cannot_be_saved_is_named(tmp_path, epoch, metrics, message):
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_model_that_is_no_number_is_not_saved(tmp_path, value):
-    """The weight is named, and the checkpoint before stays the newest."""
-    model, optimizer, _ = parts()
+def test_non_finite_model_is_not_saved(tmp_path, value):
+    """A NaN or infinite weight raises an error that names it, and the previous checkpoint stays the newest."""
+    model, optimizer, _ = trained_parts()
     manager = CheckpointManager(tmp_path)
     saved = manager.save_checkpoint(1, {"val_loss": 1.0}, model, optimizer)
     with torch.no_grad():
@@ -176,7 +164,7 @@ def test_a_model_that_is_no_number_is_not_saved(tmp_path, value):
         ({"keep_best_k": -1}, "keep_best_k must be at least 0, got -1"),
     ],
 )
-def test_options_that_cannot_be(tmp_path, options, message):
-    """Refused in one line."""
+def test_invalid_options_are_rejected(tmp_path, options, message):
+    """An invalid option raises a ValueError that names it and its value."""
     with pytest.raises(ValueError, match=message):
         CheckpointManager(tmp_path, **options)

@@ -1,14 +1,12 @@
-"""The documents' configuration settings, methods and presets compared with ours (tests/parity/config.toml)."""
+"""Our config has the documents' settings, methods and presets, as listed in config.toml."""
 
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
-import tomli
 
 from dovetail.config.aliases import ELSEWHERE
 from dovetail.config.api import Config
@@ -17,8 +15,9 @@ from dovetail.config.schema import sections
 from dovetail.kernel.build import build
 from dovetail.kernel.signature import MISSING, read_signature
 from dovetail.spec.plugins import Plugins
+from parity_tables import each, load_table
 
-TABLE: dict[str, Any] = tomli.loads((Path(__file__).parent / "config.toml").read_text())
+TABLE = load_table("config")
 SETTINGS = [entry for entry in TABLE["setting"] if "ours" in entry]
 KINDS = {
     "model": "model",
@@ -31,35 +30,28 @@ KINDS = {
 
 @cache
 def plugins() -> Plugins:
-    """Return Dovetail's own components."""
+    """Return Dovetail's own parts."""
     return Plugins.discover(blocked=True)
 
 
-def named(entries: list[dict[str, Any]]) -> Any:
-    """Parametrize over entries of the table."""
-    return pytest.mark.parametrize(
-        "entry", entries, ids=[f"{entry.get('id', 'preset')}-{entry['name']}" for entry in entries]
-    )
-
-
-def at(values: Any, path: str) -> Any:
+def value_at(values: Any, path: str) -> Any:
     """Return the value at a dotted path."""
     for name in path.split("."):
         values = values[name]
     return values
 
 
-@named([entry for entry in SETTINGS if "method" in entry])
-def test_the_documents_name_is_accepted(entry: dict[str, Any]) -> None:
-    """Each documented keyword of the documented method sets our setting."""
-    made = getattr(Config(), entry["method"])(**{entry["name"]: entry["example"]})
+@each(entry for entry in SETTINGS if "method" in entry)
+def test_documented_keyword(entry: dict[str, Any]) -> None:
+    """Each documented keyword of a documented method changes our setting."""
+    config = getattr(Config(), entry["method"])(**{entry["name"]: entry["example"]})
 
-    assert at(made.to_dict(), entry["ours"]) == entry.get("gives", entry["example"])
+    assert value_at(config.to_dict(), entry["ours"]) == entry.get("gives", entry["example"])
 
 
-@named(SETTINGS)
+@each(SETTINGS)
 def test_our_setting_exists(entry: dict[str, Any]) -> None:
-    """Our setting is in a section, or in the signature of the named component, and has the documents' default."""
+    """Our setting is in a section or in the signature of the named part, and has the documented default."""
     section, _, rest = entry["ours"].partition(".")
     if "component" in entry:
         registered = plugins().find(KINDS[section], entry["component"])
@@ -70,7 +62,7 @@ def test_our_setting_exists(entry: dict[str, Any]) -> None:
 
         default = attrs.fields_dict(SplitOptions)[rest.partition(".")[2]].default
     else:
-        cls: Any = next(field.type for field in sections() if field.name == section)
+        cls: Any = next(known.type for known in sections() if known.name == section)
         default = getattr(cls(), rest)
     if "difference" in entry:
         assert default != entry["default"]
@@ -78,29 +70,31 @@ def test_our_setting_exists(entry: dict[str, Any]) -> None:
         assert default == entry["default"]
 
 
-@named([entry for entry in SETTINGS if "preset" in entry])
-def test_a_preset_keeps_the_documents_default(entry: dict[str, Any]) -> None:
-    """If our default differs, the documented preset has the documented value."""
-    assert at(Config.preset(entry["preset"], plugins=plugins()).build().to_dict(), entry["ours"]) == entry["default"]
+@each(entry for entry in SETTINGS if "preset" in entry)
+def test_preset_keeps_documented_default(entry: dict[str, Any]) -> None:
+    """If our default differs, the document's preset keeps the documented one."""
+    assert (
+        value_at(Config.preset(entry["preset"], plugins=plugins()).build().to_dict(), entry["ours"]) == entry["default"]
+    )
 
 
-@named([entry for entry in TABLE["setting"] if "later" in entry])
-def test_settings_of_other_packages(entry: dict[str, Any]) -> None:
-    """The message about a setting that the core does not have names its package."""
+@each(entry for entry in TABLE["setting"] if "later" in entry)
+def test_setting_of_another_package(entry: dict[str, Any]) -> None:
+    """The error for a setting outside the core names the package that provides it."""
     assert entry["later"] in ELSEWHERE[entry["name"]]
     with pytest.raises(ConfigError, match=entry["later"]):
         Config().with_training(**{entry["name"]: 1})
 
 
-@named(TABLE["method"])
-def test_methods(entry: dict[str, Any]) -> None:
-    """Each documented method is a method of Config, or comes with another package."""
+@each(TABLE["method"])
+def test_documented_method(entry: dict[str, Any]) -> None:
+    """Each documented method is a method of Config or comes with another package."""
     assert ("later" in entry) or callable(getattr(Config, entry["ours"]))
 
 
-@named(TABLE["preset"])
-def test_presets_have_the_documented_settings(entry: dict[str, Any]) -> None:
-    """Epochs, devices, batches and checkpoints are the documented ones."""
+@each(TABLE["preset"])
+def test_preset_settings(entry: dict[str, Any]) -> None:
+    """Presets have the documented epochs, devices, batch sizes and checkpoints."""
     built = Config.preset(entry["name"], plugins=plugins()).build()
 
     assert built.training.max_epochs == entry.get("epochs", 10)
@@ -112,14 +106,13 @@ def test_presets_have_the_documented_settings(entry: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
-@named([entry for entry in TABLE["preset"] if "million_parameters" in entry])
-def test_presets_have_the_documented_size(entry: dict[str, Any]) -> None:
-    """The model, built on the meta device, has about the documented number of parameters."""
+@each(entry for entry in TABLE["preset"] if "million_parameters" in entry)
+def test_preset_size(entry: dict[str, Any]) -> None:
+    """A preset's model, built on the meta device, has about the documented number of parameters."""
     import torch
 
     with torch.device("meta"):
         model = build(Config.preset(entry["name"], plugins=plugins()).build().model, {})
 
-    assert sum(parameter.numel() for parameter in model.parameters()) == pytest.approx(
-        entry["million_parameters"] * 1e6, rel=0.05
-    )
+    size = sum(parameter.numel() for parameter in model.parameters())
+    assert size == pytest.approx(entry["million_parameters"] * 1e6, rel=0.05)

@@ -1,52 +1,33 @@
-"""The documents' loops, trainers, hooks and callbacks against ours: tests/parity/engine.toml."""
+"""Our loops, trainers, hooks and callbacks have the documents' names, as listed in engine.toml."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
 from operator import attrgetter
-from pathlib import Path
-from typing import Any
 
 import attrs
-import pytest
-import tomli
 
 from dovetail.config.schema import RunConfig
 from dovetail.kernel.signature import read_signature
 from dovetail.spec.plugins import Plugins
 from dovetail.train.hooks import Hooks
 from dovetail.train.plain_hooks import plain_hooks
+from parity_tables import assert_signature, documented_defaults, each, load_table
 
-TABLE: dict[str, Any] = tomli.loads((Path(__file__).parent / "engine.toml").read_text())
-
-
-def named(table):
-    """Parametrise over the entries of a table."""
-    return pytest.mark.parametrize("entry", TABLE[table], ids=[f"{one['id']}-{one['name']}" for one in TABLE[table]])
+TABLE = load_table("engine")
 
 
-def expected(defaults):
-    """Return the documented defaults; the table says None in a word."""
-    return {name: None if default == "@none" else default for name, default in defaults.items()}
-
-
-@named("python")
-def test_a_documented_name_takes_what_is_documented(entry):
-    """Every documented parameter is there, in the documented order, with the documented default."""
+@each(TABLE["python"])
+def test_documented_signature(entry):
+    """Every documented class and function has the documented parameters and defaults."""
     module, _, name = entry["ours"].partition(":")
-    found = attrgetter(name)(importlib.import_module(module))
-    parameters = inspect.signature(found).parameters
-    taken = [one for one in parameters if one != "self"]
-
-    assert taken[: len(entry["takes"])] == entry["takes"]
-    for parameter, default in expected(entry.get("defaults", {})).items():
-        assert parameters[parameter].default == default
+    assert_signature(attrgetter(name)(importlib.import_module(module)), entry)
 
 
-@named("setting")
-def test_a_documented_parameter_is_a_setting(entry):
-    """It is in a section of the run file, with the documented default where the table gives it."""
+@each(TABLE["setting"])
+def test_documented_setting(entry):
+    """Every documented trainer parameter is a setting of the run file, with the documented default if there is one."""
     section, _, name = entry["ours"].partition(".")
     types = inspect.get_annotations(RunConfig, eval_str=True)
 
@@ -59,23 +40,23 @@ def test_a_documented_parameter_is_a_setting(entry):
         assert "difference" in entry or "fit" in entry["name"]
 
 
-@named("callback")
-def test_a_documented_callback_is_a_part(entry):
-    """It has the documented options, in their order, with the documented defaults."""
+@each(TABLE["callback"])
+def test_documented_callback(entry):
+    """Every documented callback is a part with the documented options and defaults."""
     kind, _, name = entry["ours"].partition(":")
     parameters = read_signature(Plugins.discover(blocked=True).find(kind, name)).parameters
 
     assert list(parameters)[: len(entry["takes"])] == entry["takes"]
-    for parameter, default in expected(entry.get("defaults", {})).items():
+    for parameter, default in documented_defaults(entry).items():
         assert parameters[parameter].default == default
 
 
-@named("hook")
-def test_a_documented_hook_is_called(entry):
-    """A plain object with a method of that name implements our hook, and no other."""
+@each(TABLE["hook"])
+def test_documented_hook(entry):
+    """A method with a documented hook name implements our hook, and no other."""
     plain = type("Plain", (), {entry["name"]: lambda self, *arguments: None})()
     hooks = Hooks([("callbacks.plain", plain_hooks(plain))])
 
     assert getattr(hooks, entry["ours"])
-    others = {one["ours"] for one in TABLE["hook"]} - {entry["ours"]}
-    assert not any(getattr(hooks, one) for one in others)
+    others = {hook["ours"] for hook in TABLE["hook"]} - {entry["ours"]}
+    assert not any(getattr(hooks, name) for name in others)

@@ -1,14 +1,11 @@
-"""The documents' names for recording runs against ours: tests/parity/tracking.toml."""
+"""Trackers and other records of runs have the documents' names, as listed in tracking.toml."""
 
 from __future__ import annotations
 
 import inspect
 from operator import attrgetter
-from pathlib import Path
-from typing import Any
 
 import pytest
-import tomli
 
 import dovetail
 from dovetail.config.schema import RunConfig
@@ -16,44 +13,37 @@ from dovetail.kernel.plugins import UnknownComponentError
 from dovetail.kernel.signature import read_signature
 from dovetail.spec.kinds import KINDS
 from dovetail.spec.plugins import Plugins
+from parity_tables import assert_signature, documented_defaults, each, load_table
 
-TABLE: dict[str, Any] = tomli.loads((Path(__file__).parent / "tracking.toml").read_text())
-
-
-def named(table):
-    """Parametrise over the entries of a table."""
-    return pytest.mark.parametrize("entry", TABLE[table], ids=[f"{one['id']}-{one['name']}" for one in TABLE[table]])
+TABLE = load_table("tracking")
 
 
-@named("python")
-def test_a_documented_name_of_python_takes_what_is_documented(entry):
-    """Every documented parameter is there, in the documented order."""
-    found = attrgetter(entry["ours"].removeprefix("dovetail."))(dovetail)
-    taken = [one for one in inspect.signature(found).parameters if one != "self"]
-
-    assert taken[: len(entry["takes"])] == entry["takes"]
+@each(TABLE["python"])
+def test_documented_signature(entry):
+    """Every documented class and method has the documented parameters and defaults."""
+    assert_signature(attrgetter(entry["ours"].removeprefix("dovetail."))(dovetail), entry)
 
 
-@named("tracker")
-def test_a_documented_logger_is_a_tracker(entry):
-    """It has the documented options, with the documented defaults, and its own cadence."""
+@each(TABLE["tracker"])
+def test_documented_tracker(entry):
+    """Every documented logger is a tracker with the documented options and defaults, and a cadence of its own."""
     try:
-        found = Plugins.discover().find("tracker", entry["ours"])
+        tracker = Plugins.discover().find("tracker", entry["ours"])
     except UnknownComponentError:
         if entry["ours"].startswith("trackers."):
             pytest.skip("dovetail-trackers is not installed")
         raise
-    parameters = read_signature(found).parameters
+    parameters = read_signature(tracker).parameters
 
     assert set(entry["takes"]) <= set(parameters)
-    for name, default in entry.get("defaults", {}).items():
-        assert parameters[name].default == (None if default == "@none" else default)
+    for name, default in documented_defaults(entry).items():
+        assert parameters[name].default == default
     assert "every" in KINDS["tracker"].reserved
 
 
-@named("setting")
-def test_a_documented_setting_is_ours(entry):
-    """It is in a section of the run file."""
+@each(TABLE["setting"])
+def test_documented_setting(entry):
+    """Every documented setting is in a section of the run file."""
     section, _, name = entry["ours"].partition(".")
 
     assert hasattr(inspect.get_annotations(RunConfig, eval_str=True)[section](), name)

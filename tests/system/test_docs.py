@@ -1,8 +1,8 @@
-"""The documentation is run: its files are written, its Python executed, its commands typed, its output compared.
+"""The documentation is true: its code runs, its commands print the output it shows, and its references exist.
 
-On a page, a block that begins with ``# file: NAME`` is written to the page's folder. Other Python blocks are executed
-one after the other in one namespace. In ``console`` blocks each ``$ command`` is run; ``# exit N`` at its end names an
-exit status other than 0; the lines below it must appear in its output in that order, ``…`` standing for anything.
+A block that starts with ``# file: NAME`` is written to the page's folder. The other ``python`` blocks of a page run in
+order, in one namespace. In a ``console`` block every ``$ command`` runs. ``# exit N`` after a command gives its exit
+status if that is not 0. The lines below a command must appear in its output in order; ``…`` matches any text.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def blocks(page):
 
 
 def commands(text):
-    """Return the commands of a console block as (command, expected status, expected output lines)."""
+    """Return the commands of a console block as (command, expected exit status, expected output lines)."""
     found = []
     for line in text.splitlines():
         if line.startswith("$ "):
@@ -45,12 +45,15 @@ def commands(text):
 
 
 def environment(folder):
-    """Make a virtual environment that sees everything installed here, so that a page may install packages."""
+    """Create a virtual environment that sees everything installed here, and return its environment variables.
+
+    A page may install packages into it.
+    """
     home = folder / ".page-environment"
     venv.create(home, with_pip=False, symlinks=True)
     site = Path(sysconfig.get_path("purelib", vars={"base": str(home)}))
     here = sysconfig.get_path("purelib")
-    # site.addsitedir also reads the .pth files there, by which editable installs are found.
+    # site.addsitedir also reads the .pth files there, which editable installs need.
     (site / "here.pth").write_text(f"import site; site.addsitedir({here!r})\n")
     for tool in Path(sys.executable).parent.glob("*"):
         link = home / "bin" / tool.name
@@ -74,7 +77,7 @@ def environment(folder):
 
 
 def matches(expected, output):
-    """Say whether the expected lines appear in the output in order, ``…`` standing for anything."""
+    """Return whether the expected lines appear in the output in order; ``…`` matches any text."""
     pattern = ".*".join(re.escape(line).replace("…", ".*").replace(r"\…", ".*") for line in expected)
     return re.search(pattern, output, re.DOTALL)
 
@@ -82,18 +85,18 @@ def matches(expected, output):
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_page(page, tmp_path):
-    """Everything a page shows works as it is shown."""
+    """Every code block and command of a page works as the page shows."""
     namespace: dict[str, object] = {"__name__": "page"}
     env = None
     before = Path.cwd()
     try:
         os.chdir(tmp_path)
         for language, text in blocks(page):
-            named = FILE.match(text)
-            if named:
-                path = tmp_path / named[1]
+            header = FILE.match(text)
+            if header:
+                path = tmp_path / header[1]
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(text[named.end() :], encoding="utf-8")
+                path.write_text(text[header.end() :], encoding="utf-8")
             elif language == "toml":
                 tomli.loads(text)
             elif language == "python":
@@ -113,25 +116,25 @@ def test_page(page, tmp_path):
 
 @pytest.mark.slow
 def test_generated_pages_are_up_to_date(tmp_path):
-    """What ``docs/generate.py`` would write is what lies in the reference."""
-    made = tmp_path / "reference"
-    code = f"import generate; from pathlib import Path; generate.REFERENCE = Path({str(made)!r}); generate.main()"
+    """The generated pages are what ``docs/generate.py`` would write now."""
+    generated = tmp_path / "reference"
+    code = f"import generate; from pathlib import Path; generate.REFERENCE = Path({str(generated)!r}); generate.main()"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT / "docs", check=True)
 
-    for page in made.iterdir():
+    for page in generated.iterdir():
         text = (ROOT / "docs" / "reference" / page.name).read_text(encoding="utf-8")
         assert page.read_text(encoding="utf-8") == text, f"{page.name} is stale; run python docs/generate.py"
 
 
 def test_every_public_name_is_in_the_reference():
-    """What ``from dovetail import …`` gives has an entry on the page of Python, of kinds or of hooks."""
+    """The Python, kinds or hooks page mentions every public name of ``dovetail``."""
     pages = "\n".join((ROOT / "docs" / "reference" / f"{name}.md").read_text() for name in ("python", "kinds", "hooks"))
 
-    assert [name for name in dovetail.__all__ if not re.search(rf"\b{re.escape(name)}\b", pages)] == ["__version__"]
+    assert [name for name in dovetail.__all__ if not re.search(rf"(:: dovetail\.|`(dovetail\.)?){name}\b", pages)] == []
 
 
 def test_entries_of_the_reference_exist():
-    """Each can be imported, so that none is left behind when something moves."""
+    """Every entry of the Python page can be imported and has a docstring."""
     page = (ROOT / "docs" / "reference" / "python.md").read_text()
     entries = re.findall(r"^\.\. auto(?:class|function):: (\S+)\.(\w+)$", page, re.MULTILINE)
 
@@ -140,17 +143,41 @@ def test_entries_of_the_reference_exist():
         assert getattr(importlib.import_module(module), name).__doc__
 
 
+def test_migration_page_names_existing_modules():
+    """On the migration page, every new module has the names that moved there, and a module that moved whole is gone."""
+    page = (ROOT / "docs" / "reference" / "migration.md").read_text()
+    rows = re.findall(r"^\| `(dovetail\.[\w.]+)`(?:: ([^|]*))? \| `(dovetail\.[\w.]+)` \|$", page, re.MULTILINE)
+
+    assert len(rows) > 15
+    for old, moved, new in rows:
+        module = importlib.import_module(new)
+        names = re.findall(r"`(\w+)`", moved)
+        assert [name for name in names if not hasattr(module, name)] == []
+        if not names:
+            with pytest.raises(ModuleNotFoundError):
+                importlib.import_module(old)
+
+
+def test_changelog_fragments_are_orphans():
+    """No fragment's name has an issue number, which the changelog would print."""
+    names = [path.name for path in (ROOT / "changelog.d").iterdir() if path.name != "README.md"]
+
+    assert [name for name in names if not re.fullmatch(r"\+[a-z0-9-]+\.(added|changed|fixed|removed)\.md", name)] == []
+
+
 def test_every_page_is_reached():
-    """No page is left out of the tables of contents."""
-    trees = "\n".join(
+    """Every page is in a table of contents."""
+    toctrees = "\n".join(
         text for page in (ROOT / "docs").rglob("*.md") for language, text in blocks(page) if language == "toctree"
     )
-    listed = {line.split()[-1].rpartition("/")[2] for line in trees.splitlines() if line and not line.startswith(":")}
+    listed = {
+        line.split()[-1].rpartition("/")[2] for line in toctrees.splitlines() if line and not line.startswith(":")
+    }
     pages = {page.stem for page in (ROOT / "docs").rglob("*.md") if page != ROOT / "docs" / "index.md"}
 
     assert pages - {"index"} <= listed
 
 
-def test_interpreter_is_the_one_with_dovetail():
-    """The pages are run with the interpreter that runs the tests."""
+def test_interpreter_has_dovetail():
+    """The interpreter that runs the tests, and the pages, has the ``dovetail`` command."""
     assert Path(sys.executable).parent.joinpath("dovetail").exists()
