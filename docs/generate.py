@@ -228,7 +228,6 @@ def parts_page(title: str = "Parts of Dovetail", *modules: str) -> str:
 def _options(registered: Any) -> list[list[str]]:
     """Return a row for each option of a part."""
     from dovetail.cli.describe import parameter_docs
-
     from dovetail.kernel.signature import MISSING, read_signature
 
     explained = parameter_docs(registered.component.load())

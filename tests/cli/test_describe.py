@@ -19,7 +19,7 @@ def test_a_part_is_described(capsys):
     assert main(["plugins", "info", "focal"]) == 0
     output = capsys.readouterr().out
 
-    assert re.search(r"gamma +number +2\.0 +at least 0; how strongly easy samples are turned down", output)
+    assert re.search(r"gamma +number +2\.0 +at least 0; how strongly easy samples are down-weighted", output)
     assert re.search(r"class_counts .* provided by the run", output)
     assert "from dovetail" in output
 

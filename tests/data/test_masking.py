@@ -132,7 +132,7 @@ def test_inputs_and_options_that_cannot_be_masked_are_refused():
         TimeMasking()((torch.ones(8, dtype=torch.bool), 0))
     with pytest.raises(DataError, match="got a single number"):
         TimeMasking()((torch.tensor(1.0), 0))
-    with pytest.raises(ValueError, match="at most 64 masks for a sample, got 70"):
+    with pytest.raises(ValueError, match="at most 64 masks per sample, got 70"):
         SpecAugment(num_time_masks=60, num_freq_masks=10)
     with pytest.raises(ValueError, match="at most 64 masks for a sample, got 65"):
         TimeMasking(num_masks=65)

@@ -318,7 +318,7 @@ def test_all_stop_after_the_same_update(tmp_path, run_file, told):
 @pytest.mark.slow
 def test_a_signal_may_reach_every_process(tmp_path, run_file):
     """As from Slurm, systemd or timeout: that it comes twice, or is passed on as well, makes it no second one."""
-    install(tmp_path / "site", "echo", "import dovetail.cli.processes as p; p.DUPLICATE_SIGNAL_SECONDS = 600.0")
+    install(tmp_path / "site", "echo", "import dovetail.distributed.launch as p; p.DUPLICATE_SIGNAL_SECONDS = 600.0")
     process = start_long_run(tmp_path, run_file)
     ranks = children(process.pid)
     for _ in range(2):

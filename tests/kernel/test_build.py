@@ -95,7 +95,7 @@ def test_live_objects_pass_through():
 def test_what_the_run_cannot_provide_is_named():
     """A missing provided value says that the run file can set it; a plain missing one says that it is required."""
     with pytest.raises(
-        BuildError, match=r"^loss: record: 'num_classes': this run cannot provide it; set it in the run file"
+        BuildError, match=r"^loss: record: 'num_classes': the run cannot provide it; set it in the run file"
     ):
         build(part("record"), {})
     with pytest.raises(BuildError, match=r"'num_classes': required, and not set"):

@@ -273,7 +273,7 @@ def reserved(split: float):
 @pytest.mark.parametrize("name", ["reserved"])
 def test_names_kept_by_the_kind_are_refused(name):
     """A factory cannot take a key that its kind takes off before."""
-    with pytest.raises(PluginError, match="parameter 'split', which every dataset keeps"):
+    with pytest.raises(PluginError, match="parameter 'split', which every dataset reserves"):
         read(name, kind="dataset")
     assert {"split"} == set(read(name, kind="model").parameters)
 

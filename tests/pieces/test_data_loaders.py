@@ -106,7 +106,7 @@ def test_a_part_with_required_options_cannot_be_built_by_name():
     """The message names the missing option and the class to build."""
     from dovetail.pieces.registry import ObjectRegistry
 
-    with pytest.raises(ValueError, match=r"'mean': required, and not set; build dovetail.data.transforms:Normalize"):
+    with pytest.raises(ValueError, match=r"'mean': required, but not set; build dovetail.data.transforms:Normalize"):
         ObjectRegistry("transform").get("normalize")
 
 

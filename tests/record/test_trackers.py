@@ -190,7 +190,7 @@ def test_a_failing_tracker_is_reported_once_and_the_run_completes(tmp_path, hook
     assert outcome.status == "completed"
     assert outcome.metrics["val_loss"] == plain.metrics["val_loss"]
     assert [alert.type for alert in alerts.seen] == ["tracker_failed"]
-    assert "trackers.board failed and records no more of this run" in alerts.seen[0].message
+    assert "trackers.board failed and records nothing more of this run" in alerts.seen[0].message
     assert "no route to the host" in alerts.seen[0].message
     assert failing.calls.count(hook) == 1
     assert failing.calls[-1] == "dovetail_run_end"

@@ -63,9 +63,9 @@ def resume(
     strict_plugins: bool,
 ) -> None:
     """Resume a run from its newest checkpoint."""
-    from dovetail.cli.processes import needs_supervisor, supervise
     from dovetail.config.check import check_config
     from dovetail.distributed.environment import rank_and_size
+    from dovetail.distributed.launch import needs_supervisor, supervise
     from dovetail.record.layout import RESOLVED
     from dovetail.record.runs import find_run
 

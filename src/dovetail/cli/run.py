@@ -76,9 +76,9 @@ def run(
     Override settings of the file with a.b=VALUE. VALUE is in TOML; any other text is a string. a.b=@unset removes a
     setting, a.b=@none sets an optional one to none.
     """
-    from dovetail.cli.processes import needs_supervisor, supervise
     from dovetail.config.check import check_config
     from dovetail.distributed.environment import rank_and_size
+    from dovetail.distributed.launch import needs_supervisor, supervise
 
     # With --json, standard output is only for the document; all other output goes to standard error.
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
