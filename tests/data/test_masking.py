@@ -134,5 +134,5 @@ def test_inputs_and_options_that_cannot_be_masked_are_refused():
         TimeMasking()((torch.tensor(1.0), 0))
     with pytest.raises(ValueError, match="at most 64 masks per sample, got 70"):
         SpecAugment(num_time_masks=60, num_freq_masks=10)
-    with pytest.raises(ValueError, match="at most 64 masks for a sample, got 65"):
+    with pytest.raises(ValueError, match="at most 64 masks per sample, got 65"):
         TimeMasking(num_masks=65)

@@ -98,7 +98,7 @@ def test_what_the_run_cannot_provide_is_named():
         BuildError, match=r"^loss: record: 'num_classes': the run cannot provide it; set it in the run file"
     ):
         build(part("record"), {})
-    with pytest.raises(BuildError, match=r"'num_classes': required, and not set"):
+    with pytest.raises(BuildError, match=r"'num_classes': required, but not set"):
         build(part("record", kind="callback"), {})
 
 
