@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from dovetail.kernel.kind import Provided as Provided
     from dovetail.losses.adapt import as_loss as as_loss
     from dovetail.losses.result import LossResult as LossResult
-    from dovetail.main import check as check
     from dovetail.main import resume as resume
     from dovetail.main import run as run
     from dovetail.models.output import ModelOutput as ModelOutput
@@ -70,6 +69,7 @@ if TYPE_CHECKING:
     from dovetail.train.checkpoints.load import load_model as load_model
     from dovetail.train.context import Run as Run
     from dovetail.train.dry_run import DryRun as DryRun
+    from dovetail.train.dry_run import check as check
     from dovetail.train.errors import TrainingError as TrainingError
     from dovetail.train.seeds import set_random_seed as set_random_seed
     from dovetail.train.state import Outcome as Outcome

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import evolve
 
-from dovetail.config.api import Config
+from dovetail.config.api import Config, build_config
 from dovetail.config.schema import RunConfig
 from dovetail.kernel.build import BuildError
 from dovetail.record.live_report import LiveReport
@@ -22,11 +22,10 @@ from dovetail.train.hardware import settings_of
 from dovetail.train.seeds import SEED_LIMIT, set_random_seed
 from dovetail.train.signals import stopping_on_signals
 from dovetail.train.state import Outcome
-from dovetail.train.workspace import open_workspace, temporary_workspace
+from dovetail.train.workspace import open_workspace
 
 if TYPE_CHECKING:
     from dovetail.train.context import Run
-    from dovetail.train.dry_run import DryRun
 
 _logger: Final = logging.getLogger("dovetail.run")
 
@@ -55,7 +54,7 @@ def run(
         PluginError: a part's plugin cannot be used.
     """
     watch = Stopwatch()
-    with open_workspace(_resolved(config), folder) as space:
+    with open_workspace(build_config(config), folder) as space:
         config, group, store, earlier = space.config, space.group, space.store, space.earlier
         if earlier is not None and earlier.finished:
             return earlier.outcome()
@@ -109,29 +108,7 @@ def resume(
         RunLookupError: there is no such run.
     """
     folder = Path(folder)
-    return run(_resolved(config or folder / "resolved.toml"), folder=folder, argv=argv, listeners=listeners)
-
-
-def check(config: RunConfig | Config | str | PathLike[str]) -> DryRun:
-    """Build everything that ``config`` describes and train one batch; nothing is recorded.
-
-    Raises:
-        ConfigError, PluginError: as for :func:`run`; also if the parts and the batch do not fit each other, or a
-            monitored metric does not exist.
-        PartError: a part raised in ``dovetail_run_start``.
-        TrainingError: the batch cannot be trained on.
-    """
-    from dovetail.train.dry_run import dry_run
-
-    config = _resolved(config)
-    with temporary_workspace(config) as space, settings_of(config):
-        try:
-            return dry_run(assemble(config, space.device, space.store, group=space.group, dry=True))
-        except Exception as error:
-            described = describe_error(error, config)
-            if described is error:
-                raise
-            raise described from error
+    return run(build_config(config or folder / "resolved.toml"), folder=folder, argv=argv, listeners=listeners)
 
 
 def _train(run: Run, warnings: Iterable[str]) -> Outcome:
@@ -156,9 +133,3 @@ def _train(run: Run, warnings: Iterable[str]) -> Outcome:
         if outcome.error is None:
             outcome = evolve(outcome, status="failed", reason=str(failure), stopped_by=failure.path, error=failure)
     return outcome
-
-
-def _resolved(config: RunConfig | Config | str | PathLike[str]) -> RunConfig:
-    if isinstance(config, RunConfig):
-        return config
-    return (config if isinstance(config, Config) else Config.load(config)).build()

@@ -22,8 +22,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dovetail.checkpoint.format import read_checkpoint
-from dovetail.cli import processes
 from dovetail.data.sampler import AddressedSampler
+from dovetail.distributed import launch as processes
 from dovetail.distributed.group import Group
 from dovetail.kernel.build import BuildError
 from dovetail.record.run_directory import RunDirectory

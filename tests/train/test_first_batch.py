@@ -14,7 +14,8 @@ from dovetail.config.diagnostics import ConfigError
 from dovetail.data import Splits
 from dovetail.data.samples import TensorSamples
 from dovetail.losses.result import LossResult
-from dovetail.main import check, run
+from dovetail.main import run
+from dovetail.train.dry_run import check
 from dovetail.train.errors import TrainingError
 from small_runs import blobs, only_run, small
 

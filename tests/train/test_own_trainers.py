@@ -14,8 +14,9 @@ from torch import nn
 from dovetail.checkpoint.format import read_checkpoint
 from dovetail.config.diagnostics import ConfigError
 from dovetail.losses.result import LossResult
-from dovetail.main import check, resume, run
+from dovetail.main import resume, run
 from dovetail.train.checkpoints.unsaved import UNSAVED
+from dovetail.train.dry_run import check
 from dovetail.train.errors import NoBatchesError, PartError, TrainingError, known_error
 from dovetail.train.first_batch import ZERO_GRADIENT
 from dovetail.train.trainer import StandardTrainer

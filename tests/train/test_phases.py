@@ -19,7 +19,7 @@ from dovetail.config.freeze import config_hash, freeze
 from dovetail.data import Splits
 from dovetail.data.samples import TensorSamples
 from dovetail.main import run
-from dovetail.train.gradients import needs_closure_reevaluation
+from dovetail.optimizers.stepping import needs_closure_reevaluation
 from dovetail.train.plan import Plan
 from small_runs import only_run, small, three_blobs
 

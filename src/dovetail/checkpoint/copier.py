@@ -17,7 +17,7 @@ from dovetail.checkpoint.listing import Checkpoint, Retention, sort_by_step
 from dovetail.checkpoint.manifest import MANIFEST, MAX_MANIFEST, CheckpointError, parse_manifest, read_manifest
 
 if TYPE_CHECKING:
-    from dovetail.spec.protocols import Storage
+    from dovetail.spec import Storage
 
 _LOG: Final = logging.getLogger(__name__)
 #: Seconds between attempts to copy a checkpoint.

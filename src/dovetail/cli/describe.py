@@ -13,8 +13,8 @@ from dovetail.config.annotations import describe
 from dovetail.config.notation import inline
 from dovetail.kernel.plugins import Plugin, Registered
 from dovetail.kernel.signature import MISSING, Parameter, read_signature
+from dovetail.spec import AtLeast, Between, MoreThan
 from dovetail.spec.kinds import KINDS
-from dovetail.spec.limits import AtLeast, Between, MoreThan
 from dovetail.spec.plugins import Plugins
 
 _ENTRY: Final = re.compile(r" {4}\*{0,2}(\w+)(?: ?\([^:]*\))?: *(.*)")

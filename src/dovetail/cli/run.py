@@ -216,7 +216,7 @@ def _dry_run(config: RunConfig) -> DryRun:
     Raises:
         RunFailedError: training on the batch failed.
     """
-    from dovetail.main import check
+    from dovetail.train.dry_run import check
     from dovetail.train.errors import TrainingError
 
     try:

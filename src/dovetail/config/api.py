@@ -311,3 +311,14 @@ def _merged(tree: Node, values: Mapping[str, Any], origin: Origin = PYTHON) -> N
     if problems:
         raise ConfigError(problems)
     return tree
+
+
+def build_config(config: RunConfig | Config | str | os.PathLike[str]) -> RunConfig:
+    """Return the checked configuration of a run file, or of a configuration from Python, built or not.
+
+    Raises:
+        ConfigError: carries every problem.
+    """
+    if isinstance(config, RunConfig):
+        return config
+    return (config if isinstance(config, Config) else Config.load(config)).build()

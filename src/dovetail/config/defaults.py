@@ -17,8 +17,8 @@ from dovetail.config.notation import inline
 from dovetail.config.plain import plain
 from dovetail.config.schema import sections
 from dovetail.kernel.kind import Limit
+from dovetail.spec import AtLeast, Between, MoreThan
 from dovetail.spec.kinds import KINDS
-from dovetail.spec.limits import AtLeast, Between, MoreThan
 from dovetail.storage.atomic import make_folder, write_atomic
 
 _INTRODUCTION: Final = """\

@@ -33,8 +33,8 @@ from dovetail.kernel.component import PluginError
 from dovetail.kernel.kind import Limit
 from dovetail.kernel.plugins import Registered
 from dovetail.kernel.signature import MISSING, Parameter, read_signature
+from dovetail.spec import AtLeast, Between, MoreThan
 from dovetail.spec.kinds import KINDS
-from dovetail.spec.limits import AtLeast, Between, MoreThan
 from dovetail.spec.plugins import Plugins
 
 Schema = dict[str, Any]

@@ -17,7 +17,7 @@ from attrs import Factory, field, frozen
 from dovetail.config.fields import DEVICE, DURATION, NAME, SIZE, OfKind, part, seconds, section, setting, size_in_bytes
 from dovetail.config.tree import Node
 from dovetail.kernel.build import Part
-from dovetail.spec.limits import AtLeast, Between, MoreThan
+from dovetail.spec import AtLeast, Between, MoreThan
 
 #: How many of the best and of the last checkpoints are kept by default.
 KEEP_BEST: Final = 3

@@ -15,7 +15,7 @@ from dovetail.data.arrays import Array, Header, as_inputs, read_headers, read_np
 from dovetail.data.columns import Task, make_targets
 from dovetail.data.errors import DataError, count
 from dovetail.data.samples import TensorSamples
-from dovetail.spec.limits import AtLeast
+from dovetail.spec import AtLeast
 
 
 def digits(*, flat: bool = False) -> TensorSamples:

@@ -14,7 +14,7 @@ from dovetail.data.errors import DataError, count
 from dovetail.data.samples import Indices
 from dovetail.data.splits import Splits
 from dovetail.data.table_files import read_text
-from dovetail.spec.limits import AtLeast, Between
+from dovetail.spec import AtLeast, Between
 
 
 def characters(

@@ -11,7 +11,7 @@ from attrs import frozen
 
 from dovetail.data.batch import Batch, as_batch
 from dovetail.data.errors import DataError
-from dovetail.kernel.kind import Provided
+from dovetail.spec import Provided
 
 _PAIR = 2
 

@@ -15,7 +15,7 @@ from dovetail.data.columns import Missing, Table, Task, as_label, compact, make_
 from dovetail.data.errors import DataError, listing
 from dovetail.data.samples import Indices, LabelledSamples
 from dovetail.data.table_files import read_csv, read_numbers
-from dovetail.spec.limits import AtLeast
+from dovetail.spec import AtLeast
 
 _SUFFIXES: Final = (".npz", ".npy", ".csv")
 _CACHE_BYTES: Final = 1 << 28

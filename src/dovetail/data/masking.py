@@ -9,7 +9,7 @@ import torch
 from dovetail.data.errors import DataError
 from dovetail.data.transforms import map_inputs, require_floats
 from dovetail.ops import spec_augment
-from dovetail.spec.limits import AtLeast, Between
+from dovetail.spec import AtLeast, Between
 
 
 @final

@@ -14,7 +14,7 @@ from dovetail.data.columns import Array, Missing, Table, Task, as_label, compact
 from dovetail.data.errors import DataError, listing
 from dovetail.data.samples import TensorSamples, TextSamples
 from dovetail.data.table_files import read_csv, read_jsonl
-from dovetail.spec.limits import AtLeast
+from dovetail.spec import AtLeast
 
 
 def csv_table(

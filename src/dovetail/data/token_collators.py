@@ -13,7 +13,7 @@ from torch import Tensor
 from dovetail.data.batch import Batch
 from dovetail.data.collators import as_tensor, collate_meta, collect_fields
 from dovetail.data.errors import DataError
-from dovetail.spec.limits import AtLeast
+from dovetail.spec import AtLeast
 
 
 @final

@@ -9,7 +9,7 @@ import torch
 
 from dovetail.data.collators import as_tensor
 from dovetail.data.errors import DataError, count
-from dovetail.spec.limits import AtLeast
+from dovetail.spec import AtLeast
 
 
 def map_inputs(sample: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:

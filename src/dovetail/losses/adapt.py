@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from dovetail.losses.result import LossResult
 from dovetail.losses.targets import LabelGuard, read_targets, target_mask
-from dovetail.spec.protocols import Loss
+from dovetail.spec import Loss
 
 if TYPE_CHECKING:
     from dovetail.data.batch import Batch

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dovetail.kernel.kind import Provided
 from dovetail.losses.class_weights import ClassWeights, read_class_weights
 from dovetail.losses.result import LossResult, safe_mean
 from dovetail.losses.strategy import LossInputs, StrategyLoss
 from dovetail.losses.targets import LabelGuard, read_targets, target_mask
-from dovetail.spec.limits import Between
+from dovetail.spec import Between, Provided
 
 if TYPE_CHECKING:
     from dovetail.data.batch import Batch

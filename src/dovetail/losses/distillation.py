@@ -12,7 +12,7 @@ from dovetail.losses.classification import LabelSmoothingCrossEntropy
 from dovetail.losses.focal import FocalLoss
 from dovetail.losses.result import LossResult, safe_mean
 from dovetail.losses.targets import LabelGuard, at_least_float32, read_targets, target_mask
-from dovetail.spec.limits import Between, MoreThan
+from dovetail.spec import Between, MoreThan
 
 if TYPE_CHECKING:
     from dovetail.data.batch import Batch

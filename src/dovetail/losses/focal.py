@@ -8,10 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dovetail.kernel.kind import Provided
 from dovetail.losses.class_weights import read_class_weights
 from dovetail.losses.targets import at_least_float32
-from dovetail.spec.limits import AtLeast
+from dovetail.spec import AtLeast, Provided
 
 
 class FocalLoss(nn.Module):

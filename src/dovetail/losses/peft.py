@@ -9,8 +9,7 @@ from torch import nn
 from dovetail.losses.result import LossResult
 from dovetail.losses.strategy import StrategyLoss
 from dovetail.losses.wrapper import LossWrapper
-from dovetail.spec.limits import MoreThan
-from dovetail.spec.protocols import Loss
+from dovetail.spec import Loss, MoreThan
 
 if TYPE_CHECKING:
     from dovetail.data.batch import Batch

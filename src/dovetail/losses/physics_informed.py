@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from dovetail.losses.adapt import as_loss
 from dovetail.losses.result import LossResult
 from dovetail.losses.targets import read_targets
-from dovetail.spec.limits import AtLeast
-from dovetail.spec.protocols import Loss
+from dovetail.spec import AtLeast, Loss
 
 if TYPE_CHECKING:
     from dovetail.data.batch import Batch

@@ -12,7 +12,7 @@ from dovetail.losses.result import LossResult
 from dovetail.losses.strategy import StrategyLoss
 from dovetail.losses.targets import at_least_float32
 from dovetail.losses.wrapper import LossWrapper
-from dovetail.spec.protocols import Loss
+from dovetail.spec import Loss
 
 if TYPE_CHECKING:
     from dovetail.data.batch import Batch

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dovetail.losses.targets import at_least_float32
-from dovetail.spec.limits import MoreThan
+from dovetail.spec import MoreThan
 
 #: Added to squared lengths; negligible unless an embedding is almost 0.
 _EPSILON: Final = 1e-12

@@ -8,13 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dovetail.kernel.kind import Provided
 from dovetail.losses.class_weights import ClassWeights
 from dovetail.losses.classification import ClassificationLoss
 from dovetail.losses.result import LossResult, safe_mean
 from dovetail.losses.strategy import LossInputs, StrategyLoss
 from dovetail.losses.targets import LabelGuard, at_least_float32, read_targets, target_mask
-from dovetail.spec.limits import AtLeast
+from dovetail.spec import AtLeast, Provided
 
 if TYPE_CHECKING:
     from dovetail.data.batch import Batch

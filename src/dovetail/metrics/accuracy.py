@@ -9,7 +9,7 @@ import torch
 from dovetail.metrics.base import SumMetric
 from dovetail.metrics.scores import ScoreReader
 from dovetail.ops import count_right
-from dovetail.spec.limits import AtLeast
+from dovetail.spec import AtLeast
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import torch
 from torch import Tensor
 
-from dovetail.kernel.kind import Provided
 from dovetail.metrics.per_class import ClassCountingMetric, raise_if_outside
 from dovetail.metrics.scores import count_labels
-from dovetail.spec.limits import AtLeast
+from dovetail.spec import AtLeast, Provided
 
 if TYPE_CHECKING:
     from dovetail.data.batch import Batch

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
-from dovetail.kernel.kind import Provided
 from dovetail.metrics.base import SumMetric
 from dovetail.metrics.scores import ScoreReader, Scores, count_labels
-from dovetail.spec.limits import AtLeast
+from dovetail.spec import AtLeast, Provided
 
 if TYPE_CHECKING:
     from dovetail.data.batch import Batch

@@ -8,7 +8,6 @@ from typing import Annotated, Final
 
 from torch import Tensor, nn
 
-from dovetail.kernel.kind import Provided
 from dovetail.models.layers import (
     Activation,
     Head,
@@ -18,7 +17,7 @@ from dovetail.models.layers import (
     check_samples,
     check_sizes,
 )
-from dovetail.spec.limits import Between
+from dovetail.spec import Between, Provided
 
 _GREYSCALE: Final = 2  # dimensions of an image without channels
 

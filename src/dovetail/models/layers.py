@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal
 
 from torch import Tensor, nn
 
-from dovetail.spec.limits import AtLeast
+from dovetail.spec import AtLeast
 
 Activation = Literal["relu", "gelu", "silu", "tanh", "elu", "leaky_relu"]
 Size = Annotated[int, AtLeast(1)]

@@ -8,7 +8,6 @@ from typing import Annotated
 
 from torch import Tensor, nn
 
-from dovetail.kernel.kind import Provided
 from dovetail.models.layers import (
     Activation,
     Head,
@@ -18,7 +17,7 @@ from dovetail.models.layers import (
     check_sizes,
     linear_stack,
 )
-from dovetail.spec.limits import Between
+from dovetail.spec import Between, Provided
 
 
 class MLP(nn.Module):

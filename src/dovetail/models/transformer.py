@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dovetail.models.layers import Size, check_fraction, check_sizes
-from dovetail.spec.limits import Between
+from dovetail.spec import Between
 
 _INIT_STD: Final = 0.02
 

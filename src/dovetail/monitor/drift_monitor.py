@@ -15,7 +15,7 @@ from torch import Tensor
 from dovetail.monitor.columns import DriftError, longest
 from dovetail.monitor.drift import DriftMetrics, measure_drift
 from dovetail.monitor.profile import Profile
-from dovetail.spec.limits import AtLeast, Between
+from dovetail.spec import AtLeast, Between
 
 if TYPE_CHECKING:
     from dovetail.data.batch import Batch

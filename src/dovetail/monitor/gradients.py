@@ -14,7 +14,7 @@ from dovetail.monitor.health import GradientHealth, assess, describe, measure
 from dovetail.monitor.norms import NormStatistics
 from dovetail.monitor.readings import DeviceStatistics, HostStatistics, Parameters, Transfer, from_state, to_state
 from dovetail.ops import GradNorms
-from dovetail.spec.limits import AtLeast, MoreThan
+from dovetail.spec import AtLeast, MoreThan
 
 if TYPE_CHECKING:
     from dovetail.train.context import Run

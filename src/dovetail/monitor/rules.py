@@ -10,7 +10,7 @@ from attrs import define, field, fields_dict, frozen
 
 from dovetail.config.diagnostics import suggest
 from dovetail.monitor.alerts import Severity
-from dovetail.spec.limits import AtLeast
+from dovetail.spec import AtLeast
 
 if TYPE_CHECKING:
     from dovetail.train.context import Run

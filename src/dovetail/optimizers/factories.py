@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from torch.optim import LBFGS, SGD, Adam, AdamW, RMSprop
 
 from dovetail.optimizers.fused import Params, can_fuse, init_momentum, read_params
-from dovetail.spec.limits import AtLeast, Between, MoreThan
+from dovetail.spec import AtLeast, Between, MoreThan
 
 NonNegative = Annotated[float, AtLeast(0)]
 Fraction = Annotated[float, Between(0, 1)]

@@ -23,7 +23,7 @@ from dovetail.storage.local import LocalStorage
 if TYPE_CHECKING:
     import pandas as pd
 
-    from dovetail.spec.protocols import Storage
+    from dovetail.spec import Storage
 
 _logger: Final = logging.getLogger("dovetail.checkpoint")
 

@@ -29,7 +29,7 @@ from dovetail.train.phases import Schedule
 
 if TYPE_CHECKING:
     from dovetail.losses.result import LossResult
-    from dovetail.spec.protocols import Loss, Metric
+    from dovetail.spec import Loss, Metric
 
 _logger: Final = logging.getLogger("dovetail.train")
 

@@ -6,8 +6,8 @@ from typing import cast
 
 from dovetail.losses.strategy import LossAsStrategy, LossStrategy, StrategyAsLoss, StrategyLoss
 from dovetail.pieces.registry import ObjectRegistry
+from dovetail.spec import Loss
 from dovetail.spec.plugins import Plugins
-from dovetail.spec.protocols import Loss
 
 
 class LossStrategyRegistry:

@@ -12,7 +12,7 @@ from attrs import frozen
 from torch.optim import Optimizer
 
 from dovetail.schedulers.closed_form import ClosedFormLR, check_below_base, check_limit
-from dovetail.spec.limits import AtLeast
+from dovetail.spec import AtLeast
 
 
 @frozen

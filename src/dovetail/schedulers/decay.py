@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from dovetail.schedulers.closed_form import ClosedFormLR, check_below_base, check_limit
-from dovetail.spec.limits import AtLeast, MoreThan
+from dovetail.spec import AtLeast, MoreThan
 
 
 @frozen

@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from dovetail.schedulers.annealing import CosineCurve
 from dovetail.schedulers.closed_form import ClosedFormLR, check_below_base, check_limit
-from dovetail.spec.limits import AtLeast, Between
+from dovetail.spec import AtLeast, Between
 
 
 @frozen

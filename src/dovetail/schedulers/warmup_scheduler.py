@@ -16,8 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from dovetail.schedulers.closed_form import check_groups, check_limit
 from dovetail.schedulers.warmup import Warmup, WarmupCurve, warmup_steps
-from dovetail.spec.limits import AtLeast
-from dovetail.spec.protocols import Scheduler
+from dovetail.spec import AtLeast, Scheduler
 
 
 class WarmupScheduler(LRScheduler):

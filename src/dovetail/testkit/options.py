@@ -15,8 +15,8 @@ import attrs
 from hypothesis import strategies as st
 
 from dovetail.kernel.signature import Parameter, Signature
+from dovetail.spec import AtLeast, Between, MoreThan
 from dovetail.spec.kinds import KINDS
-from dovetail.spec.limits import AtLeast, Between, MoreThan
 from dovetail.spec.plugins import Plugins
 
 _INTEGERS: Final = st.integers(-(2**63), 2**63 - 1)  # TOML's range

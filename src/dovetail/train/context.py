@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from dovetail.data.loader import Loader
     from dovetail.models.output import ModelOutput
     from dovetail.record.run_directory import RunDirectory
-    from dovetail.spec.protocols import Loss
+    from dovetail.spec import Loss
     from dovetail.train.ema import WeightAverage
     from dovetail.train.gradients import Gradients
     from dovetail.train.phases import Phase, Schedule

@@ -14,7 +14,7 @@ from torch import nn
 from dovetail.checkpoint.weights import load_weights
 from dovetail.kernel.build import Part
 from dovetail.losses.distillation import TEACHER_LOGITS, DistillationLoss
-from dovetail.spec.protocols import Model
+from dovetail.spec import Model
 from dovetail.train.forward import Forward
 from dovetail.train.trainer import StandardTrainer
 

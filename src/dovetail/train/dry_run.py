@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from dovetail.train.errors import NoBatchesError
+from dovetail.config.api import Config, build_config
+from dovetail.config.schema import RunConfig
+from dovetail.train.assembly import assemble
+from dovetail.train.errors import NoBatchesError, describe_error
 from dovetail.train.first_batch import try_evaluation
+from dovetail.train.hardware import settings_of
 from dovetail.train.step import UpdateLoop
 from dovetail.train.trainer import StandardTrainer
+from dovetail.train.workspace import temporary_workspace
 
 if TYPE_CHECKING:
     from dovetail.train.context import Run
@@ -39,6 +45,26 @@ class DryRun:
     figures: tuple[str, ...]
 
 
+def check(config: RunConfig | Config | str | PathLike[str]) -> DryRun:
+    """Build everything that ``config`` describes and train one batch; nothing is recorded.
+
+    Raises:
+        ConfigError, PluginError: as for :func:`run`; also if the parts and the batch do not fit each other, or a
+            monitored metric does not exist.
+        PartError: a part raised in ``dovetail_run_start``.
+        TrainingError: the batch cannot be trained on.
+    """
+    config = build_config(config)
+    with temporary_workspace(config) as space, settings_of(config):
+        try:
+            return dry_run(assemble(config, space.device, space.store, group=space.group, dry=True))
+        except Exception as error:
+            described = describe_error(error, config)
+            if described is error:
+                raise
+            raise described from error
+
+
 def dry_run(run: Run) -> DryRun:
     """Train and evaluate one batch of a run that was just built, and that is not used afterwards.
 
@@ -58,7 +84,7 @@ def dry_run(run: Run) -> DryRun:
     loop = UpdateLoop(trainer, run)
     began = time.monotonic()
     loop.first_step([batch])
-    loop.check()
+    loop.nan_policy.check()
     seconds = time.monotonic() - began
     loss = loop.losses.end_epoch().means("train")["train_loss"]
     figures = try_evaluation(trainer, run)

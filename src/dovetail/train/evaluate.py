@@ -19,7 +19,7 @@ from dovetail.train.seeds import preserve_rng
 
 if TYPE_CHECKING:
     from dovetail.data.batch import Batch
-    from dovetail.spec.protocols import Metric
+    from dovetail.spec import Metric
     from dovetail.train.context import Run
     from dovetail.train.trainer import StandardTrainer
 

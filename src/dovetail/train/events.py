@@ -1,14 +1,17 @@
-"""What happens between updates and at the end of an epoch: logging, validation, checkpoints, the budget."""
+"""What happens between updates and after epochs: logging, validation, checkpoints, the budget, the test."""
 
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from dovetail.record.formatting import plural
 from dovetail.train.best import Best
 from dovetail.train.checkpoints.save import RunSaver
+from dovetail.train.checkpoints.state import restore_best
 from dovetail.train.clock import Budget, Cadence, Stopwatch, per_second
 from dovetail.train.evaluate import evaluate
 from dovetail.train.figures import format_figures, learning_rates, scalars
@@ -90,7 +93,7 @@ class Events:
         """
         run, state = self._run, self._run.state
         self._log_training()
-        self._loop.check()
+        self._loop.nan_policy.check()
         due = validate or self._validating.due(state.step) or self._validating.due_after_epoch(state.epoch)
         if due and self._validated != state.step:
             self._validate()
@@ -111,6 +114,36 @@ class Events:
         _logger.info("epoch %d, step %d: %s", state.epoch, state.step, format_figures(self.metrics))
         return measured
 
+    def check_length(self) -> None:
+        """Alert once if a complete epoch has another number of updates than schedules expect."""
+        run = self._run
+        updates = math.ceil(run.state.batch / run.config.training.accumulate)
+        planned = run.plan.steps_per_epoch
+        if updates not in {0, planned}:
+            run.alert(
+                "epoch_length",
+                f"epoch {run.state.epoch} had {plural(updates, 'update')}, not {planned}, so schedules as long as the "
+                f"run end after {run.plan.total_steps} updates; override num_batches(loader) if batches() yields a "
+                "different number",
+                cooldown=math.inf,
+                updates=updates,
+                planned=planned,
+            )
+
+    def test(self) -> dict[str, Any]:
+        """Evaluate the best checkpoint on the test split, if there is one, and time for it."""
+        run, loader = self._run, self._run.parts.loaders.test
+        ended = run.stop is not None and run.stop.at_once
+        if loader is None or not run.config.training.test or ended or not self.budget.has_time_for_validation():
+            return {}
+        restore_best(run)
+        figures = evaluate(self._trainer, run, loader, "test")
+        if figures is None:
+            return {}
+        run.log("test", figures)
+        _logger.info("test: %s", format_figures(scalars(figures)))
+        return figures
+
     def save(self, measured: Mapping[str, float] | None = None) -> None:
         """Save a checkpoint of the current weights, unless there is one.
 
@@ -121,7 +154,7 @@ class Events:
             return
         if measured is None:
             measured = self._validation if self._validated == self._run.state.step else {}
-        self._loop.check_weights()
+        self._loop.nan_policy.check_weights()
         began = time.monotonic()
         self.saver.save(measured)
         self._took("checkpoint", began)
@@ -164,7 +197,7 @@ class Events:
         if step % self._log_every or self._logged == step:
             return
         if run.group.size > 1 or loop.losses.broken():  # all ranks act on what one has seen
-            loop.check()
+            loop.nan_policy.check()
         loop.losses.end_interval()
         rates, train_metrics = learning_rates(run.parts.optimizer), loop.metrics.figures_later()
         seconds = self._interval_time.lap()
@@ -184,7 +217,7 @@ class Events:
         run, loader = self._run, self._run.parts.loaders.validation
         if loader is None or not self.budget.has_time_for_validation():
             return
-        self._loop.check_weights()
+        self._loop.nan_policy.check_weights()
         began = time.monotonic()
         figures = evaluate(self._trainer, run, loader, "val")
         self._took("validation", began)

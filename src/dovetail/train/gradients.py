@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,7 +12,7 @@ from dovetail.distributed.group import ALONE, Group
 from dovetail.kernel.renamed import renamed
 from dovetail.losses.result import LossResult
 from dovetail.optimizers.fused import init_momentum
-from dovetail.optimizers.plain_step import plain_step
+from dovetail.optimizers.stepping import Stepper, needs_closure_reevaluation
 from dovetail.train.clipping import ClipBy, Clipping, Observer
 
 if TYPE_CHECKING:
@@ -48,7 +46,7 @@ class Gradients:
         """
         self._optimizer, self._scaler, self._skip_nonfinite = optimizer, scaler, skip_nonfinite
         init_momentum(optimizer)  # a user may have made the optimizer with torch alone
-        self._step = plain_step(optimizer)
+        self._stepper = Stepper(optimizer, scaler, skip_nonfinite=skip_nonfinite)
         self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self.clipping = Clipping(self._parameters, max_norm, clip_by)
         self.measured = self.clipping.measured
@@ -167,41 +165,6 @@ class Gradients:
 
     def apply(self) -> None:
         """Let the optimizer update its parameters."""
-        norm = self.norm
-        if self._scaler is not None or self._skip_nonfinite:
-            # torch does not count a skipped update, and a scheduler would warn that it steps before the first one.
-            self._optimizer._opt_called = True  # type: ignore[attr-defined]  # noqa: SLF001 (where torch notes it)
-        if self._scaler is not None:
-            self._scaler.step(self._optimizer)  # skips non-finite gradients, whatever the policy
-            self._scaler.update()
-        elif not self._skip_nonfinite or norm is None:
-            self._step()
-        elif isinstance(norm, float):
-            if math.isfinite(norm):
-                self._step()
-        else:
-            self._apply_unless(~torch.isfinite(norm))
-
-    def _apply_unless(self, broken: Tensor) -> None:
-        """Let the optimizer update its parameters unless ``broken``, a 0-d boolean on the device."""
-        optimizer: Any = self._optimizer
-        if getattr(optimizer, "_step_supports_amp_scaling", False):
-            optimizer.found_inf = broken.float()
-            try:
-                optimizer.step()
-            finally:
-                del optimizer.found_inf
-        elif not broken:
-            optimizer.step()
+        self._stepper.step(self.norm)
 
     __getattr__ = renamed({"asks_again": "needs_closure_reevaluation", "hand_on": "share_observers"})
-
-
-def needs_closure_reevaluation(optimizer: torch.optim.Optimizer) -> bool:
-    """Return whether ``optimizer.step`` requires a closure, because it evaluates the loss several times."""
-    # The class's own step: a scheduler wraps the instance's, and the wrapper's signature includes self.
-    parameters = list(inspect.signature(type(optimizer).step).parameters.values())[1:]
-    return any(
-        parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
-        for parameter in parameters
-    )

@@ -16,7 +16,7 @@ from dovetail.train.errors import NonFiniteLossError
 
 if TYPE_CHECKING:
     from dovetail.train.context import Run
-    from dovetail.train.loss_log import Faults
+    from dovetail.train.loss_log import Faults, LossLog
     from dovetail.train.trainer import StandardTrainer
 
 
@@ -27,18 +27,18 @@ class NanPolicy:
     the device; ``"stop"`` and ``"roll_back"`` rely on the last checkpoint.
     """
 
-    def __init__(self, trainer: StandardTrainer, run: Run) -> None:
-        """Apply the policy of ``run``."""
-        self._trainer, self._run = trainer, run
+    def __init__(self, trainer: StandardTrainer, run: Run, losses: LossLog) -> None:
+        """Apply the policy of ``run`` to the losses and gradient norms in ``losses``."""
+        self._trainer, self._run, self._losses = trainer, run, losses
 
-    def __call__(self, faults: Faults) -> None:
-        """Act on ``faults``. A collective: every process passes its own.
+    def check(self) -> None:
+        """Wait for the device, and act on losses and gradients that were non-finite. A collective.
 
         Raises:
             NonFiniteLossError: the policy is to stop, or cannot be applied.
         """
         run = self._run
-        several = run.group.all_gather(faults)
+        several = run.group.all_gather(self._losses.take_faults())
         faults = several[0].merged(several[1:])
         if run.parts.scaler is not None and not faults.batches:
             return  # fp16 recovers from gradients that overflow with a smaller loss scale
@@ -57,13 +57,14 @@ class NanPolicy:
             self._roll_back(what)
 
     def check_weights(self) -> None:
-        """Act on weights that are non-finite although no loss was, because nothing measured the gradients.
+        """Do as :meth:`check`, and act on weights that are non-finite although no loss was.
 
-        A collective. It costs a twentieth of saving the weights.
+        That happens if nothing measured the gradients. A collective; it costs a twentieth of saving the weights.
 
         Raises:
             NonFiniteLossError: the policy is not to roll back, or rolling back does not help.
         """
+        self.check()
         run = self._run
         names = self._unsound()
         if not names:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from dovetail.train.checkpoints.state import collect_state, restore_best
+from dovetail.train.checkpoints.state import collect_state
 from dovetail.train.errors import NoBatchesError
-from dovetail.train.evaluate import evaluate
 from dovetail.train.events import Events
-from dovetail.train.figures import format_figures, scalars
 from dovetail.train.first_batch import try_evaluation
 from dovetail.train.phases import enter_phase, last_step, phase_over, training_over
 from dovetail.train.seeds import set_rng_state
@@ -21,8 +18,6 @@ from dovetail.train.step import UpdateLoop
 if TYPE_CHECKING:
     from dovetail.train.context import Run
     from dovetail.train.trainer import StandardTrainer
-
-_logger: Final = logging.getLogger("dovetail.train")
 
 
 class Session:
@@ -50,7 +45,7 @@ class Session:
                 run.agree()
             events.save()
             events.saver.wait()
-            test = self._test()
+            test = events.test()
         return Outcome(
             "completed" if run.stop is None else run.stop.status,
             "" if run.stop is None else run.stop.reason,
@@ -77,7 +72,8 @@ class Session:
     def _train(self) -> None:
         """Train on the remaining batches of the epoch, and do what is due at its end."""
         run = self._run
-        self._loop.run_epoch(self._events.when_due)
+        if self._loop.run_epoch(self._events.when_due):
+            self._events.check_length()
         if run.state.batch == 0 and run.stop is None:
             raise NoBatchesError(run.state.epoch)
         self._events.budget.check()
@@ -95,20 +91,6 @@ class Session:
         self._epoch_ended = True
         if last or self._events.saver.due(epoch=state.epoch):
             self._events.save(measured)
-
-    def _test(self) -> dict[str, Any]:
-        """Evaluate the best checkpoint on the test split, if there is one, and time for it."""
-        run, loader = self._run, self._run.parts.loaders.test
-        ended = run.stop is not None and run.stop.at_once
-        if loader is None or not run.config.training.test or ended or not self._events.budget.has_time_for_validation():
-            return {}
-        restore_best(run)
-        figures = evaluate(self._trainer, run, loader, "test")
-        if figures is None:
-            return {}
-        run.log("test", figures)
-        _logger.info("test: %s", format_figures(scalars(figures)))
-        return figures
 
     def _collect_state(self) -> dict[str, Any]:
         """Return the whole state of the run, for a checkpoint."""

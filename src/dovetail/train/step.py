@@ -11,7 +11,6 @@ import torch
 
 from dovetail.data.batch import batch_size
 from dovetail.distributed.parallel import parallelize
-from dovetail.record.formatting import plural
 from dovetail.train.clock import Pace
 from dovetail.train.first_batch import GradientCheck, watch_parts
 from dovetail.train.hardware import autocasting
@@ -39,7 +38,7 @@ class UpdateLoop:
         self._batch_end = run.hooks.dovetail_batch_end or None
         self.losses = LossLog(run.device, leave_out_faults=True)
         self.metrics = TrainMetrics(run)
-        self.nan_policy = NanPolicy(trainer, run)
+        self.nan_policy = NanPolicy(trainer, run, self.losses)
         # Only the very first update is checked for parts that do not fit.
         self._update = self.step if run.state.step else self.first_step
         #: The update, and the ``time.monotonic()``, from which on ``when_due`` is called.
@@ -67,8 +66,8 @@ class UpdateLoop:
         self._compute_loss = partial(compute, run)
         self._measured_loss = self.metrics.measuring(compute, run)
 
-    def run_epoch(self, when_due: Callable[[], None]) -> None:
-        """Train on the rest of the epoch's batches, until they end, the run shall stop, or its phase ends.
+    def run_epoch(self, when_due: Callable[[], None]) -> bool:
+        """Train on the rest of the epoch's batches; return False if the run or the phase ends before they do.
 
         Args:
             when_due: called between two updates, never after the last one, once ``due_step`` or ``due_at`` is reached
@@ -82,22 +81,22 @@ class UpdateLoop:
                 due = self.pace.lap() >= self.due_at or state.step >= self.due_step
                 due, broken = run.agree(due=due, broken=self.losses.broken())
                 if broken:
-                    self.nan_policy(self.losses.take_faults())
+                    self.nan_policy.check()
                 if due and not run.stop:
                     when_due()
                     run.agree()
                     self.pace.restart()
                 if run.stop:
-                    return
+                    return False
             group.append(self._trainer.prepare_batch(run, batch))
             if len(group) == self._accumulate:
                 self._update(group)
                 group = []
                 if run.stop or state.step >= self._last_step:
-                    return
+                    return False
         if group:
             self._update(group)
-        self._check_length()
+        return True
 
     def first_step(self, batches: list[Batch]) -> None:
         """Make the very first update, and refuse parts that do not fit or a loss that trains nothing.
@@ -142,35 +141,3 @@ class UpdateLoop:
         state.step += 1
         if self._batch_end is not None:
             self._batch_end(run=run, step=state.step, loss=loss)
-
-    def _check_length(self) -> None:
-        """Alert once if an epoch has another number of updates than schedules expect."""
-        run = self._run
-        updates, planned = math.ceil(run.state.batch / self._accumulate), run.plan.steps_per_epoch
-        if updates not in {0, planned}:
-            run.alert(
-                "epoch_length",
-                f"epoch {run.state.epoch} had {plural(updates, 'update')}, not {planned}, so schedules as long as the "
-                f"run end after {run.plan.total_steps} updates; override num_batches(loader) if batches() yields a "
-                "different number",
-                cooldown=math.inf,
-                updates=updates,
-                planned=planned,
-            )
-
-    def check(self) -> None:
-        """Wait for the device, and apply ``training.nan_policy`` to non-finite losses and gradients.
-
-        Raises:
-            NonFiniteLossError: the policy is to stop, or cannot be applied.
-        """
-        self.nan_policy(self.losses.take_faults())
-
-    def check_weights(self) -> None:
-        """Do as :meth:`check`, and apply the policy to weights that are non-finite although no loss was.
-
-        Raises:
-            NonFiniteLossError: the policy is to stop, or cannot be applied.
-        """
-        self.check()
-        self.nan_policy.check_weights()

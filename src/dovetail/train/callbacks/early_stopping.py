@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-from dovetail.spec.limits import AtLeast
+from dovetail.spec import AtLeast
 from dovetail.train.errors import TrainingError
 from dovetail.train.figures import better, direction, missing_metric
 

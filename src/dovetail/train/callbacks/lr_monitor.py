@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
-from dovetail.spec.limits import AtLeast
+from dovetail.spec import AtLeast
 
 if TYPE_CHECKING:
     from dovetail.train.context import Run

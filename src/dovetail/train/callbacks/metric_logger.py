@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from dovetail.record.json_lines import LineFile, jsonable
-from dovetail.spec.limits import AtLeast
+from dovetail.spec import AtLeast
 
 if TYPE_CHECKING:
     from dovetail.train.context import Run

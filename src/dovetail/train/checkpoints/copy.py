@@ -11,7 +11,7 @@ from dovetail.checkpoint.copier import Copier, NotCopied
 
 if TYPE_CHECKING:
     from dovetail.checkpoint.listing import Checkpoint
-    from dovetail.spec.protocols import Storage
+    from dovetail.spec import Storage
     from dovetail.train.context import Run
     from dovetail.train.state import Outcome
 
