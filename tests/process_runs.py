@@ -68,7 +68,7 @@ class Amid:
             return
         if self.kill and not run.group.leads:
             os.kill(os.getpid(), signal.SIGKILL)
-        while not self.kill and run.stop is None and run.asked is None:
+        while not self.kill and run.state.stop is None and run.state.requested is None:
             time.sleep(0.01)
 """
 

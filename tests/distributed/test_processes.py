@@ -576,9 +576,9 @@ def test_as_many_processes_are_started_as_there_are_devices(tmp_path, run_file):
         (
             False,
             [1, 1],
-            "2 processes are to train together, and do not find one another at 127.0.0.1:?, as MASTER_ADDR",
+            "2 processes could not connect at 127.0.0.1:? (MASTER_ADDR:MASTER_PORT)",
         ),
-        (True, [2, 1], "lost another of the 2 processes that train together"),
+        (True, [2, 1], "lost contact with another of the 2 processes"),
     ],
     ids=["nowhere to meet", "the first refuses"],
 )

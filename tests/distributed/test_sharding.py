@@ -283,7 +283,7 @@ def test_the_command_line_knows_shares(tmp_path, run_file):
 
     assert damaged.returncode == 1
     assert f"{shares[0].name}: this file is damaged: tensor" in damaged.stdout
-    assert "passing over a damaged checkpoint" in (folder / "alerts.jsonl").read_text()
+    assert "skipping a damaged checkpoint" in (folder / "alerts.jsonl").read_text()
     assert json.loads(more.stdout)["status"] == "completed"
 
 

@@ -224,7 +224,7 @@ def train(folder, name, *overrides, processes=2):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert ("starting anew" in done.stderr) == ("--max-restarts" in overrides)
+    assert ("restarting" in done.stderr) == ("--max-restarts" in overrides)
     (run,) = (folder / "runs" / name).iterdir()
     return max((run / "checkpoints").iterdir(), key=lambda path: path.name)
 

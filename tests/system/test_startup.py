@@ -177,7 +177,6 @@ OPTIONAL = {
     "dovetail.train.ema",
     "dovetail.models.recompute",
     "dovetail.train.dry_run",
-    "dovetail.distributed.parallel",
     "dovetail.train.checkpoints.resume",
     "dovetail.distributed.sharding",
     "numpy.typing",

@@ -92,8 +92,8 @@ def test_a_signal_stops_a_run_with_a_checkpoint_and_it_goes_on(small, number):
     assert err.count("stopping with a checkpoint") == 1
     assert "Traceback" not in err
     assert record()["reason"] == f"got {number.name}"
-    (line,) = [one for one in out.splitlines() if one.startswith("  go on")]
-    command = shlex.split(line)[2:]
+    (line,) = [line for line in out.splitlines() if line.startswith("  resume")]
+    command = shlex.split(line)[1:]
     assert command[:2] == ["dovetail", "resume"]
 
     epochs = record()["epochs"] + 1
@@ -180,8 +180,8 @@ def test_a_second_ctrl_c_ends_the_process_at_once(small):
 def test_an_order_that_comes_twice_in_a_moment_is_one(small):
     """As from `timeout`, which sends it to the process and to its group; here the moment ends when its input does."""
     code = (
-        "import sys, types; from dovetail.train import interrupt;"
-        "interrupt.time = types.SimpleNamespace(sleep=lambda _: sys.stdin.read());"
+        "import sys, types; from dovetail.train import signals;"
+        "signals.time = types.SimpleNamespace(sleep=lambda _: sys.stdin.read());"
         "from dovetail.cli import main; sys.exit(main())"
     )
     process = subprocess.Popen(

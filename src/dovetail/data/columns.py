@@ -6,17 +6,19 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from attrs import define, evolve, frozen
 
 from dovetail.config.diagnostics import suggest
 from dovetail.data.errors import DataError, count, listing
 
-Array = npt.NDArray[Any]
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+Array: TypeAlias = "npt.NDArray[Any]"
 #: A cell: text or a number as in the file, None if there is no value.
 Cell = str | float | None
 #: The line that a row begins in, and its cells.
