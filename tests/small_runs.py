@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -57,3 +58,55 @@ def only_run(output: Path, name: str = "run") -> Path:
     """Return the folder of the only run."""
     (folder,) = [path for path in (output / name).iterdir() if path.is_dir()]
     return folder
+
+
+def events(output: Path) -> list[dict[str, Any]]:
+    """Return what the only run logged."""
+    lines = (only_run(output) / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def of_kind(output: Path, event: str) -> list[dict[str, Any]]:
+    """Return the events of one kind."""
+    return [line for line in events(output) if line["event"] == event]
+
+
+class Keep:
+    """A callback that keeps the run."""
+
+    def dovetail_run_start(self, run: Any) -> None:
+        """Keep the run."""
+        self.run = run
+
+
+class Calls:
+    """A callback that notes every call of a hook."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def dovetail_epoch_start(self, epoch: int) -> None:
+        """Note the call."""
+        self.seen.append(f"epoch {epoch} starts")
+
+    def dovetail_batch_start(self, step: int) -> None:
+        """Note the call."""
+        self.seen.append(f"before update {step + 1}")
+
+    def dovetail_batch_end(self, step: int, loss: torch.Tensor) -> None:
+        """Note the call."""
+        assert loss.ndim == 0
+        assert not loss.requires_grad
+        self.seen.append(f"after update {step}")
+
+    def dovetail_validation_end(self, metrics: dict[str, float]) -> None:
+        """Note the call."""
+        self.seen.append(f"validated {sorted(metrics)}")
+
+    def dovetail_epoch_end(self, epoch: int) -> None:
+        """Note the call."""
+        self.seen.append(f"epoch {epoch} ends")
+
+    def dovetail_checkpoint_saved(self, checkpoint: Any) -> None:
+        """Note the call."""
+        self.seen.append(f"saved {checkpoint.step}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from dovetail.losses.result import LossResult
 from dovetail.main import run
 from dovetail.train.dry_run import check
 from dovetail.train.errors import TrainingError
-from small_runs import blobs, only_run, small
+from dovetail.train.first_batch import ZERO_GRADIENT
+from dovetail.train.trainer import StandardTrainer
+from small_runs import Keep, blobs, only_run, small
 
 
 class Narrow(nn.Module):
@@ -282,3 +285,108 @@ def test_a_batch_norm_that_gets_one_sample_says_what_helps(tmp_path):
     assert outcome.status == "failed"
     assert "set loader.drop_last = true" in outcome.reason
     assert "Torch says: Expected more than 1 value per channel" in outcome.reason
+
+
+def test_state_that_cannot_be_saved_is_refused_after_one_update(tmp_path):
+    """A callback with a socket in its state does not cost hours of training."""
+
+    class Odd:
+        def state_dict(self) -> dict[str, object]:
+            return {"socket": object()}
+
+    keep = Keep()
+    outcome = run(small(tmp_path, callbacks={"odd": Odd(), "keep": keep}))
+
+    assert outcome.status == "failed"
+    assert "callbacks.odd.socket" in outcome.reason
+    assert keep.run.state.step == 1
+
+
+def alerts(output: Path, kind: str) -> list[str]:
+    """Return what the only run alerted of."""
+    file = only_run(output) / "alerts.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    return [one["message"] for one in lines if one["type"] == kind]
+
+
+class Detached:
+    """A loss whose total hangs on the outputs, but not for autograd."""
+
+    def __call__(self, outputs, batch) -> LossResult:
+        """Return it."""
+        wrong = (outputs.logits.argmax(1) != batch["targets"]).float().mean()
+        return LossResult(wrong.requires_grad_(), {}, len(batch["targets"]))
+
+
+class Constant:
+    """A loss without any graph."""
+
+    def __call__(self, outputs, batch) -> LossResult:
+        """Return it."""
+        return LossResult(outputs.logits.detach().square().mean(), {}, len(batch["targets"]))
+
+
+class Forgetful(StandardTrainer):
+    """Computes a loss that hangs on nothing."""
+
+    def compute_loss(self, run, batch):
+        """Compute it."""
+        return Detached()(run.forward(batch), batch)
+
+
+@pytest.mark.parametrize(
+    "sections,expected",
+    [
+        ({"loss": Detached()}, "loss: no gradient of 'Detached' reaches the model"),
+        ({"loss": Constant()}, "loss: no gradient of 'Constant' reaches the model"),
+        ({"trainer": Forgetful()}, "trainer: no gradient of 'Forgetful' reaches the model"),
+        ({"loss": Detached(), "training": {"accumulate": 3}}, "loss: no gradient of 'Detached' reaches the model"),
+    ],
+)
+def test_a_loss_that_trains_nothing_is_bad_input(tmp_path, sections, expected):
+    """It would go through the whole run, and pass for one that learns badly."""
+    outcome = run(small(tmp_path, **sections))
+    assert isinstance(outcome.error, ConfigError)
+    assert re.search(expected, outcome.reason)
+
+
+class Weighted(nn.Module):
+    """A loss with a weight."""
+
+    def __init__(self, weight: float) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, inputs, target):
+        """Return it."""
+        return self.weight * nn.functional.cross_entropy(inputs, target)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "lbfgs"])
+@pytest.mark.parametrize("weight", [0.0, 1e-30])
+def test_a_gradient_of_zero_is_told(tmp_path, weight, optimizer):
+    """Once, and the run goes on: a run may be meant to begin so. A gradient that is small is none of those."""
+    run(small(tmp_path, loss=Weighted(weight), optimizer={"type": optimizer, "lr": 1e-2})).check()
+
+    told = alerts(tmp_path, ZERO_GRADIENT)
+    assert len(told) == (weight == 0)
+    for one in told:
+        assert one.startswith(
+            "the gradient of loss 'Weighted' is 0 for every weight of the model in the first update. "
+        )
+
+
+def test_a_model_that_is_frozen_but_for_its_loss_may_train(tmp_path):
+    """Where nothing in the model is to be trained, no gradient need reach it."""
+
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(()))
+
+        def forward(self, outputs, batch) -> LossResult:
+            loss = nn.functional.cross_entropy(outputs.logits * self.scale, batch["targets"])
+            return LossResult(loss, {}, len(batch["targets"]))
+
+    model = nn.Linear(4, 3).requires_grad_(False)
+    assert run(small(tmp_path, model=model, loss=Scaled())).check().status == "completed"

@@ -23,7 +23,7 @@ from dovetail.train.loss_log import LossLog
 from dovetail.train.metrics_log import LINES
 from dovetail.train.trainer import StandardTrainer
 from places import TESTS
-from small_runs import only_run, small
+from small_runs import events, only_run, small
 
 #: Figures of the machine and not of the training.
 CLOCKED = ("time", "samples_per_second")
@@ -316,3 +316,26 @@ def test_training_metrics_are_those_of_every_batch(tmp_path):
     outcome = run(small(tmp_path, trainer={"type": trainer}, training={"max_epochs": 1, "train_metrics": True}))
 
     assert outcome.metrics["train_accuracy"] == trainer.right / trainer.total
+
+
+def test_figures_are_named_by_split_and_written_as_they_come(tmp_path):
+    """metrics.jsonl has training every ``logging.every`` updates, each validation, each epoch and the test."""
+    run(small(tmp_path, logging={"every": 3}, metrics={"confusion": {"type": "confusion_matrix"}})).check()
+
+    found = events(tmp_path)
+    assert [(one["event"], one["epoch"], one["step"]) for one in found] == [
+        ("train", 1, 3),
+        ("train", 1, 6),
+        ("validation", 1, 7),
+        ("epoch", 1, 7),
+        ("train", 2, 9),
+        ("train", 2, 12),
+        ("validation", 2, 14),
+        ("epoch", 2, 14),
+        ("test", 2, 14),
+    ]
+    assert set(found[0]["metrics"]) == {"train_loss", "lr", "samples_per_second", "grad_norm"}
+    assert set(found[2]["metrics"]) == {"val_loss", "val_accuracy"}
+    assert set(found[3]["metrics"]) == {"train_loss", "val_loss", "val_accuracy", "lr", "samples_per_second"}
+    assert sum(map(sum, found[-1]["metrics"]["test_confusion_matrix"])) == 30
+    assert all(found[place]["time"] <= found[place + 1]["time"] for place in range(len(found) - 1))

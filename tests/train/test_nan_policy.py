@@ -16,9 +16,10 @@ from dovetail.config.diagnostics import ConfigError
 from dovetail.data import Splits
 from dovetail.losses.result import LossResult
 from dovetail.main import run
+from dovetail.models.output import ModelOutput
 from dovetail.train.errors import NonFiniteLossError
 from dovetail.train.trainer import StandardTrainer
-from small_runs import blobs, small
+from small_runs import Keep, blobs, only_run, small
 
 #: Of the 16 samples to a batch, it is in none of the first and none of the last in three epochs.
 SPOILED = 10
@@ -356,3 +357,39 @@ def test_batches_of_a_trainers_own_are_not_taken_for_the_loaders(tmp_path):
     assert isinstance(outcome.error, NonFiniteLossError)
     assert "by update 9 (epoch 1, batch 9); " in outcome.reason
     assert "training samples" not in outcome.reason
+
+
+@pytest.mark.parametrize("device_losses", ["nan", "inf"])
+def test_a_loss_that_is_no_number_ends_the_run_one_update_late(tmp_path, device_losses):
+    """The next update is not made, the spoiled weights are not saved, and the best checkpoint stays what it was."""
+    keep, count = Keep(), 0
+
+    def loss(outputs: ModelOutput, batch: Any) -> LossResult:
+        nonlocal count
+        total = nn.functional.cross_entropy(outputs.logits, batch["targets"])
+        if torch.is_grad_enabled():
+            count += 1
+        return LossResult(total * (float(device_losses) if count == 10 else 1.0), {}, float(len(batch["targets"])))
+
+    outcome = run(small(tmp_path, loss=loss, training={"max_epochs": 3, "max_grad_norm": None}, callbacks={"k": keep}))
+
+    assert outcome.status == "failed"
+    assert isinstance(outcome.error, NonFiniteLossError)
+    assert "by update 10 (epoch 2, batch 3)" in outcome.reason
+    assert "training.max_grad_norm = 1.0" in outcome.reason
+    assert count == 10
+    assert keep.run.checkpoints.latest().step == keep.run.checkpoints.best().step == 7
+    assert (outcome.best_epoch, keep.run.state.step) == (1, 10)
+
+
+def test_a_gradient_that_is_no_number_is_not_saved_either(tmp_path):
+    """A finite loss with an infinite gradient spoils the weights just so."""
+
+    def loss(outputs: ModelOutput, batch: Any) -> LossResult:
+        zero = (outputs.logits * 0).abs().sum()
+        return LossResult(zero.sqrt(), {}, float(len(batch["targets"])))
+
+    outcome = run(small(tmp_path, loss=loss, training={"max_steps": 1, "max_epochs": None}))
+
+    assert isinstance(outcome.error, NonFiniteLossError)
+    assert not list((only_run(tmp_path) / "checkpoints").glob("step-*"))

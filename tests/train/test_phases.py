@@ -21,10 +21,10 @@ from dovetail.data.samples import TensorSamples
 from dovetail.main import run
 from dovetail.optimizers.stepping import needs_closure_reevaluation
 from dovetail.train.plan import Plan
-from small_runs import only_run, small, three_blobs
+from small_runs import of_kind, only_run, small, three_blobs
 
 
-class Keep:
+class KeepWeights:
     """A callback that keeps the run, and the weights at the start of each epoch and at the end."""
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Keep:
         self.rates: list[float] = []
 
     def dovetail_run_start(self, run: Any) -> None:
-        """Keep it."""
+        """Keep the run."""
         self.run = run
 
     def _note(self) -> None:
@@ -127,7 +127,7 @@ def test_plans_of_phases_stay_within_the_whole(lengths, per_epoch, limit) -> Non
 
 def test_phases_are_loops_one_after_another(tmp_path: Path) -> None:
     """Two optimizers, the second with a schedule, give the bits of two loops written by hand."""
-    keep = Keep()
+    keep = KeepWeights()
     halving = {"type": "step", "step_size": 2, "gamma": 0.5, "every": "update"}
     phases = [
         {"max_epochs": 2},
@@ -159,7 +159,7 @@ def test_phases_are_loops_one_after_another(tmp_path: Path) -> None:
 
 def test_frozen_parameters_stay_as_they_are_until_their_phase_is_over(tmp_path: Path) -> None:
     """The head is trained first, then everything; a name that fits no parameter is refused with its place."""
-    keep = Keep()
+    keep = KeepWeights()
     phases = [{"name": "head", "max_epochs": 1, "freeze": ["hidden.*"]}, {"name": "all", "max_epochs": 1}]
     run(small(tmp_path, phases=phases, training={"max_epochs": 2, "test": False}, callbacks={"keep": keep})).check()
     before, between, after = keep.weights
@@ -193,7 +193,7 @@ def test_adam_and_then_lbfgs_fit_a_function_closely(tmp_path: Path) -> None:
     }
     phases = [{"max_epochs": 100}, {"max_epochs": 20, "optimizer": {"type": "lbfgs", "max_iter": 10}}]
     adam = run(small(tmp_path / "adam", **parts, training={"max_epochs": 200})).check()
-    keep = Keep()
+    keep = KeepWeights()
     both = run(small(tmp_path / "both", **parts, phases=phases, training={"max_epochs": 120}, callbacks={"keep": keep}))
     state = read_checkpoint(keep.run.checkpoints.latest().path)
 
@@ -206,7 +206,7 @@ def test_adam_and_then_lbfgs_fit_a_function_closely(tmp_path: Path) -> None:
 
 def test_a_phase_counted_in_updates_ends_its_epoch(tmp_path: Path) -> None:
     """The next phase begins with an epoch of its own; what the phase came to is validated and saved."""
-    keep = Keep()
+    keep = KeepWeights()
     phases = [{"max_steps": 10}, {"max_steps": 5, "optimizer": {"type": "sgd", "lr": 0.5}}]
     config = small(
         tmp_path,
@@ -250,3 +250,21 @@ def test_who_needs_closure_reevaluation() -> None:
     assert needs_closure_reevaluation(Own(weight))
     assert not needs_closure_reevaluation(torch.optim.AdamW(weight))
     assert [needs_closure_reevaluation(one) for one in scheduled] == [True, False]
+
+
+@pytest.mark.parametrize("every, rates", [("epoch", [0.01, 0.005]), ("update", [0.01 * 0.5**7, 0.01 * 0.5**14])])
+def test_a_scheduler_steps_per_epoch_or_per_update(tmp_path, every, rates):
+    """The scheduler says when, unless the run file does. An epoch is logged with the rate it had."""
+    run(small(tmp_path, scheduler={"type": "step", "step_size": 1, "gamma": 0.5, "every": every})).check()
+
+    assert [one["metrics"]["lr"] for one in of_kind(tmp_path, "epoch")] == pytest.approx(rates)
+
+
+def test_a_plateau_scheduler_reads_the_metric_it_is_told(tmp_path):
+    """It steps per epoch, on ``monitor``, and refuses a metric that is not there."""
+    plateau = {"type": "plateau", "patience": 0, "factor": 0.5, "threshold": 1e9, "threshold_mode": "abs"}
+    run(small(tmp_path / "a", training={"max_epochs": 3}, scheduler={**plateau, "monitor": "train_loss"})).check()
+    outcome = run(small(tmp_path / "b", scheduler={**plateau, "monitor": "val_los"}))
+
+    assert [one["metrics"]["lr"] for one in of_kind(tmp_path / "a", "epoch")] == [0.01, 0.01, 0.005]
+    assert "scheduler.monitor: there is no metric 'val_los'; did you mean 'val_loss'?" in outcome.reason

@@ -27,6 +27,7 @@ from dovetail.main import resume, run
 from dovetail.record.experiments import ExperimentDB
 from dovetail.record.resumable import ResumeError
 from dovetail.train.checkpoints.state import _load
+from dovetail.train.trainer import StandardTrainer
 from small_runs import blobs, only_run, small
 
 #: Figures that come from the clock.
@@ -593,3 +594,48 @@ def test_a_run_that_must_be_there_is_missed(tmp_path):
 def runs_in(output: Path) -> list[Path]:
     """Return the folders of all runs."""
     return [path for path in (output / "run").iterdir() if path.is_dir()]
+
+
+class StopAt:
+    """A callback that asks for the end after an update."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def dovetail_batch_end(self, run: Any, step: int) -> None:
+        """Ask."""
+        if step == self.step:
+            run.request_stop("that is enough", by="test", status="interrupted")
+
+
+class Singles(StandardTrainer):
+    """Trains on 20 batches of 5 samples in an epoch, where the loader has 7."""
+
+    def batches(self, run):
+        """Return them in an order of the epoch's own."""
+        order = torch.randperm(100, generator=torch.Generator().manual_seed(run.state.epoch))
+        for chosen in list(order.split(5))[run.state.batch :]:
+            yield run.parts.loaders.train.reread(run.state.epoch, chosen.numpy())
+
+
+class Counted(Singles):
+    """Says so."""
+
+    def num_batches(self, loader):
+        """Count."""
+        return len(loader.dataset) // 5
+
+
+@pytest.mark.parametrize("trainer", [Singles, Counted])
+def test_a_run_with_batches_of_its_own_resumes_where_it_was(tmp_path, trainer):
+    """Also beyond as many batches as the loader has: the weights are those of a run that was never stopped."""
+
+    def weights(output: Path) -> dict[str, torch.Tensor]:
+        newest = max((only_run(output) / "checkpoints").glob("step-*"))
+        return read_checkpoint(newest)["model"]
+
+    run(small(tmp_path / "whole", trainer=trainer())).check()
+    run(small(tmp_path / "broken", trainer=trainer()), listeners=[StopAt(13)]).check()
+    resume(only_run(tmp_path / "broken"), small(tmp_path / "broken", trainer=trainer())).check()
+    whole, broken = weights(tmp_path / "whole"), weights(tmp_path / "broken")
+    assert all(torch.equal(whole[name], broken[name]) for name in whole)
