@@ -1,4 +1,4 @@
-"""Several processes that train one run: what each gets of the data, and that together they do what one does alone."""
+"""Starting, watching and restarting the processes of a run."""
 
 from __future__ import annotations
 
@@ -15,23 +15,14 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from dovetail.checkpoint.format import read_checkpoint
-from dovetail.data.sampler import AddressedSampler
 from dovetail.distributed import launch as processes
-from dovetail.distributed.group import Group
-from dovetail.kernel.build import BuildError
-from dovetail.record.run_directory import RunDirectory
 from dovetail.spec.process import BAD_INPUT, FAILED
-from dovetail.train.assembly import assemble
 from installed import install
 from process_runs import (
-    RUN,
     children,
     dovetail,
     killed_and_uninterrupted,
@@ -41,7 +32,6 @@ from process_runs import (
     start_long_run,
     wait_at,
 )
-from small_runs import small
 
 #: A plugin at whose first import each of several processes is killed.
 DIES_ONCE = """
@@ -54,6 +44,7 @@ if "RANK" in os.environ:
         os.kill(os.getpid(), signal.SIGKILL)
 """
 
+
 #: A plugin with which one of two processes, the first unless told, takes its time to end, and the other as it is told.
 ENDS_LATE = """
 import atexit, os, signal, time
@@ -63,6 +54,7 @@ if os.environ.get("RANK") == os.environ.get("WHICH", "0"):
 elif "KILLED" in os.environ:
     atexit.register(os.kill, os.getpid(), signal.SIGKILL)
 """
+
 
 #: A plugin with which the processes of a run misbehave as ``FAULTS`` says, by rank, before they have met.
 MISBEHAVES = """
@@ -77,6 +69,7 @@ if fault == "hangs":
     time.sleep(100_000)
 """
 
+
 #: A plugin with a dataset of which one sample cannot be read.
 ROTTEN = """
 from dovetail import Component, hookimpl
@@ -85,6 +78,8 @@ from dovetail import Component, hookimpl
 def dovetail_datasets():
     yield Component("rotten", "rotten.data:Rotten", summary="Has a sample that cannot be read.")
 """
+
+
 ROTTEN_DATA = """
 import os
 import torch
@@ -101,6 +96,7 @@ class Rotten:
         return torch.zeros(3), index % 2
 """
 
+
 #: Imported by every Python that starts, before anything else: another run begins while the processes start.
 OVERTAKES = """
 import os, pathlib
@@ -108,79 +104,6 @@ import os, pathlib
 if os.environ.get("RANK") == "0":
     pathlib.Path(os.environ["PARKED"]).rename(os.environ["NEWER"])
 """
-
-
-@pytest.fixture
-def run_file(tmp_path) -> Path:
-    """A small run of digits: 899 training samples."""
-    path = tmp_path / "small.toml"
-    path.write_text(RUN)
-    return path
-
-
-# --- what each process gets -------------------------------------------------------------------------------------------
-
-
-@given(
-    length=st.integers(1, 60),
-    size=st.integers(1, 7),
-    ranks=st.integers(1, 5),
-    drop=st.booleans(),
-    epoch=st.integers(1, 3),
-)
-def test_together_they_train_on_the_batches_of_one(length, size, ranks, drop, epoch):
-    """The processes' parts of a batch are one batch of a single process; all have as many, and none is empty."""
-    shares = [AddressedSampler(length, size, True, 7, drop, rank, ranks) for rank in range(ranks)]
-    alone = AddressedSampler(length, size * ranks, True, 7, drop)
-
-    batches = [[indices.tolist() for _, indices in one.batches(epoch)] for one in shares]
-    whole = [indices.tolist() for _, indices in alone.batches(epoch)]
-
-    assert {len(one) for one in batches} == {len(shares[0])}
-    assert len(whole) - len(shares[0]) == (bool(whole) and len(whole[-1]) < ranks)
-    for together, parts in zip(whole, zip(*batches, strict=True), strict=False):
-        assert together == [index for part in parts for index in part]
-        assert all(parts)
-        assert max(map(len, parts)) - min(map(len, parts)) <= 1
-
-
-@given(length=st.integers(1, 60), size=st.integers(1, 7), ranks=st.integers(1, 5))
-def test_they_take_turns_with_the_batches_of_an_evaluation(length, size, ranks):
-    """Every batch is one of a single process, and all of them are there once."""
-    shares = [AddressedSampler(length, size, rank=rank, world_size=ranks, whole_batches=True) for rank in range(ranks)]
-
-    found = [tuple(indices) for one in shares for _, indices in one.batches(1)]
-
-    assert sorted(found) == [tuple(indices) for _, indices in AddressedSampler(length, size).batches(1)]
-    assert {one.num_samples for one in shares} == {length}
-
-
-# --- what they come to ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "size,settings",
-    [(15, []), (10, ["training.accumulate=3", "training.max_grad_norm=0.5"])],
-    ids=["", "accumulated"],
-)
-def test_two_do_what_one_does(tmp_path, run_file, size, settings):
-    """The same figures and the same weights as one process with batches of twice the size, but for rounding."""
-    settings = [*settings, "loader.eval_batch_size=16", "--json"]
-
-    one = dovetail(tmp_path, "run", str(run_file), f"loader.batch_size={2 * size}", *settings)
-    two = dovetail(tmp_path, "run", str(run_file), f"loader.batch_size={size}", *settings, "--nproc", "2")
-    alone, together = json.loads(one.stdout), json.loads(two.stdout)
-
-    assert together["status"] == "completed"
-    assert together["steps"] == alone["steps"]
-    assert together["test"]["test_confusion_matrix"] == alone["test"]["test_confusion_matrix"]
-    assert together["test"]["test_loss"] == pytest.approx(alone["test"]["test_loss"], rel=1e-4)
-    assert np.sum(together["test"]["test_confusion_matrix"]) == together["data"]["sizes"]["test"]
-    weights, others = (last_weights(tmp_path / run["folder"]) for run in (alone, together))
-    assert weights.keys() == others.keys()
-    for name, value in weights.items():
-        torch.testing.assert_close(others[name], value, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.slow
@@ -297,22 +220,6 @@ def test_started_anew_they_go_on_with_what_the_command_began(tmp_path, run_file,
     assert record["launch"]
     assert (record["id"] == older.name) == (policy == "auto")
     assert ((older / "run.json").read_bytes() == before) == (policy == "never")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGUSR1])
-def test_all_stop_after_the_same_update(tmp_path, run_file, told):
-    """A signal ends the run as interrupted, with one checkpoint of its last update, and it is not started anew."""
-    process = start_long_run(tmp_path, run_file, "--nproc", "2", "training.max_epochs=100000", "--max-restarts", "1")
-    process.send_signal(told)
-    output, errors = process.communicate()
-
-    assert process.returncode == 130, errors
-    assert "interrupted" in output
-    (folder,) = (tmp_path / "runs" / "small").iterdir()
-    record = json.loads((folder / "run.json").read_text())
-    assert record["status"] == "interrupted"
-    assert any(str(record["steps"]) in path.name for path in (folder / "checkpoints").iterdir())
 
 
 @pytest.mark.slow
@@ -516,32 +423,6 @@ def test_bad_input_is_told_whoever_ends_first(run_file, monkeypatch, capfd, ends
     assert "process 1 of 2" not in said
 
 
-# --- what they refuse -------------------------------------------------------------------------------------------------
-
-
-def test_a_metric_that_cannot_be_added_up_is_refused(tmp_path):
-    """Its place is named, and what it lacks."""
-
-    class Loudest:
-        def __init__(self) -> None:
-            self.found = 0.0
-
-        def update(self, outputs, batch) -> None:
-            self.found = max(self.found, float(outputs.logits.max()))
-
-        def compute(self) -> dict[str, float]:
-            return {"loudest": self.found}
-
-        def reset(self) -> None:
-            self.found = 0.0
-
-    config = small(tmp_path, metrics={"mine": Loudest()})
-
-    with RunDirectory(tmp_path) as store, pytest.raises(BuildError, match=r"lacks state_dict\(\), .*merge") as refused:
-        assemble(config, torch.device("cpu"), store, group=Group(0, 2))
-    assert refused.value.path == "metrics.mine"
-
-
 def test_a_port_is_one_that_nobody_has_or_is_given_by_chance(monkeypatch):
     """The first process takes it seconds later: it is below those that the system gives out itself."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -601,45 +482,3 @@ def test_what_slurm_starts_is_told_what_is_wrong(tmp_path, run_file, with_port, 
     assert [one.returncode for one in ranks] == codes
     assert said in errors[1]
     assert [len(one.splitlines()) for one in errors] == [1, 1]
-
-
-# --- losses that are no numbers ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "policy,strategy", [("roll_back", "ddp"), ("roll_back", "fsdp"), ("skip", "fsdp"), ("stop", "ddp")]
-)
-def test_all_do_the_same_about_a_nan(tmp_path, run_file, policy, strategy):
-    """The loss of one of them is infinite, and its gradients are: they go back, leave it out, or end, all together."""
-    generator = np.random.default_rng(0)
-    inputs = generator.normal(size=(100, 4)).astype(np.float32)
-    targets = inputs[:, 0].copy()
-    targets[10] = 3e38
-    np.savez(tmp_path / "spoiled.npz", inputs=inputs, targets=targets)
-    data = '{type="npz",path="spoiled.npz",inputs="inputs",targets="targets",task="regression",split={train=1.0}}'
-
-    done = dovetail(
-        tmp_path,
-        *["run", str(run_file), f"data={data}", f"training.nan_policy={policy}", "training.max_epochs=3", "--json"],
-        *["loader.batch_size=5", "checkpoint.every={steps=1}", "checkpoint.monitor=train_loss"],
-        *['loss={type="mse"}', "metrics.accuracy=@unset", "metrics.confusion=@unset"],
-        *["--nproc", "2", f"hardware.strategy={strategy}"],
-        check=policy != "stop",
-    )
-
-    (folder,) = (tmp_path / "runs" / "small").iterdir()
-    record = json.loads((folder / "run.json").read_text())
-    fault = r"the loss or its gradient became NaN or infinite by update \d+ .*training samples ([\d, ]+)"
-    if policy == "stop":
-        assert done.returncode == 1
-        assert "10" in re.search(fault, record["reason"])[1].split(", ")
-        return
-    assert record["status"] == "completed"
-    assert record["steps"] == 30
-    alerts = [json.loads(line) for line in (folder / "alerts.jsonl").read_text().splitlines()]
-    assert [one["type"] for one in alerts] == [{"roll_back": "rolled_back", "skip": "nan_skipped"}[policy]] * 3
-    assert all("10" in re.search(fault, one["message"])[1].split(", ") for one in alerts)
-    assert all(bool(one.isfinite().all()) for one in last_weights(folder).values())
-    state = read_checkpoint(newest_checkpoint(folder))["training"]["state"]
-    assert state["roll_backs"] == (3 if policy == "roll_back" else 0)
