@@ -6,6 +6,7 @@ import errno
 import logging
 import math
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -433,3 +434,98 @@ def test_a_committed_checkpoint_survives_a_kill_at_any_moment(tmp_path):
     CheckpointStore(tmp_path)
 
     assert not list(tmp_path.glob(f"{PREFIX}*"))
+
+
+def test_a_run_resumes_from_the_newest_intact_checkpoint(tmp_path):
+    """Damaged ones are set aside with the reason, drop out of the history, and may be saved again."""
+    store = CheckpointStore(tmp_path, keep_last=4)
+    for step in (1, 2, 3, 4):
+        save(store, step, float(step))
+    for step in (3, 4):
+        damage(tmp_path, step)
+
+    point = store.resume()
+
+    assert point.checkpoint.step == 2
+    assert point.state["step"] == 2
+    assert [error.path.parent.name for error in point.damaged] == [f"step-{step:08d}" for step in (4, 3)]
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {
+        "step-00000001", "step-00000002", "damaged-step-00000003", "damaged-step-00000004",
+    }  # fmt: skip
+    assert steps(store.history()) == [1, 2]
+    save(store, 3, 3.0)
+    assert steps(store.history()) == [1, 2, 3]
+
+
+def test_a_step_damaged_twice_is_set_aside_twice(tmp_path):
+    """The earlier folder gives way."""
+    store = CheckpointStore(tmp_path, keep_last=4)
+    save(store, 1, 1.0)
+    for _ in range(2):
+        save(store, 2, 2.0)
+        damage(tmp_path, 2)
+        assert store.resume().checkpoint.step == 1
+
+    assert [path.name for path in tmp_path.glob("damaged-*")] == ["damaged-step-00000002"]
+
+
+def test_a_resumed_run_forgets_what_it_will_save_again(tmp_path):
+    """Checkpoints that were pruned after the one resumed from are no part of the history."""
+    store = CheckpointStore(tmp_path, keep_last=3, keep_best=1)
+    for step in (1, 2, 3):
+        save(store, step, float(step))
+    shutil.rmtree(tmp_path / "step-00000003")
+
+    assert store.resume().checkpoint.step == 2
+    assert steps(store.history()) == [1, 2]
+
+
+def test_nothing_to_resume_from(tmp_path):
+    """An empty folder gives None; if every checkpoint is damaged, that is an error, and none is renamed."""
+    store = CheckpointStore(tmp_path, keep_last=3)
+    assert store.resume() is None
+    for step in (1, 2):
+        save(store, step)
+        damage(tmp_path, step)
+
+    with pytest.raises(CheckpointError, match="all 2 of its checkpoints are damaged"):
+        store.resume()
+    assert not list(tmp_path.glob("damaged-*"))
+
+
+def test_a_resume_may_read_in_its_own_way(tmp_path):
+    """What ``read`` returns is the state."""
+    store = CheckpointStore(tmp_path)
+    save(store, 1)
+
+    assert store.resume(lambda path: {"read": path.name}).state == {"read": "step-00000001"}
+
+
+def test_looking_a_step_up(tmp_path):
+    """Also of a checkpoint that was removed since; the frame has a row for each."""
+    store = CheckpointStore(tmp_path, keep_last=1, keep_best=1)
+    for step, value in ((1, 2.0), (2, 3.0), (3, 1.0)):
+        save(store, step, value)
+
+    assert store.saved_at(2).step == 2
+    assert not store.saved_at(2).kept
+    assert store.saved_at(3).kept
+    assert store.saved_at(9) is None
+    assert store.history_frame()["step"].tolist() == [1, 2, 3]
+
+
+def test_pruning_returns_what_it_removed(tmp_path):
+    """With looser rules nothing was removed at saving; tighter ones remove the rest."""
+    store = CheckpointStore(tmp_path, keep_last=3)
+    for step in (1, 2, 3):
+        save(store, step)
+
+    assert steps(CheckpointStore(tmp_path, keep_last=1, keep_best=1).prune()) == [1, 2]
+
+
+def damage(folder, step):
+    """Change a byte of a checkpoint's weights."""
+    path = folder / f"step-{step:08d}" / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)

@@ -95,19 +95,19 @@ def test_a_teacher_nobody_listens_to_is_warned_of(tmp_path, taught):
     run(distilled(tmp_path, taught, loss={"type": "cross_entropy"})).check()
 
     log = (only_run(tmp_path) / "log.txt").read_text()
-    assert log.count("the teacher teaches nothing; set loss.type") == 1
+    assert log.count("the teacher has no effect; set loss.type") == 1
     assert "loss 'cross_entropy' is not the distillation loss" in log
 
 
 def test_a_teacher_without_weights_is_told_of(tmp_path, taught):
-    """A teacher that has just been made knows nothing; an object from Python may have been trained."""
+    """A teacher that was just built is untrained; an object from Python may be trained."""
     table = {"type": "distillation", "teacher_model": {"type": "mlp", "hidden_dims": [4]}}
     trained = DistillationTrainer(MLP(input_shape=(4,), num_classes=3))
     for name, trainer in (("new", table), ("trained", trained)):
         run(small(tmp_path / name, trainer=trainer, loss={"type": "distillation"})).check()
     told = (only_run(tmp_path / "new") / "alerts.jsonl").read_text()
 
-    assert "trainer.teacher_weights is not set: unless 'mlp' brings weights of its own, the teacher knows" in told
+    assert "trainer.teacher_weights is not set: unless 'mlp' loads weights itself, the teacher is" in told
     assert not (only_run(tmp_path / "trained") / "alerts.jsonl").exists()
 
 

@@ -6,10 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
-from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from dovetail.ops import _loader
 from dovetail.train.gradients import Gradients
@@ -90,65 +87,6 @@ def test_an_update_that_is_no_number_is_left_out(name, max_norm):
         states.append((model.state_dict(), optimizer.state_dict()["state"]))
 
     torch.testing.assert_close(*states, rtol=0, atol=0)
-
-
-# --- clipping ---------------------------------------------------------------------------------------------------------
-
-BY_TORCH = {
-    "norm": torch.nn.utils.clip_grad_norm_,
-    "parameter": lambda parameters, limit: [torch.nn.utils.clip_grad_norm_([one], limit) for one in parameters],
-    "value": torch.nn.utils.clip_grad_value_,
-}
-
-
-@pytest.mark.parametrize("native", [False, True])
-@pytest.mark.parametrize("clip_by", BY_TORCH)
-@given(limit=st.floats(1e-3, 1e3), scale=st.floats(1e-3, 1e3), seed=st.integers(0, 99))
-def test_clipping_is_what_torch_does(clip_by, native, limit, scale, seed):
-    """By the norm of all, by that of each parameter, by value; with and without the native op."""
-    torch.manual_seed(seed)
-    models = [nn.Sequential(nn.Linear(3, 5), nn.Linear(5, 2)) for _ in range(2)]
-    models[1].load_state_dict(models[0].state_dict())
-    inputs = torch.randn(4, 3) * scale
-    with pytest.MonkeyPatch.context() as patch:
-        with_native(patch, native)
-        gradients = Gradients(torch.optim.SGD(models[0].parameters()), max_norm=limit, clip_by=clip_by)
-        backward(models[0], gradients, inputs)
-        gradients.clip()
-    models[1](inputs).sum().backward()
-    BY_TORCH[clip_by](list(models[1].parameters()), limit)
-
-    for ours, theirs in zip(models[0].parameters(), models[1].parameters(), strict=True):
-        torch.testing.assert_close(ours.grad, theirs.grad)
-
-
-# --- the step ---------------------------------------------------------------------------------------------------------
-
-
-def test_a_step_that_somebody_listens_to_is_torchs_own():
-    """Hooks of an optimizer, hooks of all of them, profilers and replaced steps see every update."""
-    model, seen = nn.Linear(3, 2), []
-    optimizer = torch.optim.AdamW(model.parameters())
-    gradients = Gradients(optimizer)
-    backward(model, gradients, torch.ones(1, 3))
-
-    gradients.apply()
-    assert seen == []
-    handle = optimizer.register_step_post_hook(lambda *_: seen.append("own"))
-    gradients.apply()
-    handle.remove()
-    everybody = register_optimizer_step_pre_hook(lambda *_: seen.append("all"))
-    gradients.apply()
-    everybody.remove()
-    with torch.profiler.profile() as profile:
-        gradients.apply()
-    real = optimizer.step
-    optimizer.step = lambda: seen.append("replaced") or real()
-    gradients.apply()
-
-    assert seen == ["own", "all", "replaced"]
-    assert any(one.key == "Optimizer.step#AdamW.step" for one in profile.key_averages())
-    assert optimizer.state[model.weight]["step"] == 5
 
 
 def test_the_momentum_of_any_fused_sgd_begins_at_zero():

@@ -162,7 +162,7 @@ class HalfMisspelt(Misspelt):
 
 def test_a_class_in_place_of_its_object_is_told_so() -> None:
     """Its methods would be called without an object."""
-    with pytest.raises(PluginError, match=r"HalfMisspelt is a class: what is called is an object of it, HalfM.*\(\)"):
+    with pytest.raises(PluginError, match=r"HalfMisspelt is a class; pass an object: HalfM.*\(\)"):
         plain_hooks(HalfMisspelt)
 
 

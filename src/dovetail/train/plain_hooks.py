@@ -1,4 +1,4 @@
-"""Hooks as a plain object with methods such as ``on_epoch_end``, as other libraries have them."""
+"""Callbacks with methods such as ``on_epoch_end``, as in other libraries."""
 
 from __future__ import annotations
 
@@ -44,27 +44,27 @@ def plain_hooks(part: object) -> object:
     ``on_batch_end(batch_idx, loss)`` after an update; reading the loss waits for the device
     ``on_validation_end(metrics)``    after each validation
     ``on_epoch_end(epoch, metrics)``  after an epoch and its validation
-    ``on_training_end()``             at the end, whatever the end was
+    ``on_training_end()``             at the end, however the run ended
     ================================= ==============================================================
 
-    ``on_train_begin``, ``on_epoch_begin``, ``on_batch_begin`` and ``on_train_end`` are other names for the same. A
-    method that takes fewer arguments gets the first ones.
+    ``on_train_begin``, ``on_epoch_begin``, ``on_batch_begin`` and ``on_train_end`` are aliases. A method that takes
+    fewer arguments is called with the first ones.
 
     Args:
-        part: any object. One with hooks of our own, or with none of these methods, is returned itself.
+        part: any object. If it has ``dovetail_…`` hooks or none of these methods, it is returned unchanged.
 
     Raises:
-        PluginError: it has methods that begin with ``on_``, and not one of these; or it is a class that has hooks.
+        PluginError: all its methods that start with ``on_`` are unknown, or it is a class, not an object.
     """
     if isinstance(part, type) and any(name.startswith(("dovetail_", "on_")) for name in dir(part)):
-        raise PluginError(f"{part.__name__} is a class: what is called is an object of it, {part.__name__}()")
+        raise PluginError(f"{part.__name__} is a class; pass an object: {part.__name__}()")
     if any(name.startswith("dovetail_") for name in dir(part)):
         return part
     adapted, found = _Adapted(), False
     for name, hook in _HOOKS.items():
         method = getattr(part, name, None)
         if callable(method):
-            # Only the hooks that are implemented, so that the hot ones cost nothing where nobody wants them.
+            # Only the implemented hooks, so that the others cost nothing in a step.
             setattr(adapted, hook, _CALLERS[hook](_taking(method)))
             found = True
     _refuse_misspelt(part, found=found)
@@ -72,7 +72,7 @@ def plain_hooks(part: object) -> object:
 
 
 def _refuse_misspelt(part: object, *, found: bool) -> None:
-    """Refuse an object of whose methods none is called, and tell of one that is nearly called as one that is."""
+    """Refuse an object whose methods would never be called, and warn about a misspelt one."""
     for name in dir(part):
         if not name.startswith("on_") or name in _HOOKS or not callable(getattr(part, name, None)):
             continue
@@ -143,8 +143,8 @@ _CALLERS: Final[Mapping[str, Callable[[Method], Callable[..., None]]]] = {
 
 
 def _taking(method: Callable[..., object]) -> Callable[..., object]:
-    """Return ``method``, called with as many of its positional arguments as it takes."""
-    kinds = [one.kind for one in inspect.signature(method).parameters.values()]
+    """Return ``method`` wrapped so that it is called with only as many positional arguments as it takes."""
+    kinds = [parameter.kind for parameter in inspect.signature(method).parameters.values()]
     if inspect.Parameter.VAR_POSITIONAL in kinds:
         return method
     taken = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
+from dovetail.record.formatting import plural
 from dovetail.spec import AtLeast
 from dovetail.train.errors import TrainingError
 from dovetail.train.figures import better, direction, missing_metric
@@ -18,18 +19,18 @@ _logger: Final = logging.getLogger("dovetail.train")
 
 
 class EarlyStopping:
-    """Asks the run to stop after ``patience`` validations in a row without improvement.
+    """Stops the run after ``patience`` validations in a row without improvement.
 
-    A metric that starts with ``train_`` is looked at after every epoch instead. A value that is NaN or infinite is no
-    improvement.
+    A metric that starts with ``train_`` is checked after every epoch instead. A NaN or infinite value never counts as
+    an improvement.
 
     Args:
         monitor: the metric.
-        patience: so many looks without improvement stop the run; 0 and 1 both stop at the first.
-        mode: whether less or more is better; ``"auto"`` goes by the metric's name, and takes less where that does not
-            tell.
+        patience: how many checks without improvement stop the run; 0 and 1 both stop at the first.
+        mode: whether lower or higher values are better; ``"auto"`` decides by the metric's name, and minimises an
+            unknown one.
         min_delta: how much better a value must be to count as an improvement.
-        verbose: say in the log when it improves and when it stops.
+        verbose: log each improvement.
 
     Raises:
         TrainingError: while training: there is no such metric.
@@ -46,32 +47,32 @@ class EarlyStopping:
     ) -> None:
         self.monitor, self.patience, self.min_delta, self.verbose = monitor, patience, min_delta, verbose
         self.mode = direction(monitor, mode)
-        #: The best value so far, its epoch, and how many looks there were since.
+        #: The best value so far, its epoch, and the number of checks since.
         self.best: float | None = None
         self.best_epoch = 0
         self.waited = 0
 
     def dovetail_run_start(self, run: Run) -> None:
-        """Say so where nothing will ever be looked at."""
+        """Alert if the metric will never be measured."""
         if run.parts.loaders.validation is None and not self.monitor.startswith("train_"):
             run.alert(
                 "early_stopping",
                 f"there is no validation split, so {self.monitor} is never measured and nothing stops this run early; "
-                'monitor = "train_loss" goes without',
+                'monitor = "train_loss" needs none',
                 cooldown=math.inf,
             )
 
     def dovetail_validation_end(self, run: Run, metrics: Mapping[str, float]) -> None:
-        """Look at validation metrics."""
+        """Check validation metrics."""
         if not self.monitor.startswith("train_"):
-            self._look(run, metrics)
+            self._check(run, metrics)
 
     def dovetail_epoch_end(self, run: Run, metrics: Mapping[str, float]) -> None:
-        """Look at training metrics."""
+        """Check training metrics."""
         if self.monitor.startswith("train_"):
-            self._look(run, metrics)
+            self._check(run, metrics)
 
-    def _look(self, run: Run, metrics: Mapping[str, float]) -> None:
+    def _check(self, run: Run, metrics: Mapping[str, float]) -> None:
         if self.monitor not in metrics:
             raise TrainingError(f"monitor: {missing_metric(self.monitor, metrics)}")
         value = metrics[self.monitor]
@@ -85,12 +86,13 @@ class EarlyStopping:
             best = (
                 "there was no finite value" if self.best is None else f"best {self.best:.6g} in epoch {self.best_epoch}"
             )
-            run.request_stop(f"{self.monitor} has not improved for {self.waited} validations ({best})", by=self)
+            looks = plural(self.waited, "epoch" if self.monitor.startswith("train_") else "validation")
+            run.request_stop(f"{self.monitor} has not improved for {looks} ({best})", by=self)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run needs."""
+        """Return the best value and the checks since."""
         return {"best": self.best, "best_epoch": self.best_epoch, "waited": self.waited}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a saved state."""
+        """Restore a saved state."""
         self.best, self.best_epoch, self.waited = state["best"], state["best_epoch"], state["waited"]

@@ -1,4 +1,4 @@
-"""Write metrics to a file of the user's choice."""
+"""Metrics as JSON lines, in a file that the user chooses."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 class MetricLogger:
-    """Writes the metrics of epochs as JSON lines: ``{"epoch": 3, "step": 120, "train_loss": 0.2, …}``.
+    """Writes the metrics of each epoch as a JSON line: ``{"epoch": 3, "step": 120, "train_loss": 0.2, …}``.
 
-    Every run keeps ``metrics.jsonl`` in its folder anyway; this is for a second file where something else expects one.
+    Every run writes ``metrics.jsonl`` in its folder; use this for a second file that another tool reads.
 
     Args:
-        log_file: the file, appended to; the folders above it are made. A relative path is inside the run's folder,
-            where a resumed run cuts off what it writes again.
-        log_interval: write every so many epochs.
+        log_file: the file to append to; missing folders are created. A relative path is inside the run's folder; a
+            resumed run first removes the lines that it will write again.
+        log_interval: write after every so many epochs.
     """
 
     def __init__(self, log_file: Path, log_interval: Annotated[int, AtLeast(1)] = 1) -> None:
@@ -30,7 +30,7 @@ class MetricLogger:
         self._file = LineFile(Path(log_file))
 
     def dovetail_run_start(self, run: Run) -> None:
-        """Find the file, and fail now rather than after an epoch if it cannot be written."""
+        """Open the file, so that a path that cannot be written fails before training."""
         self._file.open(run.store.path)
 
     def dovetail_epoch_end(self, run: Run, epoch: int, metrics: Mapping[str, float]) -> None:
@@ -40,9 +40,9 @@ class MetricLogger:
             self._file.append(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run needs."""
+        """Return the length of the file."""
         return self._file.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a saved state."""
+        """Remove the lines written after the saved state."""
         self._file.load_state_dict(state)
