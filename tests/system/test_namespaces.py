@@ -23,7 +23,7 @@ WITH_COMPONENTS = [
     "dovetail.schedulers",
 ]
 #: All packages with a namespace.
-PACKAGES = [*WITH_COMPONENTS, "dovetail.ops", "dovetail.testkit"]
+PACKAGES = [*WITH_COMPONENTS, "dovetail.ops", "dovetail.pieces", "dovetail.testkit"]
 
 
 def targets() -> list[str]:
