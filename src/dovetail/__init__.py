@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from dovetail.pieces.loop import EpochResult as EpochResult
     from dovetail.pieces.loop import TrainingLoop as TrainingLoop
     from dovetail.pieces.loop import ValidationLoop as ValidationLoop
-    from dovetail.pieces.metrics_engine import MetricsEngine as MetricsEngine
-    from dovetail.pieces.metrics_tracker import MetricsTracker as MetricsTracker
+    from dovetail.pieces.metrics import MetricsEngine as MetricsEngine
+    from dovetail.pieces.metrics import MetricsTracker as MetricsTracker
     from dovetail.pieces.seed_manager import SeedManager as SeedManager
     from dovetail.record.experiments import ExperimentDB as ExperimentDB
     from dovetail.record.resumable import ResumeError as ResumeError

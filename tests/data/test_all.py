@@ -1,15 +1,12 @@
-"""The public names of data; and real data through datasets, splits and loaders, if ``DOVETAIL_DATA`` has them."""
+"""Real data through datasets, splits and loaders, if ``DOVETAIL_DATA`` has them."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-import dovetail.data
 from dovetail.data import (
     ClassificationCollator,
     SplitOptions,
@@ -109,13 +106,3 @@ def test_spoken_digits_cannot_be_read_as_equal_samples():
     """One array holds all recordings end to end: the message shows both shapes."""
     with pytest.raises(ValueError, match=r"'label' has shape \(2500,\) for 8,201,580 samples in 'audio'"):
         npz_arrays(data("fsdd/fsdd.npz"), inputs="audio", targets="label")
-
-
-def test_public_names_are_imported_on_use():
-    """Each is where the table says, and importing the package imports neither torch nor NumPy."""
-    code = "import sys, dovetail.data; print({'torch', 'numpy'} & set(sys.modules), dir(dovetail.data))"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-
-    assert found == f"set() {sorted(dovetail.data.__all__)}\n"
-    for name in dovetail.data.__all__:
-        assert getattr(dovetail.data, name) is not None

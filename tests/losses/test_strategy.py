@@ -13,30 +13,12 @@ from dovetail.losses import (
     StrategyAsLoss,
 )
 from dovetail.models import ModelOutput
-from loss_samples import CLASSES, labels, scores
-
-
-class WeightedLoss:
-    """A strategy as a user writes it: class-weighted cross-entropy."""
-
-    def __init__(self, weights):
-        self.weights = weights
-
-    def compute_loss(self, logits, labels, inputs=None):
-        """Return weighted cross-entropy."""
-        if inputs and inputs.get("attention_mask") is not None:
-            labels = labels.where(inputs["attention_mask"], -100)
-        return F.cross_entropy(logits, labels, self.weights)
-
-    def validate_inputs(self, logits, labels):
-        """Raise unless there is one label per sample."""
-        if labels.ndim != 1:
-            raise ValueError("one label per sample")
+from loss_samples import CLASSES, WeightedLoss, labels, scores
 
 
 def test_a_strategy_in_a_run_gets_the_mask_and_validates():
     """The batch's mask becomes the attention mask, and errors of ``validate_inputs`` pass through."""
-    loss = StrategyAsLoss(WeightedLoss(None))
+    loss = StrategyAsLoss(WeightedLoss())
     logits, targets = scores(3, CLASSES), labels(3)
     mask = torch.tensor([True, False, True])
 

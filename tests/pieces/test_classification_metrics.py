@@ -1,4 +1,4 @@
-"""A metrics tracker for a loop of your own, against scikit-learn."""
+"""Classification metrics in a loop of your own, against scikit-learn."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from dovetail.pieces.classification_metrics import MetricsTracker
+from dovetail.pieces import ClassificationMetrics
 from metric_samples import Drawn, drawn, same
 
 
 @given(drawn, st.sampled_from(["macro", "micro", "weighted", None]), st.booleans(), st.booleans())
-def test_it_is_scikit_learns(data: Drawn, average: Any, known: bool, scores: bool) -> None:
-    """Over batches of labels or scores it gives scikit-learn's values, and those of each class with ``"none"``."""
-    tracker = MetricsTracker(data.classes if known else None)
+def test_values_match_scikit_learn(data: Drawn, average: Any, known: bool, scores: bool) -> None:
+    """Labels and scores give scikit-learn's values, and with ``"none"`` the values of each class."""
+    metrics = ClassificationMetrics(data.classes if known else None)
     for logits, labels, mask in data.batches:
         kept = (labels != -100) & (torch.ones_like(labels, dtype=torch.bool) if mask is None else mask)
         counted = logits.movedim(1, -1)[kept]
-        tracker.update(counted if scores else counted.argmax(-1), labels[kept])
+        metrics.update(counted if scores else counted.argmax(-1), labels[kept])
     true, predicted = data.true.numpy(), data.predicted.numpy()
 
-    actual = tracker.compute(average or "none")
+    actual = metrics.compute(average or "none")
 
     if not len(true):
         assert math.isnan(actual["accuracy"])
@@ -37,26 +37,26 @@ def test_it_is_scikit_learns(data: Drawn, average: Any, known: bool, scores: boo
         assert actual[name] == pytest.approx(reference(true, predicted, **options), rel=1e-12)
 
 
-def test_reset_forgets_and_bad_batches_raise() -> None:
-    """Shapes are checked by ``update``, labels by ``compute``."""
-    tracker = MetricsTracker(2)
-    tracker.update(torch.tensor([0, 5]), torch.tensor([0, 1]))
+def test_invalid_batches_raise() -> None:
+    """``update`` checks shapes, ``compute`` checks labels, and ``reset`` discards them."""
+    metrics = ClassificationMetrics(2)
+    metrics.update(torch.tensor([0, 5]), torch.tensor([0, 1]))
 
-    with pytest.raises(ValueError, match="MetricsTracker: label 5 is out of range for 2 classes, 0 to 1"):
-        tracker.compute()
-    tracker.reset()
-    assert math.isnan(tracker.compute()["f1"])
-    with pytest.raises(ValueError, match=r"MetricsTracker: predictions have shape \[2\], targets \[3\]"):
-        tracker.update([0, 1], [0, 1, 1])
+    with pytest.raises(ValueError, match="ClassificationMetrics: label 5 is out of range for 2 classes, 0 to 1"):
+        metrics.compute()
+    metrics.reset()
+    assert math.isnan(metrics.compute()["f1"])
+    with pytest.raises(ValueError, match=r"ClassificationMetrics: predictions have shape \[2\], targets \[3\]"):
+        metrics.update([0, 1], [0, 1, 1])
     with pytest.raises(ValueError, match="average: 'median' is not one of"):
-        tracker.compute("median")  # type: ignore[arg-type]
+        metrics.compute("median")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="num_classes: must be at least 1, got 0"):
-        MetricsTracker(0)
+        ClassificationMetrics(0)
 
 
 def test_updates_read_no_value() -> None:
     """An update works on tensors without values, so on a GPU it does not sync."""
-    tracker = MetricsTracker()
+    metrics = ClassificationMetrics()
 
     for _ in range(2):
-        tracker.update(torch.zeros(4, 3, device="meta"), torch.zeros(4, dtype=torch.int64, device="meta"))
+        metrics.update(torch.zeros(4, 3, device="meta"), torch.zeros(4, dtype=torch.int64, device="meta"))

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from dovetail.models.mlp import MLP
-from dovetail.pieces.compare import compare_teacher_student
+from dovetail.pieces import compare_teacher_student
 from small_runs import blobs
 
 
@@ -59,7 +59,7 @@ def test_teacher_and_student_are_compared(pairs):
 
 def test_an_empty_loader_raises():
     """An empty loader has no accuracy."""
-    with pytest.raises(ValueError, match="test_loader: there is no batch to compare them on"):
+    with pytest.raises(ValueError, match="test_loader: it yielded no batches"):
         compare_teacher_student(Fixed(1), Fixed(1), [])
 
 

@@ -1,4 +1,4 @@
-"""Tests of creating optimizers by name."""
+"""Optimizers created by name, and the presets as their options."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from dovetail.optimizers import get_parameter_groups
-from dovetail.pieces.optimizers import (
+from dovetail.optimizers import get_parameter_groups, presets
+from dovetail.pieces import (
+    OptimizerConfig,
     create_adamw_optimizer,
     create_optimizer,
     create_rmsprop_optimizer,
@@ -35,7 +36,10 @@ def test_created_optimizers_have_the_documented_defaults() -> None:
         create_rmsprop_optimizer(params),
     ]
 
-    settings = [(type(one).__name__, one.param_groups[0]["lr"], one.param_groups[0]["weight_decay"]) for one in created]
+    settings = [
+        (type(optimizer).__name__, *(optimizer.param_groups[0][name] for name in ("lr", "weight_decay")))
+        for optimizer in created
+    ]
     assert settings == [("AdamW", 1e-3, 1e-4), ("AdamW", 1e-3, 1e-4), ("SGD", 1e-2, 1e-4), ("RMSprop", 1e-3, 1e-5)]
     assert (created[2].param_groups[0]["momentum"], created[2].param_groups[0]["nesterov"]) == (0.9, True)
 
@@ -74,5 +78,16 @@ def test_a_model_instead_of_parameters_is_refused() -> None:
     """Either argument may be a model, because an older documented function took one first."""
     with pytest.raises(TypeError, match=r"pass the model's parameters, model\.parameters\(\), not the model \(Seq"):
         create_optimizer("adamw", model())  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="expected a name such as 'adamw', got Sequential; what to optimise is model_p"):
+    with pytest.raises(TypeError, match="optimizer_type: expected a name such as 'adamw', got Sequential"):
         create_optimizer(model(), "adam")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["default", "fast_convergence", "strong_regularization", "sgd_baseline"])
+def test_presets_create_the_optimizer_of_the_component(name: str) -> None:
+    """An optimizer that is created from a preset has the defaults of the component of that name."""
+    expected = getattr(presets, name)(model().parameters())
+
+    created = create_optimizer(model_params=model().parameters(), **getattr(OptimizerConfig, name)())
+
+    assert type(created) is type(expected)
+    assert {**created.param_groups[0], "params": None} == {**expected.param_groups[0], "params": None}

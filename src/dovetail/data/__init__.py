@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dovetail.kernel.exports import imported_on_use
+from dovetail.kernel.exports import lazy_namespace
 
 if TYPE_CHECKING:
     from dovetail.data.array_datasets import digits as digits
@@ -47,52 +47,5 @@ if TYPE_CHECKING:
     from dovetail.data.transforms import Standardize as Standardize
     from dovetail.data.transforms import fit_transforms as fit_transforms
     from dovetail.data.vision import VisionCollator as VisionCollator
-
-_HOMES = {
-    "Batch": "dovetail.data.batch",
-    "CharacterWindows": "dovetail.data.character_windows",
-    "ClassificationCollator": "dovetail.data.collators",
-    "DataError": "dovetail.data.errors",
-    "DefaultCollator": "dovetail.data.collators",
-    "FolderSamples": "dovetail.data.folders",
-    "GaussianNoise": "dovetail.data.transforms",
-    "LanguageModelingCollator": "dovetail.data.token_collators",
-    "Loader": "dovetail.data.loader",
-    "LoaderWorkerError": "dovetail.data.errors",
-    "SPLIT_NAMES": "dovetail.data.splits",
-    "Normalize": "dovetail.data.transforms",
-    "SequenceToSequenceCollator": "dovetail.data.token_collators",
-    "SpecAugment": "dovetail.data.masking",
-    "SplitName": "dovetail.data.splits",
-    "SplitOptions": "dovetail.data.splits",
-    "Splits": "dovetail.data.splits",
-    "Standardize": "dovetail.data.transforms",
-    "Subset": "dovetail.data.samples",
-    "TensorSamples": "dovetail.data.samples",
-    "TextSamples": "dovetail.data.samples",
-    "TimeMasking": "dovetail.data.masking",
-    "VisionCollator": "dovetail.data.vision",
-    "as_batch": "dovetail.data.batch",
-    "batch_size": "dovetail.data.batch",
-    "characters": "dovetail.data.character_windows",
-    "csv_table": "dovetail.data.table",
-    "digits": "dovetail.data.array_datasets",
-    "fit_transforms": "dovetail.data.transforms",
-    "folder": "dovetail.data.folders",
-    "jsonl_table": "dovetail.data.table",
-    "make_loader": "dovetail.data.loader",
-    "map_tensors": "dovetail.data.batch",
-    "npz_arrays": "dovetail.data.array_datasets",
-    "split": "dovetail.data.splitting",
-    "subset": "dovetail.data.samples",
-    "to_device": "dovetail.data.transfer",
-}
-
-__all__ = sorted(_HOMES)  # noqa: PLE0605 (built from the one table above)
-
-__getattr__ = imported_on_use(__name__, _HOMES)
-
-
-def __dir__() -> list[str]:
-    """List the public names."""
-    return sorted(__all__)
+else:
+    __getattr__, __dir__, __all__ = lazy_namespace(__name__)

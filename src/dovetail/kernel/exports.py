@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 
@@ -27,16 +27,6 @@ def lazy_namespace(package: str) -> tuple[Callable[[str], Any], Callable[[], lis
     imports = [words for words in lines if words[:1] == ["from"] and words[2::2] == ["import", "as"]]
     homes = {words[5]: words[1] for words in imports}
     names = sorted(homes)
-    return imported_on_use(package, homes), names.copy, names
-
-
-def imported_on_use(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return the ``__getattr__`` of a package.
-
-    Args:
-        package: the package's name.
-        homes: the module that defines each public name.
-    """
 
     def load(name: str) -> Any:
         if name not in homes:
@@ -48,4 +38,4 @@ def imported_on_use(package: str, homes: Mapping[str, str]) -> Callable[[str], A
         setattr(sys.modules[package], name, value)  # later look-ups find the name without calling load
         return value
 
-    return load
+    return load, names.copy, names

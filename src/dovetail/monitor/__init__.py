@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dovetail.kernel.exports import imported_on_use
+from dovetail.kernel.exports import lazy_namespace
 
 if TYPE_CHECKING:
     from dovetail.monitor.alerts import Alert as Alert
@@ -28,33 +28,5 @@ if TYPE_CHECKING:
     from dovetail.monitor.rules import AlertConfig as AlertConfig
     from dovetail.monitor.rules import AlertRule as AlertRule
     from dovetail.monitor.rules import AlertRules as AlertRules
-
-_HOMES = {
-    "Alert": "dovetail.monitor.alerts",
-    "AlertConfig": "dovetail.monitor.rules",
-    "AlertManager": "dovetail.monitor.alerts",
-    "AlertRule": "dovetail.monitor.rules",
-    "AlertRules": "dovetail.monitor.rules",
-    "DriftError": "dovetail.monitor.columns",
-    "DriftMetrics": "dovetail.monitor.drift",
-    "DriftMonitor": "dovetail.monitor.drift_monitor",
-    "ExplodingGradientError": "dovetail.monitor.gradients",
-    "GradientHealth": "dovetail.monitor.health",
-    "GradientMonitor": "dovetail.monitor.gradients",
-    "MemoryBudget": "dovetail.monitor.memory",
-    "Profile": "dovetail.monitor.profile",
-    "Severity": "dovetail.monitor.alerts",
-    "check_gradient_health": "dovetail.monitor.health",
-    "jensen_shannon": "dovetail.monitor.drift",
-    "measure_drift": "dovetail.monitor.drift",
-    "memory_peaks": "dovetail.monitor.memory",
-}
-
-__all__ = sorted(_HOMES)  # noqa: PLE0605 (built from the one table above)
-
-__getattr__ = imported_on_use(__name__, _HOMES)
-
-
-def __dir__() -> list[str]:
-    """List the public names."""
-    return sorted(__all__)
+else:
+    __getattr__, __dir__, __all__ = lazy_namespace(__name__)

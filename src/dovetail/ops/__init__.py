@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dovetail.kernel.exports import imported_on_use
+from dovetail.kernel.exports import lazy_namespace
 
 if TYPE_CHECKING:
     from dovetail.ops._count_right import count_right as count_right
@@ -33,37 +33,5 @@ if TYPE_CHECKING:
     from dovetail.ops._physics import temporal_smoothness as temporal_smoothness
     from dovetail.ops._spec_augment import spec_augment as spec_augment
     from dovetail.ops._spec_augment import spec_augment_ as spec_augment_
-
-_HOMES = {
-    "HISTOGRAM_EDGES": "dovetail.ops._grad_norms",
-    "Bands": "dovetail.ops._frequency",
-    "GradNorms": "dovetail.ops._grad_norms",
-    "GradNormsPlan": "dovetail.ops._grad_norms",
-    "Native": "dovetail.ops._loader",
-    "PhysicalTerms": "dovetail.ops._physical_terms",
-    "Windows": "dovetail.ops._physical_terms",
-    "bands_around": "dovetail.ops._frequency",
-    "consecutive": "dovetail.ops._physics",
-    "count_right": "dovetail.ops._count_right",
-    "frequency_consistency": "dovetail.ops._physics",
-    "frequency_penalties": "dovetail.ops._frequency",
-    "grad_norms": "dovetail.ops._grad_norms",
-    "grad_norms_reference": "dovetail.ops._grad_norms",
-    "physical_terms": "dovetail.ops._physical_terms",
-    "sommerfeld_consistency": "dovetail.ops._physics",
-    "sommerfeld_number": "dovetail.ops._physics",
-    "sommerfeld_severity": "dovetail.ops._physics",
-    "spec_augment": "dovetail.ops._spec_augment",
-    "spec_augment_": "dovetail.ops._spec_augment",
-    "status": "dovetail.ops._loader",
-    "temporal_smoothness": "dovetail.ops._physics",
-}
-
-__all__ = sorted(_HOMES)  # noqa: PLE0605 (the table above lists every name)
-
-__getattr__ = imported_on_use(__name__, _HOMES)
-
-
-def __dir__() -> list[str]:
-    """List the public names."""
-    return __all__
+else:
+    __getattr__, __dir__, __all__ = lazy_namespace(__name__)

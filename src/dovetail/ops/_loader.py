@@ -171,7 +171,7 @@ def status() -> tuple[Native, ...]:
     """
     from dovetail import ops
 
-    for name in ops.__all__:  # import the modules of all ops
+    for name in dir(ops):  # import the modules of all ops
         getattr(ops, name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dovetail.kernel.exports import imported_on_use
+from dovetail.kernel.exports import lazy_namespace
 
 if TYPE_CHECKING:
     from dovetail.optimizers.factories import adam as adam
@@ -18,26 +18,5 @@ if TYPE_CHECKING:
     from dovetail.optimizers.presets import fast_convergence as fast_convergence
     from dovetail.optimizers.presets import sgd_baseline as sgd_baseline
     from dovetail.optimizers.presets import strong_regularization as strong_regularization
-
-_HOMES = {
-    "adam": "dovetail.optimizers.factories",
-    "adamw": "dovetail.optimizers.factories",
-    "default": "dovetail.optimizers.presets",
-    "fast_convergence": "dovetail.optimizers.presets",
-    "get_parameter_groups": "dovetail.optimizers.groups",
-    "lbfgs": "dovetail.optimizers.factories",
-    "rmsprop": "dovetail.optimizers.factories",
-    "sgd": "dovetail.optimizers.factories",
-    "sgd_baseline": "dovetail.optimizers.presets",
-    "split_parameters": "dovetail.optimizers.groups",
-    "strong_regularization": "dovetail.optimizers.presets",
-}
-
-__all__ = sorted(_HOMES)  # noqa: PLE0605 (built from the one table above)
-
-__getattr__ = imported_on_use(__name__, _HOMES)
-
-
-def __dir__() -> list[str]:
-    """List the public names."""
-    return __all__
+else:
+    __getattr__, __dir__, __all__ = lazy_namespace(__name__)

@@ -1,4 +1,4 @@
-"""Accumulation of gradients in a loop written by hand: when to update, clipping, and what came of it."""
+"""Gradient accumulation in a loop of your own: when to update, clipping, and statistics."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from dovetail.train.gradients import Gradients
 
 @frozen
 class AccumulationStats:
-    """What accumulation came to so far."""
+    """Counts and gradient norms so far."""
 
     #: Backward passes.
     global_step: int = 0
     #: Optimizer updates.
     effective_step: int = 0
-    #: The sum of the losses since the last update, where they were given.
+    #: The sum of the losses since the last update, if the loop passed them.
     accumulated_loss: float = 0.0
     #: The 2-norm of all gradients before and after the last clipping.
     norm_before_clip: float = 0.0
@@ -33,104 +33,110 @@ class AccumulationStats:
 
 
 class GradientAccumulator:
-    """Says when to update after several backward passes, and clips the gradients before it.
+    """Decides after which backward passes to update, and clips the gradients.
 
-    Where batches are of one size, divide each loss by ``accumulation_steps`` before ``backward()``. Where they are not,
-    use :class:`~dovetail.pieces.loop.TrainingLoop`, which averages exactly.
+    If all batches have the same size, divide each loss by ``accumulation_steps`` before ``backward()``. Otherwise use
+    :class:`~dovetail.TrainingLoop`, which averages exactly.
 
     Args:
-        accumulation_steps: backward passes to an update.
-        max_gradient_norm: what gradients are clipped to; None leaves them.
-        clip_by_global_norm: clip the 2-norm of all gradients together, or else that of each parameter's.
+        accumulation_steps: backward passes per update, at least 1.
+        max_gradient_norm: the limit that gradients are clipped to, > 0; None does not clip.
+        clip_by_global_norm: whether the limit applies to the 2-norm of all gradients together, or to that of each
+            parameter's gradient.
 
     Raises:
-        ValueError: ``accumulation_steps`` is no whole number from 1 on, or ``max_gradient_norm`` is not above 0.
+        ValueError: a number is out of range, or ``accumulation_steps`` is not an integer.
     """
 
     def __init__(
         self,
         accumulation_steps: int = 1,
         max_gradient_norm: float | None = 1.0,
-        clip_by_global_norm: bool = True,  # noqa: FBT001, FBT002 (the documents' signature)
+        clip_by_global_norm: bool = True,  # noqa: FBT001, FBT002 (the documented signature)
     ) -> None:
         steps: Any = accumulation_steps
         if not isinstance(steps, int) or steps < 1:
-            raise ValueError(f"accumulation_steps must be a whole number from 1 on, got {steps!r}")
+            raise ValueError(f"accumulation_steps must be an integer of at least 1, got {steps!r}")
         if max_gradient_norm is not None and not max_gradient_norm > 0:
             raise ValueError(f"max_gradient_norm must be above 0, got {max_gradient_norm}")
         self.accumulation_steps, self.max_gradient_norm = accumulation_steps, max_gradient_norm
         self.clip_by_global_norm = clip_by_global_norm
         self._stats = AccumulationStats()
-        # Of the last update of a loop that counts itself: what clipped it, and to what.
-        self._clipped: tuple[Gradients, float] | None = None
+        # From record_update: the gradients of the last update, and their limit.
+        self._recorded: tuple[Gradients, float] | None = None
 
     def should_update_optimizer(self, step: int, loss: torch.Tensor | float | None = None) -> bool:
-        """Say whether the update is due after the backward pass number ``step``, counted from 0.
+        """Return whether to update after this backward pass.
 
         Args:
-            step: of the epoch, or of the whole training where it is not to begin anew with each epoch.
-            loss: of this batch, for :meth:`get_statistics`; reading a tensor waits for the device.
+            step: the zero-based index of the backward pass, in the epoch or in the whole training.
+            loss: the loss of this batch, for :meth:`get_statistics`; reading a tensor waits for the device.
         """
         due = (step + 1) % self.accumulation_steps == 0
-        before = self._stats.accumulated_loss if step % self.accumulation_steps else 0.0
+        earlier = self._stats.accumulated_loss if step % self.accumulation_steps else 0.0
         self._stats = attrs.evolve(
             self._stats,
             global_step=self._stats.global_step + 1,
             effective_step=self._stats.effective_step + due,
-            accumulated_loss=before + _number(loss),
+            accumulated_loss=earlier + _to_float(loss),
         )
         return due
 
-    def updated(self, batches: int, gradients: Gradients, limit: float | None) -> None:
-        """Note an update, for a loop that counts itself. Nothing is read back until somebody asks.
+    def record_update(self, batches: int, gradients: Gradients, limit: float | None) -> None:
+        """Record an update in the statistics; for a loop that counts and clips by itself.
+
+        Nothing is read from the device until :attr:`stats` is used.
 
         Args:
-            batches: backward passes that it was made from.
-            gradients: what it was made of.
-            limit: what they were clipped to.
+            batches: the number of backward passes.
+            gradients: the gradients of the update.
+            limit: the limit that they were clipped to; None if they were not clipped.
         """
-        done, self._clipped = self._stats, (gradients, math.inf if limit is None else limit)
+        self._recorded = gradients, math.inf if limit is None else limit
         self._stats = attrs.evolve(
-            done, global_step=done.global_step + batches, effective_step=done.effective_step + 1, accumulated_loss=0.0
+            self._stats,
+            global_step=self._stats.global_step + batches,
+            effective_step=self._stats.effective_step + 1,
+            accumulated_loss=0.0,
         )
 
     def get_effective_step(self, global_step: int) -> int:
-        """Return ``global_step // accumulation_steps``: the update, counted from 0, that the batch belongs to."""
+        """Return the zero-based index of a batch's update, ``global_step // accumulation_steps``."""
         return global_step // self.accumulation_steps
 
     def clip_gradients(self, model: nn.Module) -> float:
-        """Clip the gradients of ``model``, and return the norm of all together before. Waits for the device."""
-        trained = [one for one in model.parameters() if one.requires_grad]
-        grads = [one.grad for one in trained if one.grad is not None]
-        before = float(get_total_norm(grads))
+        """Clip the gradients of ``model``, and return their total 2-norm before. Waits for the device."""
+        trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        gradients = [parameter.grad for parameter in trainable if parameter.grad is not None]
+        before = float(get_total_norm(gradients))
         if self.max_gradient_norm is not None:
-            for group in [trained] if self.clip_by_global_norm else [[one] for one in trained]:
+            for group in [trainable] if self.clip_by_global_norm else [[parameter] for parameter in trainable]:
                 clip_grad_norm_(group, self.max_gradient_norm)
         self._stats = attrs.evolve(
             self._stats,
             norm_before_clip=before,
-            norm_after_clip=float(get_total_norm(grads)),
-            num_parameters=sum(one.numel() for one in trained),
+            norm_after_clip=float(get_total_norm(gradients)),
+            num_parameters=sum(parameter.numel() for parameter in trainable),
         )
         return before
 
     @property
     def clip_by(self) -> ClipBy:
-        """What the limit is a limit of: ``"norm"``, of all gradients, or ``"parameter"``, of each one's."""
+        """What the limit applies to: ``"norm"``, of all gradients together, or ``"parameter"``, of each alone."""
         return "norm" if self.clip_by_global_norm else "parameter"
 
     def get_statistics(self) -> dict[str, Any]:
-        """Return the fields of :class:`AccumulationStats` by name, and the norms as ``norm_before``, ``norm_after``."""
+        """Return the fields of :class:`AccumulationStats`, and the norms also as ``norm_before`` and ``norm_after``."""
         stats = attrs.asdict(self.stats)
         return {**stats, "norm_before": stats["norm_before_clip"], "norm_after": stats["norm_after_clip"]}
 
     @property
     def stats(self) -> AccumulationStats:
-        """What accumulation came to so far; the norms stay 0 where gradients are not clipped."""
-        if self._clipped is None:
+        """The statistics so far; the norms are 0 if gradients are not clipped."""
+        if self._recorded is None:
             return self._stats
-        gradients, limit = self._clipped
-        parameters = sum(one.numel() for one in gradients.measured())
+        gradients, limit = self._recorded
+        parameters = sum(parameter.numel() for parameter in gradients.measured())
         if gradients.norms is None:
             return attrs.evolve(self._stats, num_parameters=parameters)
         norms = gradients.norms.double()
@@ -141,5 +147,5 @@ class GradientAccumulator:
         )
 
 
-def _number(loss: torch.Tensor | float | None) -> float:
+def _to_float(loss: torch.Tensor | float | None) -> float:
     return float(loss.item() if isinstance(loss, torch.Tensor) else loss or 0.0)

@@ -1,4 +1,4 @@
-"""What a student is beside its teacher: how often right, how large, how fast."""
+"""Compare a student with its teacher: accuracy, size and speed."""
 
 from __future__ import annotations
 
@@ -27,83 +27,83 @@ def compare_teacher_student(
     test_loader: Iterable[Batch | Sequence[Any]],
     device: torch.device | str = "cpu",
 ) -> dict[str, float]:
-    """Try both models on the same batches.
+    """Return the accuracy, size and speed of both models on the same batches.
+
+    Both models are moved to ``device`` and evaluated without gradients. Their layers keep their modes.
 
     Args:
-        teacher: moved to ``device``, and tried in evaluation mode, without gradients.
-        student: likewise.
-        test_loader: batches as a run has them, or pairs of inputs and integer targets.
-        device: where to try them.
+        teacher: the larger model.
+        student: the smaller model.
+        test_loader: batches as in a run, or pairs of inputs and integer targets.
+        device: the device to evaluate on.
 
     Returns:
         ``teacher_accuracy``, ``student_accuracy`` (0 to 1) and ``accuracy_drop``, the first minus the second;
         ``teacher_parameters``, ``student_parameters`` and ``compression_ratio``, the first over the second;
         ``teacher_latency_ms``, ``student_latency_ms``, the median time of a batch, and ``speedup``, the first over the
-        second. Both are timed in turn, batch by batch.
+        second. The two models alternate, batch by batch.
 
     Raises:
-        ValueError: there is no batch, shapes do not fit, the two have other numbers of classes, or there is no such
-            device.
+        ValueError: there are no batches, shapes do not fit, or the models have different numbers of classes.
+        DeviceError: the device does not exist.
     """
-    where = resolve_device(str(device))
-    models = {"teacher": teacher.to(where), "student": student.to(where)}
-    forward = {name: Forward(model) for name, model in models.items()}
-    right = {name: Accuracy() for name in models}
-    times: dict[str, list[float]] = {name: [] for name in models}
+    target = resolve_device(str(device))
+    models = {"teacher": teacher.to(target), "student": student.to(target)}
+    calls = {name: Forward(model) for name, model in models.items()}
+    accuracies = {name: Accuracy() for name in models}
+    seconds: dict[str, list[float]] = {name: [] for name in models}
     with torch.no_grad(), evaluating(*models.values()):
-        for number, raw in enumerate(test_loader):
-            batch = to_device(as_batch(raw), where)
-            if number == 0:  # the first call of a model allocates and chooses kernels
-                for call in forward.values():
+        for index, raw in enumerate(test_loader):
+            batch = to_device(as_batch(raw), target)
+            if index == 0:  # a model's first call allocates memory and chooses kernels
+                for call in calls.values():
                     call(batch)
-            said: dict[str, ModelOutput] = {}
-            for name, call in forward.items():
-                said[name], seconds = _timed(call, batch, where)
-                times[name].append(seconds)
-            _check(said)
-            for name, outputs in said.items():
-                right[name].update(outputs, batch)
-    if not times["teacher"]:
-        msg = "test_loader: there is no batch to compare them on"
-        raise ValueError(msg)
-    return _figures(models, right, times)
+            outputs: dict[str, ModelOutput] = {}
+            for name, call in calls.items():
+                outputs[name], duration = _timed(call, batch, target)
+                seconds[name].append(duration)
+            _check_shapes(outputs)
+            for name, output in outputs.items():
+                accuracies[name].update(output, batch)
+    if not seconds["teacher"]:
+        raise ValueError("test_loader: it yielded no batches")
+    return _figures(models, accuracies, seconds)
 
 
-def _check(said: Mapping[str, ModelOutput]) -> None:
-    teacher, student = said["teacher"].logits.shape, said["student"].logits.shape
+def _check_shapes(outputs: Mapping[str, ModelOutput]) -> None:
+    teacher, student = outputs["teacher"].logits.shape, outputs["student"].logits.shape
     if teacher != student:
-        msg = (
-            f"teacher and student do not answer alike: the teacher's outputs have shape {list(teacher)}, the "
-            f"student's {list(student)}; give both [batch, classes, …] of the same classes"
+        raise ValueError(
+            f"the teacher's outputs have shape {list(teacher)}, the student's {list(student)}; "
+            "both models must return [batch, classes, …] for the same classes"
         )
-        raise ValueError(msg)
 
 
 def _figures(
-    models: dict[str, nn.Module], right: dict[str, Accuracy], times: dict[str, list[float]]
+    models: dict[str, nn.Module], accuracies: dict[str, Accuracy], seconds: dict[str, list[float]]
 ) -> dict[str, float]:
     figures: dict[str, float] = {}
     for name, model in models.items():
-        figures[f"{name}_accuracy"] = right[name].compute()["accuracy"]
-        figures[f"{name}_parameters"] = sum(one.numel() for one in model.parameters())
-        figures[f"{name}_latency_ms"] = 1e3 * statistics.median(times[name])
-    small = figures["student_parameters"]
+        figures[f"{name}_accuracy"] = accuracies[name].compute()["accuracy"]
+        figures[f"{name}_parameters"] = sum(parameter.numel() for parameter in model.parameters())
+        figures[f"{name}_latency_ms"] = 1e3 * statistics.median(seconds[name])
+    student = figures["student_parameters"]
     return {
         **figures,
         "accuracy_drop": figures["teacher_accuracy"] - figures["student_accuracy"],
-        "compression_ratio": figures["teacher_parameters"] / small if small else float("inf"),
+        "compression_ratio": figures["teacher_parameters"] / student if student else float("inf"),
         "speedup": figures["teacher_latency_ms"] / figures["student_latency_ms"],
     }
 
 
 def _timed(call: Forward, batch: Batch, device: torch.device) -> tuple[ModelOutput, float]:
-    _wait(device)
-    began = time.perf_counter()
-    outputs = call(batch)
-    _wait(device)
-    return outputs, time.perf_counter() - began
+    _synchronize(device)
+    started = time.perf_counter()
+    output = call(batch)
+    _synchronize(device)
+    return output, time.perf_counter() - started
 
 
-def _wait(device: torch.device) -> None:
+def _synchronize(device: torch.device) -> None:
     if device.type != "cpu":
         torch.accelerator.synchronize(device)

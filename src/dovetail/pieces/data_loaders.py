@@ -1,4 +1,4 @@
-"""Loaders for a task, from Python."""
+"""Data loaders for a task, from Python."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from attrs.validators import ge
 
 from dovetail.data.batch import Batch
 from dovetail.data.loader import Loader, make_loader
-from dovetail.pieces.registry import ObjectRegistry
+from dovetail.pieces.by_name import ObjectRegistry
 from dovetail.spec.plugins import Plugins
 
-#: Makes a batch of a list of samples. One of the user's own may return what its loop takes.
+#: Makes a batch from a list of samples. Your own may return anything that your loop accepts.
 Collate = Callable[[list[Any]], Any]
 
-_BY_TASK: Final = {
+#: The collator of each task; other tasks have the collator "default".
+_COLLATORS: Final = {
     "language_modeling": "language_modeling",
     "classification": "classification",
     "text_classification": "classification",
@@ -30,37 +31,38 @@ _BY_TASK: Final = {
 
 
 class CollatorRegistry:
-    """Finds a collator among its own, and then among the installed ones.
+    """Finds a collator by name: first among its registered objects, then among the installed collators.
 
     Args:
-        plugins: the installed ones; by default whatever is installed.
+        plugins: the plugins whose collators to find; None discovers the installed ones at the first use.
     """
 
     def __init__(self, plugins: Plugins | None = None) -> None:
         self._objects = ObjectRegistry("collator", plugins)
 
     def register(self, name: str, collator: Any) -> None:
-        """Keep a collator under a name, in this registry.
+        """Register a collator in this registry.
 
         Args:
-            name: what :meth:`get` finds it by, before any installed collator of that name.
-            collator: called with a list of samples, returns a batch.
+            name: the name for :meth:`get`; it takes precedence over an installed collator of the same name.
+            collator: a callable that takes a list of samples and returns a batch.
 
         Raises:
             ValueError: the name is taken in this registry.
-            TypeError: it cannot be called, or is a class.
+            TypeError: ``collator`` is not callable, or is a class.
         """
         if not callable(collator):
-            msg = f"'{name}': a collator is called with a list of samples; {type(collator).__name__} cannot be called"
-            raise TypeError(msg)
+            raise TypeError(
+                f"'{name}': a collator is called with a list of samples, but {type(collator).__name__} is not callable"
+            )
         self._objects.register(name, collator)
 
     def get(self, name: str) -> Collate:
         """Return the collator of that name; an installed one is built with its defaults.
 
         Raises:
-            PluginError: nothing has that name; the nearest is suggested.
-            ValueError: it cannot be built without options.
+            PluginError: there is no collator of that name; the message suggests the nearest.
+            ValueError: the installed collator needs options.
         """
         found: Collate = self._objects.get(name)
         return found
@@ -69,27 +71,27 @@ class CollatorRegistry:
 @final
 @frozen
 class DataLoaderConfig:
-    """How a loader of a training split goes through it; in evaluation all samples are read once, in order."""
+    """How a loader for training reads its samples. A loader for evaluation reads each once, in order."""
 
-    #: Samples in a batch.
+    #: Samples per batch.
     batch_size: int = field(default=32, validator=ge(1))
-    #: Whether each epoch has an order of its own.
+    #: Whether to shuffle the samples in each epoch.
     shuffle: bool = True
-    #: Whether a last batch that is not full is left out.
+    #: Whether to drop a last batch with fewer samples.
     drop_last: bool = False
 
 
 @final
 class DataLoaderFactory:
-    """Makes loaders with the collator of a task.
+    """Creates loaders with the collator of a task.
 
     Args:
-        task_spec: the task: its name, or an object with ``task_type`` and perhaps ``modality``. Images, whether by
-            modality or by task, get the collator ``vision``; a task without a collator of its own the ``default``.
-        seed: draws the order of shuffled samples and the numbers of random transforms.
-        pin_memory: put batches in page-locked memory where there is a GPU.
+        task_spec: the name of the task, or an object with ``task_type`` and optionally ``modality``. Image tasks, and
+            any task with the modality ``"vision"``, have the collator ``vision``; unknown tasks have ``default``.
+        seed: the seed of the shuffled order and of random transforms.
+        pin_memory: put batches into page-locked memory if there is a GPU.
         num_workers: processes that read ahead; 0 reads in this process.
-        collators: where collators are looked for by name.
+        collators: the registry of collators; None uses the installed ones.
     """
 
     def __init__(
@@ -112,24 +114,24 @@ class DataLoaderFactory:
         config: DataLoaderConfig | None = None,
         is_eval: bool = False,  # noqa: FBT001, FBT002 (the documented signature)
     ) -> Loader:
-        """Return a loader, the same for the same arguments whatever was loaded before.
+        """Return a loader that depends on the arguments only, not on earlier loaders.
 
         Args:
             dataset: a map-style dataset.
-            config: batch size, order, and the last batch; None for the defaults.
-            is_eval: read every sample once, in order, whatever ``config`` says of these.
+            config: batch size, order and last batch; None for the defaults.
+            is_eval: read every sample once, in order, regardless of ``config``.
 
         Raises:
-            ValueError: not one batch comes out.
-            PluginError: the task's collator is not there.
+            ValueError: the loader would have no batches.
+            PluginError: the collator of the task is not installed.
         """
-        said = config or DataLoaderConfig()
+        config = config or DataLoaderConfig()
         return make_loader(
             dataset,
             self._collator(),
-            batch_size=said.batch_size,
-            shuffle=said.shuffle and not is_eval,
-            drop_last=said.drop_last and not is_eval,
+            batch_size=config.batch_size,
+            shuffle=config.shuffle and not is_eval,
+            drop_last=config.drop_last and not is_eval,
             seed=self.seed,
             num_workers=self.num_workers,
             pin_memory=self.pin_memory and torch.cuda.is_available(),
@@ -139,4 +141,4 @@ class DataLoaderFactory:
         task = self.task_spec if isinstance(self.task_spec, str) else getattr(self.task_spec, "task_type", None)
         if getattr(self.task_spec, "modality", None) == "vision":
             return self.collators.get("vision")
-        return self.collators.get(_BY_TASK.get(str(task), "default"))
+        return self.collators.get(_COLLATORS.get(str(task), "default"))

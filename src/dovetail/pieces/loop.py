@@ -1,4 +1,4 @@
-"""Epochs of training and validation on their own, with any model and any loader, outside of a run."""
+"""Epochs of training and validation, with any model and any loader, outside of a run."""
 
 from __future__ import annotations
 
@@ -33,38 +33,38 @@ if TYPE_CHECKING:
 
 _logger: Final = logging.getLogger("dovetail.train")
 
-#: Is told the loss of each batch, and the number of the batch in its epoch, counted from 0.
+#: Called with each batch's loss and its zero-based index in the epoch.
 MetricsCallback = Callable[[float, int], object]
 
 
 class Monitor(Protocol):
-    """What looks at gradients before they are clipped, such as a ``GradientMonitor``."""
+    """Checks gradients before they are clipped, such as a ``GradientMonitor``."""
 
-    #: Look at every so many updates.
+    #: Updates per check.
     check_interval: int
 
     def check_step(self, model: nn.Module) -> Any:
-        """Return how the gradients are; ``has_exploding_gradients`` ends the epoch."""
+        """Return the state of the gradients; ``has_exploding_gradients`` ends the epoch with an error."""
 
 
 @frozen
 class EpochResult:
-    """What an epoch came to."""
+    """The result of one epoch."""
 
     epoch: int
-    #: The mean over what the loss counts: samples, tokens, class weight. Not a number where nothing counted.
+    #: The mean over the units that the loss counts: samples, tokens or class weight. NaN if nothing counted.
     loss: float
-    #: The terms of the loss, and the figures of the metrics.
+    #: The parts of the loss, and the values of the metrics.
     metrics: dict[str, Any] = field(factory=dict)
     epoch_duration_seconds: float = 0.0
     num_samples: int = 0
     num_batches: int = 0
-    #: At the end of the epoch; not a number for a validation.
+    #: The learning rate at the end of the epoch; NaN for a validation.
     learning_rate: float = math.nan
 
 
 class _Epoch:
-    """What training and validation have in common: the loss, the metrics, and the batches."""
+    """The loss, the metrics and the result of an epoch of training or validation."""
 
     def __init__(self, loss_strategy: Any, precision: Precision, metrics: Mapping[str, Metric] | None) -> None:
         if precision not in get_args(Precision):
@@ -75,50 +75,54 @@ class _Epoch:
         self._precision = precision
         self._metrics = dict(metrics or {})
 
-    def _begin(self, model: nn.Module, device: torch.device) -> LossLog:
+    def _start(self, model: nn.Module, device: torch.device) -> LossLog:
         model.to(device)
         if isinstance(self._loss, nn.Module):
             self._loss.to(device)
         for metric in self._metrics.values():
             metric.reset()
         self._forward = Forward(model)
-        self._step = autocasting(self._compute, self._precision, device)
+        self._compute = autocasting(self._compute_loss, self._precision, device)
         return LossLog(device)
 
-    def _compute(self, batch: Batch) -> tuple[ModelOutput, LossResult]:
+    def _compute_loss(self, batch: Batch) -> tuple[ModelOutput, LossResult]:
         outputs = self._forward(batch)
         return outputs, self._criterion(outputs, batch)
 
-    def _take(self, outputs: ModelOutput, batch: Batch) -> None:
+    def _update_metrics(self, outputs: ModelOutput, batch: Batch) -> None:
         for metric in self._metrics.values():
             metric.update(outputs, batch)
 
-    def _result(self, epoch: int, tape: LossLog, began: float, batches: int, rate: float = math.nan) -> EpochResult:
-        sums = tape.end_epoch()
+    def _result(self, epoch: int, log: LossLog, started: float, batches: int, rate: float = math.nan) -> EpochResult:
+        sums = log.end_epoch()
         if sums.samples == 0:
-            raise TrainingError(f"epoch {epoch} had no batches")
+            raise TrainingError(f"epoch {epoch} had no batches: the loader yielded none")
         means = sums.means("train")
         loss = means.pop("train_loss")
-        figures: dict[str, Any] = {name.removeprefix("train_"): value for name, value in means.items()}
+        metrics: dict[str, Any] = {name.removeprefix("train_"): value for name, value in means.items()}
         for metric in self._metrics.values():
-            figures.update(metric.compute())
-        return EpochResult(epoch, loss, figures, time.monotonic() - began, sums.samples, batches, rate)
+            metrics.update(metric.compute())
+        return EpochResult(epoch, loss, metrics, time.monotonic() - started, sums.samples, batches, rate)
 
 
 class TrainingLoop(_Epoch):
-    """Trains a model for an epoch: gradients accumulated with exact averages, clipped once, watched.
+    """Trains a model for an epoch: accumulates gradients with exact averages, clips them once, and monitors them.
 
     Args:
-        gradient_accumulator: how many batches make an update, and how their gradients are clipped.
-        gradient_monitor: looks at the gradients every ``check_interval`` updates, before they are clipped; None for
-            nobody.
-        loss_strategy: any loss: a ``LossStrategy``, one of a run, or a plain ``(input, target)`` one such as torch's.
-        gradient_clip_norm: what gradients are clipped to; where the accumulator says so too, the lower limit holds, and
-            they are clipped once.
-        precision: ``"fp32"``, ``"bf16"`` or ``"fp16"`` of the forward pass; the scaler of the last stays with the loop.
-        metrics: what is measured besides the loss, on the outputs that training sees.
-        schedule_per: when the scheduler steps, ``"update"`` or ``"epoch"``. One that reads a metric is left to the
-            caller.
+        gradient_accumulator: the number of batches per update, and how to clip gradients.
+        gradient_monitor: checks the gradients every ``check_interval`` updates, before they are clipped; None checks
+            nothing.
+        loss_strategy: a loss: a ``LossStrategy``, a loss of a run, or a plain ``(input, target)`` loss such as torch's.
+        gradient_clip_norm: the limit that gradients are clipped to, > 0; None does not clip. If the accumulator has a
+            limit too, the lower one applies.
+        precision: the precision of the forward pass, ``"fp32"``, ``"bf16"`` or ``"fp16"``; the loop keeps the loss
+            scale of ``"fp16"`` from epoch to epoch.
+        metrics: metrics of the outputs that training computes.
+        schedule_per: when to step the scheduler, after each ``"update"`` or ``"epoch"``. Step a scheduler that reads a
+            metric yourself.
+
+    Raises:
+        ValueError: an option is invalid.
     """
 
     def __init__(
@@ -134,17 +138,17 @@ class TrainingLoop(_Epoch):
     ) -> None:
         super().__init__(loss_strategy, precision, metrics)
         if schedule_per not in {"update", "epoch"}:
-            raise ValueError(f"schedule_per: 'update' or 'epoch', got {schedule_per!r}")
+            raise ValueError(f"schedule_per must be 'update' or 'epoch', got {schedule_per!r}")
         if gradient_clip_norm is not None and not gradient_clip_norm > 0:
             raise ValueError(f"gradient_clip_norm must be above 0, or None, got {gradient_clip_norm}")
         self.gradient_accumulator, self.gradient_monitor = gradient_accumulator, gradient_monitor
-        limits = [one for one in (gradient_clip_norm, gradient_accumulator.max_gradient_norm) if one is not None]
-        self._limit = min(limits, default=None)
+        limits = (gradient_clip_norm, gradient_accumulator.max_gradient_norm)
+        self._limit = min((limit for limit in limits if limit is not None), default=None)
         self._schedule_per = schedule_per
         self._scaler: torch.amp.GradScaler | None = None
         self._updates = 0
 
-    def run_epoch(  # noqa: PLR0917 (the documents' signature)
+    def run_epoch(  # noqa: PLR0917 (the documented signature)
         self,
         epoch: int,
         model: nn.Module,
@@ -157,54 +161,54 @@ class TrainingLoop(_Epoch):
         """Train on every batch once, in training mode.
 
         Args:
-            epoch: its number, for the result; a loader with ``set_epoch`` is told of it.
-            model: moved to ``device``.
-            train_loader: batches as a run has them, pairs of inputs and targets, or dicts with ``labels``.
-            optimizer: of parameters of the model, of the loss, or both; one that needs a closure gets it.
-            scheduler: steps after each update, or epoch; None for a rate that stays.
-            device: where to train.
-            metrics_callback: is told of each batch; reading its loss waits for the device.
+            epoch: the epoch's number; passed to the loader's ``set_epoch``, if it has one.
+            model: the model; it is moved to ``device``.
+            train_loader: batches as in a run, pairs of inputs and targets, or dicts with ``labels``.
+            optimizer: an optimizer of parameters of the model, of the loss, or of both.
+            scheduler: a scheduler to step; None keeps the learning rate.
+            device: the device to train on.
+            metrics_callback: called with each batch's loss and its zero-based index; reading the loss waits for the
+                device.
 
         Raises:
             NonFiniteLossError: a loss is NaN or infinite.
-            TrainingError: there is no batch, nothing trains, as with an optimizer of another model's parameters, the
-                optimizer asks for the loss several times, which half precision cannot give it, or the monitor says that
-                gradients explode.
-            DeviceError: the device is not there.
+            TrainingError: there are no batches; no parameter of the optimizer trains; the optimizer evaluates the loss
+                several times per update, which fp16 does not allow; or the monitor finds exploding gradients.
+            DeviceError: the device does not exist.
         """
-        where, began = resolve_device(str(device)), time.monotonic()
-        tape = self._begin(model, where)
-        self._look_at(model, optimizer)
-        gradients = self._gradients(model, optimizer, where)
+        target, started = resolve_device(str(device)), time.monotonic()
+        log = self._start(model, target)
+        self._check_trainable(model, optimizer)
+        gradients = self._gradients(model, optimizer, target)
         schedule = None if scheduler is None else Schedule(scheduler, per_epoch=self._schedule_per == "epoch")
         model.train()
         if hasattr(train_loader, "set_epoch"):
             train_loader.set_epoch(epoch)
-        number = 0
-        for batches in self._groups(train_loader, where):
-            results = self._update(gradients, batches, first=number == 0)
-            self.gradient_accumulator.updated(len(batches), gradients, self._limit)
+        index = 0
+        for batches in self._groups(train_loader, target):
+            results = self._update(gradients, batches, first=index == 0)
+            self.gradient_accumulator.record_update(len(batches), gradients, self._limit)
             if schedule is not None and not schedule.per_epoch:
                 schedule.after_update()
             for batch, result in zip(batches, results, strict=True):
-                tape.add(result, batch_size(batch))
+                log.add(result, batch_size(batch))
                 if metrics_callback is not None:
-                    metrics_callback(float(result.total), number)
-                number += 1
-            if tape.broken():
+                    metrics_callback(float(result.total), index)
+                index += 1
+            if log.broken():
                 break
-        tape.read()
-        spoiled = not math.isfinite(tape.epoch.total)
-        done = self._result(epoch, tape, began, number, float(optimizer.param_groups[0]["lr"]))
+        log.read()
+        finite = math.isfinite(log.epoch.total)
+        epoch_result = self._result(epoch, log, started, index, float(optimizer.param_groups[0]["lr"]))
         if schedule is not None and schedule.per_epoch and not schedule.reads_metrics:
             scheduler.step()
-        if spoiled:
-            raise NonFiniteLossError(f"the loss became NaN or infinite by batch {number} of epoch {epoch}")
-        return done
+        if not finite:
+            raise NonFiniteLossError(f"the loss became NaN or infinite by batch {index} of epoch {epoch}")
+        return epoch_result
 
-    def _look_at(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Refuse to train nothing; a loss that knows what of a model should train is asked before the first update."""
-        if not any(one.requires_grad for group in optimizer.param_groups for one in group["params"]):
+    def _check_trainable(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Raise if the optimizer cannot train; before the first update, warn if a loss for adapters objects."""
+        if not any(parameter.requires_grad for group in optimizer.param_groups for parameter in group["params"]):
             raise TrainingError("nothing trains: every parameter of the optimizer is frozen")
         if not self._updates and isinstance(self._loss, PEFTAwareLoss):
             try:
@@ -220,13 +224,13 @@ class TrainingLoop(_Epoch):
         )
         if gradients.needs_closure_reevaluation and self._scaler is not None:
             name = type(optimizer).__name__
-            raise TrainingError(f"{name} asks for the loss several times, which fp16 cannot give it")
+            raise TrainingError(f"{name} evaluates the loss several times per update, which fp16 does not allow")
         if self.gradient_monitor is not None:
-            gradients.observe(lambda *_: self._look(model))
+            gradients.observe(lambda *_: self._check_gradients(model))
         return gradients
 
     def _groups(self, loader: Iterable[Any], device: torch.device) -> Iterator[list[Batch]]:
-        """Yield the batches of each update; the last may be fewer."""
+        """Yield the batches of each update; the last update may have fewer."""
         group: list[Batch] = []
         for raw in loader:
             group.append(to_device(as_batch(raw), device))
@@ -237,44 +241,43 @@ class TrainingLoop(_Epoch):
             yield group
 
     def _update(self, gradients: Gradients, batches: list[Batch], *, first: bool) -> list[LossResult]:
-        """Update once, and return the batches' losses; in the ``first`` of an epoch something must train."""
-        found: list[LossResult] = []
+        """Make an update, and return the batches' losses; raise if the ``first`` of an epoch trains nothing."""
+        losses: list[LossResult] = []
 
-        def compute(batch: Batch) -> LossResult:
-            outputs, result = self._step(batch)
-            if not found:
+        def compute_loss(batch: Batch) -> LossResult:
+            outputs, result = self._compute(batch)
+            if not losses:
                 with torch.no_grad():
-                    self._take(ModelOutput(outputs.logits.detach()), batch)
+                    self._update_metrics(ModelOutput(outputs.logits.detach()), batch)
             return result
 
         def closure() -> Tensor:
-            loss, results = gradients.compute(compute, batches)
-            if not found:
+            loss, results = gradients.compute(compute_loss, batches)
+            if not losses:
                 self._updates += 1
                 if first and not gradients.measured():
                     raise TrainingError(
-                        "nothing trains: no parameter of the optimizer has a gradient. An optimizer is made of the "
-                        "parameters of the model that it is to train, as they are when it trains: "
-                        "optimizer = SGD(model.parameters(), lr=…)"
+                        "nothing trains: no parameter of the optimizer has a gradient. Create the optimizer from the "
+                        "parameters of the model that the loop trains, such as SGD(model.parameters(), lr=0.1)"
                     )
-                found.extend(results)
+                losses.extend(results)
             return loss
 
         gradients.update(closure)
-        return found
+        return losses
 
-    def _look(self, model: nn.Module) -> None:
-        """Let the monitor look, if it is time, at gradients that are no longer scaled and not yet clipped."""
+    def _check_gradients(self, model: nn.Module) -> None:
+        """Let the monitor check unscaled, unclipped gradients, if a check is due."""
         monitor = self.gradient_monitor
         if monitor is None or self._updates % monitor.check_interval:
             return
         health = monitor.check_step(model)
         if self._scaler is not None and getattr(health, "has_nan_gradients", False):
-            return  # everyday: the scaler leaves the update out, and finds a scale at which they are finite
+            return  # normal in fp16: the scaler skips the update and lowers its scale
         if health.has_exploding_gradients and getattr(monitor, "on_critical", "fail") == "fail":
             raise TrainingError(
-                f"gradients explode: the largest norm is {health.max_norm:.4g} in update {self._updates}. A lower "
-                "learning rate helps, or a higher norm_threshold_critical where such norms are usual"
+                f"gradients explode: the largest norm in update {self._updates} is {health.max_norm:.4g}. Lower the "
+                "learning rate, or raise norm_threshold_critical if such norms are normal"
             )
 
 
@@ -283,8 +286,11 @@ class ValidationLoop(_Epoch):
 
     Args:
         loss_strategy: as for :class:`TrainingLoop`.
-        precision: of the forward pass.
-        metrics: what is measured besides the loss.
+        precision: the precision of the forward pass.
+        metrics: metrics of the outputs.
+
+    Raises:
+        ValueError: an option is invalid.
     """
 
     def __init__(
@@ -304,28 +310,29 @@ class ValidationLoop(_Epoch):
         device: torch.device | str = "cpu",
         metrics_callback: MetricsCallback | None = None,
     ) -> EpochResult:
-        """Evaluate every batch once; afterwards each layer is in the mode it was in.
+        """Evaluate every batch once; afterwards each layer is in its previous mode.
 
         Args:
-            epoch: its number, for the result.
-            model: moved to ``device``.
+            epoch: the epoch's number, for the result.
+            model: the model; it is moved to ``device``.
             val_loader: as for :meth:`TrainingLoop.run_epoch`.
-            device: where to evaluate.
-            metrics_callback: is told of each batch; reading its loss waits for the device.
+            device: the device to evaluate on.
+            metrics_callback: called with each batch's loss and its zero-based index; reading the loss waits for the
+                device.
 
         Raises:
-            TrainingError: there is no batch.
-            DeviceError: the device is not there.
+            TrainingError: there are no batches.
+            DeviceError: the device does not exist.
         """
-        where, began = resolve_device(str(device)), time.monotonic()
-        tape, number = self._begin(model, where), 0
+        target, started = resolve_device(str(device)), time.monotonic()
+        log, count = self._start(model, target), 0
         with torch.no_grad(), evaluating(model, self._loss):
-            for raw in val_loader:
-                batch = to_device(as_batch(raw), where)
-                outputs, result = self._step(batch)
-                tape.add(result, batch_size(batch))
-                self._take(outputs, batch)
+            for index, raw in enumerate(val_loader):
+                batch = to_device(as_batch(raw), target)
+                outputs, result = self._compute(batch)
+                log.add(result, batch_size(batch))
+                self._update_metrics(outputs, batch)
                 if metrics_callback is not None:
-                    metrics_callback(float(result.total), number)
-                number += 1
-        return self._result(epoch, tape, began, number)
+                    metrics_callback(float(result.total), index)
+                count = index + 1
+        return self._result(epoch, log, started, count)

@@ -8,17 +8,14 @@ from typing import Any, Final
 
 from torch.optim import SGD, AdamW, Optimizer, RMSprop
 
-from dovetail.config.diagnostics import unknown
 from dovetail.optimizers import presets
 from dovetail.optimizers.factories import adam, adamw, rmsprop, sgd
 from dovetail.optimizers.fused import Params
+from dovetail.pieces.by_name import Factories
 
-_FACTORIES: Final[dict[str, Callable[..., Optimizer]]] = {
-    "adamw": adamw,
-    "adam": adam,
-    "sgd": sgd,
-    "rmsprop": rmsprop,
-}
+_OPTIMIZERS: Final = Factories[Optimizer](
+    "optimizer", "optimizer_type", {"adamw": adamw, "adam": adam, "sgd": sgd, "rmsprop": rmsprop}
+)
 
 
 def create_optimizer(
@@ -33,31 +30,18 @@ def create_optimizer(
     Args:
         optimizer_type: ``"adamw"``, ``"adam"``, ``"sgd"`` or ``"rmsprop"``.
         model_params: the parameters, or groups of them.
-        lr: learning rate.
-        weight_decay: weight decay.
+        lr: learning rate, > 0.
+        weight_decay: weight decay, ≥ 0.
         kwargs: further options of that optimizer.
 
     Raises:
-        ValueError: there is no optimizer of that name (the nearest is suggested), it has no such option, or
-            there are no parameters.
-        TypeError: ``optimizer_type`` is no name.
+        ValueError: there is no optimizer of that name (the message suggests the nearest), it has no such option, or
+            ``model_params`` is missing.
+        TypeError: ``optimizer_type`` is not a string, or ``model_params`` is a model.
     """
-    given: Any = optimizer_type
-    if not isinstance(given, str):
-        msg = f"optimizer_type: expected a name such as 'adamw', got {type(given).__name__}"
-        raise TypeError(f"{msg}; what to optimise is model_params")
-    if optimizer_type not in _FACTORIES:
-        raise unknown("optimizer_type", "optimizer", optimizer_type, _FACTORIES)
     if model_params is None:
-        msg = "model_params: there is nothing to optimise; pass model.parameters()"
-        raise ValueError(msg)
-    factory = _FACTORIES[optimizer_type]
-    options = inspect.signature(factory).parameters
-    odd = next((name for name in kwargs if name not in options), None)
-    if odd is not None:
-        msg = f"{optimizer_type} has no option '{odd}'; it has {', '.join(list(options)[1:])}"
-        raise ValueError(msg)
-    return factory(model_params, lr=lr, weight_decay=weight_decay, **kwargs)
+        raise ValueError("model_params: there is nothing to optimise; pass model.parameters()")
+    return _OPTIMIZERS.build(optimizer_type, model_params, lr=lr, weight_decay=weight_decay, **kwargs)
 
 
 def create_adamw_optimizer(
@@ -77,7 +61,7 @@ def create_sgd_optimizer(
     weight_decay: float = 1e-4,
     nesterov: bool = True,  # noqa: FBT001, FBT002 (the documented signature)
 ) -> SGD:
-    """Return SGD with Nesterov's momentum; errors as for ``sgd``."""
+    """Return SGD with Nesterov momentum; errors as for ``sgd``."""
     return sgd(model_params, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
 
 
@@ -91,31 +75,30 @@ def create_rmsprop_optimizer(
 class OptimizerConfig:
     """The presets as keyword arguments of :func:`create_optimizer`.
 
-    They are read off the factories in :mod:`dovetail.optimizers.presets`, so that there is one table of
-    values.
+    The values are the defaults of the functions in :mod:`dovetail.optimizers.presets`.
     """
 
     @classmethod
     def default(cls) -> dict[str, Any]:
-        """Return AdamW with light decay."""
+        """Return AdamW with a light weight decay."""
         return _preset("adamw", presets.default)
 
     @classmethod
     def fast_convergence(cls) -> dict[str, Any]:
-        """Return AdamW with a three times higher learning rate."""
+        """Return AdamW with three times the learning rate of the default preset."""
         return _preset("adamw", presets.fast_convergence)
 
     @classmethod
     def strong_regularization(cls) -> dict[str, Any]:
-        """Return AdamW with ten times the default preset's decay."""
+        """Return AdamW with ten times the weight decay of the default preset."""
         return _preset("adamw", presets.strong_regularization)
 
     @classmethod
     def sgd_baseline(cls) -> dict[str, Any]:
-        """Return SGD with Nesterov's momentum."""
+        """Return SGD with Nesterov momentum."""
         return _preset("sgd", presets.sgd_baseline)
 
 
 def _preset(optimizer_type: str, factory: Callable[..., Optimizer]) -> dict[str, Any]:
     options = list(inspect.signature(factory).parameters.values())[1:]
-    return {"optimizer_type": optimizer_type, **{one.name: one.default for one in options}}
+    return {"optimizer_type": optimizer_type, **{option.name: option.default for option in options}}

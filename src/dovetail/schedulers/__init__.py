@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dovetail.kernel.exports import imported_on_use
+from dovetail.kernel.exports import lazy_namespace
 
 if TYPE_CHECKING:
     from dovetail.schedulers.annealing import cosine as cosine
@@ -23,31 +23,5 @@ if TYPE_CHECKING:
     from dovetail.schedulers.warmup_scheduler import WarmupPlateau as WarmupPlateau
     from dovetail.schedulers.warmup_scheduler import WarmupScheduler as WarmupScheduler
     from dovetail.schedulers.warmup_scheduler import with_warmup as with_warmup
-
-_HOMES = {
-    "ClosedFormLR": "dovetail.schedulers.closed_form",
-    "Epochs": "dovetail.schedulers.warmup",
-    "WarmupPlateau": "dovetail.schedulers.warmup_scheduler",
-    "WarmupScheduler": "dovetail.schedulers.warmup_scheduler",
-    "cosine": "dovetail.schedulers.annealing",
-    "exponential": "dovetail.schedulers.decay",
-    "linear_warmup": "dovetail.schedulers.warmup",
-    "noam": "dovetail.schedulers.warmup",
-    "one_cycle": "dovetail.schedulers.cycle",
-    "plateau": "dovetail.schedulers.decay",
-    "polynomial": "dovetail.schedulers.decay",
-    "step": "dovetail.schedulers.decay",
-    "warm_restarts": "dovetail.schedulers.annealing",
-    "warmup_cosine": "dovetail.schedulers.warmup",
-    "warmup_linear": "dovetail.schedulers.warmup",
-    "with_warmup": "dovetail.schedulers.warmup_scheduler",
-}
-
-__all__ = sorted(_HOMES)  # noqa: PLE0605 (built from the one table above)
-
-__getattr__ = imported_on_use(__name__, _HOMES)
-
-
-def __dir__() -> list[str]:
-    """List the public names."""
-    return __all__
+else:
+    __getattr__, __dir__, __all__ = lazy_namespace(__name__)

@@ -17,27 +17,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dovetail.kernel.exports import imported_on_use
+from dovetail.kernel.exports import lazy_namespace
 
 if TYPE_CHECKING:
     from dovetail.testkit.cases import Case as Case
-    from dovetail.testkit.conformance import conformance as conformance
+    from dovetail.testkit.decorator import conformance as conformance
     from dovetail.testkit.registry import Check as Check
     from dovetail.testkit.registry import CheckFailed as CheckFailed
     from dovetail.testkit.registry import NotApplicable as NotApplicable
     from dovetail.testkit.runner import CheckResult as CheckResult
     from dovetail.testkit.runner import run_checks as run_checks
-
-_HOMES = {
-    "Case": "dovetail.testkit.cases",
-    "Check": "dovetail.testkit.registry",
-    "CheckFailed": "dovetail.testkit.registry",
-    "CheckResult": "dovetail.testkit.runner",
-    "NotApplicable": "dovetail.testkit.registry",
-    "conformance": "dovetail.testkit.conformance",
-    "run_checks": "dovetail.testkit.runner",
-}
-
-__all__ = sorted(_HOMES)  # noqa: PLE0605 (the table above lists every name)
-
-__getattr__ = imported_on_use(__name__, _HOMES)
+else:
+    __getattr__, __dir__, __all__ = lazy_namespace(__name__)

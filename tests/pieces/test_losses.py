@@ -1,22 +1,57 @@
-"""Loss strategies by name: installed ones, and ones that a program registers."""
+"""Losses by name: criteria, installed losses as strategies, and strategies that a program registers."""
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
-import torch.nn.functional as F
 
 from dovetail.kernel.component import PluginError
 from dovetail.losses import (
     ClassificationLoss,
     FocalLoss,
+    LabelSmoothingCrossEntropy,
     LanguageModelingLoss,
     LossAsStrategy,
+    SupConLoss,
+    cross_entropy,
 )
 from dovetail.main import run
-from dovetail.pieces.loss_registry import LossStrategyRegistry, get_loss_strategy
-from loss_samples import CLASSES, labels, scores
+from dovetail.pieces import LossStrategyRegistry, create_criterion, get_loss_strategy
+from loss_samples import CLASSES, WeightedLoss, labels, scores
 from small_runs import small
+
+
+@pytest.mark.parametrize(
+    "name, options, expected",
+    [
+        ("ce", {}, cross_entropy()),
+        ("ce", {"weight": [1.0, 2.0, 3.0, 4.0]}, torch.nn.CrossEntropyLoss(torch.tensor([1.0, 2.0, 3.0, 4.0]))),
+        ("label_smoothing", {}, LabelSmoothingCrossEntropy(0.1)),
+        ("focal", {"alpha": 0.25}, FocalLoss(0.25, 2.0)),
+        ("supcon", {}, SupConLoss(0.1)),
+    ],
+)
+def test_criteria_by_name_have_the_documented_defaults(name, options, expected):
+    """Each takes logits and labels, as torch's losses do."""
+    logits, targets = scores(6, CLASSES).float(), labels(6)
+
+    torch.testing.assert_close(create_criterion(name, **options)(logits, targets), expected(logits, targets))
+
+
+@pytest.mark.parametrize(
+    "name, options, message",
+    [
+        ("focl", {}, "name: unknown loss 'focl'; did you mean 'focal'?"),
+        ("?", {}, "unknown loss '?'; there are ce, label_smoothing, focal, supcon"),
+        ("focal", {"beta": 1}, "focal has no option 'beta'; it has alpha, gamma"),
+    ],
+)
+def test_unknown_names_and_options_are_named(name, options, message):
+    """The error suggests the nearest name, or lists the names and options that exist."""
+    with pytest.raises(ValueError, match=re.escape(message)):
+        create_criterion(name, **options)
 
 
 def test_installed_losses_are_strategies():
@@ -29,24 +64,6 @@ def test_installed_losses_are_strategies():
     torch.testing.assert_close(
         get_loss_strategy("mse").compute_loss(logits, logits.detach() + 2), torch.tensor(4.0).double()
     )
-
-
-class WeightedLoss:
-    """A strategy as a user writes it: class-weighted cross-entropy."""
-
-    def __init__(self, weights):
-        self.weights = weights
-
-    def compute_loss(self, logits, labels, inputs=None):
-        """Return weighted cross-entropy."""
-        if inputs and inputs.get("attention_mask") is not None:
-            labels = labels.where(inputs["attention_mask"], -100)
-        return F.cross_entropy(logits, labels, self.weights)
-
-    def validate_inputs(self, logits, labels):
-        """Raise unless there is one label per sample."""
-        if labels.ndim != 1:
-            raise ValueError("one label per sample")
 
 
 def test_a_registered_object_is_found_by_name():
@@ -76,13 +93,13 @@ def test_a_registered_object_trains_a_run(tmp_path):
 def test_bad_registrations_and_names_raise():
     """The error names a class, a missing method, a name that is taken, or a name that does not exist."""
     registry = LossStrategyRegistry()
-    registry.register("one", WeightedLoss(None))
+    registry.register("first", WeightedLoss())
 
     with pytest.raises(TypeError, match="not the class WeightedLoss"):
-        registry.register("two", WeightedLoss)
-    with pytest.raises(TypeError, match="'two': register an object with compute_loss and validate_inputs, not Linear"):
-        registry.register("two", torch.nn.Linear(1, 1))
-    with pytest.raises(ValueError, match="'one' is registered already"):
-        registry.register("one", WeightedLoss(None))
+        registry.register("second", WeightedLoss)
+    with pytest.raises(TypeError, match=r"'second': register an object with compute_loss and .*, not Linear"):
+        registry.register("second", torch.nn.Linear(1, 1))
+    with pytest.raises(ValueError, match="'first' is already registered; choose another name"):
+        registry.register("first", WeightedLoss())
     with pytest.raises(PluginError, match="did you mean 'classification'"):
         registry.get("clasification")
