@@ -13,7 +13,27 @@ SOURCE = ROOT / "src" / "dovetail"
 #: Modules with at least so many statements have a test file of their own.
 STATEMENTS = 25
 #: Modules without one, and where they are tested.
-TESTED_ELSEWHERE: dict[str, str] = {}
+TESTED_ELSEWHERE: dict[str, str] = {
+    "metrics/base.py": "metrics/test_all.py",  # every metric is one
+    "monitor/readings.py": "monitor/test_norms.py",  # with the statistics that it transfers
+    "spec/protocols.py": "spec/test_kinds.py",  # every kind has one
+    # Every check is held against parts with a planted fault.
+    "testkit/checks/batch_transforms.py": "testkit/test_all.py",
+    "testkit/checks/collators.py": "testkit/test_all.py",
+    "testkit/checks/datasets.py": "testkit/test_all.py",
+    "testkit/checks/loss_batches.py": "testkit/test_all.py",
+    "testkit/checks/loss_gradients.py": "testkit/test_all.py",
+    "testkit/checks/losses.py": "testkit/test_all.py",
+    "testkit/checks/metrics.py": "testkit/test_all.py",
+    "testkit/checks/models.py": "testkit/test_all.py",
+    "testkit/checks/optimizers.py": "testkit/test_all.py",
+    "testkit/checks/plugin.py": "testkit/test_all.py",
+    "testkit/checks/schedulers.py": "testkit/test_all.py",
+    "testkit/checks/storage.py": "testkit/test_all.py",
+    "testkit/checks/storage_atomic.py": "testkit/test_all.py",
+    "testkit/checks/transforms.py": "testkit/test_all.py",
+    "train/checkpoints/sharded.py": "distributed/test_sharding.py",  # it takes two processes
+}
 #: Folders of tests that mirror no package.
 OTHER_FOLDERS = {"parity", "planted", "system"}
 
@@ -61,7 +81,7 @@ def test_a_module_with_logic_of_its_own_has_a_test_file():
 
 def test_no_folder_has_more_than_about_thirty_files():
     """A folder that grows beyond holds several ideas."""
-    counts = {str(folder): len(list(folder.glob("*.py"))) for folder in SOURCE.rglob("*") if folder.is_dir()}
+    counts = {str(folder): len(list(folder.glob("[!_]*.py"))) for folder in SOURCE.rglob("*") if folder.is_dir()}
 
     assert {folder: count for folder, count in counts.items() if count > 32} == {}
 
@@ -84,4 +104,4 @@ def test_the_main_path_is_short():
     body = run.body[1:]  # without the docstring
 
     assert body[-1].end_lineno - body[0].lineno + 1 <= 40
-    assert sum(len((SOURCE / name).read_text(encoding="utf-8").splitlines()) for name in path) <= 800
+    assert sum(len((SOURCE / name).read_text(encoding="utf-8").splitlines()) for name in path) <= 660
