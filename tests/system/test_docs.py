@@ -158,6 +158,28 @@ def test_migration_page_names_existing_modules():
                 importlib.import_module(old)
 
 
+def test_files_that_the_docs_name_exist():
+    """Every path of the repository in a page, such as ``src/dovetail/main.py``, exists."""
+    paths = re.compile(r"`((?:src/dovetail|tests|docs|csrc|benchmarks|examples|plugins)/[\w./-]+)`")
+    named = {(page.name, path) for page in PAGES for path in paths.findall(page.read_text(encoding="utf-8"))}
+
+    assert len(named) > 20
+    assert [(page, path) for page, path in sorted(named) if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.slow
+def test_the_structure_is_measured_and_drawn(tmp_path):
+    """The measures stay within the limits that the design page gives, and the picture is the page's own."""
+    script = [sys.executable, "docs/structure.py"]
+    done = subprocess.run(script, cwd=ROOT, capture_output=True, text=True, check=True)
+    measured = dict(re.findall(r"^(.+?)  +(.+)$", done.stdout, re.MULTILINE))
+    subprocess.run([*script, "--picture", str(tmp_path / "packages.svg")], cwd=ROOT, check=True)
+
+    assert int(measured["kernel, lines of code"]) <= 1000
+    assert int(measured["files entered for one config value"]) <= 24
+    assert (tmp_path / "packages.svg").read_text() == (ROOT / "docs" / "explanation" / "packages.svg").read_text()
+
+
 def test_changelog_fragments_are_orphans():
     """No fragment's name has an issue number, which the changelog would print."""
     names = [path.name for path in (ROOT / "changelog.d").iterdir() if path.name != "README.md"]
