@@ -15,6 +15,8 @@ from dovetail.checkpoint.manifest import MANIFEST, CheckpointError, read_manifes
 from dovetail.checkpoint.saver import HostBuffers
 from dovetail.checkpoint.sharded import ShardedSpec, allocate_full, is_sharded, local_shard, write_shards
 from dovetail.checkpoint.verify import find_problems, verify
+from dovetail.storage.errors import StorageError
+from small_disks import small_disk
 from states import equal
 
 save = partial(write_checkpoint, write_shards=partial(write_shards, rank=0))
@@ -138,3 +140,19 @@ def test_a_manifest_with_a_file_outside_the_checkpoint_is_refused(tmp_path, mesh
 
     with pytest.raises(CheckpointError, match="the manifest is damaged"):
         read_checkpoint(tmp_path / "c")
+
+
+def test_shards_that_do_not_fit_on_the_disk_are_a_storage_error(tmp_path, mesh):
+    """Torch's own error derives from BaseException, and would end a run without an outcome."""
+    weight = dtensor.distribute_tensor(torch.ones(100_000), mesh)
+
+    with small_disk(tmp_path, "100k") as disk, pytest.raises(StorageError, match="there is no space left on the disk"):
+        write_shards(disk, {"model": {"weight": weight}}, rank=0)
+
+
+def test_shards_that_cannot_be_encoded_are_a_storage_error(tmp_path, mesh):
+    """The message has the reason."""
+    weight = dtensor.distribute_tensor(torch.ones(2, dtype=torch.complex128), mesh)
+
+    with pytest.raises(StorageError, match=r"model\.shards: cannot write this: .*complex"):
+        write_shards(tmp_path, {"model": {"weight": weight}}, rank=0)

@@ -32,7 +32,6 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "testkit/checks/storage.py": "testkit/test_all.py",
     "testkit/checks/storage_atomic.py": "testkit/test_all.py",
     "testkit/checks/transforms.py": "testkit/test_all.py",
-    "train/checkpoints/sharded.py": "distributed/test_sharding.py",  # it takes two processes
 }
 #: Folders of tests that mirror no package.
 OTHER_FOLDERS = {"parity", "planted", "system"}

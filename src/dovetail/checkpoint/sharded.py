@@ -20,6 +20,7 @@ from dovetail.checkpoint.layout import Piece, parse_header, piece_slices, sha256
 from dovetail.checkpoint.manifest import MALFORMED, SHARD_FOLDERS, CheckpointError
 from dovetail.checkpoint.tensor_file import DTYPES
 from dovetail.storage.atomic import sync_file, sync_folder
+from dovetail.storage.errors import StorageError, storage_error
 
 #: Sharded tensors by part of the state (``"model"`` or ``"state"``) and key.
 ShardedTensors = Mapping[str, Mapping[str, torch.Tensor]]
@@ -110,8 +111,7 @@ def write_shards(directory: Path, sharded: ShardedTensors, rank: int, channel: A
         channel: the process group that plans who writes what; by default, training's.
 
     Raises:
-        OSError: from the operating system.
-        CheckpointException: from torch, on every rank.
+        StorageError: a rank cannot write its shards.
     """
     from torch.distributed import checkpoint
 
@@ -122,7 +122,13 @@ def write_shards(directory: Path, sharded: ShardedTensors, rank: int, channel: A
             continue
         folder = directory / SHARD_FOLDERS[part]
         writer = dcp.HuggingFaceStorageWriter(path=str(folder), save_distributed=True)
-        dcp.save(dict(tensors), storage_writer=writer, process_group=channel)
+        try:
+            dcp.save(dict(tensors), storage_writer=writer, process_group=channel)
+        except dcp.CheckpointException as error:  # it is no Exception, so the caller's handlers would miss it
+            failure, _ = next(iter(error.failures.values()))
+            if isinstance(failure, OSError):
+                raise storage_error(folder, failure, "write") from error
+            raise StorageError(folder, f"cannot write this: {' '.join(str(failure).split())}") from error
         for path in sorted(folder.glob(f"shard-{rank + 1:05d}-*.safetensors")):
             sync_file(path)
             pieces[f"{folder.name}/{path.name}"] = _hash_pieces(path)
