@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.distributed.tensor import DTensor, Partial, Shard
 
 from dovetail.checkpoint.format import encode, read_checkpoint, read_model, write_checkpoint
-from dovetail.checkpoint.references import is_dense, span
+from dovetail.checkpoint.references import is_dense, resolve, span, tensor_problem, with_strides
 from states import equal, memory, there_and_back
 
 
@@ -120,3 +121,91 @@ def test_span_and_density_of_strided_tensors():
     assert is_dense((2, 1, 3), (3, 99, 1))
     assert not is_dense((2, 3), (4, 1))
     assert not is_dense((2,), (0,))
+
+
+class Tagged(torch.Tensor):
+    """A tensor subclass."""
+
+
+@pytest.mark.parametrize(
+    "make,problem",
+    [
+        (lambda: torch.ones(2), None),
+        (lambda: torch.nn.Parameter(torch.ones(2)), None),
+        (lambda: torch.ones(2).as_subclass(Tagged), "a Tagged: only plain tensors can be stored"),
+        (lambda: torch.ones(2, device="meta"), "a tensor on the meta device: it has no values"),
+        (lambda: torch.eye(2).to_sparse(), "a sparse_coo tensor"),
+        (lambda: torch.nested.nested_tensor([torch.ones(1), torch.ones(2)]), "a nested tensor"),
+        (lambda: torch._empty_affine_quantized([2], scale=1.0, zero_point=0, dtype=torch.qint8), "a quantized tensor"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")
+def test_what_keeps_a_tensor_out_of_a_checkpoint(make, problem):
+    """The message says what it is."""
+    assert tensor_problem(make()) == problem
+
+
+def test_shards_of_one_tensor_are_stored_once(mesh):
+    """Tied sharded weights have one key and stay tied; a partial sum cannot be stored."""
+    weight = DTensor.from_local(torch.arange(4.0), mesh, [Shard(0)])
+    other = DTensor.from_local(torch.arange(4.0), mesh, [Shard(0)])
+    encoded = encode({"model": {"a": weight, "b": weight, "c": other}})
+
+    assert list(encoded.sharded["model"]) == ["a", "c"]
+    partial = DTensor.from_local(torch.ones(2), mesh, [Partial()])
+    assert tensor_problem(weight) is None
+    assert tensor_problem(partial) == f"a DTensor with the placement {Partial()}"
+
+
+def test_keys_that_look_alike_are_told_apart():
+    """``a/b`` may be a key or a path, and safetensors reserves one name."""
+    first, second, third = torch.zeros(1), torch.ones(1), torch.full((1,), 2.0)
+    state = {"a": {"b": {"c": first}, "b/c": second}, "a/b": {"c": third}}
+    encoded = encode({"state": state, "model": {"__metadata__": torch.ones(2)}})
+
+    assert {key: float(value) for key, value in encoded.tensors["state"].items()} == {
+        "state/a/b/c": 0.0, "state/a/b/c~2": 1.0, "state/a/b/c~3": 2.0,
+    }  # fmt: skip
+    assert list(encoded.tensors["model"]) == ["__metadata__~2"]
+    assert equal(there_and_back(state), state)
+
+
+@pytest.mark.parametrize("stride", [[1], [-1, 3], [3, 3], [4, 1], [0, 1]])
+def test_strides_with_gaps_or_overlaps_are_refused(stride):
+    """A forged file must not ask for more memory than it fills."""
+    with pytest.raises(ValueError, match="do not fit the shape"):
+        with_strides(torch.ones(2, 3), stride)
+    assert with_strides(torch.ones(2, 3), [1, 2]).stride() == (1, 2)
+
+
+@pytest.mark.parametrize(
+    "changed,fits",
+    [
+        ({}, True),
+        ({"offset": 3, "shape": [3]}, True),
+        ({"offset": 4, "shape": [3]}, False),
+        ({"offset": -1}, False),
+        ({"stride": [-1]}, False),
+        ({"shape": [-2]}, False),
+        ({"dtype": "int64", "offset": 1, "shape": [1]}, True),
+        ({"dtype": "float64", "offset": 2, "shape": [2]}, False),
+    ],
+)
+def test_a_view_never_reaches_beyond_its_tensor(changed, fits):
+    """Its last byte may be the tensor's last, and no more."""
+    reference = {"file": "state", "key": "k", "dtype": "float32", "shape": [2], "stride": [1], "offset": 0, **changed}
+    stored = {"state": {"k": torch.arange(6, dtype=torch.float32)}}
+    if fits:
+        assert resolve(reference, stored).shape == tuple(reference["shape"])
+        return
+    with pytest.raises(ValueError, match="a view of 'k' reaches beyond it"):
+        resolve(reference, stored)
+
+
+def test_a_misaligned_view_is_refused():
+    """A stored tensor that starts in the middle of its memory may give one."""
+    stored = {"state": {"k": torch.arange(7, dtype=torch.float32)[1:]}}
+    reference = {"file": "state", "key": "k", "dtype": "float64", "shape": [1], "stride": [1], "offset": 0}
+    with pytest.raises(ValueError, match="reaches beyond it"):
+        resolve(reference, stored)

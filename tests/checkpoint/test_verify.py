@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import tracemalloc
+from pathlib import Path
 
 import pytest
+import torch
 
-from dovetail.checkpoint.format import read_checkpoint
+from dovetail.checkpoint.format import read_checkpoint, write_checkpoint
+from dovetail.checkpoint.layout import MAX_PIECE
 from dovetail.checkpoint.manifest import FILES, MANIFEST, CheckpointError, read_manifest
 from dovetail.checkpoint.verify import find_problems
 from states import header, reseal
@@ -122,3 +127,50 @@ def test_a_malformed_tree_is_refused(damaged, content):
 
     with pytest.raises(CheckpointError, match=r"state.json: "):
         read_checkpoint(damaged)
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """Return a checkpoint whose first tensor has three pieces and whose second has one."""
+    path = tmp_path_factory.mktemp("large") / "step"
+    generator = torch.Generator().manual_seed(0)
+    first = torch.randint(256, (2 * MAX_PIECE + 5,), dtype=torch.uint8, generator=generator)
+    write_checkpoint(path, {"model": {"first": first, "second": torch.arange(9.0)}})
+    return path
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        {"first": [0]},
+        {"first": [MAX_PIECE - 1]},
+        {"first": [MAX_PIECE]},
+        {"first": [2 * MAX_PIECE + 4]},
+        {"second": [35]},
+        {"first": [5, MAX_PIECE + 5], "second": [0]},
+    ],
+    ids=str,
+)
+def test_damage_in_any_piece_of_a_large_file_is_found(large, tmp_path, places):
+    """Each damaged tensor is named once, however many of its pieces are damaged."""
+    path = Path(shutil.copytree(large, tmp_path / "step"))
+    with (path / "model.safetensors").open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        entries = json.loads(file.read(length))
+        for name, offsets in places.items():
+            for offset in offsets:
+                file.seek(8 + length + entries[name]["data_offsets"][0] + offset)
+                byte = file.read(1)
+                file.seek(-1, os.SEEK_CUR)
+                file.write(bytes([byte[0] ^ 1]))
+
+    assert sorted(problem.tensor for problem in find_problems(path)) == sorted(places)
+    assert list(find_problems(large)) == []
+
+
+def test_a_large_tensor_is_read_back(large):
+    """Its pieces are joined in order."""
+    tensor = read_checkpoint(large)["model"]["first"]
+    generator = torch.Generator().manual_seed(0)
+
+    assert torch.equal(tensor, torch.randint(256, tensor.shape, dtype=torch.uint8, generator=generator))

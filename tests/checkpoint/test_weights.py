@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from dovetail.checkpoint.format import read_model, write_checkpoint
 from dovetail.checkpoint.manifest import CheckpointError
-from dovetail.checkpoint.weights import export_weights, load_weights
+from dovetail.checkpoint.weights import export_weights, is_average, load_weights, read_weights
 from dovetail.cli import main
 from dovetail.config.diagnostics import ConfigError
 from dovetail.main import run
@@ -142,3 +142,40 @@ def test_the_command_line_refuses_a_damaged_checkpoint_in_one_line(tmp_path, cap
     assert capsys.readouterr().err.startswith(
         f"dovetail: {tmp_path}/step-00000001/manifest.json: this is not a checkpoint manifest"
     )
+
+
+@pytest.mark.parametrize("validated", [True, False])
+def test_weights_are_those_that_were_validated(tmp_path, validated):
+    """The average if the run validated it; ``ema`` chooses either."""
+    layer = torch.nn.Linear(2, 1, bias=False)
+    model = {"first": layer.weight, "tied": layer.weight}
+    average = {"weights": {"first": torch.full((1, 2), 7.0)}, "validated": validated}
+    write_checkpoint(tmp_path / "step", {"model": model, "ema": average})
+
+    trained, averaged = read_weights(tmp_path / "step", ema=False), read_weights(tmp_path / "step", ema=True)
+
+    assert torch.equal(trained["first"], layer.weight)
+    assert averaged["first"].tolist() == averaged["tied"].tolist() == [[7.0, 7.0]]
+    assert torch.equal(read_weights(tmp_path / "step")["first"], (averaged if validated else trained)["first"])
+    assert is_average(tmp_path / "step") is validated
+    assert not is_average(tmp_path / "step", ema=False)
+
+
+@pytest.mark.parametrize("state", [{}, {"ema": 3}, {"ema": {"decay": 0.9}}])
+def test_a_checkpoint_without_an_average(tmp_path, state):
+    """The trained weights are the only ones, also where a loop saves something else under ``ema``."""
+    write_checkpoint(tmp_path / "step", {"model": {"w": torch.ones(2)}, **state})
+
+    assert read_weights(tmp_path / "step")["w"].tolist() == [1.0, 1.0]
+    assert not is_average(tmp_path / "step", ema=False)
+    with pytest.raises(CheckpointError, match="there is no moving average of the weights in it"):
+        read_weights(tmp_path / "step", ema=True)
+
+
+def test_an_average_of_another_model_is_refused(tmp_path):
+    """The message names the checkpoint."""
+    average = {"weights": {"other": torch.ones(2)}, "validated": True}
+    write_checkpoint(tmp_path / "step", {"model": {"w": torch.ones(2)}, "ema": average})
+
+    with pytest.raises(CheckpointError, match=r"step: the average of the weights does not fit the model"):
+        read_weights(tmp_path / "step")
