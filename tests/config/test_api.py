@@ -90,7 +90,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path) -> None:
         assert path.read_text() == before
     finally:
         tmp_path.chmod(0o700)
-    assert [one.name for one in tmp_path.iterdir()] == ["a.toml"]
+    assert [item.name for item in tmp_path.iterdir()] == ["a.toml"]
 
 
 # --- building fluently -----------------------------------------------------------------------------------------------

@@ -63,4 +63,4 @@ def test_default_files_replace_nothing(tmp_path: Path) -> None:
     assert (
         refusal(lambda: write_defaults(tmp_path)) == f"{tmp_path}/default.toml: already exists; choose another folder"
     )
-    assert [one.name for one in tmp_path.iterdir()] == ["default.toml"]
+    assert [item.name for item in tmp_path.iterdir()] == ["default.toml"]

@@ -225,7 +225,7 @@ def test_origins_of_every_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert told["training.validate_every.epochs"] == "command line, argument 1"
     assert told["checkpoint.copy_to.token"] == "run.toml:9:49"
     assert told["callbacks"] == "default"
-    assert {path.partition(".")[0] for path in told} == {one.name for one in sections()}
+    assert {path.partition(".")[0] for path in told} == {item.name for item in sections()}
     assert ("model.hidden", [8]) in [(path, value) for path, value, _ in leaves(config)]
 
 

@@ -207,10 +207,10 @@ def test_the_same_key_twice() -> None:
 
 def test_a_value_and_keys_below_it_contradict_each_other() -> None:
     """An argument cannot set a value if another sets keys below it, in either order."""
-    [one] = refusals("a=1", "a.b=2")
+    [item] = refusals("a=1", "a.b=2")
     [other] = refusals("a.b=2", "a=@unset")
-    assert one.startswith("command line, argument 2: a: set to a table with the key b here, ")
-    assert one.endswith("but to the integer 1 by command line, argument 1")
+    assert item.startswith("command line, argument 2: a: set to a table with the key b here, ")
+    assert item.endswith("but to the integer 1 by command line, argument 1")
     assert other.startswith('command line, argument 2: a: set to the string "@unset" here, ')
     assert other.endswith("but to a table with the key b by command line, argument 1")
     assert overridden("a={x=1}", "a.y=2")["a"] == {"x": 1, "y": 2}

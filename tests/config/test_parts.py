@@ -37,7 +37,7 @@ def test_nested_parts(check: Check) -> None:
 
     assert loss.options["classification"].path == "loss.classification"
     assert loss.options["classification"].options["classification"].path == "loss.classification.classification"
-    assert [one.path for one in loss.options["terms"]] == ["loss.terms[0]", "loss.terms[1]"]
+    assert [item.path for item in loss.options["terms"]] == ["loss.terms[0]", "loss.terms[1]"]
     assert loss.options["named"]["a"].path == "loss.named.a"
     built = build(loss, {})
     assert built.options["classification"].options["classification"] == Recorder(reduction="sum")

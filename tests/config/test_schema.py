@@ -19,7 +19,7 @@ from dovetail.config.schema import (
     sections,
 )
 
-OWN = [one for one in vars(schema).values() if isinstance(one, type) and one.__name__.endswith("Section")]
+OWN = [item for item in vars(schema).values() if isinstance(item, type) and item.__name__.endswith("Section")]
 
 
 def test_the_sections_of_a_run_file() -> None:
@@ -58,7 +58,7 @@ def test_every_setting_is_documented(cls: Any) -> None:
         assert field.default is not attrs.NOTHING, field.name
 
 
-@pytest.mark.parametrize("section", sections(), ids=lambda one: one.name)
+@pytest.mark.parametrize("section", sections(), ids=lambda item: item.name)
 def test_every_section_is_documented(section: Any) -> None:
     """Each section has a sentence about it."""
     assert section.metadata["help"].endswith(".")

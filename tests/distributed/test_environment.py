@@ -28,7 +28,7 @@ STEP = {
     "SLURM_LAUNCH_NODE_IPADDR": "10.0.0.1",
 }
 HOSTS = st.text("abcz-.019", min_size=1, max_size=5)
-NUMBERS = st.tuples(st.integers(0, 120), st.integers(1, 4)).map(lambda one: f"{one[0]:0{one[1]}d}")
+NUMBERS = st.tuples(st.integers(0, 120), st.integers(1, 4)).map(lambda item: f"{item[0]:0{item[1]}d}")
 RANGES = st.one_of(NUMBERS, st.tuples(NUMBERS, NUMBERS).map("-".join))
 
 
@@ -168,12 +168,12 @@ def test_the_tasks_of_a_step_train_one_run(tmp_path):
         "SLURM_STEP_NODELIST": "127.0.0.[1-2]",
     }
     tasks = [start(tmp_path, {**step, "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)}) for rank in range(2)]
-    together = [one.communicate() for one in tasks]
+    together = [item.communicate() for item in tasks]
     step.pop("SLURM_STEP_ID")
     alone = start(tmp_path, {**step, "SLURM_PROCID": "0", "SLURM_LOCALID": "0"})
     single, _ = alone.communicate()
 
-    assert [one.returncode for one in tasks] == [0, 0], together[0][1]
+    assert [item.returncode for item in tasks] == [0, 0], together[0][1]
     runs = {path.name for path in (tmp_path / "runs" / "small").iterdir()}
     folder = json.loads(together[0][0])["folder"]
     assert runs == {Path(folder).name, json.loads(single)["id"]}

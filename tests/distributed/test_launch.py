@@ -60,7 +60,7 @@ elif "KILLED" in os.environ:
 MISBEHAVES = """
 import os, time
 
-fault = dict(one.split(":") for one in os.environ["FAULTS"].split()).get(os.environ.get("RANK"))
+fault = dict(pair.split(":") for pair in os.environ["FAULTS"].split()).get(os.environ.get("RANK"))
 if fault == "exits":
     os._exit(7)
 if fault == "killed":
@@ -139,7 +139,7 @@ def test_one_that_is_killed_ends_them_all(tmp_path, run_file):
     assert process.returncode == 1
     assert "process 1 of 2 was killed by SIGKILL" in errors
     assert len(started) == 2
-    assert not any(Path(f"/proc/{one}").exists() for one in started)
+    assert not any(Path(f"/proc/{item}").exists() for item in started)
 
 
 @pytest.mark.slow
@@ -232,9 +232,9 @@ def test_a_signal_may_reach_every_process(tmp_path, run_file):
         process.send_signal(signal.SIGTERM)
         time.sleep(0.02)
     while process.poll() is None:
-        for one in ranks:
+        for item in ranks:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(one, signal.SIGTERM)
+                os.kill(item, signal.SIGTERM)
         time.sleep(0.01)
     _, errors = process.communicate()
 
@@ -258,7 +258,7 @@ def test_a_second_order_ends_them_all_at_once(tmp_path, run_file):
 
     assert process.returncode == 130
     assert errors.splitlines()[-1] == "dovetail: killed; the last checkpoint is intact"
-    assert not any(Path(f"/proc/{one}").exists() for one in ranks)
+    assert not any(Path(f"/proc/{item}").exists() for item in ranks)
 
 
 @pytest.mark.slow
@@ -271,13 +271,13 @@ def test_an_earlier_run_is_found_in_another_number_of_processes(tmp_path, run_fi
     _, errors = process.communicate()
     assert process.returncode == 130, errors
     (folder,) = (tmp_path / "runs" / "small").iterdir()
-    one = ["run", str(run_file), "training.max_epochs=12", *held, "--nproc", "1"]
+    item = ["run", str(run_file), "training.max_epochs=12", *held, "--nproc", "1"]
     size = r"an update would be of 16 samples, but was of 32 .*; loader\.batch_size=32"
     differs = rf"{folder.name}, differs in hardware\.devices: {size}"
 
-    missed = dovetail(tmp_path, *one, "loader.batch_size=16", "checkpoint.resume=must", check=False)
-    other = dovetail(tmp_path, *one, "loader.batch_size=16", "checkpoint.resume=auto", "training.test=false", "--json")
-    done = dovetail(tmp_path, *one, "loader.batch_size=32", "checkpoint.resume=auto", "--json")
+    missed = dovetail(tmp_path, *item, "loader.batch_size=16", "checkpoint.resume=must", check=False)
+    other = dovetail(tmp_path, *item, "loader.batch_size=16", "checkpoint.resume=auto", "training.test=false", "--json")
+    done = dovetail(tmp_path, *item, "loader.batch_size=32", "checkpoint.resume=auto", "--json")
     again = dovetail(tmp_path, "run", str(run_file), *two, "checkpoint.resume=must")
 
     assert missed.returncode == 2
@@ -373,8 +373,8 @@ def test_the_first_line_says_which_failed_and_the_others_say_nothing(tmp_path, r
     assert done.returncode == 1
     assert first == "dovetail: process 1 of 2 failed with exit code 1"
     assert others[-1] == "  1: dovetail: the run failed: 'this sample is rotten'"
-    assert any("in __getitem__" in one for one in others)
-    assert all(one.startswith("  1: ") for one in others)
+    assert any("in __getitem__" in item for item in others)
+    assert all(item.startswith("  1: ") for item in others)
 
 
 @pytest.mark.slow
@@ -402,7 +402,7 @@ def test_the_run_that_is_resumed_is_chosen_once(tmp_path, run_file):
 
     assert done.returncode == 0, done.stderr
     assert newer.is_dir()
-    states = [json.loads((one / "run.json").read_text())["status"] for one in (folder, newer)]
+    states = [json.loads((item / "run.json").read_text())["status"] for item in (folder, newer)]
     assert states == ["completed", "out_of_budget"]
 
 
@@ -477,8 +477,8 @@ def test_what_slurm_starts_is_told_what_is_wrong(tmp_path, run_file, with_port, 
         )
         for rank in range(2)
     ]
-    errors = [one.communicate()[1] for one in ranks]
+    errors = [item.communicate()[1] for item in ranks]
 
-    assert [one.returncode for one in ranks] == codes
+    assert [item.returncode for item in ranks] == codes
     assert said in errors[1]
-    assert [len(one.splitlines()) for one in errors] == [1, 1]
+    assert [len(item.splitlines()) for item in errors] == [1, 1]

@@ -32,9 +32,9 @@ def test_two_do_what_one_does(tmp_path, run_file, size, settings):
     """The same figures and the same weights as one process with batches of twice the size, but for rounding."""
     settings = [*settings, "loader.eval_batch_size=16", "--json"]
 
-    one = dovetail(tmp_path, "run", str(run_file), f"loader.batch_size={2 * size}", *settings)
+    item = dovetail(tmp_path, "run", str(run_file), f"loader.batch_size={2 * size}", *settings)
     two = dovetail(tmp_path, "run", str(run_file), f"loader.batch_size={size}", *settings, "--nproc", "2")
-    alone, together = json.loads(one.stdout), json.loads(two.stdout)
+    alone, together = json.loads(item.stdout), json.loads(two.stdout)
 
     assert together["status"] == "completed"
     assert together["steps"] == alone["steps"]
@@ -102,8 +102,8 @@ def test_all_do_the_same_about_a_nan(tmp_path, run_file, policy, strategy):
     assert record["status"] == "completed"
     assert record["steps"] == 30
     alerts = [json.loads(line) for line in (folder / "alerts.jsonl").read_text().splitlines()]
-    assert [one["type"] for one in alerts] == [{"roll_back": "rolled_back", "skip": "nan_skipped"}[policy]] * 3
-    assert all("10" in re.search(fault, one["message"])[1].split(", ") for one in alerts)
-    assert all(bool(one.isfinite().all()) for one in last_weights(folder).values())
+    assert [item["type"] for item in alerts] == [{"roll_back": "rolled_back", "skip": "nan_skipped"}[policy]] * 3
+    assert all("10" in re.search(fault, item["message"])[1].split(", ") for item in alerts)
+    assert all(bool(item.isfinite().all()) for item in last_weights(folder).values())
     state = read_checkpoint(newest_checkpoint(folder))["training"]["state"]
     assert state["roll_backs"] == (3 if policy == "roll_back" else 0)

@@ -103,9 +103,9 @@ def test_shares_do_what_others_do(tmp_path, run_file, reference, own, settings):
     """The same figures and weights as one process with batches of twice the size, or as copies, but for rounding."""
     settings = [*settings, "--json"]
 
-    one = dovetail(tmp_path, "run", str(run_file), *reference, *settings)
+    item = dovetail(tmp_path, "run", str(run_file), *reference, *settings)
     two = dovetail(tmp_path, "run", str(run_file), "loader.batch_size=10", *own, *settings, *FSDP)
-    alone, together = json.loads(one.stdout), json.loads(two.stdout)
+    alone, together = json.loads(item.stdout), json.loads(two.stdout)
 
     assert together["status"] == "completed"
     assert together["steps"] == alone["steps"]
@@ -171,9 +171,9 @@ def test_they_are_started_anew_from_the_shares(tmp_path, run_file, saving):
     folder, whole, _ = killed_and_uninterrupted(tmp_path, run_file, *settings)
 
     assert_close(last_weights(whole), last_weights(folder), rtol=0, atol=0)
-    states = [read_checkpoint(newest_checkpoint(one))["optimizer"] for one in (whole, folder)]
-    for one, other in zip(states[0]["state"].values(), states[1]["state"].values(), strict=True):
-        assert_close(one, other, rtol=0, atol=0)
+    states = [read_checkpoint(newest_checkpoint(item))["optimizer"] for item in (whole, folder)]
+    for item, other in zip(states[0]["state"].values(), states[1]["state"].values(), strict=True):
+        assert_close(item, other, rtol=0, atol=0)
 
 
 # --- another number of processes --------------------------------------------------------------------------------------
@@ -196,7 +196,7 @@ def test_it_goes_on_in_another_number(tmp_path, run_file, before, now):
         "training.max_epochs=12", "loader.eval_batch_size=16", "training.train_metrics=true", "optimizer.lr=1e-3",
         'scheduler={type="cosine"}', "training.ema_decay=0.9", "logging.every=7",
     ]  # fmt: skip
-    one = dovetail(tmp_path, "run", str(run_file), "loader.batch_size=32", *settings, "run.name=whole", "--json")
+    item = dovetail(tmp_path, "run", str(run_file), "loader.batch_size=32", *settings, "run.name=whole", "--json")
     process = start_long_run(tmp_path, run_file, *settings, *before, *wait_at(tmp_path, 40))
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate()
@@ -204,14 +204,14 @@ def test_it_goes_on_in_another_number(tmp_path, run_file, before, now):
     (folder,) = (tmp_path / "runs" / "small").iterdir()
     stopped = read_checkpoint(newest_checkpoint(folder))["training"]["state"]
 
-    number = [one for one in now if not one.startswith(("loader", "training"))]
+    number = [item for item in now if not item.startswith(("loader", "training"))]
     refused = dovetail(tmp_path, "resume", "small", *number, check=False)
     done = dovetail(tmp_path, "resume", "small", *now, "--json")
 
     assert refused.returncode == 2
     assert "hardware.devices: an update would be of " in refused.stderr
     assert ", but was of 32 when " in refused.stderr
-    expected, record = json.loads(one.stdout), json.loads(done.stdout)
+    expected, record = json.loads(item.stdout), json.loads(done.stdout)
     assert 0 < stopped["step"] < expected["steps"]
     assert record["status"] == "completed"
     assert record["steps"] == expected["steps"]
@@ -233,7 +233,9 @@ def test_the_position_is_counted_in_samples(data, length, size, drop):
     layouts = []
     for name in ("before", "now"):
         ranks = data.draw(st.sampled_from([1, 2, 4]), name)
-        batch = data.draw(st.sampled_from([one for one in range(1, 4 * size + 1) if (4 * size) % (one * ranks) == 0]))
+        batch = data.draw(
+            st.sampled_from([item for item in range(1, 4 * size + 1) if (4 * size) % (item * ranks) == 0])
+        )
         layouts.append((ranks, batch, 4 * size // (ranks * batch)))
     shares = [
         [AddressedSampler(length, batch, True, 3, drop, rank, ranks) for rank in range(ranks)]
@@ -250,7 +252,7 @@ def test_the_position_is_counted_in_samples(data, length, size, drop):
 
         assert there == min(done * layouts[1][2], len(shares[1][0]))
         left = [
-            sorted(int(index) for one in some for _, indices in one.batches(1, start) for index in indices)
+            sorted(int(index) for item in some for _, indices in item.batches(1, start) for index in indices)
             for some, start in zip(shares, (batch, there), strict=True)
         ]
         assert left[0] == left[1]
@@ -271,7 +273,7 @@ def test_the_command_line_knows_shares(tmp_path, run_file):
     listed = json.loads(dovetail(tmp_path, "checkpoints", "list", "small", "--json").stdout)
 
     assert_close(last_weights(folder), load_file(tmp_path / "whole.safetensors"), rtol=0, atol=0)
-    assert all(one["model_size_mb"] > 1210 * 4e-6 for one in listed)
+    assert all(item["model_size_mb"] > 1210 * 4e-6 for item in listed)
 
     shares = sorted((newest_checkpoint(folder) / "state.shards").iterdir())
     assert len(shares) == 2
@@ -364,9 +366,9 @@ def test_what_is_one_stays_one(tmp_path, mesh):
     back = read_model(tmp_path / "one")
 
     assert model.ties() == [True] * 4
-    assert [isinstance(one, FSDPModule) for one in model.blocks] == [True, False, False, False]
+    assert [isinstance(item, FSDPModule) for item in model.blocks] == [True, False, False, False]
     assert back["last.weight"] is back["first.weight"]
-    assert_close(back, {name: one.full_tensor() for name, one in model.state_dict().items()}, rtol=0, atol=0)
+    assert_close(back, {name: item.full_tensor() for name, item in model.state_dict().items()}, rtol=0, atol=0)
 
 
 def test_a_loss_and_a_model_with_one_parameter_are_refused(mesh):

@@ -85,9 +85,9 @@ def test_broken_plugin_is_contained_and_named(install, source, why):
     plugins = Plugins.discover()
 
     assert plugins.find("loss", "zzz.good").distribution == "zzz-good"
-    broken = next(one for one in plugins.broken if one.distribution == "aaa-bad")
+    broken = next(item for item in plugins.broken if item.distribution == "aaa-bad")
     assert why in str(broken) or why in str(broken.error)
-    assert next(one.state for one in plugins.plugins if one.distribution == "aaa-bad") == "broken"
+    assert next(item.state for item in plugins.plugins if item.distribution == "aaa-bad") == "broken"
     with pytest.raises(UnknownComponentError, match="aaa-bad"):
         plugins.find("loss", "aaa.envelope")
 
@@ -107,7 +107,7 @@ def test_printing_and_importing_torch_at_import_is_remarked(install, capsys):
     )
     had = sys.modules.pop("torch", None)
     try:
-        plugin = next(one for one in Plugins.discover().plugins if one.distribution == "chatty")
+        plugin = next(item for item in Plugins.discover().plugins if item.distribution == "chatty")
     finally:
         sys.modules.pop("torch")
         if had:
@@ -124,7 +124,7 @@ def test_blocked_before_anything_is_imported(install, blocked):
     plugins = Plugins.discover(blocked)
 
     assert plugins.broken == []
-    assert next(one.state for one in plugins.plugins if one.distribution == "aaa-one") == "blocked"
+    assert next(item.state for item in plugins.plugins if item.distribution == "aaa-one") == "blocked"
     assert "aaa_one_plugin" not in sys.modules
 
 
@@ -136,14 +136,14 @@ def test_blocked_by_the_environment(install, monkeypatch, value):
     plugins = Plugins.discover()
 
     assert plugins.broken == []
-    assert next(one.state for one in plugins.plugins if one.distribution == "dovetail") == "loaded"
+    assert next(item.state for item in plugins.plugins if item.distribution == "dovetail") == "loaded"
 
 
 def test_hanging_import_is_named(install, monkeypatch, capfd):
     """While a plugin's import hangs, standard error says whose it is and how to leave it out."""
     monkeypatch.setattr(plugins_module, "SLOW_IMPORT", 0.5)
     # It hangs until it has been told of, and is the first to be imported: no other can be under way by then.
-    install("aaa-sleepy", "import threading as t; [one.join() for one in t.enumerate() if isinstance(one, t.Timer)]")
+    install("aaa-sleepy", "import threading as t; [timer.join() for timer in t.enumerate() if isinstance(timer, t.Timer)]")
     Plugins.discover()
 
     assert "still importing plugin 'plugin' of aaa-sleepy" in capfd.readouterr().err
@@ -155,7 +155,10 @@ def test_two_providers_of_one_name_are_an_error_only_when_used(install):
     install("zzz-two", offering("envelope"))
     plugins = Plugins.discover()
 
-    assert [one.distribution for one in plugins.components("loss") if one.name == "envelope"] == ["aaa-one", "zzz-two"]
+    assert [item.distribution for item in plugins.components("loss") if item.name == "envelope"] == [
+        "aaa-one",
+        "zzz-two",
+    ]
     with pytest.raises(AmbiguousComponentError, match='type = "aaa-one:envelope" or type = "zzz-two:envelope"'):
         plugins.find("loss", "envelope")
     assert plugins.find("loss", "zzz-two:envelope").distribution == "zzz-two"

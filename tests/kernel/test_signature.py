@@ -51,7 +51,7 @@ def read(name, kind="loss", **fields):
 
 def annotations(name, kind="loss"):
     """Return the annotations of something in this module, by parameter."""
-    return {one.name: one.annotation for one in read(name, kind).parameters.values()}
+    return {item.name: item.annotation for item in read(name, kind).parameters.values()}
 
 
 def plain(  # noqa: PLR0917 (one parameter per form)
@@ -99,7 +99,7 @@ def test_what_toml_can_say():
     assert (Between(0, 1),) == signature.parameters["limited"].limits
     assert not signature.parameters["limited"].required
     assert signature.parameters["flag"].required
-    assert all(one.checked and one.settable for one in signature.parameters.values())
+    assert all(item.checked and item.settable for item in signature.parameters.values())
 
 
 def vague(  # noqa: PLR0917 (one parameter per form)
@@ -121,8 +121,8 @@ def test_unusable_annotations_spoil_nothing():
     parameters = read("vague").parameters
 
     unchecked = {"bare", "anything", "thing", "generic", "lost", "partly", "wrong"}
-    assert unchecked == {one.name for one in parameters.values() if not one.checked}
-    assert all(one.settable for one in parameters.values())
+    assert unchecked == {item.name for item in parameters.values() if not item.checked}
+    assert all(item.settable for item in parameters.values())
     assert tuple is parameters["tuple_"].annotation
     assert list[Annotated[float, AtLeast(0)]] == parameters["inner"].annotation
 
@@ -139,7 +139,7 @@ def impossible(
 
 def test_what_toml_cannot_say_is_not_settable():
     """A tensor or a callable cannot come from TOML, and the parameter says so."""
-    settable = {one.name: one.settable for one in read("impossible").parameters.values()}
+    settable = {item.name: item.settable for item in read("impossible").parameters.values()}
 
     assert settable == {"weight": False, "call": False, "rows": False, "nested": False, "nothing": True}
 
@@ -160,7 +160,7 @@ def test_the_run_fills_only_what_has_no_default_or_is_marked():
     """A default wins over the run unless the parameter is marked; and a kind provides only its own names."""
     parameters = read("wants").parameters
 
-    assert {name: one.provided for name, one in parameters.items()} == {
+    assert {name: item.provided for name, item in parameters.items()} == {
         "num_classes": True,
         "class_counts": True,
         "epochs": False,
@@ -321,4 +321,4 @@ def test_torch_registers_as_it_is(kind, target, expected):
     for name in KINDS[kind].objects & set(signature.parameters):
         assert signature.parameters[name].provided
         assert not signature.parameters[name].settable
-    assert all(str(one.default) != "" for one in signature.parameters.values() if one.default is MISSING)
+    assert all(str(item.default) != "" for item in signature.parameters.values() if item.default is MISSING)

@@ -41,7 +41,7 @@ def step(model: nn.Module, inputs: torch.Tensor) -> tuple[list[torch.Tensor], di
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         loss = model(inputs).square().sum()
     loss.backward()
-    return [one.grad for one in model.parameters()], dict(model.named_buffers()), sum(kept.values())
+    return [item.grad for item in model.parameters()], dict(model.named_buffers()), sum(kept.values())
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def test_a_step_that_somebody_listens_to_is_torchs_own():
     gradients.apply()
 
     assert seen == ["own", "all", "replaced"]
-    assert any(one.key == "Optimizer.step#AdamW.step" for one in profile.key_averages())
+    assert any(item.key == "Optimizer.step#AdamW.step" for item in profile.key_averages())
     assert optimizer.state[model.weight]["step"] == 5
 
 

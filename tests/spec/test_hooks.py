@@ -31,7 +31,7 @@ def test_hook_is_documented_with_an_example(name, function):
 def test_hook_signature_stands_in_the_docs(name, function):
     """The reference quotes each hook's exact signature; changing a hook without its docs fails here."""
     pages = ROOT / "docs" / "reference" / "hooks.md"
-    arguments = [one for one in inspect.signature(function).parameters if one != "self"]
+    arguments = [item for item in inspect.signature(function).parameters if item != "self"]
 
     assert f"{name}({', '.join(arguments)})" in pages.read_text(encoding="utf-8")
 

@@ -52,7 +52,7 @@ def blocks(module: nn.Module) -> Iterator[nn.Module]:
 
 
 def _recomputing(block: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
-    norms = [one for one in block.modules() if isinstance(one, _BatchNorm) and one.track_running_stats]
+    norms = [norm for norm in block.modules() if isinstance(norm, _BatchNorm) and norm.track_running_stats]
     contexts = (lambda: (contextlib.nullcontext(), _kept(norms))) if norms else None
     more: dict[str, Any] = {} if contexts is None else {"context_fn": contexts}
 
@@ -66,12 +66,12 @@ def _recomputing(block: nn.Module, forward: Callable[..., Any]) -> Callable[...,
 @contextlib.contextmanager
 def _kept(norms: Sequence[_BatchNorm]) -> Iterator[None]:
     """Keep the running statistics of batch norms, which have seen this batch on the way forward."""
-    before = [(one, one.momentum, one.num_batches_tracked) for one in norms]
-    for one in norms:
-        one.momentum = 0.0
-        one.num_batches_tracked = None if one.num_batches_tracked is None else one.num_batches_tracked.clone()
+    before = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+        norm.num_batches_tracked = None if norm.num_batches_tracked is None else norm.num_batches_tracked.clone()
     try:
         yield
     finally:
-        for one, momentum, tracked in before:
-            one.momentum, one.num_batches_tracked = momentum, tracked
+        for norm, momentum, tracked in before:
+            norm.momentum, norm.num_batches_tracked = momentum, tracked

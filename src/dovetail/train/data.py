@@ -55,7 +55,7 @@ class Data:
         given = {"num_classes": num_classes}
         transforms = {name: build(part, given) for name, part in config.transforms.items()}
         used: dict[str, list[Any]] = {
-            name: [transforms[one] for one, part in config.transforms.items() if name in _splits_of(part)]
+            name: [transforms[key] for key, part in config.transforms.items() if name in _splits_of(part)]
             for name in SPLIT_NAMES
         }
         if used["train"]:
@@ -152,10 +152,10 @@ def _num_classes(splits: Splits) -> int | None:
     if hasattr(splits.train, "num_classes"):
         known: int | None = splits.train.num_classes
         return known
-    labels = [np.asarray(one) for _, part in splits if (one := getattr(part, "targets", None)) is not None]
-    if not labels or any(one.dtype.kind not in "iu" or one.ndim != 1 for one in labels):
+    labels = [np.asarray(targets) for _, part in splits if (targets := getattr(part, "targets", None)) is not None]
+    if not labels or any(values.dtype.kind not in "iu" or values.ndim != 1 for values in labels):
         return None
-    return int(max(one.max(initial=-1) for one in labels)) + 1
+    return int(max(values.max(initial=-1) for values in labels)) + 1
 
 
 def _training(config: RunConfig) -> list[str]:
