@@ -65,8 +65,7 @@ class Range:
     @high.validator
     def _check(self, _attribute: object, value: float) -> None:
         if value <= self.low:
-            msg = f"high must be more than low = {self.low:g}"
-            raise ValueError(msg)
+            raise ValueError(f"high must be more than low = {self.low:g}")
 
 
 @frozen
@@ -157,8 +156,7 @@ class ContrastiveOptions:
 
     def __attrs_post_init__(self) -> None:
         if self.margin > self.temperature * 10:
-            msg = "margin must not be more than ten times\nthe temperature"
-            raise ValueError(msg)
+            raise ValueError("margin must not be more than ten times\nthe temperature")
 
 
 def contrastive(options: ContrastiveOptions, class_counts: list[int]) -> Recorder:

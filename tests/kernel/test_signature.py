@@ -237,8 +237,7 @@ class Options:
     @high.validator
     def _check(self, _attribute, value):
         if value < self.low:
-            msg = "'high' must be at least 'low'"
-            raise ValueError(msg)
+            raise ValueError("'high' must be at least 'low'")
 
 
 def taker(options: Options, num_classes: int):

@@ -90,5 +90,5 @@ def test_a_run_switches_it_on(tmp_path: Path) -> None:
         ends.append({name: value for name, value in outcome.metrics.items() if name != "samples_per_second"})
 
     assert ends[0] == ends[1]
-    with pytest.raises(ConfigError, match=r"training\.gradient_checkpointing: the model keeps no blocks"):
+    with pytest.raises(ConfigError, match=r"training\.gradient_checkpointing: the model has no nn.ModuleList"):
         run(small(tmp_path, training={"gradient_checkpointing": True}))

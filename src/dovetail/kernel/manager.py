@@ -62,8 +62,7 @@ class HookManager(pluggy.PluginManager):
             problem = self._problem(plugin, caller)
             if problem:
                 self._drop(plugin)
-                msg = f"{name}: {problem}"
-                raise PluginError(msg)
+                raise PluginError(f"{name}: {problem}")
 
     def _problem(self, plugin: object, caller: pluggy.HookCaller) -> str | None:
         """Return what is wrong with a hook of ``plugin``, or None."""

@@ -22,5 +22,4 @@ class Env:
         try:
             return os.environ[self.name]
         except KeyError:
-            msg = f"the environment variable {self.name} is not set"
-            raise LookupError(msg) from None
+            raise LookupError(f"the environment variable {self.name} is not set") from None

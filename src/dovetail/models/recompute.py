@@ -1,4 +1,4 @@
-"""Gradient checkpointing: activations are computed again on the way back instead of being kept."""
+"""Gradient checkpointing: the backward pass recomputes activations instead of keeping them."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from torch.utils.checkpoint import checkpoint
 
 
 def recompute_activations(model: nn.Module) -> int:
-    """Let the blocks of ``model`` compute their activations again on the way back: less memory, a third more time.
+    """Recompute the activations of a model's blocks in the backward pass: less memory, about a third more time.
 
-    Blocks are what the model keeps in a list and makes of several layers: elements of an ``nn.ModuleList`` or an
-    ``nn.Sequential``, the outermost where lists are nested. A model with a method ``gradient_checkpointing_enable()``,
-    as those of Hugging Face have, does it itself. The numbers stay the same, those of dropout and batch norms included.
+    A block is an element of an ``nn.ModuleList`` or ``nn.Sequential`` that has layers of its own; in nested lists, the
+    outermost. For a model with a method ``gradient_checkpointing_enable()``, as Hugging Face's have, that method is
+    called instead. Results are unchanged, also with dropout and batch norms.
 
     Returns:
-        How many blocks there are; 1 for a model that does it itself.
+        The number of blocks; 1 for a model with the method.
 
     Raises:
-        ValueError: there are none.
+        ValueError: the model has no blocks.
     """
     own: Any = getattr(model, "gradient_checkpointing_enable", None)
     if callable(own):
@@ -31,11 +31,10 @@ def recompute_activations(model: nn.Module) -> int:
         return 1
     found = list(blocks(model))
     if not found:
-        msg = (
-            "the model keeps no blocks of several layers in an nn.ModuleList or nn.Sequential, whose activations could "
-            "be computed again; a method gradient_checkpointing_enable() of its own would do it"
+        raise ValueError(
+            "the model has no nn.ModuleList or nn.Sequential of several layers whose activations could be recomputed; "
+            "give it a method gradient_checkpointing_enable()"
         )
-        raise ValueError(msg)
     for block in found:
         block.forward = _recomputing(block, block.forward)
     return len(found)
@@ -53,19 +52,19 @@ def blocks(module: nn.Module) -> Iterator[nn.Module]:
 
 def _recomputing(block: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
     norms = [norm for norm in block.modules() if isinstance(norm, _BatchNorm) and norm.track_running_stats]
-    contexts = (lambda: (contextlib.nullcontext(), _kept(norms))) if norms else None
+    contexts = (lambda: (contextlib.nullcontext(), _frozen_statistics(norms))) if norms else None
     more: dict[str, Any] = {} if contexts is None else {"context_fn": contexts}
 
     @wraps(forward)
-    def again(*arguments: Any, **named: Any) -> Any:
+    def recomputed(*arguments: Any, **named: Any) -> Any:
         return checkpoint(forward, *arguments, use_reentrant=False, **more, **named)
 
-    return again
+    return recomputed
 
 
 @contextlib.contextmanager
-def _kept(norms: Sequence[_BatchNorm]) -> Iterator[None]:
-    """Keep the running statistics of batch norms, which have seen this batch on the way forward."""
+def _frozen_statistics(norms: Sequence[_BatchNorm]) -> Iterator[None]:
+    """Freeze the running statistics of batch norms, which the forward pass has already updated."""
     before = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
         norm.momentum = 0.0
