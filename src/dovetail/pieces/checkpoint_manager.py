@@ -18,6 +18,7 @@ from dovetail.checkpoint.manifest import CheckpointError, read_manifest
 from dovetail.checkpoint.saver import join_first, nonfinite_weights
 from dovetail.checkpoint.store import CheckpointStore
 from dovetail.config.diagnostics import suggest
+from dovetail.metrics.direction import direction
 from dovetail.storage.local import LocalStorage
 
 if TYPE_CHECKING:
@@ -71,7 +72,8 @@ class CheckpointManager:
         keep_best_k: how many of the best to keep; 0 keeps none for being good.
         keep_last_n: how many of the newest to keep, at least 1.
         monitor: the metric that tells the best.
-        mode: whether less (``"min"``) or more (``"max"``) of it is better.
+        mode: whether less (``"min"``) or more (``"max"``) of it is better. The log warns of a mode that contradicts the
+            metric's name.
         save_interval_epochs: save after every so many epochs; ``save_checkpoint`` does nothing in between.
         drive_backup: keep a second copy in the folder ``drive_backup_path``, such as a mounted drive.
         drive_backup_path: that folder. Copies lie in it under the name of ``checkpoint_dir``, which must be no other
@@ -106,6 +108,8 @@ class CheckpointManager:
                 raise ValueError(f"{name} must be at least {least}, got {number}")
         self.save_interval_epochs = save_interval_epochs
         self._warned = False
+        if direction(monitor) not in {None, mode}:
+            _logger.warning("mode = %r, but a %s %s is better", mode, "lower" if mode == "max" else "higher", monitor)
         self._folder = CheckpointStore(
             Path(checkpoint_dir), keep_best=keep_best_k, keep_last=keep_last_n, monitor=monitor, mode=mode
         )

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from dovetail.spec import AtLeast
 from dovetail.train.errors import TrainingError
-from dovetail.train.figures import better, direction, missing_metric
+from dovetail.train.figures import better, missing_metric
+from dovetail.train.monitored import monitored_direction
 
 if TYPE_CHECKING:
     from dovetail.train.context import Run
@@ -26,12 +27,12 @@ class EarlyStopping:
     Args:
         monitor: the metric.
         patience: so many looks without improvement stop the run; 0 and 1 both stop at the first.
-        mode: whether less or more is better; ``"auto"`` goes by the metric's name, and takes less where that does not
-            tell.
+        mode: whether a lower or a higher value is better; ``"auto"`` asks the metric, then its name.
         min_delta: how much better a value must be to count as an improvement.
         verbose: say in the log when it improves and when it stops.
 
     Raises:
+        ValueError: ``monitor`` begins neither with ``val_`` nor with ``train_``.
         TrainingError: while training: there is no such metric.
     """
 
@@ -45,7 +46,12 @@ class EarlyStopping:
         verbose: bool = True,
     ) -> None:
         self.monitor, self.patience, self.min_delta, self.verbose = monitor, patience, min_delta, verbose
-        self.mode = direction(monitor, mode)
+        if not monitor.startswith(("val_", "train_")):
+            raise ValueError(
+                f"monitor: there is no figure '{monitor}'; figures of validation begin with val_, as val_{monitor}, "
+                "and those of training with train_"
+            )
+        self.mode = mode
         #: The best value so far, its epoch, and how many looks there were since.
         self.best: float | None = None
         self.best_epoch = 0
@@ -75,7 +81,9 @@ class EarlyStopping:
         if self.monitor not in metrics:
             raise TrainingError(f"monitor: {missing_metric(self.monitor, metrics)}")
         value = metrics[self.monitor]
-        if better(value, self.best, self.mode, self.min_delta):
+        # Nothing is known only of a part of the loss: the first batch refuses anything else.
+        mode = monitored_direction(run.config, run.parts.metrics, self.monitor, self.mode) or "min"
+        if better(value, self.best, mode, self.min_delta):
             if self.verbose:
                 _logger.info("%s improved from %s to %.6g", self.monitor, self.best, value)
             self.best, self.best_epoch, self.waited = value, run.state.epoch, 0
