@@ -143,9 +143,7 @@ def test_hanging_import_is_named(install, monkeypatch, capfd):
     """While a plugin's import hangs, standard error says whose it is and how to leave it out."""
     monkeypatch.setattr(plugins_module, "SLOW_IMPORT", 0.5)
     # It hangs until it has been told of, and is the first to be imported: no other can be under way by then.
-    install(
-        "aaa-sleepy", "import threading as t; [each.join() for each in t.enumerate() if isinstance(each, t.Timer)]"
-    )
+    install("aaa-sleepy", "import threading as t; [each.join() for each in t.enumerate() if isinstance(each, t.Timer)]")
     Plugins.discover()
 
     assert "still importing plugin 'plugin' of aaa-sleepy" in capfd.readouterr().err

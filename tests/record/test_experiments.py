@@ -53,6 +53,10 @@ def test_the_best_run_has_the_best_finite_value(tmp_path_factory, figures, mode)
         for number, name, value in figures:
             opened.log_metric(runs[number], name, value)
         finite = [(value, number) for number, name, value in figures if name == "a" and math.isfinite(value)]
+        if figures and all(name == "b" for _, name, _ in figures):
+            with pytest.raises(ValueError, match="no run has a metric 'a'"):
+                opened.get_best_run("a", mode)
+            return
         best = opened.get_best_run("a", mode)
 
         for number, run in enumerate(runs):
@@ -70,6 +74,19 @@ def test_an_unknown_mode_is_refused(db):
     """A misspelt mode is an error, not a minimum."""
     with pytest.raises(ValueError, match="'min' or 'max', got 'most'"):
         db.get_best_run("loss", "most")
+
+
+def test_the_best_run_by_a_name_alone(db):
+    """The name of a metric says which direction is better; an unknown one must be told, a misspelt one is refused."""
+    for accuracy in (0.5, 0.9, 0.7):
+        db.log_metric(db.log_run("run"), "val/accuracy", accuracy)
+    db.log_metric(1, "oddness", 1.0)
+
+    assert db.get_best_run("val/accuracy")["best_value"] == 0.9
+    with pytest.raises(ValueError, match="whether a lower or a higher oddness is better"):
+        db.get_best_run("oddness")
+    with pytest.raises(ValueError, match="no run has a metric 'val/acuracy'; did you mean 'val/accuracy'"):
+        db.get_best_run("val/acuracy")
 
 
 def test_an_unknown_run_is_refused(db):

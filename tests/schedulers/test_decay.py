@@ -51,7 +51,7 @@ def test_plateau_is_torchs_class_with_its_defaults() -> None:
     """The factory passes its options on."""
     found = plateau(optimizer(), mode="max", factor=0.5, patience=0, min_lr=0.15)
 
-    assert type(found) is ReduceLROnPlateau
+    assert isinstance(found, ReduceLROnPlateau)
     for value in (1.0, 0.5, 0.4):
         found.optimizer.step()
         found.step(value)

@@ -51,7 +51,7 @@ def test_a_validation_that_is_no_number_is_never_the_best(tmp_path):
         tmp_path,
         metrics={"odd": Odd()},
         training={"max_epochs": 3, "test": False},
-        checkpoint={"monitor": "val_odd"},
+        checkpoint={"monitor": "val_odd", "mode": "min"},
     )
     outcome = run(config).check()
 

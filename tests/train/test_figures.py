@@ -1,35 +1,12 @@
-"""Named figures: which direction is better, and messages about missing ones."""
+"""Named figures: comparing them, and messages about missing ones."""
 
 from __future__ import annotations
 
 import math
 
-import pytest
 import torch
 
-from dovetail.train.figures import better, direction, format_figures, learning_rates, missing_metric, scalars
-
-
-@pytest.mark.parametrize(
-    "metric,expected",
-    [
-        ("val_loss", "min"),
-        ("val_accuracy", "max"),
-        ("macro_f1", "max"),
-        ("auc_loss", "min"),
-        ("loss_accuracy", "min"),
-        ("val_mae", "min"),
-    ],
-)
-def test_direction_by_name(metric, expected):
-    """Every loss is minimised, also one whose name holds the word of a score."""
-    assert direction(metric) == expected
-
-
-def test_a_mode_decides_over_the_name():
-    """What the run file says holds."""
-    assert direction("val_accuracy", "min") == "min"
-    assert direction("val_loss", "max") == "max"
+from dovetail.train.figures import better, format_figures, learning_rates, missing_metric, scalars
 
 
 def test_better_by_more_than_the_margin():

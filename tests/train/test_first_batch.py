@@ -278,11 +278,16 @@ def test_an_empty_split_is_named(tmp_path):
 
 
 def test_a_batch_norm_that_gets_one_sample_says_what_helps(tmp_path):
-    """The last batch of an epoch has one; torch's own words come last."""
+    """The last batch of an epoch has one: refused before the first update, and by a dry run."""
     model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
-    outcome = run(small(tmp_path, data=Splits(blobs(33), None, None), model=model))
+    config = small(tmp_path, data=Splits(blobs(33), None, None), model=model)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(ConfigError, match=r"loader.batch_size: a batch norm cannot train on"):
+        check(config)
+    outcome = run(config)
 
     assert outcome.status == "failed"
+    assert all(torch.equal(before[name], model.state_dict()[name]) for name in dict(model.named_parameters()))
     assert "set loader.drop_last = true" in outcome.reason
     assert "Torch says: Expected more than 1 value per channel" in outcome.reason
 

@@ -208,7 +208,9 @@ class CheckpointSection:
     )
     monitor: str = setting("val_loss", "the metric that decides which checkpoint is best")
     mode: Literal["auto", "min", "max"] = setting(
-        "auto", "whether a lower or a higher value is better; 'auto' decides by the name of the metric"
+        "auto",
+        "whether a lower or a higher value is better; 'auto' asks the metric, then the words of its name, and refuses "
+        "a name that says nothing",
     )
     best_only: bool = setting(default=False, text="keep one best and one last checkpoint")
     keep_best: int = setting(

@@ -18,6 +18,7 @@ from dovetail.checkpoint.manifest import CheckpointError, read_manifest
 from dovetail.checkpoint.saver import join_first, nonfinite_weights
 from dovetail.checkpoint.store import CheckpointStore
 from dovetail.config.diagnostics import suggest
+from dovetail.metrics.direction import direction
 from dovetail.storage.local import LocalStorage
 
 if TYPE_CHECKING:
@@ -71,7 +72,8 @@ class CheckpointManager:
         keep_best_k: how many of the best checkpoints to keep; at 0, only ``keep_last_n`` counts.
         keep_last_n: how many of the newest checkpoints to keep, at least 1.
         monitor: the metric that decides which checkpoint is the best.
-        mode: whether smaller (``"min"``) or larger (``"max"``) values of it are better.
+        mode: whether smaller (``"min"``) or larger (``"max"``) values of it are better. The log warns if
+            this contradicts the metric's name.
         save_interval_epochs: epochs per checkpoint, at least 1; ``save_checkpoint`` does nothing in other epochs.
         drive_backup: keep a second copy in the folder ``drive_backup_path``, such as a mounted drive.
         drive_backup_path: the folder for copies. They are in a subfolder with the name of ``checkpoint_dir``, which no
@@ -109,6 +111,8 @@ class CheckpointManager:
             backup = LocalStorage(path=Path(drive_backup_path))
         self.save_interval_epochs = save_interval_epochs
         self._warned = False
+        if direction(monitor) not in {None, mode}:
+            _logger.warning("mode = %r, but a %s %s is better", mode, "lower" if mode == "max" else "higher", monitor)
         self._store = CheckpointStore(
             Path(checkpoint_dir), keep_best=keep_best_k, keep_last=keep_last_n, monitor=monitor, mode=mode
         )

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
+from dovetail.config.diagnostics import suggest
+from dovetail.metrics.direction import direction
 from dovetail.record.database import Database, DatabaseError
 from dovetail.record.json_lines import jsonable
 
@@ -180,21 +182,33 @@ class ExperimentDB:
         # SQLite has no NaN: it stores NULL instead.
         return [{**dict(row), "value": math.nan if row["value"] is None else row["value"]} for row in rows]
 
-    def get_best_run(self, metric: str, mode: Literal["min", "max"] = "min") -> dict[str, Any] | None:
+    def get_best_run(self, metric: str, mode: Literal["auto", "min", "max"] = "auto") -> dict[str, Any] | None:
         """Return the run with the best finite value of ``metric``; the older of two equal runs, None if there is none.
 
         The run is as from :meth:`get_run`, with ``best_value`` and the ``epoch`` and ``step`` of that value.
 
+        Args:
+            metric: its name, such as ``val_accuracy``.
+            mode: whether a lower (``"min"``) or a higher (``"max"``) value is better; by default its name decides.
+
         Raises:
             DatabaseError: the file cannot be read.
-            ValueError: ``mode`` is neither ``"min"`` nor ``"max"``.
+            ValueError: there are metrics, but none of this name; ``mode`` is unknown, or the name does not say it.
         """
-        if mode not in {"min", "max"}:
-            raise ValueError(f"mode must be 'min' or 'max', got {mode!r}")
+        if mode not in {"auto", "min", "max"}:
+            raise ValueError(f"mode must be 'auto', 'min' or 'max', got {mode!r}")
+        known = [row[0] for row in self._database.read("SELECT DISTINCT name FROM metrics ORDER BY name")]
+        if known and metric not in known:
+            raise ValueError(
+                f"no run has a metric '{metric}'{suggest(metric, known) or '; there is ' + ', '.join(known)}"
+            )
+        better = direction(metric) if mode == "auto" else mode
+        if better is None:
+            raise ValueError(f"nothing says whether a lower or a higher {metric} is better: pass mode='min' or 'max'")
         rows = self._database.read(
             "SELECT runs.*, value AS best_value, epoch, step FROM metrics JOIN runs USING (run_id)"
             " WHERE name = ? AND value BETWEEN ? AND ? ORDER BY value * ?, run_id, metrics.rowid LIMIT 1",
-            (metric, -sys.float_info.max, sys.float_info.max, 1 if mode == "min" else -1),
+            (metric, -sys.float_info.max, sys.float_info.max, 1 if better == "min" else -1),
         )
         return _run(rows[0]) if rows else None
 

@@ -102,6 +102,7 @@ class Recorder:
             "memory_peaks": {},
             "host": host(),
             "checkpoint": None,
+            "checkpoint_mode": None,
             "resumes": [],
             "launch": os.environ.get(LAUNCH_ID),
         }
@@ -115,6 +116,7 @@ class Recorder:
         """Add what is known after the parts are built: data, number of parameters, precision."""
         precision = compute_precision(self._config.training.precision, run.parts.model)
         self.record |= {"parameters": run.parts.num_trainable(), "precision": precision, "data": dict(run.data)}
+        self.record["checkpoint_mode"] = run.checkpoints.mode  # a metric may have said it
         self._write(run.elapsed())
 
     def resumed(self, run: Run, checkpoint: Checkpoint | None, changed: Mapping[str, Any]) -> None:

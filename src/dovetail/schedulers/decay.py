@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import math
+from typing import Annotated, Literal, SupportsFloat
 
 from attrs import frozen
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from dovetail.schedulers.closed_form import ClosedFormLR, check_below_base, check_limit
-from dovetail.spec import AtLeast, MoreThan
+from dovetail.spec import AtLeast, MoreThan, Provided
 
 
 @frozen
@@ -106,22 +107,42 @@ def polynomial(
     return ClosedFormLR(optimizer, PolynomialCurve(period, power, min_lr))
 
 
+class Plateau(ReduceLROnPlateau):
+    """Torch's scheduler, with a relative threshold that also holds for negative values.
+
+    Torch multiplies the best value by ``1 ± threshold``, and so takes a slightly worse negative value for a better one.
+    """
+
+    def step(self, metrics: SupportsFloat, epoch: int | None = None) -> None:  # type: ignore[override] # as torch's
+        """Step with the value of the metric."""
+        threshold, mode = self.threshold, self.threshold_mode
+        if mode == "rel" and -math.inf < self.best < 0:
+            self.threshold, self.threshold_mode = threshold * -self.best, "abs"
+        try:
+            super().step(metrics, epoch)
+        finally:
+            self.threshold, self.threshold_mode = threshold, mode
+
+
 def plateau(
     optimizer: Optimizer,
     *,
-    mode: Literal["min", "max"] = "min",
+    mode: Annotated[Literal["min", "max"], Provided] = "min",
     factor: Annotated[float, AtLeast(0)] = 0.1,
     patience: Annotated[int, AtLeast(0)] = 10,
     threshold: Annotated[float, AtLeast(0)] = 1e-4,
     threshold_mode: Literal["rel", "abs"] = "rel",
     cooldown: Annotated[int, AtLeast(0)] = 0,
     min_lr: Annotated[float, AtLeast(0)] = 0.0,
-) -> ReduceLROnPlateau:
+) -> Plateau:
     """Return torch's ``ReduceLROnPlateau``; the run steps it with the metric that ``monitor`` names.
+
+    It steps after each epoch that had a validation, if the metric is one of validation.
 
     Args:
         optimizer: the run provides it.
-        mode: whether the metric should fall (``"min"``) or rise (``"max"``).
+        mode: whether the metric should fall (``"min"``) or rise (``"max"``); by default the run provides what the
+            metric, or its name, says.
         factor: multiplies the learning rate at a reduction, at least 0 and below 1.
         patience: steps without improvement before a reduction.
         threshold: the least change that counts as an improvement, read as ``threshold_mode`` says.
@@ -134,7 +155,7 @@ def plateau(
     """
     if not 0 <= factor < 1:
         raise ValueError(f"factor: must be at least 0 and below 1, got {factor:g}")
-    return ReduceLROnPlateau(
+    return Plateau(
         optimizer,
         mode=mode,
         factor=factor,

@@ -88,6 +88,11 @@ class WarmupScheduler(LRScheduler):
 class WarmupPlateau(WarmupScheduler):
     """A warm-up around a scheduler whose ``step`` takes a metric."""
 
+    @property
+    def mode(self) -> str | None:
+        """Which direction of the metric the other scheduler takes for better; None if it has no such attribute."""
+        return getattr(self.base_scheduler, "mode", None)
+
     def step(self, metrics: float) -> None:  # type: ignore[override] # like torch's ReduceLROnPlateau
         """Step the other scheduler with the metric, and set the learning rates."""
         super().step(metrics)

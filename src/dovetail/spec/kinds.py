@@ -121,6 +121,7 @@ KINDS: Final = Kinds(
                 "total_steps": "its steps in the whole run: updates, or epochs if it steps per epoch",
                 "steps_per_epoch": "its steps in an epoch: updates, or 1",
                 "max_epochs": "epochs in the whole run",
+                "mode": 'which values of the monitored figure are better, "min" or "max"',
             },
             objects=frozenset({"optimizer"}),
             reserved={

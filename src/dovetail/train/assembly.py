@@ -23,10 +23,10 @@ from dovetail.train.clock import Stopwatch
 from dovetail.train.context import Parts, Run
 from dovetail.train.data import Data
 from dovetail.train.errors import build_at, config_error
-from dovetail.train.figures import direction
 from dovetail.train.forward import Forward
 from dovetail.train.hardware import DeviceError, make_scaler, resolve_device
 from dovetail.train.hooks import Hooks, tracker_guards
+from dovetail.train.monitored import monitored_direction
 from dovetail.train.phases import Phase, apply_phase, build_phases
 from dovetail.train.plain_hooks import plain_hooks
 from dovetail.train.plan import Plan
@@ -117,14 +117,15 @@ def assemble(
         from dovetail.distributed.sharding import shard
 
         build_at("hardware.strategy", partial(shard, modules, group.mesh))
+    metrics = _build_table(config.metrics, provided)
     parts = Parts(
         model=model,
         loss=loss,
-        phases=build_phases(config, list(modules.values()), plan, provided, scaler),
+        phases=build_phases(config, list(modules.values()), plan, provided, scaler, metrics),
         state=TrainState(),
         loaders=data.loaders,
         transforms=data.transforms,
-        metrics=_build_table(config.metrics, provided),
+        metrics=metrics,
         # Deep copies: a live object from Python would otherwise count the batches of both splits.
         train_metrics=copy.deepcopy(_build_table(config.metrics, provided)) if training.train_metrics else {},
         callbacks=_build_table(config.callbacks, provided),
@@ -144,7 +145,7 @@ def assemble(
         forward=Forward(model, compiled=config.hardware.compile),
         criterion=criterion,
         store=store,
-        checkpoints=_checkpoints(config, store),
+        checkpoints=_checkpoints(config, store, metrics),
         group=group,
         watch=watch,
         hooks=_hooks(config, parts, recorder, listeners, group, dry=dry),
@@ -270,12 +271,13 @@ def _num_batches(trainer: Any, loader: Loader) -> int:
     return batches
 
 
-def _checkpoints(config: RunConfig, store: RunDirectory) -> CheckpointStore:
+def _checkpoints(config: RunConfig, store: RunDirectory, metrics: Mapping[str, Any]) -> CheckpointStore:
     section = config.checkpoint
     return CheckpointStore(
         store.checkpoints,
         keep_best=section.keep_best,
         keep_last=section.keep_last,
         monitor=section.monitor,
-        mode=direction(section.monitor, section.mode),
+        # A figure that nothing is known of is a part of the loss, or the first batch refuses it.
+        mode=monitored_direction(config, metrics, section.monitor) or "min",
     )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from dovetail.train.errors import MisfitError, TrainingError
-from dovetail.train.figures import better, direction, missing_metric, scalars
+from dovetail.train.errors import TrainingError
+from dovetail.train.figures import better, missing_metric
 
 if TYPE_CHECKING:
     from dovetail.train.context import Run
@@ -19,7 +19,7 @@ class Best:
         """Track it in ``run``."""
         section = run.config.checkpoint
         self._run, self._monitor = run, section.monitor
-        self._direction = direction(section.monitor, section.mode)
+        self._direction = run.checkpoints.mode
         #: Whether the metric is a figure of validation.
         self.of_validation = section.monitor.startswith("val_")
 
@@ -44,21 +44,3 @@ class Best:
             return state.best_metric
         checkpoint = self._run.checkpoints.saved_at(state.best_step)
         return None if checkpoint is None else checkpoint.metrics.get("val_loss")
-
-
-def check_monitored(run: Run, figures: Mapping[str, Any]) -> None:
-    """Check that the figures of a validation include every metric that the run monitors.
-
-    Raises:
-        MisfitError: one is missing; the error is at the setting that names it.
-    """
-    known = scalars(figures)
-    schedules = [phase.schedule for phase in run.phases if phase.schedule is not None]
-    monitored: list[tuple[str, Any]] = [
-        ("checkpoint.monitor", run.config.checkpoint.monitor),
-        *(("scheduler.monitor", schedule.monitor) for schedule in schedules if schedule.reads_metrics),
-        *((f"{path}.monitor", getattr(part, "monitor", None)) for path, part in run.parts.named()),
-    ]
-    for setting, metric in monitored:
-        if isinstance(metric, str) and metric.startswith("val_") and metric not in known:
-            raise MisfitError(setting, missing_metric(metric, known))

@@ -1,48 +1,22 @@
-"""Named figures: which direction is better, and which are numbers."""
+"""Named figures: which of two values is better, and which are numbers."""
 
 from __future__ import annotations
 
 import difflib
 import math
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     import torch
 
-#: Words in the names of metrics for which higher is better.
-_HIGHER_IS_BETTER: Final = (
-    "acc",
-    "auc",
-    "auroc",
-    "average_precision",
-    "bleu",
-    "dice",
-    "f1",
-    "iou",
-    "precision",
-    "r2",
-    "recall",
-    "reward",
-    "score",
-    "specificity",
-)
+    from dovetail.metrics.direction import Direction
 
 #: A tuple, because building ``int | float`` takes longer than the check itself.
 _NUMBERS: Final = (int, float)
 
 
-def direction(metric: str, mode: Literal["auto", "min", "max"] = "auto") -> Literal["min", "max"]:
-    """Return whether lower (``"min"``) or higher (``"max"``) values of ``metric`` are better.
-
-    ``"auto"`` decides by the name, and takes ``"min"`` for unknown names and for every loss.
-    """
-    if mode != "auto":
-        return mode
-    return "max" if "loss" not in metric and any(word in metric for word in _HIGHER_IS_BETTER) else "min"
-
-
-def better(value: float, than: float | None, mode: Literal["min", "max"], margin: float = 0.0) -> bool:
+def better(value: float, than: float | None, mode: Direction, margin: float = 0.0) -> bool:
     """Return whether ``value`` beats ``than`` by more than ``margin``.
 
     A non-finite ``value`` never does; a ``than`` of None always loses.

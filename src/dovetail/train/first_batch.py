@@ -6,22 +6,26 @@ Each part is watched on its own, so that the message names it. Later steps run w
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from attrs import evolve
+from torch import nn
 
 from dovetail.checkpoint.sharded import local_shard
-from dovetail.train.best import check_monitored
 from dovetail.train.errors import MisfitError, known_error
 from dovetail.train.evaluate import evaluate
 from dovetail.train.forward import Forward
+from dovetail.train.hardware import autocasting
+from dovetail.train.monitored import check_training_figures, check_validation_figures
+from dovetail.train.seeds import preserve_rng
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -78,14 +82,15 @@ def try_evaluation(trainer: StandardTrainer, run: Run) -> dict[str, Any]:
     loaders = run.parts.loaders
     loader = loaders.validation or loaders.test
     if loader is None:
+        check_validation_figures(run, {}, {}, whole=True)
         return {}
     with watch_parts(run) as watched:
         figures = evaluate(trainer, watched, islice(loader, 1), "val", silent=True)
-        incomplete = any(metric.incomplete for metric in watched.parts.metrics.values())
+        metrics = watched.parts.metrics
     if figures is None:
         return {}
-    if loaders.validation is not None and not incomplete:
-        check_monitored(run, figures)
+    owners = {figure: metric for name, metric in metrics.items() for figure in figures if metric.measures(figure, name)}
+    check_validation_figures(run, figures, owners, whole=not any(metric.incomplete for metric in metrics.values()))
     return figures
 
 
@@ -105,7 +110,8 @@ class GradientCheck:
         """Compute the gradients of an update.
 
         Raises:
-            MisfitError: no parameter of the model has a gradient.
+            MisfitError: no parameter of the model has a gradient, a monitored training figure will not exist, or the
+                last batch of an epoch is too small.
         """
         try:
             loss, results = self._gradients.compute(*arguments)
@@ -117,8 +123,10 @@ class GradientCheck:
         gradients = [local_shard(parameter.grad) for parameter in trained if parameter.grad is not None]
         if trained and not gradients:
             raise self._misfit()
+        check_training_figures(self._run, {name for result in results for name in result.parts})
         if trained and not any(self._run.group.all_gather(any(bool(gradient.any()) for gradient in gradients))):
             self._warn()
+        _try_last_batch(self._trainer, self._run)
         return loss, list(results)
 
     def _culprit(self) -> tuple[str, str]:
@@ -146,6 +154,55 @@ class GradientCheck:
         )
 
 
+def _try_last_batch(trainer: StandardTrainer, run: Run) -> None:
+    """Compute the loss of the last batch of an epoch if it has one sample, which a batch norm may refuse.
+
+    Generators, buffers and the state of loss and trainer are left as they were.
+
+    Raises:
+        MisfitError: the model refused it.
+    """
+    loader = run.parts.loaders.train
+    single = loader.num_samples % loader.batch_size == 1 and len(loader) > 1 and run.group.size == 1
+    if not single or trainer.overrides("batches") or not any(map(_normalises_batches, run.parts.model.modules())):
+        return
+    compute = autocasting(trainer.compute_loss, run.config.training.precision, run.device)
+    batch = trainer.prepare_batch(run, loader.reread(1, loader.indices(1, len(loader) - 1)))
+    try:
+        with preserve_rng(), _preserved(run):
+            compute(run, batch)
+    except ValueError as error:
+        known = known_error(error, run.config)
+        if known is None:
+            raise
+        raise MisfitError("loader.batch_size", str(known)) from error
+
+
+def _normalises_batches(layer: nn.Module) -> bool:
+    return layer.training and isinstance(layer, torch.nn.modules.batchnorm._BatchNorm)  # noqa: SLF001 (no public name)
+
+
+@contextlib.contextmanager
+def _preserved(run: Run) -> Iterator[None]:
+    """Restore the buffers of model and loss, and the state of a loss and a trainer that have one."""
+    buffers = [buffer for module in run.parts.modules().values() for buffer in module.buffers()]
+    copies = [buffer.clone() for buffer in buffers]
+    keepers = [
+        part
+        for part in (run.parts.loss, run.parts.trainer)
+        if not isinstance(part, nn.Module) and hasattr(part, "state_dict") and hasattr(part, "load_state_dict")
+    ]
+    states = [copy.deepcopy(keeper.state_dict()) for keeper in keepers]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, before in zip(buffers, copies, strict=True):
+                buffer.copy_(before)
+        for keeper, state in zip(keepers, states, strict=True):
+            keeper.load_state_dict(state)
+
+
 class _WatchedMetric:
     """A metric that reports what it does not accept."""
 
@@ -153,6 +210,11 @@ class _WatchedMetric:
         self._run, self._path, self._metric = run, f"metrics.{name}", metric
         #: Whether one batch is too little for a figure, for instance because a metric needs samples of two classes.
         self.incomplete = False
+        self._figures: Collection[str] = ()
+
+    def measures(self, figure: str, name: str) -> bool:
+        """Return whether a figure of a validation is this metric's, whose table is named ``name``."""
+        return any(figure in {f"val_{own}", f"val_{name}_{own}"} for own in self._figures)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._metric, name)
@@ -172,6 +234,7 @@ class _WatchedMetric:
         except Exception:  # noqa: BLE001 (the whole split may be enough, so this is no mistake)
             self.incomplete = True
             return {}
+        self._figures = tuple(figures)
         return figures
 
 

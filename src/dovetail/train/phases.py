@@ -12,12 +12,14 @@ from attrs import frozen
 from torch import nn
 
 from dovetail.config.diagnostics import suggest
+from dovetail.config.freeze import parts_of
 from dovetail.config.schema import PhaseSection
 from dovetail.kernel.build import BuildError, Part, build
 from dovetail.optimizers.groups import trainable_groups
 from dovetail.train.errors import TrainingError
 from dovetail.train.figures import missing_metric
 from dovetail.train.gradients import Gradients
+from dovetail.train.monitored import monitored_direction
 from dovetail.train.plan import Plan
 
 if TYPE_CHECKING:
@@ -32,19 +34,30 @@ _logger: Final = logging.getLogger("dovetail.train")
 class Schedule:
     """Steps a learning-rate scheduler, once per optimizer update or once per epoch."""
 
-    def __init__(self, scheduler: Any, *, per_epoch: bool = False, monitor: str = "val_loss") -> None:
+    def __init__(
+        self,
+        scheduler: Any,
+        *,
+        per_epoch: bool = False,
+        monitor: str = "val_loss",
+        path: str = "scheduler",
+        mode_said: bool = False,
+    ) -> None:
         """Wrap a scheduler.
 
         Args:
             scheduler: a torch ``LRScheduler``, or any object with ``step()``.
             per_epoch: step at the end of each epoch rather than after each update.
             monitor: the metric for a scheduler whose ``step`` takes ``metrics``; such a scheduler steps per epoch.
+            path: its config path.
+            mode_said: whether the run file says which direction of the metric is better.
         """
         self._scheduler = scheduler
         #: Whether it steps on a metric, as a plateau scheduler does.
         self.reads_metrics = "metrics" in inspect.signature(scheduler.step).parameters
         #: The name of that metric.
         self.monitor = monitor
+        self.path, self.mode_said = path, mode_said
         self.per_epoch = per_epoch or self.reads_metrics
 
     def after_update(self) -> None:
@@ -53,6 +66,8 @@ class Schedule:
 
     def after_epoch(self, metrics: Mapping[str, float]) -> None:
         """Step, if this schedule steps per epoch.
+
+        A plateau scheduler that monitors a figure of validation does not step after an epoch without one.
 
         Raises:
             TrainingError: ``metrics`` lacks the metric that a plateau scheduler monitors.
@@ -63,7 +78,7 @@ class Schedule:
             self._scheduler.step()
         elif self.monitor in metrics:
             self._scheduler.step(metrics[self.monitor])
-        else:
+        elif not self.monitor.startswith("val_") or any(name.startswith("val_") for name in metrics):
             raise TrainingError(f"scheduler.monitor: {missing_metric(self.monitor, metrics)}")
 
 
@@ -87,12 +102,13 @@ class Phase:
     trained: Sequence[nn.Parameter] = ()
 
 
-def build_phases(
+def build_phases(  # noqa: PLR0917 (in the order in which they are made)
     config: RunConfig,
     modules: Sequence[nn.Module],
     plan: Plan,
     provided: Mapping[str, Any],
     scaler: torch.amp.GradScaler | None,
+    metrics: Mapping[str, Any],
 ) -> list[Phase]:
     """Build every phase before the first update, so that a mistake in the last one costs no training.
 
@@ -102,6 +118,7 @@ def build_phases(
         plan: the plan of the whole run.
         provided: the values that the run provides to optimizers and schedulers.
         scaler: the loss scaler of fp16 training, or None.
+        metrics: the built metrics, by name: a plateau scheduler may monitor one.
 
     Raises:
         BuildError: a phase cannot be built; the error names its place in the config.
@@ -111,7 +128,7 @@ def build_phases(
     phases: list[Phase] = []
     for number, (section, length) in enumerate(zip(sections, plans, strict=True)):
         path = f"phases[{number}]" if config.phases else "model"
-        phases.append(_build_phase(config, section, f"{number + 1}", path, modules, length, provided, scaler))
+        phases.append(_build_phase(config, section, f"{number + 1}", path, modules, length, provided, scaler, metrics))
         phases[0].gradients.share_observers(phases[-1].gradients)
     return phases
 
@@ -125,6 +142,7 @@ def _build_phase(  # noqa: PLR0917 (a step of build_phases, whose names these ar
     plan: Plan,
     provided: Mapping[str, Any],
     scaler: torch.amp.GradScaler | None,
+    metrics: Mapping[str, Any],
 ) -> Phase:
     trainable = [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
     frozen = frozen_parameters(modules[0], section.freeze, f"{path}.freeze")
@@ -151,7 +169,7 @@ def _build_phase(  # noqa: PLR0917 (a step of build_phases, whose names these ar
         raise BuildError(
             "training.nan_policy", f"{part.name} evaluates the loss several times per update, so none can be skipped"
         )
-    scheduler, schedule = _schedule(config, section.scheduler or config.scheduler, optimizer, plan, provided)
+    scheduler, schedule = _schedule(config, section.scheduler or config.scheduler, optimizer, plan, provided, metrics)
     excluded = set(frozen)
     return Phase(
         optimizer=optimizer,
@@ -180,8 +198,13 @@ def _check_parameters(optimizer: torch.optim.Optimizer, trainable: Sequence[nn.P
         )
 
 
-def _schedule(
-    config: RunConfig, part: Part | None, optimizer: torch.optim.Optimizer, plan: Plan, provided: Mapping[str, Any]
+def _schedule(  # noqa: PLR0917 (a step of build_phases, whose names these are)
+    config: RunConfig,
+    part: Part | None,
+    optimizer: torch.optim.Optimizer,
+    plan: Plan,
+    provided: Mapping[str, Any],
+    metrics: Mapping[str, Any],
 ) -> tuple[Any, Schedule | None]:
     if part is None:
         return None, None
@@ -195,9 +218,14 @@ def _schedule(
         "steps_per_epoch": 1 if per_epoch else plan.steps_per_epoch,
         "max_epochs": plan.max_epochs,
     }
-    scheduler = build(part, {**provided, **lengths})
-    monitor = part.reserved.get("monitor") or config.checkpoint.monitor
-    return scheduler, Schedule(scheduler, per_epoch=per_epoch, monitor=monitor)
+    # A plateau scheduler may be inside another scheduler, such as a warm-up.
+    schedulers = [each for each in parts_of(part) if each.kind == "scheduler"]
+    monitor = next(filter(None, (each.reserved.get("monitor") for each in schedulers)), config.checkpoint.monitor)
+    mode = monitored_direction(config, metrics, monitor) or "min"
+    scheduler = build(part, {**provided, **lengths, "mode": mode})
+    mode_said = any("mode" in each.options for each in schedulers)
+    schedule = Schedule(scheduler, per_epoch=per_epoch, monitor=monitor, path=part.path, mode_said=mode_said)
+    return scheduler, schedule
 
 
 def frozen_parameters(model: nn.Module, patterns: Sequence[str], path: str) -> list[nn.Parameter]:

@@ -21,6 +21,8 @@ class Asked:
     def __init__(self) -> None:
         self.reasons: list[str] = []
         self.state = types.SimpleNamespace(epoch=0)
+        self.config = types.SimpleNamespace(checkpoint=types.SimpleNamespace(monitor="val_loss", mode="auto"))
+        self.parts = types.SimpleNamespace(metrics={})
 
     def request_stop(self, reason: str, by: object) -> None:
         """Note the request."""
@@ -51,7 +53,7 @@ def feed(stopping: EarlyStopping, values: list[float], metric: str = "val_loss")
 )
 def test_patience_counts_looks_without_improvement(values, patience, min_delta, stops):
     """Ties, NaN and improvements within ``min_delta`` are none; an improvement starts the count again."""
-    assert len(feed(EarlyStopping(patience=patience, min_delta=min_delta), values).reasons) == stops
+    assert len(feed(EarlyStopping(mode="min", patience=patience, min_delta=min_delta), values).reasons) == stops
 
 
 def test_a_run_ends_with_the_reason_and_the_best_value(tmp_path):
@@ -78,7 +80,7 @@ def test_a_metric_that_does_not_exist_is_named():
 
 def test_training_metrics_are_looked_at_after_each_epoch():
     """A validation does not count for them."""
-    stopping, asked = EarlyStopping("train_loss", patience=1), Asked()
+    stopping, asked = EarlyStopping("train_loss", patience=1, mode="min"), Asked()
     for _ in range(3):
         stopping.dovetail_validation_end(asked, {"val_loss": 1.0})
     stopping.dovetail_epoch_end(asked, {"train_loss": 1.0})
@@ -105,9 +107,9 @@ def test_without_a_validation_split_an_alert_says_so(tmp_path):
 
 def test_a_resumed_run_counts_further():
     """The best value and the looks since are part of a checkpoint."""
-    first = EarlyStopping(patience=3)
+    first = EarlyStopping(mode="min", patience=3)
     feed(first, [1.0, 2.0])
-    second = EarlyStopping(patience=3)
+    second = EarlyStopping(mode="min", patience=3)
     second.load_state_dict(json.loads(json.dumps(first.state_dict())))
 
     assert len(feed(second, [2.0]).reasons) == 0

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from dovetail.record.formatting import plural
 from dovetail.spec import AtLeast
 from dovetail.train.errors import TrainingError
-from dovetail.train.figures import better, direction, missing_metric
+from dovetail.train.figures import better, missing_metric
+from dovetail.train.monitored import monitored_direction
 
 if TYPE_CHECKING:
     from dovetail.train.context import Run
@@ -27,12 +28,12 @@ class EarlyStopping:
     Args:
         monitor: the metric.
         patience: how many checks without improvement stop the run; 0 and 1 both stop at the first.
-        mode: whether lower or higher values are better; ``"auto"`` decides by the metric's name, and minimises an
-            unknown one.
+        mode: whether lower or higher values are better; ``"auto"`` asks the metric, then its name.
         min_delta: how much better a value must be to count as an improvement.
         verbose: log each improvement.
 
     Raises:
+        ValueError: ``monitor`` begins neither with ``val_`` nor with ``train_``.
         TrainingError: while training: there is no such metric.
     """
 
@@ -46,7 +47,12 @@ class EarlyStopping:
         verbose: bool = True,
     ) -> None:
         self.monitor, self.patience, self.min_delta, self.verbose = monitor, patience, min_delta, verbose
-        self.mode = direction(monitor, mode)
+        if not monitor.startswith(("val_", "train_")):
+            raise ValueError(
+                f"monitor: there is no figure '{monitor}'; figures of validation begin with val_, as val_{monitor}, "
+                "and those of training with train_"
+            )
+        self.mode = mode
         #: The best value so far, its epoch, and the number of checks since.
         self.best: float | None = None
         self.best_epoch = 0
@@ -76,7 +82,9 @@ class EarlyStopping:
         if self.monitor not in metrics:
             raise TrainingError(f"monitor: {missing_metric(self.monitor, metrics)}")
         value = metrics[self.monitor]
-        if better(value, self.best, self.mode, self.min_delta):
+        # Nothing is known only of a part of the loss: the first batch refuses anything else.
+        mode = monitored_direction(run.config, run.parts.metrics, self.monitor, self.mode) or "min"
+        if better(value, self.best, mode, self.min_delta):
             if self.verbose:
                 _logger.info("%s improved from %s to %.6g", self.monitor, self.best, value)
             self.best, self.best_epoch, self.waited = value, run.state.epoch, 0

@@ -18,9 +18,9 @@ from dovetail.checkpoint.listing import (
 )
 from dovetail.checkpoint.manifest import MANIFEST
 from dovetail.config.schema import KEEP_BEST, KEEP_LAST
+from dovetail.metrics.direction import direction
 from dovetail.record.layout import RECORD
 from dovetail.record.runs import RunLookupError, checkpoint_folder, find_run, load_run, read_config, table
-from dovetail.train.figures import direction
 
 if TYPE_CHECKING:
     from dovetail.checkpoint.manifest import CheckpointError
@@ -97,11 +97,12 @@ def find_saved(reference: str, output: Path) -> SavedRun:
         return SavedRun(path, None, path.name, retention)
     run = load_run(path) if (path / RECORD).is_file() else find_run(reference, output)
     section = table(read_config(run.folder).get("checkpoint"))
-    monitor, mode = str(section.get("monitor", "val_loss")), section.get("mode", "auto")
+    monitor = str(section.get("monitor", "val_loss"))
+    said = (section.get("mode"), run.data.get("checkpoint_mode"), direction(monitor))
     retention = Retention(
         int(section.get("keep_best", KEEP_BEST)),
         int(section.get("keep_last", KEEP_LAST)),
         monitor,
-        direction(monitor, mode if mode in {"min", "max"} else "auto"),
+        next((mode for mode in said if mode in {"min", "max"}), "min"),
     )
     return SavedRun(checkpoint_folder(run), run.folder, run.name, retention)
