@@ -13,6 +13,11 @@ from dovetail.config.api import Config
 from dovetail.config.schema import RunConfig
 from dovetail.data import Splits
 from dovetail.data.samples import TensorSamples
+from dovetail.distributed.group import ALONE, Group
+from dovetail.record.run_directory import RunDirectory
+from dovetail.train.assembly import assemble
+from dovetail.train.context import Run
+from dovetail.train.trainer import StandardTrainer
 
 #: The settings of most small runs; :func:`small` merges its arguments into them.
 BASE: Mapping[str, Any] = {
@@ -71,12 +76,62 @@ def of_kind(output: Path, event: str) -> list[dict[str, Any]]:
     return [line for line in events(output) if line["event"] == event]
 
 
+def alerts(output: Path, kind: str) -> list[str]:
+    """Return the messages of the only run's alerts of one type."""
+    file = only_run(output) / "alerts.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    return [line["message"] for line in lines if line["type"] == kind]
+
+
+def built(output: Path, group: Group = ALONE, **sections: Any) -> Run:
+    """Return a run that was just built in a new folder, with a model that always starts from the same weights.
+
+    Args:
+        output: the folder of all runs.
+        group: its processes.
+        sections: as for :func:`small`.
+    """
+    with RunDirectory.create(output, f"rank-{group.rank}") as store:
+        torch.manual_seed(0)
+        return assemble(small(output, **sections), torch.device("cpu"), store, group)
+
+
 class Keep:
     """A callback that keeps the run."""
 
     def dovetail_run_start(self, run: Any) -> None:
         """Keep the run."""
         self.run = run
+
+
+class StopAt:
+    """A callback that interrupts the run after an update, as a signal does."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def dovetail_batch_end(self, run: Any, step: int) -> None:
+        """Request the stop."""
+        if step == self.step:
+            run.request_stop("that is enough", by="test", status="interrupted")
+
+
+class SmallBatches(StandardTrainer):
+    """Trains on 20 batches of 5 samples per epoch, where the loader has 7 batches."""
+
+    def batches(self, run: Any) -> Any:
+        """Yield the batches in an order that depends on the epoch."""
+        order = torch.randperm(100, generator=torch.Generator().manual_seed(run.state.epoch))
+        for chosen in list(order.split(5))[run.state.batch :]:
+            yield run.parts.loaders.train.reread(run.state.epoch, chosen.numpy())
+
+
+class CountedBatches(SmallBatches):
+    """Also says how many batches there are."""
+
+    def num_batches(self, loader: Any) -> int:
+        """Return the number of batches."""
+        return len(loader.dataset) // 5
 
 
 class Calls:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import shutil
-import signal
 import threading
 import time
 from collections import Counter
@@ -16,48 +13,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dovetail.checkpoint import copier as copier_module
 from dovetail.checkpoint.copier import Copier
 from dovetail.checkpoint.format import read_checkpoint
 from dovetail.checkpoint.store import CheckpointStore
-from dovetail.main import resume, run
 from dovetail.storage.local import LocalStorage
-from small_runs import only_run, small
-
-
-class Unsteady:
-    """A storage that blocks until it is opened, or refuses to put."""
-
-    def __init__(self, path) -> None:
-        self.inner = LocalStorage(path=path)
-        self.opened = threading.Event()
-        self.refusals = 0
-        self.tries = 0
-
-    def put(self, key, source):
-        """Put once the storage is open, or refuse."""
-        self.tries += 1
-        if self.refusals:
-            self.refusals -= 1
-            raise OSError("the network is down")
-        self.opened.wait()
-        self.inner.put(key, source)
-
-    def open(self, key):
-        """Open an object."""
-        return self.inner.open(key)
-
-    def list(self, prefix=""):
-        """List keys."""
-        return self.inner.list(prefix)
-
-    def delete(self, key):
-        """Delete an object."""
-        self.inner.delete(key)
-
-    def exists(self, key):
-        """Return whether an object exists."""
-        return self.inner.exists(key)
+from unsteady_storage import Unsteady
 
 
 @pytest.fixture
@@ -255,88 +215,3 @@ def test_a_storage_that_refuses_to_delete_still_gets_copies(checkpoints, tmp_pat
     assert copier.close(30) == []
     assert len(names(storage)) == 4
     assert re.search(r"a/step-00000001/\S+ is locked", caplog.text)
-
-
-class Alerts:
-    """Records alerts and counts updates."""
-
-    def __init__(self) -> None:
-        self.seen, self.steps = [], 0
-
-    def dovetail_alert(self, alert):
-        """Record an alert."""
-        self.seen.append(alert)
-
-    def dovetail_batch_end(self):
-        """Count an update."""
-        self.steps += 1
-
-
-def test_a_run_completes_while_its_storage_hangs(tmp_path, storage):
-    """It makes every update, and raises an alert for each missing copy."""
-    alerts = Alerts()
-    config = small(
-        tmp_path / "runs",
-        checkpoint={"copy_to": storage, "copy_patience": 0.05},
-        callbacks={"alerts": alerts},
-    )
-
-    outcome = run(config).check()  # would hang if it waited for the storage
-
-    assert outcome.status == "completed"
-    assert alerts.steps == 14
-    assert [(alert.type, alert.severity) for alert in alerts.seen] == [("checkpoint_copy", "warning")] * 2
-    assert "step-00000014 was not copied: not done 0.05 s after the end" in alerts.seen[-1].message
-    storage.opened.set()
-
-
-def test_a_runs_copies_are_under_its_name_and_id(tmp_path, storage):
-    """They equal the originals, even with background saving."""
-    storage.opened.set()
-    run(small(tmp_path / "runs", checkpoint={"copy_to": storage, "background": True})).check()
-
-    folder = only_run(tmp_path / "runs")
-    for path in (folder / "checkpoints").glob("step-*"):
-        copy = tmp_path / "storage" / "run" / folder.name / path.name
-        copied, original = ({file.name: file.read_bytes() for file in folder.iterdir()} for folder in (copy, path))
-        assert copied == original
-
-
-class Interrupts:
-    """Sends the process a signal after the run has ended."""
-
-    def dovetail_run_end(self):
-        """Send it after 0.3 s."""
-        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
-
-
-def test_a_signal_shortens_the_wait_for_copies(tmp_path, storage, monkeypatch):
-    """The run still counts as completed, and reports the missing copies."""
-    monkeypatch.setattr(copier_module, "HURRIED_PATIENCE", 0.5)
-
-    outcome = run(small(tmp_path / "runs", checkpoint={"copy_to": storage}, callbacks={"signal": Interrupts()}))
-
-    assert outcome.status == "completed"
-    folder = only_run(tmp_path / "runs")
-    assert json.loads((folder / "run.json").read_text())["status"] == "completed"
-    assert "not done 0.5 s after the end" in (folder / "alerts.jsonl").read_text()
-    storage.opened.set()
-
-
-def test_a_resumed_run_copies_missing_checkpoints(tmp_path, storage):
-    """Existing copies are not copied again."""
-    checkpoint = {"copy_to": storage, "copy_patience": 0.05}
-    sections = {"checkpoint": checkpoint, "callbacks": {"alerts": Alerts()}}
-    run(small(tmp_path / "runs", **sections)).check()
-    folder = only_run(tmp_path / "runs")
-    storage.opened.set()
-
-    checkpoint["copy_patience"] = 30
-    resume(folder, small(tmp_path / "runs", training={"max_epochs": 3}, **sections)).check()
-    tries = storage.tries
-    resume(folder, small(tmp_path / "runs", training={"max_epochs": 4}, **sections)).check()
-
-    saved = {path.name for path in (folder / "checkpoints").glob("step-*")}
-    assert {path.name for path in (tmp_path / "storage" / "run" / folder.name).iterdir()} == saved
-    assert len(saved) == 4
-    assert storage.tries - tries == 4  # the files of one new checkpoint

@@ -9,49 +9,11 @@ from contextlib import closing
 import pytest
 
 from dovetail import ExperimentDB
-from dovetail.config.diagnostics import ConfigError
 from dovetail.main import run
 from dovetail.testkit.registry import CheckFailed
 from dovetail.testkit.run_files import tiny_run
 from dovetail.testkit.subject import Subject
 from small_runs import only_run, small
-
-
-class Notes:
-    """Keeps the events, validations and epochs it is called with."""
-
-    def __init__(self):
-        self.logged, self.validated, self.ended = [], [], []
-
-    def dovetail_log(self, run, event):
-        """Keep the event with its epoch and step."""
-        self.logged.append((event, run.state.epoch, run.state.step))
-
-    def dovetail_validation_end(self, run):
-        """Keep the step."""
-        self.validated.append(run.state.step)
-
-    def dovetail_epoch_end(self, epoch):
-        """Keep the epoch."""
-        self.ended.append(epoch)
-
-
-class Failing(Notes):
-    """Fails at one hook, and keeps which hooks are called."""
-
-    def __init__(self, hook):
-        super().__init__()
-        self.calls = []
-        for name in ("dovetail_run_start", "dovetail_log", "dovetail_run_end"):
-            setattr(self, name, self._hook(name, hook))
-
-    def _hook(self, name, failing):
-        def call():
-            self.calls.append(name)
-            if name == failing:
-                raise ConnectionError("no route to the host")
-
-        return call
 
 
 class Alerts:
@@ -125,88 +87,7 @@ def test_a_secret_is_recorded_by_the_name_of_its_variable(tmp_path, monkeypatch)
     assert (only_run(tmp_path) / "very-secret.jsonl").exists()
 
 
-# --- cadence ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "every, logged",
-    [
-        (
-            None,
-            [
-                *[("train", 2), ("train", 4), ("train", 6), ("validation", 7), ("epoch", 7)],
-                *[("train", 8), ("train", 10), ("train", 12), ("train", 14), ("validation", 14), ("epoch", 14)],
-            ],
-        ),
-        (
-            {"steps": 4},
-            [
-                *[("train", 4), ("validation", 7), ("epoch", 7)],
-                *[("train", 8), ("train", 12), ("validation", 14), ("epoch", 14)],
-            ],
-        ),
-        (2, [("validation", 14), ("epoch", 14)]),
-        ({"epochs": 3}, []),
-    ],
-    ids=str,
-)
-def test_each_tracker_is_called_at_its_own_cadence(tmp_path, every, logged):
-    """100 samples in batches of 16 are 7 updates an epoch; the metrics of the test are always logged."""
-    notes, other = Notes(), Notes()
-    trackers = {"notes": {"type": notes, **({} if every is None else {"every": every})}, "other": other}
-    run(small(tmp_path, trackers=trackers, logging={"every": 2})).check()
-
-    assert [(event, step) for event, _, step in notes.logged] == [*logged, ("test", 14)]
-    assert notes.validated == [step for event, step in logged if event == "validation"]
-    assert notes.ended == [step // 7 for event, step in logged if event == "epoch"]
-    assert len(other.logged) == 12
-
-
-@pytest.mark.parametrize(
-    "every, message",
-    [
-        ({"steps": 3}, r"trackers\.notes\.every: training figures are computed every 2 updates .* not every 3"),
-        ({"minutes": 1.0}, r"trackers\.notes\.every: a tracker counts epochs or steps, not minutes"),
-    ],
-    ids=str,
-)
-def test_an_impossible_cadence_is_refused(tmp_path, every, message):
-    """The error comes before the first update, with the place of the setting."""
-    config = small(tmp_path, trackers={"notes": {"type": Notes(), "every": every}}, logging={"every": 2})
-    with pytest.raises(ConfigError, match=message):
-        run(config)
-
-
 # --- failing ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("hook", ["dovetail_run_start", "dovetail_log", "dovetail_run_end"])
-def test_a_failing_tracker_is_reported_once_and_the_run_completes(tmp_path, hook):
-    """The run has the same metrics, reports the failure once, and then calls the tracker only at its end."""
-    plain = run(small(tmp_path / "plain")).check()
-    failing, alerts, notes = Failing(hook), Alerts(), Notes()
-    outcome = run(small(tmp_path / "failing", trackers={"board": failing, "notes": notes}), listeners=[alerts]).check()
-
-    assert outcome.status == "completed"
-    assert outcome.metrics["val_loss"] == plain.metrics["val_loss"]
-    assert [alert.type for alert in alerts.seen] == ["tracker_failed"]
-    assert "trackers.board failed and records nothing more of this run" in alerts.seen[0].message
-    assert "no route to the host" in alerts.seen[0].message
-    assert failing.calls.count(hook) == 1
-    assert failing.calls[-1] == "dovetail_run_end"
-    assert len(notes.logged) > 2
-    assert "ConnectionError: no route to the host" in (only_run(tmp_path / "failing") / "log.txt").read_text()
-
-
-def test_a_tracker_does_not_hold_back_an_interruption(tmp_path):
-    """Ctrl-C inside a tracker ends the run; it is no failure of the tracker."""
-
-    class Interrupting:
-        def dovetail_log(self):
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        run(small(tmp_path, trackers={"board": Interrupting()}))
 
 
 @pytest.mark.parametrize("trouble", ["damaged", "newer", "locked"])

@@ -1,4 +1,4 @@
-"""Signals to real runs: a checkpoint, the command that goes on, an exit code, and a run that goes on to its end."""
+"""Signals to runs: a checkpoint, the command that resumes, the exit code, and how a second signal kills."""
 
 from __future__ import annotations
 
@@ -8,10 +8,16 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
+
+from dovetail.main import run
+from dovetail.spec.process import handled_signals
+from small_runs import only_run
+from small_runs import small as small_run
 
 RUN_FILE = """\
 [run]
@@ -47,12 +53,10 @@ threads = 1
 """
 COMMAND = [sys.executable, "-c", "import sys; from dovetail.cli import main; sys.exit(main())"]
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture
 def small(tmp_path, monkeypatch) -> None:
-    """Be in a folder with a run file whose run takes days."""
+    """Change to a folder with a run file whose run takes days."""
     monkeypatch.chdir(tmp_path)
     rows = [f"{x},{60 - x},{'right' if x > 30 else 'left'}" for x in range(60)]
     Path("points.csv").write_text("x,y,side\n" + "\n".join(rows) + "\n", encoding="utf-8")
@@ -60,7 +64,7 @@ def small(tmp_path, monkeypatch) -> None:
 
 
 def started(*arguments: str, under: tuple[str, ...] = ()) -> subprocess.Popen:
-    """Start a run in a group of processes of its own, and wait until it trains."""
+    """Start a run in a process group of its own, and wait until it trains."""
     process = subprocess.Popen(
         [*under, *COMMAND, "run", "small.toml", *arguments],
         stdout=subprocess.PIPE,
@@ -81,9 +85,10 @@ def record() -> dict[str, object]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP])
-def test_a_signal_stops_a_run_with_a_checkpoint_and_it_goes_on(small, number):
-    """Also where it goes to the loader's workers as well, as a Ctrl-C in a terminal does."""
+def test_a_run_stopped_by_a_signal_can_be_resumed(small, number):
+    """Even if the signal also reaches the loader's workers, as a Ctrl-C in a terminal does."""
     process = started("loader.num_workers=1")
     os.killpg(process.pid, number)
     out, err = process.communicate()
@@ -108,8 +113,9 @@ def test_a_signal_stops_a_run_with_a_checkpoint_and_it_goes_on(small, number):
     assert record()["status"] == "completed"
 
 
-def test_a_terminal_that_is_gone_stops_a_run_with_a_checkpoint(small):
-    """As when somebody's connection breaks, and nothing can be written any more."""
+@pytest.mark.slow
+def test_a_run_saves_a_checkpoint_when_its_terminal_closes(small):
+    """As when a connection breaks, and nothing can be printed any more."""
     ours, theirs = os.openpty()
     process = subprocess.Popen(
         ["setsid", "--ctty", *COMMAND, "run", "small.toml"], stdin=theirs, stdout=theirs, stderr=theirs
@@ -126,8 +132,9 @@ def test_a_terminal_that_is_gone_stops_a_run_with_a_checkpoint(small):
     assert list(Path("runs").glob("small/*/checkpoints/step-*"))
 
 
+@pytest.mark.slow
 def test_a_run_under_nohup_outlives_its_terminal(small):
-    """It is told to stop by other signals, as ever."""
+    """Other signals stop it as usual."""
     process = started(under=("nohup",))
     process.send_signal(signal.SIGHUP)
     steps = Path(next(iter(Path("runs").glob("small/*")))) / "metrics.jsonl"
@@ -142,10 +149,11 @@ def test_a_run_under_nohup_outlives_its_terminal(small):
     assert record()["reason"] == "got SIGTERM"
 
 
-def test_notices_do_not_add_up_and_a_second_order_kills(small):
-    """Slurm's notice, twice, and its SIGTERM afterwards stop in peace; two SIGTERM end the process at once."""
+@pytest.mark.slow
+def test_notices_do_not_count_as_a_first_signal(small):
+    """Slurm's notice, sent twice, and its SIGTERM afterwards let the run save its checkpoint."""
     process = started()
-    os.kill(process.pid, signal.SIGSTOP)  # so that all arrive before it can have ended
+    os.kill(process.pid, signal.SIGSTOP)  # so that all of them arrive before the run ends
     for number in (signal.SIGUSR1, signal.SIGUSR1, signal.SIGTERM):
         os.kill(process.pid, number)
     os.kill(process.pid, signal.SIGCONT)
@@ -153,11 +161,12 @@ def test_notices_do_not_add_up_and_a_second_order_kills(small):
     assert process.returncode == 130, err
 
 
-def test_a_second_ctrl_c_ends_the_process_at_once(small):
-    """Even if it never comes to the end of an update."""
+@pytest.mark.slow
+def test_a_second_ctrl_c_kills_the_process(small):
+    """Even while it saves."""
     code = (
-        "import sys, time; from dovetail.train import session;"
-        "session.Session._save = lambda *_: time.sleep(600);"
+        "import sys, time; from dovetail.train.checkpoints import save;"
+        "save.RunSaver.save = lambda *_: time.sleep(600);"
         "from dovetail.cli import main; sys.exit(main())"
     )
     process = subprocess.Popen(
@@ -171,14 +180,15 @@ def test_a_second_ctrl_c_ends_the_process_at_once(small):
     assert process.stderr.readline() == "SIGINT: stopping with a checkpoint; once more ends at once\n"
     while process.poll() is None:
         process.send_signal(signal.SIGINT)
-        time.sleep(0.1)  # in a moment it is taken for the same one
+        time.sleep(0.1)  # sent too soon, it counts as a duplicate
 
     assert process.returncode == -signal.SIGINT
     process.communicate()
 
 
-def test_an_order_that_comes_twice_in_a_moment_is_one(small):
-    """As from `timeout`, which sends it to the process and to its group; here the moment ends when its input does."""
+@pytest.mark.slow
+def test_a_duplicate_signal_is_ignored(small):
+    """As from `timeout`, which signals the process and its group. The time for duplicates ends with standard input."""
     code = (
         "import sys, types; from dovetail.train import signals;"
         "signals.time = types.SimpleNamespace(sleep=lambda _: sys.stdin.read());"
@@ -203,8 +213,9 @@ def test_an_order_that_comes_twice_in_a_moment_is_one(small):
     assert record()["status"] == "interrupted"
 
 
-def test_a_second_process_is_refused(small):
-    """One clear message and exit code 2, and the first is not disturbed."""
+@pytest.mark.slow
+def test_a_second_process_in_a_folder_is_refused(small):
+    """With one message and exit code 2; the first process is not disturbed."""
     process = started()
     (folder,) = Path("runs").glob("small/*")
     done = subprocess.run([*COMMAND, "resume", "latest"], capture_output=True, text=True, check=False)
@@ -221,3 +232,47 @@ def test_a_second_process_is_refused(small):
         assert refused.returncode == 2
         assert refused.stderr.startswith(f"dovetail: {folder}: another process (pid {process.pid} on ")
         assert refused.stderr.count("\n") == 1
+
+
+class Signal:
+    """Sends this process a signal in the third update, and notes the handlers."""
+
+    def __init__(self, number: int) -> None:
+        self.number, self.after = number, None
+
+    def dovetail_batch_end(self, step: int) -> None:
+        """Send it."""
+        if step == 3:
+            os.kill(os.getpid(), self.number)
+        self.after = signal.getsignal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_handlers_are_installed_for_the_run_only(tmp_path, capfd, number):
+    """After the first SIGTERM the default action is back, so that a second kills; SIGUSR1 is only a notice."""
+    before = {each: signal.getsignal(each) for each in handled_signals()}
+    sender = Signal(number)
+
+    outcome = run(small_run(tmp_path, callbacks={"sender": sender}))
+
+    assert (outcome.status, outcome.stopped_by) == ("interrupted", number.name)
+    assert list((only_run(tmp_path) / "checkpoints").glob("step-00000003"))
+    assert (sender.after == signal.SIG_DFL) == (number == signal.SIGTERM)
+    hint = "; once more ends at once" if number == signal.SIGTERM else ""
+    assert f"{number.name}: stopping with a checkpoint{hint}\n" in capfd.readouterr().err
+    assert {each: signal.getsignal(each) for each in handled_signals()} == before
+
+
+def test_a_run_outside_the_main_thread_handles_no_signals(tmp_path):
+    """Python allows handlers in the main thread alone; the run trains all the same."""
+    before, outcomes = signal.getsignal(signal.SIGTERM), []
+
+    class Look:
+        def dovetail_batch_end(self) -> None:
+            assert signal.getsignal(signal.SIGTERM) == before
+
+    thread = threading.Thread(target=lambda: outcomes.append(run(small_run(tmp_path, callbacks={"look": Look()}))))
+    thread.start()
+    thread.join()
+
+    assert outcomes[0].status == "completed", outcomes[0].reason

@@ -1,4 +1,4 @@
-"""The data of a run: loaded, split, transformed, batched, and asked what they say about themselves."""
+"""The data of a run: loaded, split, transformed and batched, with the facts that other parts ask for."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 
 @frozen(eq=False)
 class Data:
-    """The data of a run: batches of each split, and what they say about themselves."""
+    """The data of a run: the batches of each split, and facts about the data."""
 
     loaders: Loaders
     transforms: Mapping[str, Any]
-    #: What parts may ask for: ``seed`` and what the dataset says of itself, such as ``num_classes``.
+    #: What parts may ask for: ``seed``, and facts such as ``num_classes``.
     provided: Mapping[str, Any]
-    #: For the record: fingerprint, sizes, class_names, and what is provided.
+    #: For the record: fingerprint, sizes, class_names, and the facts that are provided.
     facts: Mapping[str, Any] = field(factory=dict)
 
     @classmethod
     def build(cls, config: RunConfig, device: torch.device, group: Group) -> Data:
-        """Load, split, and make the loaders.
+        """Load and split the dataset, fit the transforms, and make the loaders.
 
         Args:
-            config: the run's.
+            config: the run's config.
             device: where to train.
             group: the processes that share the batches.
 
@@ -83,10 +83,12 @@ class Data:
             )
             for name, part in splits
         }
-        shape = _as_seen(splits.train, collator, {name: transforms[name] for name in _training(config)}, seed)
+        shape = _checked_input_shape(
+            splits.train, collator, {name: transforms[name] for name in _training(config)}, seed
+        )
         train = splits.train
         class_names = getattr(train, "class_names", None)
-        said = {
+        known = {
             "num_classes": num_classes,
             "num_outputs": getattr(train, "num_outputs", None),
             "class_counts": build_at("data", lambda: _class_counts(train, num_classes)),
@@ -97,9 +99,9 @@ class Data:
             "fingerprint": getattr(train, "fingerprint", None),
             "sizes": {name: len(part) for name, part in splits},
             "class_names": None if class_names is None else list(class_names),
-            **said,
+            **known,
         }
-        return cls(Loaders(**loaders), transforms, {"seed": seed, **said}, facts)
+        return cls(Loaders(**loaders), transforms, {"seed": seed, **known}, facts)
 
 
 def _loader(
@@ -148,7 +150,7 @@ def _splits_of(part: Part) -> Sequence[str]:
 
 
 def _num_classes(splits: Splits) -> int | None:
-    """Return the number of classes that the data say they have, or that their whole labels count."""
+    """Return the number of classes: the dataset's own, or one more than the largest integer label; else None."""
     if hasattr(splits.train, "num_classes"):
         known: int | None = splits.train.num_classes
         return known
@@ -159,15 +161,15 @@ def _num_classes(splits: Splits) -> int | None:
 
 
 def _training(config: RunConfig) -> list[str]:
-    """Return the names of the transforms of training samples, in their order."""
+    """Return the names of the transforms of training samples, in order."""
     return [name for name, part in config.transforms.items() if "train" in _splits_of(part)]
 
 
-def _as_seen(train: Any, collator: Any, transforms: Mapping[str, Any], seed: int) -> tuple[int, ...] | None:
-    """Return :func:`_input_shape`.
+def _checked_input_shape(train: Any, collator: Any, transforms: Mapping[str, Any], seed: int) -> tuple[int, ...] | None:
+    """Return :func:`_input_shape`, and locate the part that refuses a sample.
 
     Raises:
-        BuildError: a sample cannot be read or transformed; at the transform that refuses it.
+        BuildError: a sample cannot be read, or a transform refuses it; the error has the place of that part.
     """
     applied = list(transforms.values())
     try:

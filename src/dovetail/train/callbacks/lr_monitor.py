@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 from dovetail.spec import AtLeast
+from dovetail.train.figures import learning_rates
 
 if TYPE_CHECKING:
     from dovetail.train.context import Run
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
 class LearningRateMonitor:
     """Records the learning rate of every parameter group at the end of epochs, in :attr:`history`.
 
-    ``metrics.jsonl`` always has the rates: ``lr`` for the first group, ``lr_group1`` … for the others.
+    A scheduler that steps per epoch changes the rates only afterwards. ``metrics.jsonl`` always has these rates: ``lr``
+    for the first group, ``lr_group1`` … for the others.
 
     Args:
         log_interval: record after every so many epochs.
@@ -25,10 +27,10 @@ class LearningRateMonitor:
         #: Pairs of an epoch and the rate of each group.
         self.history: list[tuple[int, list[float]]] = []
 
-    def dovetail_epoch_end(self, run: Run, epoch: int) -> None:
-        """Record the rates."""
+    def dovetail_epoch_end(self, run: Run, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Record the rates of this epoch; the optimizer may already have those of the next."""
         if epoch % self.log_interval == 0:
-            self.history.append((epoch, [float(group["lr"]) for group in run.parts.optimizer.param_groups]))
+            self.history.append((epoch, [metrics[name] for name in learning_rates(run.parts.optimizer)]))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the history."""
