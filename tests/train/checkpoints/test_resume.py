@@ -639,3 +639,44 @@ def test_a_run_with_batches_of_its_own_resumes_where_it_was(tmp_path, trainer):
     resume(only_run(tmp_path / "broken"), small(tmp_path / "broken", trainer=trainer())).check()
     whole, broken = weights(tmp_path / "whole"), weights(tmp_path / "broken")
     assert all(torch.equal(whole[name], broken[name]) for name in whole)
+
+
+class Picky:
+    """Does not accept its saved state."""
+
+    def state_dict(self):
+        """Return a state."""
+        return {"format": 1}
+
+    def load_state_dict(self, state):
+        """Refuse it."""
+        raise KeyError("format 2")
+
+
+def test_a_part_that_refuses_its_state_is_named(tmp_path):
+    """The error has the checkpoint, and the folder stays unchanged."""
+    config = small(tmp_path, callbacks={"picky": Picky()})
+    run(config, listeners=[StopAfter(10)])
+    folder = only_run(tmp_path)
+    before = contents(folder)
+    message = r"step-00000010: callbacks\.picky does not accept its saved state: KeyError: 'format 2'"
+    with pytest.raises(ResumeError, match=message):
+        resume(folder, config)
+
+    assert contents(folder) == before
+
+
+def test_other_versions_are_an_alert(tmp_path):
+    """The run resumes, and its record keeps both versions."""
+    folder = interrupted(tmp_path)
+    record = json.loads((folder / "run.json").read_text())
+    now = record["versions"]["torch"]
+    record["versions"]["torch"], record["device"] = "1.0", "cuda"
+    (folder / "run.json").write_text(json.dumps(record))
+    alerts = Alerts()
+    resume(folder, config_of(tmp_path, PLAIN), listeners=[alerts]).check()
+
+    (message,) = [text for text in alerts.said if "versions differ" in text]
+    assert message.endswith(f"its numbers may differ: versions.torch 1.0 → {now}, device cuda → cpu")
+    (entry,) = json.loads((folder / "run.json").read_text())["resumes"]
+    assert entry["changed"] == {"versions.torch": ["1.0", now], "device": ["cuda", "cpu"]}
