@@ -247,5 +247,6 @@ def _show_dry_run(file: str, found: DryRun, *, as_json: bool, quiet: bool) -> No
             ["length", f"{epochs} of {steps}: {plural(found.total_steps, 'step')}"],
             ["first step", f"loss {format_number(found.loss)}, {format_duration(found.seconds_per_step)}"],
             *([["metrics", ", ".join(found.figures)]] if found.figures else []),
+            *(["alert", alert] for alert in found.alerts),
         ]
         click.echo("\n".join([f"{file}: ready to run", *columns(rows, indent="  ")]))

@@ -13,9 +13,10 @@ from attrs import field, frozen
 from dovetail.data import SPLIT_NAMES, SplitName, Splits, split
 from dovetail.data.loader import Loader, make_loader
 from dovetail.data.seeding import preserve_rngs, seed_global_rngs
-from dovetail.kernel.build import BuildError, Part, build
+from dovetail.kernel.build import BuildError, build
 from dovetail.train.context import Loaders
 from dovetail.train.errors import build_at
+from dovetail.train.transform_splits import splits_of
 
 if TYPE_CHECKING:
     from dovetail.config.schema import RunConfig
@@ -55,8 +56,12 @@ class Data:
         given = {"num_classes": num_classes}
         transforms = {name: build(part, given) for name, part in config.transforms.items()}
         used: dict[str, list[Any]] = {
-            name: [transforms[one] for one, part in config.transforms.items() if name in _splits_of(part)]
-            for name in SPLIT_NAMES
+            split_name: [
+                transforms[name]
+                for name, part in config.transforms.items()
+                if split_name in splits_of(part, transforms[name])
+            ]
+            for split_name in SPLIT_NAMES
         }
         if used["train"]:
             from dovetail.data.transforms import fit_transforms
@@ -83,7 +88,8 @@ class Data:
             )
             for name, part in splits
         }
-        shape = _as_seen(splits.train, collator, {name: transforms[name] for name in _training(config)}, seed)
+        training = {name: each for name, each in transforms.items() if any(each is one for one in used["train"])}
+        shape = _as_seen(splits.train, collator, training, seed)
         train = splits.train
         class_names = getattr(train, "class_names", None)
         said = {
@@ -139,14 +145,6 @@ def _class_counts(train: Any, num_classes: int | None) -> list[int] | None:
     return counts
 
 
-def _splits_of(part: Part) -> Sequence[str]:
-    chosen = part.reserved.get("splits")
-    if chosen is not None:
-        return list(chosen)
-    everywhere = part.registered is not None and "every_split" in part.registered.component.traits
-    return SPLIT_NAMES if everywhere else ["train"]
-
-
 def _num_classes(splits: Splits) -> int | None:
     """Return the number of classes that the data say they have, or that their whole labels count."""
     if hasattr(splits.train, "num_classes"):
@@ -156,11 +154,6 @@ def _num_classes(splits: Splits) -> int | None:
     if not labels or any(one.dtype.kind not in "iu" or one.ndim != 1 for one in labels):
         return None
     return int(max(one.max(initial=-1) for one in labels)) + 1
-
-
-def _training(config: RunConfig) -> list[str]:
-    """Return the names of the transforms of training samples, in their order."""
-    return [name for name, part in config.transforms.items() if "train" in _splits_of(part)]
 
 
 def _as_seen(train: Any, collator: Any, transforms: Mapping[str, Any], seed: int) -> tuple[int, ...] | None:

@@ -43,6 +43,8 @@ class DryRun:
     seconds_per_step: float
     #: The names of the figures of an evaluation; empty without a validation or test split.
     figures: tuple[str, ...]
+    #: What is suspect about the run.
+    alerts: tuple[str, ...]
 
 
 def check(config: RunConfig | Config | str | PathLike[str]) -> DryRun:
@@ -100,6 +102,7 @@ def dry_run(run: Run) -> DryRun:
         loss=loss,
         seconds_per_step=seconds,
         figures=tuple(figures),
+        alerts=tuple(alert.message for alert in run.alerts.alerts),
     )
 
 
