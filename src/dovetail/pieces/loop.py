@@ -25,6 +25,7 @@ from dovetail.train.forward import Forward
 from dovetail.train.gradients import Gradients
 from dovetail.train.hardware import Precision, autocasting, make_scaler, resolve_device
 from dovetail.train.loss_log import LossLog
+from dovetail.train.modes import enter_training_mode
 from dovetail.train.phases import Schedule
 
 if TYPE_CHECKING:
@@ -156,6 +157,8 @@ class TrainingLoop(_Epoch):
     ) -> EpochResult:
         """Train on every batch once, in training mode.
 
+        Layers in evaluation mode inside a model in training mode, such as a frozen batch norm, stay there.
+
         Args:
             epoch: its number, for the result; a loader with ``set_epoch`` is told of it.
             model: moved to ``device``.
@@ -177,7 +180,7 @@ class TrainingLoop(_Epoch):
         self._look_at(model, optimizer)
         gradients = self._gradients(model, optimizer, where)
         schedule = None if scheduler is None else Schedule(scheduler, per_epoch=self._schedule_per == "epoch")
-        model.train()
+        enter_training_mode(model)
         if hasattr(train_loader, "set_epoch"):
             train_loader.set_epoch(epoch)
         number = 0

@@ -15,6 +15,7 @@ from dovetail.train.assembly import assemble
 from dovetail.train.errors import NoBatchesError, describe_error
 from dovetail.train.first_batch import try_evaluation
 from dovetail.train.hardware import settings_of
+from dovetail.train.modes import start_modes
 from dovetail.train.step import UpdateLoop
 from dovetail.train.trainer import StandardTrainer
 from dovetail.train.workspace import temporary_workspace
@@ -76,6 +77,7 @@ def dry_run(run: Run) -> DryRun:
         TrainingError: the batch cannot be trained on.
     """
     run.hooks.dovetail_run_start(run=run)
+    start_modes(run.parts.modules())
     own = run.parts.trainer
     trainer = own if isinstance(own, StandardTrainer) else StandardTrainer()
     run.state.epoch = 1
