@@ -67,9 +67,9 @@ if TYPE_CHECKING:
     from dovetail.spec.protocols import Trainer as Trainer
     from dovetail.spec.protocols import Transform as Transform
     from dovetail.train.checkpoints.load import load_model as load_model
+    from dovetail.train.checks.dry_run import DryRun as DryRun
+    from dovetail.train.checks.dry_run import check as check
     from dovetail.train.context import Run as Run
-    from dovetail.train.dry_run import DryRun as DryRun
-    from dovetail.train.dry_run import check as check
     from dovetail.train.errors import TrainingError as TrainingError
     from dovetail.train.seeds import set_random_seed as set_random_seed
     from dovetail.train.state import Outcome as Outcome

@@ -175,7 +175,7 @@ OPTIONAL = {
     "dovetail.train.checkpoints.copy",
     "dovetail.train.ema",
     "dovetail.models.recompute",
-    "dovetail.train.dry_run",
+    "dovetail.train.checks.dry_run",
     "dovetail.train.checkpoints.resume",
     "dovetail.distributed.sharding",
     "numpy.typing",

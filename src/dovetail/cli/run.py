@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from dovetail.config.schema import RunConfig
     from dovetail.config.tree import Node
     from dovetail.record.console import Console
-    from dovetail.train.dry_run import DryRun
+    from dovetail.train.checks.dry_run import DryRun
     from dovetail.train.state import Outcome
 
 _CODES = {"failed": FAILED, "out_of_budget": OUT_OF_BUDGET, "interrupted": INTERRUPTED}
@@ -216,7 +216,7 @@ def _dry_run(config: RunConfig) -> DryRun:
     Raises:
         RunFailedError: training on the batch failed.
     """
-    from dovetail.train.dry_run import check
+    from dovetail.train.checks.dry_run import check
     from dovetail.train.errors import TrainingError
 
     try:
@@ -247,5 +247,6 @@ def _show_dry_run(file: str, found: DryRun, *, as_json: bool, quiet: bool) -> No
             ["length", f"{epochs} of {steps}: {plural(found.total_steps, 'step')}"],
             ["first step", f"loss {format_number(found.loss)}, {format_duration(found.seconds_per_step)}"],
             *([["metrics", ", ".join(found.figures)]] if found.figures else []),
+            *(["alert", alert] for alert in found.alerts),
         ]
         click.echo("\n".join([f"{file}: ready to run", *columns(rows, indent="  ")]))

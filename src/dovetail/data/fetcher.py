@@ -38,11 +38,11 @@ class Fetcher:
 
     @_seeds_samples.default
     def _any_sample_is_random(self) -> bool:
-        return not all(_is_deterministic(part) for part in (self.dataset, *self.transforms))
+        return not all(is_deterministic(part) for part in (self.dataset, *self.transforms))
 
     @_seeds_batches.default
     def _collator_is_random(self) -> bool:
-        return not _is_deterministic(self.collator)
+        return not is_deterministic(self.collator)
 
     @_get_batch.default
     def _find_get_batch(self) -> Callable[[Any], Batch] | None:
@@ -70,7 +70,8 @@ class Fetcher:
         return sample
 
 
-def _is_deterministic(part: Any) -> bool:
+def is_deterministic(part: Any) -> bool:
+    """Return whether a dataset, transform or collator says that it draws no random numbers."""
     return bool(getattr(part, "deterministic", False))
 
 

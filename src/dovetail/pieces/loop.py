@@ -25,6 +25,7 @@ from dovetail.train.forward import Forward
 from dovetail.train.gradients import Gradients
 from dovetail.train.hardware import Precision, autocasting, make_scaler, resolve_device
 from dovetail.train.loss_log import LossLog
+from dovetail.train.modes import enter_training_mode
 from dovetail.train.phases import Schedule
 
 if TYPE_CHECKING:
@@ -160,6 +161,8 @@ class TrainingLoop(_Epoch):
     ) -> EpochResult:
         """Train on every batch once, in training mode.
 
+        Layers in evaluation mode inside a model in training mode, such as a frozen batch norm, stay there.
+
         Args:
             epoch: the epoch's number; passed to the loader's ``set_epoch``, if it has one.
             model: the model; it is moved to ``device``.
@@ -181,7 +184,7 @@ class TrainingLoop(_Epoch):
         self._check_trainable(model, optimizer)
         gradients = self._gradients(model, optimizer, target)
         schedule = None if scheduler is None else Schedule(scheduler, per_epoch=self._schedule_per == "epoch")
-        model.train()
+        enter_training_mode(model)
         if hasattr(train_loader, "set_epoch"):
             train_loader.set_epoch(epoch)
         index = 0

@@ -65,7 +65,8 @@ KINDS: Final = Kinds(
                 "splits": Reserved(
                     list[Literal["train", "validation", "test"]] | None,
                     None,
-                    "the splits whose samples it transforms; train by default, all with the trait every_split",
+                    "the splits whose samples it transforms; by default all with the trait every_split or with "
+                    "deterministic = True, else train",
                 )
             },
         ),

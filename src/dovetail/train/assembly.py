@@ -19,6 +19,7 @@ from dovetail.distributed.environment import own_gpu, world_size
 from dovetail.distributed.group import ALONE, Group
 from dovetail.kernel.build import BuildError, build
 from dovetail.losses.adapt import as_loss
+from dovetail.train.checks.monitored import monitored_direction
 from dovetail.train.clock import Stopwatch
 from dovetail.train.context import Parts, Run
 from dovetail.train.data import Data
@@ -26,7 +27,6 @@ from dovetail.train.errors import build_at, config_error
 from dovetail.train.forward import Forward
 from dovetail.train.hardware import DeviceError, make_scaler, resolve_device
 from dovetail.train.hooks import Hooks, tracker_guards
-from dovetail.train.monitored import monitored_direction
 from dovetail.train.phases import Phase, apply_phase, build_phases
 from dovetail.train.plain_hooks import plain_hooks
 from dovetail.train.plan import Plan

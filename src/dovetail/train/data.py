@@ -13,7 +13,8 @@ from attrs import field, frozen
 from dovetail.data import SPLIT_NAMES, SplitName, Splits, split
 from dovetail.data.loader import Loader, make_loader
 from dovetail.data.seeding import preserve_rngs, seed_global_rngs
-from dovetail.kernel.build import BuildError, Part, build
+from dovetail.kernel.build import BuildError, build
+from dovetail.train.checks.transform_splits import splits_of
 from dovetail.train.context import Loaders
 from dovetail.train.errors import build_at
 
@@ -55,8 +56,12 @@ class Data:
         given = {"num_classes": num_classes}
         transforms = {name: build(part, given) for name, part in config.transforms.items()}
         used: dict[str, list[Any]] = {
-            name: [transforms[key] for key, part in config.transforms.items() if name in _splits_of(part)]
-            for name in SPLIT_NAMES
+            split_name: [
+                transforms[name]
+                for name, part in config.transforms.items()
+                if split_name in splits_of(part, transforms[name])
+            ]
+            for split_name in SPLIT_NAMES
         }
         if used["train"]:
             from dovetail.data.transforms import fit_transforms
@@ -83,9 +88,12 @@ class Data:
             )
             for name, part in splits
         }
-        shape = _checked_input_shape(
-            splits.train, collator, {name: transforms[name] for name in _training(config)}, seed
-        )
+        training = {
+            name: transforms[name]
+            for name, part in config.transforms.items()
+            if "train" in splits_of(part, transforms[name])
+        }
+        shape = _checked_input_shape(splits.train, collator, training, seed)
         train = splits.train
         class_names = getattr(train, "class_names", None)
         known = {
@@ -141,14 +149,6 @@ def _class_counts(train: Any, num_classes: int | None) -> list[int] | None:
     return counts
 
 
-def _splits_of(part: Part) -> Sequence[str]:
-    chosen = part.reserved.get("splits")
-    if chosen is not None:
-        return list(chosen)
-    everywhere = part.registered is not None and "every_split" in part.registered.component.traits
-    return SPLIT_NAMES if everywhere else ["train"]
-
-
 def _num_classes(splits: Splits) -> int | None:
     """Return the number of classes: the dataset's own, or one more than the largest integer label; else None."""
     if hasattr(splits.train, "num_classes"):
@@ -158,11 +158,6 @@ def _num_classes(splits: Splits) -> int | None:
     if not labels or any(values.dtype.kind not in "iu" or values.ndim != 1 for values in labels):
         return None
     return int(max(values.max(initial=-1) for values in labels)) + 1
-
-
-def _training(config: RunConfig) -> list[str]:
-    """Return the names of the transforms of training samples, in order."""
-    return [name for name, part in config.transforms.items() if "train" in _splits_of(part)]
 
 
 def _checked_input_shape(train: Any, collator: Any, transforms: Mapping[str, Any], seed: int) -> tuple[int, ...] | None:

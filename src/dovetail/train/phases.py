@@ -16,10 +16,11 @@ from dovetail.config.freeze import parts_of
 from dovetail.config.schema import PhaseSection
 from dovetail.kernel.build import BuildError, Part, build
 from dovetail.optimizers.groups import trainable_groups
+from dovetail.train.checks.monitored import monitored_direction
 from dovetail.train.errors import TrainingError
 from dovetail.train.figures import missing_metric
 from dovetail.train.gradients import Gradients
-from dovetail.train.monitored import monitored_direction
+from dovetail.train.modes import still_layers
 from dovetail.train.plan import Plan
 
 if TYPE_CHECKING:
@@ -100,6 +101,8 @@ class Phase:
     #: The parameters that are frozen in this phase, and those that are trained.
     frozen: Sequence[nn.Parameter] = ()
     trained: Sequence[nn.Parameter] = ()
+    #: The frozen layers with running statistics, which are in evaluation mode in this phase.
+    still: Sequence[nn.Module] = ()
 
 
 def build_phases(  # noqa: PLR0917 (in the order in which they are made)
@@ -181,6 +184,7 @@ def _build_phase(  # noqa: PLR0917 (a step of build_phases, whose names these ar
         max_epochs=section.max_epochs,
         max_steps=section.max_steps,
         frozen=frozen,
+        still=still_layers(modules[0], section.freeze, frozen),
         trained=[parameter for parameter in trainable if parameter not in excluded],
     )
 

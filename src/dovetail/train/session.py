@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dovetail.train.checkpoints.state import collect_state
+from dovetail.train.checks.first_batch import try_evaluation
 from dovetail.train.errors import NoBatchesError
 from dovetail.train.events import Events
-from dovetail.train.first_batch import try_evaluation
+from dovetail.train.modes import set_evaluating, start_modes
 from dovetail.train.phases import enter_phase, last_step, phase_over, training_over
 from dovetail.train.seeds import set_rng_state
 from dovetail.train.signals import stopping_on_signals
@@ -30,12 +31,15 @@ class Session:
         self._events = Events(trainer, run, self._loop, self._collect_state)
         #: Whether the epoch has been trained, and everything done that is due at its end.
         self._epoch_ended = True
+        #: The layers in evaluation mode at the start of training, by module.
+        self._modes: Mapping[str, Sequence[str]] = {}
 
     def fit(self) -> Outcome:
         """Train, test, and return the outcome."""
         run, state, events = self._run, self._run.state, self._events
         with stopping_on_signals(run), run.metrics_log, events.saver.finishing():
             if run.resumed is None:
+                self._modes = start_modes(run.parts.modules())
                 try_evaluation(self._trainer, run)
             else:
                 self._resume(run.resumed)
@@ -64,8 +68,10 @@ class Session:
             self._loop.bind_phase()
         state.epoch, state.batch = state.epoch + 1, 0
         self._epoch_ended = False
-        for module in run.parts.modules().values():
-            module.train()
+        for path, module in run.parts.modules().items():
+            set_evaluating(module, self._modes[path])
+        for layer in run.phase.still:
+            layer.eval()
         run.hooks.dovetail_epoch_start(run=run, epoch=state.epoch)
         self._events.start_epoch()
 
@@ -97,13 +103,13 @@ class Session:
         self._run.metrics_log.write()
         self._loop.metrics.measure()
         losses = self._run.group.all_gather(self._loop.losses.state_dict())
-        session = {"ended": self._epoch_ended, **self._events.state_dict()}
+        session = {"ended": self._epoch_ended, "modes": self._modes, **self._events.state_dict()}
         return collect_state(self._run, {"losses": losses, "session": session})
 
     def _resume(self, resumed: Mapping[str, Any]) -> None:
         """Continue where a checkpoint was saved, and finish the epoch that it was saved in."""
         run = self._run
-        self._epoch_ended = resumed["session"]["ended"]
+        self._epoch_ended, self._modes = resumed["session"]["ended"], resumed["session"]["modes"]
         self._events.load_state_dict(resumed["session"])
         self._loop.losses.restore(resumed["losses"], run.group)
         states, rank = resumed["rng"], run.group.rank

@@ -11,8 +11,8 @@ import torch
 
 from dovetail.data.batch import batch_size
 from dovetail.distributed.parallel import parallelize
+from dovetail.train.checks.first_batch import GradientCheck, watch_parts
 from dovetail.train.clock import Pace
-from dovetail.train.first_batch import GradientCheck, watch_parts
 from dovetail.train.hardware import autocasting
 from dovetail.train.loss_log import LossLog
 from dovetail.train.nan_policy import NanPolicy

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from dovetail.record.formatting import plural
 from dovetail.spec import AtLeast
+from dovetail.train.checks.monitored import monitored_direction
 from dovetail.train.errors import TrainingError
 from dovetail.train.figures import better, missing_metric
-from dovetail.train.monitored import monitored_direction
 
 if TYPE_CHECKING:
     from dovetail.train.context import Run

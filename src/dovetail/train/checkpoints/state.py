@@ -15,6 +15,7 @@ from dovetail.checkpoint.format import read_checkpoint, read_model
 from dovetail.record.formatting import plural
 from dovetail.train.checkpoints.sharded import read_first, sharded_like
 from dovetail.train.errors import PartError, TrainingError
+from dovetail.train.modes import evaluating_layers, set_evaluating
 from dovetail.train.phases import apply_phase
 from dovetail.train.seeds import rng_state
 from dovetail.train.state import Stop
@@ -111,15 +112,14 @@ def _modes(module: nn.Module) -> dict[str, Any]:
     """Return what ``state_dict`` omits, and a callback may change: frozen parameters, layers in evaluation mode."""
     return {
         "frozen": [name for name, parameter in module.named_parameters() if not parameter.requires_grad],
-        "evaluating": [name for name, layer in module.named_modules() if not layer.training],
+        "evaluating": evaluating_layers(module),
     }
 
 
 def _set_modes(module: nn.Module, modes: Mapping[str, Any]) -> None:
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(name not in modes["frozen"])
-    for name, layer in module.named_modules():
-        layer.training = name not in modes["evaluating"]
+    set_evaluating(module, modes["evaluating"])
 
 
 def _convert_position(run: Run, before: Mapping[str, int]) -> None:

@@ -20,11 +20,12 @@ from attrs import evolve
 from torch import nn
 
 from dovetail.checkpoint.sharded import local_shard
+from dovetail.train.checks.monitored import check_training_figures, check_validation_figures
+from dovetail.train.checks.transform_splits import check_transforms
 from dovetail.train.errors import MisfitError, known_error
 from dovetail.train.evaluate import evaluate
 from dovetail.train.forward import Forward
 from dovetail.train.hardware import autocasting
-from dovetail.train.monitored import check_training_figures, check_validation_figures
 from dovetail.train.seeds import preserve_rng
 
 if TYPE_CHECKING:
@@ -71,7 +72,8 @@ def watch_parts(run: Run) -> Iterator[Run]:
 def try_evaluation(trainer: StandardTrainer, run: Run) -> dict[str, Any]:
     """Evaluate one batch of the validation split, else of the test split, before an epoch is spent on training.
 
-    Training is unaffected: generators and metrics keep their state, and no part is called.
+    Training is unaffected: generators and metrics keep their state, and no hook is called but that of alerts, which
+    say what is suspect about the run's parts.
 
     Returns:
         The figures; empty if there is no such split, or the run was asked to end at once.
@@ -79,6 +81,7 @@ def try_evaluation(trainer: StandardTrainer, run: Run) -> dict[str, Any]:
     Raises:
         MisfitError: a part does not accept the batch, or a monitored metric is not among the figures.
     """
+    check_transforms(run)
     loaders = run.parts.loaders
     loader = loaders.validation or loaders.test
     if loader is None:

@@ -16,9 +16,9 @@ from dovetail.data import Splits
 from dovetail.data.samples import TensorSamples
 from dovetail.losses.result import LossResult
 from dovetail.main import run
-from dovetail.train.dry_run import check
+from dovetail.train.checks.dry_run import check
+from dovetail.train.checks.first_batch import ZERO_GRADIENT
 from dovetail.train.errors import TrainingError
-from dovetail.train.first_batch import ZERO_GRADIENT
 from dovetail.train.trainer import StandardTrainer
 from small_runs import Keep, blobs, only_run, small
 

@@ -12,9 +12,10 @@ from attrs import frozen
 from dovetail.config.api import Config, build_config
 from dovetail.config.schema import RunConfig
 from dovetail.train.assembly import assemble
+from dovetail.train.checks.first_batch import try_evaluation
 from dovetail.train.errors import NoBatchesError, describe_error
-from dovetail.train.first_batch import try_evaluation
 from dovetail.train.hardware import settings_of
+from dovetail.train.modes import start_modes
 from dovetail.train.step import UpdateLoop
 from dovetail.train.trainer import StandardTrainer
 from dovetail.train.workspace import temporary_workspace
@@ -43,6 +44,8 @@ class DryRun:
     seconds_per_step: float
     #: The names of the figures of an evaluation; empty without a validation or test split.
     figures: tuple[str, ...]
+    #: What is suspect about the run.
+    alerts: tuple[str, ...]
 
 
 def check(config: RunConfig | Config | str | PathLike[str]) -> DryRun:
@@ -74,6 +77,7 @@ def dry_run(run: Run) -> DryRun:
         TrainingError: the batch cannot be trained on.
     """
     run.hooks.dovetail_run_start(run=run)
+    start_modes(run.parts.modules())
     own = run.parts.trainer
     trainer = own if isinstance(own, StandardTrainer) else StandardTrainer()
     run.state.epoch = 1
@@ -100,6 +104,7 @@ def dry_run(run: Run) -> DryRun:
         loss=loss,
         seconds_per_step=seconds,
         figures=tuple(figures),
+        alerts=tuple(alert.message for alert in run.alerts.alerts),
     )
 
 

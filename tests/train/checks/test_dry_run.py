@@ -6,7 +6,7 @@ import pytest
 
 from dovetail.config.diagnostics import ConfigError
 from dovetail.losses.result import LossResult
-from dovetail.train.dry_run import check
+from dovetail.train.checks.dry_run import check
 from dovetail.train.errors import NoBatchesError
 from dovetail.train.trainer import StandardTrainer
 from small_runs import small
