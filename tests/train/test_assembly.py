@@ -93,12 +93,6 @@ class NoBatches(StandardTrainer):
 @pytest.mark.parametrize(
     "processes,sections,path,message",
     [
-        (
-            1,
-            {"model": {"type": "test_assembly:no_model"}},
-            "model",
-            r"a model must be a torch\.nn\.Module, got function",
-        ),
         (1, {"trainer": NoBatches()}, "trainer", r"num_batches\(\) returned 0"),
         (1, {"training": {"init_from": "no/such/file"}}, "training.init_from", "no/such/file"),
         (1, {"training": {"gradient_checkpointing": True}}, "training.gradient_checkpointing", "no nn.ModuleList"),
