@@ -9,8 +9,8 @@ from dovetail.main import run
 from small_runs import Keep, of_kind, only_run, small
 
 
-def test_a_metric_that_rises_is_monitored_upwards(tmp_path):
-    """``mode = "auto"`` goes by the metric's name, and the checkpoint manager agrees with the state."""
+def test_a_score_is_maximised(tmp_path):
+    """``mode = "auto"`` goes by the metric's name; checkpoints and the outcome agree on the best."""
     keep = Keep()
     config = small(tmp_path, checkpoint={"monitor": "val_accuracy"}, callbacks={"keep": keep})
     outcome = run(config).check()
@@ -19,13 +19,13 @@ def test_a_metric_that_rises_is_monitored_upwards(tmp_path):
     assert (
         best.metrics["val_accuracy"]
         == outcome.best_metric
-        == max(one["metrics"]["val_accuracy"] for one in of_kind(tmp_path, "validation"))
+        == max(line["metrics"]["val_accuracy"] for line in of_kind(tmp_path, "validation"))
     )
     assert best.epoch == outcome.best_epoch
 
 
 def test_a_misspelt_monitor_is_refused_before_the_first_update(tmp_path):
-    """The names of the figures are known from one batch of validation."""
+    """The names of the figures are known after one batch of validation."""
     outcome = run(small(tmp_path, checkpoint={"monitor": "val_acuracy"}))
 
     assert outcome.status == "failed"
@@ -33,8 +33,8 @@ def test_a_misspelt_monitor_is_refused_before_the_first_update(tmp_path):
     assert not (only_run(tmp_path) / "metrics.jsonl").exists()
 
 
-def test_a_validation_that_is_no_number_is_never_the_best(tmp_path):
-    """NaN is worse than everything, also where it comes first."""
+def test_nan_is_never_the_best(tmp_path):
+    """Not even as the first value."""
     values = iter([math.nan, 0.5, math.nan, 0.9])
 
     class Odd:
@@ -55,4 +55,7 @@ def test_a_validation_that_is_no_number_is_never_the_best(tmp_path):
     )
     outcome = run(config).check()
 
-    assert (outcome.best_epoch, outcome.best_metric) == (1, 0.5)  # the first NaN went to the look before training
+    assert (outcome.best_epoch, outcome.best_metric) == (
+        1,
+        0.5,
+    )  # the trial evaluation got the first NaN

@@ -23,7 +23,7 @@ def parameters(scale: float, *, seed: int = 0) -> list[torch.nn.Parameter]:
 
 
 def test_each_parameter_by_its_own_norm():
-    """A gradient within the limit keeps its bits; the others have the limit as their norm."""
+    """A gradient within the limit keeps its bits; the others are scaled to the limit."""
     made = parameters(1.0)
     made[1].grad = made[1].grad * 1e-3
     small = made[1].grad.clone()
@@ -35,7 +35,7 @@ def test_each_parameter_by_its_own_norm():
 
 
 def test_each_value():
-    """Every element lies within the limit; those that did keep their bits."""
+    """Every element is within the limit; elements that were keep their bits."""
     made = parameters(1.0)
     before = made[0].grad.clone()
 
@@ -82,14 +82,14 @@ def backward(model: nn.Module, gradients: Gradients, inputs: torch.Tensor) -> No
 
 
 def with_native(patch: pytest.MonkeyPatch, native: bool) -> None:
-    """Take the native ops away, as DOVETAIL_NATIVE=0 does for a whole process."""
+    """Disable the native ops, as DOVETAIL_NATIVE=0 does for a process."""
     if not native:
         patch.setattr(_loader, "_live", lambda _: False)
 
 
 BY_TORCH = {
     "norm": torch.nn.utils.clip_grad_norm_,
-    "parameter": lambda parameters, limit: [torch.nn.utils.clip_grad_norm_([one], limit) for one in parameters],
+    "parameter": lambda parameters, limit: [torch.nn.utils.clip_grad_norm_([each], limit) for each in parameters],
     "value": torch.nn.utils.clip_grad_value_,
 }
 
@@ -97,8 +97,8 @@ BY_TORCH = {
 @pytest.mark.parametrize("native", [False, True])
 @pytest.mark.parametrize("clip_by", BY_TORCH)
 @given(limit=st.floats(1e-3, 1e3), scale=st.floats(1e-3, 1e3), seed=st.integers(0, 99))
-def test_clipping_is_what_torch_does(clip_by, native, limit, scale, seed):
-    """By the norm of all, by that of each parameter, by value; with and without the native op."""
+def test_clipping_matches_torch(clip_by, native, limit, scale, seed):
+    """By the norm of all gradients, by the norm of each, and by value; with and without the native op."""
     torch.manual_seed(seed)
     models = [nn.Sequential(nn.Linear(3, 5), nn.Linear(5, 2)) for _ in range(2)]
     models[1].load_state_dict(models[0].state_dict())

@@ -1,4 +1,4 @@
-"""The run that its parts see: frozen but for its state, current phase, and requests to stop."""
+"""The run that its parts see: frozen except for its state, its current phase, and requests to stop."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from small_runs import Keep, built, events, small
 
 
 def test_a_part_stops_a_run_after_the_current_update(tmp_path):
-    """The rest of the epoch is skipped; the run is validated, saved and tested as it is. The first request holds."""
+    """The rest of the epoch is skipped; the run is validated, saved and tested. The first request holds."""
 
     class Enough:
         def dovetail_batch_end(self, run: Any, step: int) -> None:

@@ -1,4 +1,4 @@
-"""The moving average of a model's weights: its numbers, its place in a run, and its state."""
+"""The moving average of a model's weights: its values, its use in a run, and its state."""
 
 from __future__ import annotations
 
@@ -14,20 +14,12 @@ from torch import nn
 from dovetail.checkpoint.format import read_checkpoint
 from dovetail.main import run
 from dovetail.train.ema import WeightAverage
-from small_runs import small
-
-
-class Keep:
-    """A callback that keeps the run."""
-
-    def dovetail_run_start(self, run: Any) -> None:
-        """Keep it."""
-        self.run = run
+from small_runs import Keep, small
 
 
 @given(decay=st.floats(0, 1), updates=st.integers(0, 30), seed=st.integers(0, 99))
-def test_the_average_is_that_of_its_definition(decay: float, updates: int, seed: int) -> None:
-    """Weights that move at random are averaged as the formula says, with a decay that is small at first."""
+def test_the_average_follows_its_formula(decay: float, updates: int, seed: int) -> None:
+    """Random weights are averaged with a decay that is small at first."""
     torch.manual_seed(seed)
     model = nn.Linear(2, 2, dtype=torch.float64)
     average, expected = WeightAverage(model, decay), model.weight.detach().clone()
@@ -44,14 +36,14 @@ def test_the_average_is_that_of_its_definition(decay: float, updates: int, seed:
     assert torch.equal(model.weight, own)
 
 
-def test_frozen_parameters_and_buffers_are_left_alone() -> None:
-    """They are the model's own, also while the average is applied; and an error inside gives the weights back."""
+def test_frozen_parameters_and_buffers_are_not_averaged() -> None:
+    """They stay the model's own while the average is applied; the weights are restored even after an error."""
     model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
     model[0].bias.requires_grad_(False)
     average = WeightAverage(model, 0.9)
     with torch.no_grad():
-        for one in model.parameters():
-            one.add_(1)
+        for parameter in model.parameters():
+            parameter.add_(1)
     after = {name: value.clone() for name, value in model.state_dict().items()}
 
     def look() -> None:
@@ -68,7 +60,7 @@ def test_frozen_parameters_and_buffers_are_left_alone() -> None:
 
 
 def test_an_average_of_other_parameters_is_refused() -> None:
-    """A state is loaded by name, and says which names do not fit."""
+    """The message has the names that do not fit."""
     saved = WeightAverage(nn.Linear(2, 2), 0.9).state_dict()
 
     with pytest.raises(ValueError, match=r"only one of them has 0\.bias, 0\.weight, bias, weight"):
@@ -76,7 +68,7 @@ def test_an_average_of_other_parameters_is_refused() -> None:
 
 
 def test_a_run_validates_and_tests_its_average(tmp_path: Path) -> None:
-    """The training itself stays as it is, the figures are the average's, the state is in the checkpoint."""
+    """Training is unaffected, the figures are those of the average, and a checkpoint holds its state."""
     outcomes, runs = {}, {}
     for name, training in {
         "none": {},
@@ -99,17 +91,17 @@ def test_a_run_validates_and_tests_its_average(tmp_path: Path) -> None:
 
 
 def test_the_best_average_is_tested(tmp_path: Path) -> None:
-    """The test sees the average of the best checkpoint, not the last one."""
+    """The test uses the average of the best checkpoint, not of the last."""
     seen: list[dict[str, torch.Tensor]] = []
 
     class Notes:
         """A metric that notes the weights it is evaluated with."""
 
         def update(self, outputs: Any, batch: Any) -> None:
-            """Note them."""
+            """Note the weights."""
 
         def compute(self) -> dict[str, float]:
-            seen.append({name: one.detach().clone() for name, one in keep.run.parts.model.named_parameters()})
+            seen.append({name: weight.detach().clone() for name, weight in keep.run.parts.model.named_parameters()})
             return {"worse": float(len(seen))}
 
         def reset(self) -> None:
@@ -125,6 +117,6 @@ def test_the_best_average_is_tested(tmp_path: Path) -> None:
     )
     assert run(config).check().best_epoch == 1
 
-    _, first, *_, tested = seen  # the first look is at the monitored metric's name
+    _, first, *_, tested = seen  # the first evaluation is the trial of one batch
     assert all(torch.equal(first[name], tested[name]) for name in first)
     assert all(not torch.equal(first[name], seen[2][name]) for name in first)

@@ -1,4 +1,4 @@
-"""Errors of a run and the advice that goes with them."""
+"""Errors of a run, and the advice in their messages."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from dovetail.train.errors import OutOfMemoryError, TrainingError, known_error
 from small_runs import Keep, small
 
 
-def test_out_of_memory_names_what_helps(tmp_path):
-    """The message has the batch size and the settings that would help; the last checkpoint stays good."""
+def test_an_out_of_memory_error_says_what_to_change(tmp_path):
+    """The message has the batch size and the settings that would help; the last checkpoint is intact."""
 
     class Hungry(nn.Module):
         def __init__(self) -> None:
@@ -43,7 +43,7 @@ def test_out_of_memory_names_what_helps(tmp_path):
 
 
 class Deadly:
-    """A dataset whose worker is killed on one sample, as a machine short of memory does."""
+    """A dataset that kills the loader worker at one sample, as a machine without memory does."""
 
     num_classes = 3
     input_shape = (4,)
@@ -53,15 +53,15 @@ class Deadly:
         return 64
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        """Return one, or die."""
+        """Return a sample, or kill the worker."""
         if index == 60 and torch.utils.data.get_worker_info() is not None:
             os.kill(os.getpid(), signal.SIGKILL)
         return torch.zeros(4), index % 3
 
 
 @pytest.mark.slow
-def test_a_killed_loader_worker_is_said(tmp_path):
-    """No hang, and a message that says what to change."""
+def test_a_killed_loader_worker_is_reported(tmp_path):
+    """The run does not hang, and the message says what to change."""
     outcome = run(small(tmp_path, data=Splits(Deadly()), loader={"num_workers": 2}))
 
     assert isinstance(outcome.error, LoaderWorkerError)
@@ -71,8 +71,8 @@ def test_a_killed_loader_worker_is_said(tmp_path):
 @pytest.mark.parametrize(
     "twice,expected", [(False, r"parameters 2 3 did not, counted from 0"), (True, r"mark a variable ready only once")]
 )
-def test_what_torch_says_of_parameters_left_out_of_a_loss_is_explained(tmp_path, twice, expected):
-    """It speaks of an argument of a class that nobody here calls: a layer of no loss, and one of two."""
+def test_torchs_errors_about_unused_parameters_are_explained(tmp_path, twice, expected):
+    """Torch names an argument of its own class. A layer is in no loss, or in two."""
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'meet'}", rank=0, world_size=1)
     try:
         layers = nn.ModuleDict({"used": nn.Linear(4, 3), "other": nn.Linear(4, 3)})
@@ -94,12 +94,12 @@ def test_what_torch_says_of_parameters_left_out_of_a_loss_is_explained(tmp_path,
                     layers["other"](torch.ones(2, 4)).sum().backward()
                 loss.backward()
 
-        with pytest.raises(RuntimeError) as said:
+        with pytest.raises(RuntimeError) as caught:
             train()
     finally:
         torch.distributed.destroy_process_group()
 
-    error = known_error(said.value, small(tmp_path))
+    error = known_error(caught.value, small(tmp_path))
     assert isinstance(error, TrainingError)
     assert "Call requires_grad_(False)" in str(error)
     assert re.search(expected, str(error)), str(error)

@@ -21,13 +21,13 @@ def test_better_by_more_than_the_margin():
 
 
 def test_lists_are_no_scalars():
-    """A confusion matrix is left out of what is plotted and tracked."""
+    """Plots and trackers do not get a confusion matrix."""
     assert scalars({"accuracy": 1, "matrix": [[1]], "loss": 0.5}) == {"accuracy": 1.0, "loss": 0.5}
     assert format_figures({"loss": 0.123456789, "lr": 1e-9}) == "loss 0.123457, lr 1e-09"
 
 
 def test_a_missing_metric_is_suggested_or_all_are_listed():
-    """The message names the nearest metric, or every one."""
+    """The message has the nearest name, or all names."""
     assert missing_metric("val_los", ["val_loss", "lr"]) == "there is no metric 'val_los'; did you mean 'val_loss'?"
     assert missing_metric("zzz", ["b", "a"]) == "there is no metric 'zzz'; there is a, b"
     assert missing_metric("zzz", []) == "there is no metric 'zzz'; there is none"

@@ -1,4 +1,4 @@
-"""How the model is called: compiled, with keywords, with a mask."""
+"""Calling the model: compiled, with keywords, with a mask."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from small_runs import Keep, small
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
 def test_a_compiled_model_is_the_same_model(tmp_path):
-    """It learns alike, and its checkpoint has the names of the model that was given."""
+    """It learns the same, and its checkpoint has the original parameter names."""
     ends = []
     for compiled in (False, True):
         keep = Keep()
@@ -37,7 +37,7 @@ def test_a_compiled_model_is_the_same_model(tmp_path):
 
 
 class TakesMask(nn.Module):
-    """A model with a mask, and inputs by name."""
+    """A model that takes a mask, and inputs by name."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class TakesMask(nn.Module):
 
 
 def test_inputs_by_name_and_masks_reach_the_model(tmp_path):
-    """A dict is passed as keywords, and the mask where ``forward`` takes one."""
+    """A dict is passed as keywords, and the mask if ``forward`` takes it."""
 
     def collate(samples: list[Any]) -> dict[str, Any]:
         values = torch.stack([sample[0] for sample in samples])
@@ -61,5 +61,5 @@ def test_inputs_by_name_and_masks_reach_the_model(tmp_path):
     model = TakesMask()
     outcome = run(small(tmp_path, model=model, collator=collate, training={"max_epochs": 1})).check()
 
-    assert model.masks == 1 + 7 + 2 + 2  # one batch is tried before the first epoch
+    assert model.masks == 1 + 7 + 2 + 2  # one batch before the first epoch, then all
     assert outcome.metrics["val_loss"] > 0

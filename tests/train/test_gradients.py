@@ -1,4 +1,4 @@
-"""The gradients of one update: measured, clipped, and left out where they are no numbers."""
+"""The gradients of one update: observed, and skipped if they are not finite."""
 
 from __future__ import annotations
 
@@ -24,34 +24,34 @@ def backward(model: nn.Module, gradients: Gradients, inputs: torch.Tensor) -> No
 
 
 def with_native(patch: pytest.MonkeyPatch, native: bool) -> None:
-    """Take the native ops away, as DOVETAIL_NATIVE=0 does for a whole process."""
+    """Disable the native ops, as DOVETAIL_NATIVE=0 does for a process."""
     if not native:
         patch.setattr(_loader, "_live", lambda _: False)
 
 
 @pytest.mark.parametrize("native", [False, True])
-def test_an_observer_sees_the_gradients_before_they_are_clipped(monkeypatch, native):
-    """It gets norms and parameters in one order, and what it gets is also what clips; a layer not used is left out."""
+def test_an_observer_gets_unclipped_gradients(monkeypatch, native):
+    """Norms and parameters are in the same order, without unused layers; clipping uses the same norms."""
     with_native(monkeypatch, native)
     model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2))
     unused = nn.Parameter(torch.ones(2))
     gradients, seen = Gradients(torch.optim.SGD([unused, *model.parameters()], lr=0.1), max_norm=0.5), []
     gradients.observe(lambda found, parameters: seen.append((found, parameters)))
     backward(model, gradients, torch.full((4, 3), 5.0))
-    before = [one.grad.clone() for one in model.parameters()]
+    before = [parameter.grad.clone() for parameter in model.parameters()]
     gradients.clip()
     ((found, parameters),) = seen
 
-    assert [id(one) for one in parameters] == [id(one) for one in model.parameters()]
+    assert list(map(id, parameters)) == list(map(id, model.parameters()))
     torch.testing.assert_close(found.norms, torch.stack([grad.double().norm() for grad in before]))
     assert float(gradients.norm) == float(found.total)
     assert torch.equal(gradients.norms, found.norms)
-    for one, grad in zip(model.parameters(), before, strict=True):
-        torch.testing.assert_close(one.grad, grad * 0.5 / float(found.total))
+    for parameter, grad in zip(model.parameters(), before, strict=True):
+        torch.testing.assert_close(parameter.grad, grad * 0.5 / float(found.total))
 
 
-def test_observing_alone_leaves_the_gradients_as_they_are():
-    """Without a limit nothing is clipped, and an observer that asks twice is told once."""
+def test_observing_does_not_change_gradients():
+    """Without a limit nothing is clipped; an observer that is added twice is called once."""
     model, seen = nn.Linear(3, 2), []
     gradients = Gradients(torch.optim.SGD(model.parameters(), lr=0.1))
 
@@ -70,8 +70,8 @@ def test_observing_alone_leaves_the_gradients_as_they_are():
 
 @pytest.mark.parametrize("max_norm", [None, 1.0])
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_an_update_that_is_no_number_is_left_out(name, max_norm):
-    """Weights and the optimizer's state are those of the run in which it did not happen, bit for bit."""
+def test_a_nonfinite_update_is_skipped(name, max_norm):
+    """Weights and optimizer state are bit-identical to those of a run without it."""
     inputs = [torch.ones(2, 3), torch.tensor([[1.0, math.nan, 0.0]]), torch.full((1, 3), 2.0)]
     states = []
     for chosen in (inputs, [inputs[0], inputs[2]]):
@@ -89,8 +89,8 @@ def test_an_update_that_is_no_number_is_left_out(name, max_norm):
     torch.testing.assert_close(*states, rtol=0, atol=0)
 
 
-def test_the_momentum_of_any_fused_sgd_begins_at_zero():
-    """Also of one made elsewhere, and of one that has begun it is kept."""
+def test_the_momentum_of_fused_sgd_starts_at_zero():
+    """For any optimizer made by torch; momentum that exists is kept."""
     model = nn.Linear(3, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0, momentum=0.9, fused=True)
     Gradients(optimizer)
@@ -104,8 +104,8 @@ def test_the_momentum_of_any_fused_sgd_begins_at_zero():
 
 @pytest.mark.parametrize("first", [1.0, math.nan])
 @pytest.mark.parametrize("half", [False, True])
-def test_a_scheduler_hears_of_the_steps(half, first):
-    """Torch warns where a scheduler steps before its optimizer, as after an update that is left out; not so here."""
+def test_a_skipped_update_causes_no_scheduler_warning(half, first):
+    """Torch warns if a scheduler steps before its optimizer, as after a skipped first update."""
     model = nn.Linear(3, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     scaler = torch.amp.GradScaler("cpu", init_scale=8.0) if half else None

@@ -20,7 +20,7 @@ from small_runs import small
 
 
 def test_the_training_loss_is_the_mean_over_samples(tmp_path):
-    """A ragged last batch counts for what it is: the epoch's loss is Σ loss·samples / Σ samples."""
+    """A ragged last batch has its own weight: the epoch's loss is Σ loss·samples / Σ samples."""
     losses: list[tuple[float, int]] = []
 
     class Noting(StandardTrainer):
@@ -35,8 +35,8 @@ def test_the_training_loss_is_the_mean_over_samples(tmp_path):
     assert outcome.metrics["train_loss"] == pytest.approx(expected, rel=1e-12)
 
 
-def test_parts_of_a_loss_are_logged_also_those_that_come_and_go(tmp_path):
-    """Each part is averaged over the batches that had it."""
+def test_parts_of_a_loss_may_come_and_go(tmp_path):
+    """Each part is averaged over the batches that have it."""
     count = 0
 
     def loss(outputs: ModelOutput, batch: Any) -> LossResult:
@@ -56,31 +56,31 @@ def test_parts_of_a_loss_are_logged_also_those_that_come_and_go(tmp_path):
     losses=st.lists(st.tuples(st.floats(-1e3, 1e3, width=32), st.integers(0, 50)), max_size=40),
     read_after=st.sets(st.integers(0, 39)),
 )
-def test_a_tape_gives_the_same_sums_whenever_it_is_read(losses, read_after):
-    """Reading early, late or by itself when it is full makes no bit of difference."""
-    one, other = LossLog(torch.device("cpu"), length=7), LossLog(torch.device("cpu"))
+def test_sums_do_not_depend_on_when_the_log_is_read(losses, read_after):
+    """Reading early, late, or once it is full gives the same bits."""
+    short, other = LossLog(torch.device("cpu"), length=7), LossLog(torch.device("cpu"))
     for place, (loss, weight) in enumerate(losses):
         result = LossResult(torch.tensor(loss), {"part": torch.tensor(loss * 2)}, torch.tensor(float(weight)))
-        one.add(result, weight)
+        short.add(result, weight)
         other.add(result, weight)
         if place in read_after:
-            one.read()
+            short.read()
     total = sum(weight for _, weight in losses)
     expected = sum(loss * weight for loss, weight in losses) / total if total else math.nan
 
-    assert one.end_epoch() == other.end_epoch()
-    assert one.start_interval().means("x")["x_loss"] == pytest.approx(expected, nan_ok=True)
-    assert one.epoch.means("x")["x_loss"] != one.epoch.means("x")["x_loss"]  # nothing since: NaN
+    assert short.end_epoch() == other.end_epoch()
+    assert short.start_interval().means("x")["x_loss"] == pytest.approx(expected, nan_ok=True)
+    assert short.epoch.means("x")["x_loss"] != short.epoch.means("x")["x_loss"]  # NaN: no batch since
 
 
-def test_a_tape_goes_on_from_its_state():
-    """The epoch's sums are part of a checkpoint in the middle of an epoch."""
+def test_a_log_continues_from_its_state():
+    """A checkpoint inside an epoch holds the sums of the epoch so far."""
     tape, fresh = LossLog(torch.device("cpu")), LossLog(torch.device("cpu"))
     tape.add(LossResult(torch.tensor(2.0), {"p": torch.tensor(1.0)}, 3.0), 3)
     tape.add_norm(torch.tensor(5.0))
     fresh.load_state_dict(tape.state_dict())
-    for one in (tape, fresh):
-        one.add(LossResult(torch.tensor(4.0), {}, 1.0), 1)
+    for log in (tape, fresh):
+        log.add(LossResult(torch.tensor(4.0), {}, 1.0), 1)
 
     assert fresh.end_epoch() == tape.end_epoch()
     assert fresh.start_interval().means("train") == {"train_loss": 2.5, "train_p": 1.0}

@@ -1,4 +1,4 @@
-"""What a run logs: written many lines at a time, with the same figures as one at a time, and what a kill costs."""
+"""The buffered metrics of a run: the same figures as without a buffer, and what a kill loses."""
 
 from __future__ import annotations
 
@@ -36,56 +36,56 @@ WATCHED = {
 
 
 class Listener:
-    """A callback that hears of figures, and so hears of them at once."""
+    """A callback that gets figures, and therefore gets them at once."""
 
     def __init__(self):
         self.late, self.heard = [], 0
 
     def dovetail_run_start(self, run):
-        """Keep whether the run's log waits."""
+        """Keep whether the run's log is buffered."""
         self.patient = run.metrics_log.buffers
 
     def dovetail_log(self, run, step):
-        """Count."""
+        """Count the calls."""
         self.heard += 1
         if step != run.state.step:
             self.late.append(step)
 
 
 class Tracker(Listener):
-    """A tracker that asks which update figures are of."""
+    """A tracker that takes the step of the figures."""
 
     def __init__(self):
         super().__init__()
         self.steps, self.bursts = [], {}
 
     def dovetail_log(self, run, event, step, epoch):
-        """Keep what was told when."""
+        """Keep the figures and the time."""
         if event == "train":
             self.steps.append((epoch, step))
             self.bursts.setdefault(run.state.step, []).append(step)
 
 
 class OldTracker(Listener):
-    """A tracker that does not."""
+    """A tracker that does not take the step."""
 
     def dovetail_log(self, run, event):
-        """Count."""
+        """Count the calls."""
         self.heard += 1
 
 
 def lines_of(output):
-    """Return the lines of a run's log, without what is the machine's."""
+    """Return the lines of a run's log, without times."""
     found = []
     for line in (only_run(output) / "metrics.jsonl").read_text().splitlines():
-        one = json.loads(line)
-        one["metrics"] = {name: value for name, value in one["metrics"].items() if name not in CLOCKED}
-        found.append({name: value for name, value in one.items() if name not in CLOCKED})
+        event = json.loads(line)
+        event["metrics"] = {name: value for name, value in event["metrics"].items() if name not in CLOCKED}
+        found.append({name: value for name, value in event.items() if name not in CLOCKED})
     return found
 
 
-def test_lines_that_waited_say_what_lines_at_once_say(tmp_path):
-    """Every update has its line with its own loss, accuracy, norm and rate, in order, whoever listens."""
+def test_buffered_lines_equal_unbuffered_lines(tmp_path):
+    """Every update has a line with its own loss, accuracy, norm and rate, in order, whoever listens."""
     listener = Listener()
     monitor = {
         "gradients": {"type": "gradient_monitor", "check_interval": 3, "log_interval": 3, "on_critical": "alert"}
@@ -95,19 +95,19 @@ def test_lines_that_waited_say_what_lines_at_once_say(tmp_path):
     waiting, at_once = lines_of(tmp_path / "waiting"), lines_of(tmp_path / "at_once")
 
     assert not listener.patient
-    assert not [step for step in listener.late if step % 3]  # the monitor's alone may be of an earlier update
+    assert not [step for step in listener.late if step % 3]  # only those of the monitor may be of an earlier update
     assert waiting == at_once
-    steps = [one["step"] for one in waiting if one["event"] == "train"]
+    steps = [line["step"] for line in waiting if line["event"] == "train"]
     assert steps == list(range(1, 12 * 13 + 1))
     assert all(
-        one["metrics"].keys() == {"train_loss", "train_accuracy", "lr", "grad_norm"}
-        for one in waiting
-        if one["event"] == "train"
+        line["metrics"].keys() == {"train_loss", "train_accuracy", "lr", "grad_norm"}
+        for line in waiting
+        if line["event"] == "train"
     )
 
 
-def test_a_tracker_that_asks_for_the_update_is_told_many_at_a_time(tmp_path):
-    """It hears of each update once, in order, and of several in one go."""
+def test_a_tracker_that_takes_the_step_gets_several_lines_at_a_time(tmp_path):
+    """It gets each update once, in order."""
     tracker = Tracker()
     run(small(tmp_path, trackers={"mine": {"type": tracker}}, **WATCHED)).check()
 
@@ -117,8 +117,8 @@ def test_a_tracker_that_asks_for_the_update_is_told_many_at_a_time(tmp_path):
     assert max(map(len, tracker.bursts.values())) > 1
 
 
-def test_a_tracker_that_does_not_ask_is_told_at_once(tmp_path):
-    """It may read the update from the run."""
+def test_a_tracker_that_does_not_take_the_step_is_called_at_once(tmp_path):
+    """It may read the step from the run."""
     tracker = OldTracker()
     run(small(tmp_path, trackers={"mine": {"type": tracker}}, **WATCHED)).check()
 
@@ -126,8 +126,8 @@ def test_a_tracker_that_does_not_ask_is_told_at_once(tmp_path):
     assert tracker.heard > 12 * 13
 
 
-def test_a_run_that_fails_has_its_lines(tmp_path):
-    """What was logged before a part failed is in the file."""
+def test_a_failed_run_keeps_its_lines(tmp_path):
+    """The file has what was logged before the failure."""
 
     class Failing:
         def dovetail_batch_end(self, step):
@@ -137,12 +137,12 @@ def test_a_run_that_fails_has_its_lines(tmp_path):
     outcome = run(small(tmp_path, callbacks={"failing": {"type": Failing()}}, **WATCHED))
 
     assert outcome.status == "failed"
-    assert [one["step"] for one in lines_of(tmp_path)] == list(range(1, 9))
+    assert [line["step"] for line in lines_of(tmp_path)] == list(range(1, 9))
 
 
 @pytest.mark.slow
-def test_a_killed_run_loses_no_more_lines_than_may_wait(tmp_path):
-    """Every line in the file is whole, and so many at most are missing."""
+def test_a_killed_run_loses_only_buffered_lines(tmp_path):
+    """Every line in the file is complete, and at most the length of the buffer is missing."""
     program = f"""
         import os, signal
         from pathlib import Path
@@ -164,31 +164,31 @@ def test_a_killed_run_loses_no_more_lines_than_may_wait(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program)], env={**os.environ, "PYTHONPATH": path}, check=False
     )
-    steps = [one["step"] for one in lines_of(tmp_path) if one["event"] == "train"]
+    steps = [line["step"] for line in lines_of(tmp_path) if line["event"] == "train"]
 
     assert done.returncode == -signal.SIGKILL
     assert steps == list(range(1, len(steps) + 1))
     assert 300 - LINES <= len(steps) <= 300
 
 
-def test_a_loss_that_is_no_number_is_not_logged(tmp_path):
-    """A run that ends for it ends at the next update, and its last line is of a sound one."""
+def test_a_nonfinite_loss_is_not_logged(tmp_path):
+    """The run ends at the next update, and its last line is of the update before."""
 
     class Spoiling:
         def dovetail_batch_end(self, run, step):
             if step == 20:
                 with torch.no_grad():
-                    for one in run.parts.model.parameters():
-                        one.fill_(float("nan"))
+                    for parameter in run.parts.model.parameters():
+                        parameter.fill_(float("nan"))
 
     outcome = run(small(tmp_path, callbacks={"spoiling": {"type": Spoiling()}}, **WATCHED))
-    steps = [one["step"] for one in lines_of(tmp_path) if one["event"] == "train"]
+    steps = [line["step"] for line in lines_of(tmp_path) if line["event"] == "train"]
 
     assert outcome.status == "failed"
     assert steps == list(range(1, 21))
 
 
-# --- what lines are made of -------------------------------------------------------------------------------------------
+# --- the content of lines ---------------------------------------------------------------------------------------------
 
 
 @given(
@@ -197,8 +197,8 @@ def test_a_loss_that_is_no_number_is_not_logged(tmp_path):
     reads=st.sets(st.integers(0, 29)),
     hosts=st.sampled_from([frozenset(), frozenset({"cpu"})]),
 )
-def test_an_interval_that_was_cut_off_has_the_sums_of_one_that_was_read(losses, cuts, reads, hosts):
-    """Whenever the tape is read in between, full or not, and whether or not losses have to arrive from a device."""
+def test_interval_sums_do_not_depend_on_reading(losses, cuts, reads, hosts):
+    """Reading in between changes nothing, whether losses are on the CPU or have to arrive from a device."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("dovetail.train.loss_log.HOSTS", hosts)
         late = LossLog(torch.device("cpu"), length=7)
@@ -221,16 +221,16 @@ def test_an_interval_that_was_cut_off_has_the_sums_of_one_that_was_read(losses, 
     assert late.end_epoch() == at_once.end_epoch()
 
 
-def test_a_loss_in_double_precision_is_kept_in_it():
-    """On the CPU its sums are those of the very numbers."""
+def test_sums_of_a_double_precision_loss_are_exact():
+    """On the CPU they are not rounded to single precision."""
     tape = LossLog(torch.device("cpu"))
     tape.add(LossResult(torch.tensor(1e-300, dtype=torch.float64), {}, 1.0), 1)
 
     assert tape.end_epoch().total == 1e-300
 
 
-def test_a_norm_that_is_no_number_is_noticed_before_anything_is_read():
-    """The loss may be finite all the same."""
+def test_a_nonfinite_norm_is_noticed_before_reading():
+    """Even if the loss is finite."""
     tape = LossLog(torch.device("cpu"))
     tape.add(LossResult(torch.tensor(1.0), {}, 1.0), 1)
     tape.add_norm(float("inf"))
@@ -241,7 +241,7 @@ def test_a_norm_that_is_no_number_is_noticed_before_anything_is_read():
 
 
 def test_a_snapshot_of_a_metric_does_not_change():
-    """Later updates and a reset of the metric leave its snapshot alone."""
+    """Neither later updates nor a reset of the metric affect it."""
     metric, batch = Accuracy(), Batch(inputs=torch.zeros(2), targets=torch.tensor([0, 1]))
     metric.update(ModelOutput(torch.tensor([[1.0, 0.0], [1.0, 0.0]])), batch)
     kept = metric.snapshot()
@@ -277,10 +277,10 @@ def test_the_former_name_of_snapshot_still_works(tmp_path):
 
 
 class Reusing(StandardTrainer):
-    """Hands out every batch in the same memory."""
+    """Yields every batch in the same memory."""
 
     def batches(self, run):
-        """Copy each batch over the one before."""
+        """Copy each batch over the previous one."""
         held = None
         for batch in super().batches(run):
             if held is not None and held["targets"].shape == batch["targets"].shape:
@@ -291,7 +291,7 @@ class Reusing(StandardTrainer):
             yield held
 
 
-def test_a_batch_that_changes_before_it_is_measured_is_refused(tmp_path):
+def test_a_batch_changed_before_it_is_measured_is_refused(tmp_path):
     """Its accuracy would be that of another batch."""
     outcome = run(small(tmp_path, trainer={"type": Reusing()}, **WATCHED))
 
@@ -300,7 +300,7 @@ def test_a_batch_that_changes_before_it_is_measured_is_refused(tmp_path):
 
 
 def test_training_metrics_are_those_of_every_batch(tmp_path):
-    """Measured later, they are what the model said when it was trained on them."""
+    """They are measured later, on the outputs of the update."""
 
     class Counting(StandardTrainer):
         def __init__(self):
@@ -318,12 +318,12 @@ def test_training_metrics_are_those_of_every_batch(tmp_path):
     assert outcome.metrics["train_accuracy"] == trainer.right / trainer.total
 
 
-def test_figures_are_named_by_split_and_written_as_they_come(tmp_path):
-    """metrics.jsonl has training every ``logging.every`` updates, each validation, each epoch and the test."""
+def test_every_event_is_written(tmp_path):
+    """metrics.jsonl has training figures every ``logging.every`` updates, each validation, each epoch and the test."""
     run(small(tmp_path, logging={"every": 3}, metrics={"confusion": {"type": "confusion_matrix"}})).check()
 
     found = events(tmp_path)
-    assert [(one["event"], one["epoch"], one["step"]) for one in found] == [
+    assert [(line["event"], line["epoch"], line["step"]) for line in found] == [
         ("train", 1, 3),
         ("train", 1, 6),
         ("validation", 1, 7),

@@ -1,4 +1,4 @@
-"""The NaN policy: runs whose data, model or learning rate really make NaN."""
+"""The NaN policy: runs whose data, model or learning rate really produce NaN."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SPOILED = 10
 
 
 def spoiled_data() -> Splits:
-    """Return blobs of which one training sample has a NaN."""
+    """Return blobs with a NaN in one training sample."""
     train = blobs(100)
     inputs = train.inputs.clone()
     inputs[SPOILED, 2] = math.nan
@@ -48,26 +48,26 @@ class Watch:
         self.alerts.append(alert)
 
     def weights_are_finite(self) -> bool:
-        """Say whether every parameter is."""
-        return all(bool(one.isfinite().all()) for one in self.run.parts.model.parameters())
+        """Return whether every parameter is finite."""
+        return all(bool(weight.isfinite().all()) for weight in self.run.parts.model.parameters())
 
 
 def go(tmp_path: Any, **sections: Any) -> tuple[Any, Watch]:
-    """Run on spoiled data unless others are given; return how it ended, and what was seen."""
+    """Run, by default on spoiled data; return the outcome and the watching callback."""
     watch = Watch()
     outcome = run(small(tmp_path, **{"data": spoiled_data(), "callbacks": {"watch": watch}, **sections}))
     return outcome, watch
 
 
 def batch_of(watch: Watch, epoch: int) -> int:
-    """Return the number, from 1, of the batch that has the spoiled sample."""
+    """Return the number, from 1, of the batch with the spoiled sample."""
     order = watch.run.parts.loaders.train.sampler.order(epoch).tolist()
     return order.index(SPOILED) // 16 + 1
 
 
 @pytest.mark.parametrize("max_grad_norm", [None, 1.0])
-def test_stopping_says_where_the_nan_came_from(tmp_path, max_grad_norm):
-    """The message names the epoch, the batch, the sample and the parameters, and what to try."""
+def test_stop_reports_the_source_of_the_nan(tmp_path, max_grad_norm):
+    """The message names the epoch, the batch, the sample, the parameters, and what to try."""
     outcome, watch = go(tmp_path, training={"max_epochs": 2, "max_grad_norm": max_grad_norm})
     number = batch_of(watch, 1)
 
@@ -81,8 +81,8 @@ def test_stopping_says_where_the_nan_came_from(tmp_path, max_grad_norm):
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 @pytest.mark.parametrize("accumulate", [1, 3])
-def test_skipping_leaves_the_update_out_and_goes_on(tmp_path, optimizer, accumulate):
-    """The run ends well, with finite weights and figures, and an alert an epoch that names the sample."""
+def test_skip_continues_without_the_update(tmp_path, optimizer, accumulate):
+    """The run completes with finite weights and figures, and one alert per epoch names the sample."""
     outcome, watch = go(
         tmp_path,
         optimizer={"type": optimizer, "lr": 0.01},
@@ -93,15 +93,15 @@ def test_skipping_leaves_the_update_out_and_goes_on(tmp_path, optimizer, accumul
     assert outcome.status == "completed"
     assert watch.weights_are_finite()
     assert math.isfinite(outcome.metrics["train_loss"])
-    assert [(one.type, one.epoch) for one in watch.alerts] == [("nan_skipped", epoch) for epoch in (1, 2, 3)]
-    for one in watch.alerts:
-        assert f"batch {batch_of(watch, one.epoch)})" in one.message
-        assert f"sample {SPOILED} holds NaN" in one.message
-        assert one.message.endswith("the update was skipped")
+    assert [(alert.type, alert.epoch) for alert in watch.alerts] == [("nan_skipped", epoch) for epoch in (1, 2, 3)]
+    for alert in watch.alerts:
+        assert f"batch {batch_of(watch, alert.epoch)})" in alert.message
+        assert f"sample {SPOILED} holds NaN" in alert.message
+        assert alert.message.endswith("the update was skipped")
 
 
-def test_a_run_that_skips_is_the_run_that_never_met_the_batch(tmp_path):
-    """Weights and optimizer are bit for bit those of a loop by hand over the epoch's other batches."""
+def test_skip_equals_a_run_without_the_batch(tmp_path):
+    """Weights and optimizer state are bit-identical to those of a hand-written loop over the other batches."""
     model = nn.Linear(4, 3)
     other, data = copy.deepcopy(model), spoiled_data().train
     _, watch = go(tmp_path, model=model, training={"max_epochs": 1, "nan_policy": "skip", "max_grad_norm": None})
@@ -117,8 +117,8 @@ def test_a_run_that_skips_is_the_run_that_never_met_the_batch(tmp_path):
     assert {int(state["step"]) for state in watch.run.parts.optimizer.state.values()} == {6}
 
 
-def test_a_batch_norm_that_took_the_nan_in_cannot_be_skipped(tmp_path):
-    """Skipping leaves the running mean NaN, so the run ends and says which policy can heal it."""
+def test_skip_cannot_repair_a_batch_norm(tmp_path):
+    """Its running mean is NaN already, so the run fails and names the policy that restores it."""
     model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
     outcome, _ = go(tmp_path, model=model, training={"max_epochs": 2, "nan_policy": "skip"})
 
@@ -127,8 +127,8 @@ def test_a_batch_norm_that_took_the_nan_in_cannot_be_skipped(tmp_path):
     assert 'training.nan_policy = "roll_back" can' in outcome.reason
 
 
-def test_rolling_back_takes_the_weights_of_the_last_checkpoint_and_goes_on(tmp_path):
-    """With a batch norm too: buffers come back, training goes on with the next batch, and the count is in the state."""
+def test_roll_back_restores_the_last_checkpoint(tmp_path):
+    """Buffers are restored too, training continues with the next batch, and the state counts the roll-backs."""
     model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
     outcome, watch = go(
         tmp_path,
@@ -144,23 +144,23 @@ def test_rolling_back_takes_the_weights_of_the_last_checkpoint_and_goes_on(tmp_p
     assert bool(model[1].running_var.isfinite().all())
     assert watch.run.state.step == 21
     assert watch.run.state.roll_backs == 3
-    assert [one.type for one in watch.alerts] == ["rolled_back"] * 3
-    for one, step in zip(watch.alerts, bad, strict=True):
-        assert f"rolled back to the weights of update {step - 1} (roll-back" in one.message
-    # The schedule was not set back: its last rate is that of a run without a fault.
+    assert [alert.type for alert in watch.alerts] == ["rolled_back"] * 3
+    for alert, step in zip(watch.alerts, bad, strict=True):
+        assert f"rolled back to the weights of update {step - 1} (roll-back" in alert.message
+    # The schedule was not rolled back: its last rate is that of a run without NaN.
     assert watch.run.parts.optimizer.param_groups[0]["lr"] == pytest.approx(1e-6)  # its eta_min
 
 
-def test_without_a_checkpoint_there_is_nothing_to_go_back_to(tmp_path):
-    """A NaN in the first updates ends the run, and says so."""
+def test_roll_back_needs_a_checkpoint(tmp_path):
+    """A NaN before the first checkpoint ends the run with this reason."""
     outcome, _ = go(tmp_path, training={"max_epochs": 1, "nan_policy": "roll_back"})
 
     assert isinstance(outcome.error, NonFiniteLossError)
     assert "no sound checkpoint yet to roll back to" in outcome.reason
 
 
-def test_a_run_that_diverges_goes_back_a_bounded_number_of_times(tmp_path):
-    """Going back does not help against a learning rate that is far too high, so in the end the run ends."""
+def test_the_number_of_roll_backs_is_limited(tmp_path):
+    """They do not help against a learning rate that is far too high, so the run fails in the end."""
     outcome, watch = go(
         tmp_path,
         data=Splits(blobs(100), blobs(30, seed=1)),
@@ -171,11 +171,11 @@ def test_a_run_that_diverges_goes_back_a_bounded_number_of_times(tmp_path):
 
     assert isinstance(outcome.error, NonFiniteLossError)
     assert "rolled back 2 times, the limit of training.max_roll_backs" in outcome.reason
-    assert [one.type for one in watch.alerts] == ["rolled_back"] * 2
+    assert [alert.type for alert in watch.alerts] == ["rolled_back"] * 2
 
 
 class Root(nn.Module):
-    """A model whose output has an infinite gradient where its input is zero."""
+    """A model with an infinite gradient where its input is 0."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -183,13 +183,13 @@ class Root(nn.Module):
         self.scale = nn.Parameter(torch.ones(()))
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Add a root of zero."""
+        """Add the root of 0."""
         return self.fine(inputs) + (self.scale * 0).sqrt()
 
 
 @pytest.mark.parametrize("policy", ["stop", "skip"])
-def test_a_gradient_that_is_no_number_names_its_parameter(tmp_path, policy):
-    """The loss is finite; only the parameter under the root is at fault, and only it is named."""
+def test_a_nonfinite_gradient_names_its_parameter(tmp_path, policy):
+    """The loss is finite; only the parameter under the root is named."""
     outcome, watch = go(
         tmp_path,
         model=Root(),
@@ -197,41 +197,41 @@ def test_a_gradient_that_is_no_number_names_its_parameter(tmp_path, policy):
         training={"max_epochs": 1, "nan_policy": policy},
         logging={"every": 1},
     )
-    messages = [outcome.reason] if policy == "stop" else [one.message for one in watch.alerts]
+    messages = [outcome.reason] if policy == "stop" else [alert.message for alert in watch.alerts]
 
     assert outcome.status == ("failed" if policy == "stop" else "completed")
     assert len(messages) == (1 if policy == "stop" else 2)
-    assert all("the gradients of scale are not finite" in one for one in messages)
+    assert all("the gradients of scale are not finite" in message for message in messages)
 
 
 class RootLater(Root):
-    """The same, in the third batch that it trains on only."""
+    """The same, but only in the third training batch."""
 
     def __init__(self) -> None:
         super().__init__()
         self.batches = 0
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Add a root of zero once."""
+        """Add the root of 0 once."""
         self.batches += self.training
         return super().forward(inputs) if self.batches == 3 and self.training else self.fine(inputs)
 
 
 class Saved:
-    """A callback that keeps what is told of checkpoints, with the weights that each holds."""
+    """A callback that keeps the weights in each checkpoint."""
 
     def __init__(self) -> None:
         self.weights: dict[int, Any] = {}
 
     def dovetail_checkpoint_saved(self, checkpoint: Any) -> None:
-        """Read it."""
+        """Read the checkpoint."""
         self.weights[checkpoint.step] = read_checkpoint(checkpoint.path)["model"]
 
 
 @pytest.mark.parametrize("policy", ["stop", "roll_back"])
 @pytest.mark.parametrize("background", [False, True])
-def test_weights_that_no_loss_has_met_yet_are_looked_at_before_they_are_saved(tmp_path, policy, background):
-    """Nothing measures the gradients, and the loss was finite: the checkpoint after that update would be NaN."""
+def test_weights_are_checked_before_they_are_saved(tmp_path, policy, background):
+    """The loss was finite and gradients are not measured, so the checkpoint after this update would hold NaN."""
     saved, watch = Saved(), Watch()
     outcome, _ = go(
         tmp_path,
@@ -241,16 +241,16 @@ def test_weights_that_no_loss_has_met_yet_are_looked_at_before_they_are_saved(tm
         checkpoint={"every": {"steps": 1}, "background": background, "keep_last": 9},
         callbacks={"watch": watch, "saved": saved},
     )
-    told = outcome.reason if policy == "stop" else watch.alerts[0].message
+    message = outcome.reason if policy == "stop" else watch.alerts[0].message
 
     assert outcome.status == ("failed" if policy == "stop" else "completed")
-    assert told.startswith("scale became NaN or infinite by update 3 (epoch 1)")
-    assert all(bool(one.isfinite().all()) for weights in saved.weights.values() for one in weights.values())
+    assert message.startswith("scale became NaN or infinite by update 3 (epoch 1)")
+    assert all(bool(weight.isfinite().all()) for weights in saved.weights.values() for weight in weights.values())
     latest = watch.run.checkpoints.latest().step
     if policy == "stop":
         assert sorted(saved.weights) == [1, 2]
         assert latest == 2
-        assert "the checkpoint of update 2 is the last sound one" in told
+        assert "the checkpoint of update 2 is the last sound one" in message
     else:
         assert sorted(saved.weights) == [1, 2, 3, 4, 5, 6, 7]
         assert watch.weights_are_finite()
@@ -258,7 +258,7 @@ def test_weights_that_no_loss_has_met_yet_are_looked_at_before_they_are_saved(tm
 
 
 class Masked(nn.Module):
-    """A model with a mask of infinities among its buffers, as attention has."""
+    """A model with infinities in a buffer, such as an attention mask."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -266,14 +266,14 @@ class Masked(nn.Module):
         self.register_buffer("mask", torch.tensor([0.0, -math.inf]))
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Leave the mask alone."""
+        """Return the outputs without the mask."""
         outputs: torch.Tensor = self.inner(inputs)
         return outputs
 
 
 @pytest.mark.parametrize("policy", ["stop", "skip", "roll_back"])
-def test_a_mask_of_infinities_is_no_fault(tmp_path, policy):
-    """It is saved, and gone back to, as any buffer is."""
+def test_infinities_in_a_buffer_are_allowed(tmp_path, policy):
+    """It is saved and restored like any buffer."""
     outcome, watch = go(
         tmp_path,
         model=Masked(),
@@ -282,15 +282,14 @@ def test_a_mask_of_infinities_is_no_fault(tmp_path, policy):
         checkpoint={"every": {"steps": 1}},
     )
 
-    assert [one.type for one in watch.alerts] == {"stop": [], "skip": ["nan_skipped"], "roll_back": ["rolled_back"]}[
-        policy
-    ]
+    expected = {"stop": [], "skip": ["nan_skipped"], "roll_back": ["rolled_back"]}
+    assert [alert.type for alert in watch.alerts] == expected[policy]
     assert outcome.status == ("failed" if policy == "stop" else "completed")
     assert watch.run.checkpoints.latest().step == (2 if policy == "stop" else 7)
 
 
-def test_a_loss_that_is_no_number_but_has_a_gradient_is_left_out_of_the_figures(tmp_path):
-    """Then the update is made, and the alert says that it was."""
+def test_a_nonfinite_loss_with_a_finite_gradient_is_left_out_of_the_figures(tmp_path):
+    """The update is made, and the alert says so."""
 
     def loss(outputs: Any, batch: Any) -> LossResult:
         total = nn.functional.cross_entropy(outputs.logits, batch["targets"])
@@ -310,14 +309,14 @@ def test_a_loss_that_is_no_number_but_has_a_gradient_is_left_out_of_the_figures(
     assert alert.message.endswith("its gradients are finite, so the update was made")
 
 
-def test_an_optimizer_that_asks_again_cannot_skip(tmp_path):
-    """L-BFGS compares losses of several evaluations; the config is refused before anything is trained."""
+def test_lbfgs_cannot_skip(tmp_path):
+    """It compares the losses of several evaluations, so the config is refused before training."""
     with pytest.raises(ConfigError, match="lbfgs evaluates the loss several times per update, so none can be skipped"):
         go(tmp_path, optimizer={"type": "lbfgs"}, training={"max_epochs": 1, "nan_policy": "skip"})
 
 
-def test_rolling_back_into_the_phase_before_begins_with_a_fresh_optimizer(tmp_path):
-    """A checkpoint of SGD's has nothing for AdamW: the weights come back, and its moments begin anew."""
+def test_roll_back_across_phases_resets_the_optimizer(tmp_path):
+    """A checkpoint of the SGD phase has no state for AdamW: the weights are restored, its moments start at 0."""
     outcome, watch = go(
         tmp_path,
         optimizer={"type": "sgd", "lr": 0.01},
@@ -328,25 +327,25 @@ def test_rolling_back_into_the_phase_before_begins_with_a_fresh_optimizer(tmp_pa
     steps = 7 - batch_of(watch, 2)
 
     assert outcome.status == "completed"
-    assert [one.type for one in watch.alerts] == ["rolled_back"]
+    assert [alert.type for alert in watch.alerts] == ["rolled_back"]
     assert {int(state["step"]) for state in watch.run.parts.optimizer.state.values()} == {steps}
 
 
-def test_a_split_whose_loss_is_no_number_is_told_once(tmp_path):
-    """Of validation in three epochs and of the test: training goes on, and no checkpoint is the best."""
+def test_a_nonfinite_evaluation_is_one_alert_per_split(tmp_path):
+    """For validation in three epochs and for the test; training continues, and no checkpoint is the best."""
     sound, spoiled = blobs(100), spoiled_data().train
     outcome, watch = go(tmp_path, data=Splits(sound, spoiled, spoiled), training={"max_epochs": 3})
 
     assert outcome.status == "completed"
     assert outcome.best_epoch is None
-    assert [one.type for one in watch.alerts] == ["nonfinite_evaluation"] * 2
-    validation, test = (one.message for one in watch.alerts)
+    assert [alert.type for alert in watch.alerts] == ["nonfinite_evaluation"] * 2
+    validation, test = (alert.message for alert in watch.alerts)
     assert "val_loss is nan, so no checkpoint can be the best by it: a sample of the validation split" in validation
     assert "test_loss is nan: a sample of the test split" in test
 
 
-def test_batches_of_a_trainers_own_are_not_taken_for_the_loaders(tmp_path):
-    """Which samples those were, only the trainer knows: none is named that may be another."""
+def test_no_sample_is_named_for_a_trainers_own_batches(tmp_path):
+    """Only the trainer knows which samples they hold."""
 
     class Backwards(StandardTrainer):
         def batches(self, run):
@@ -360,8 +359,8 @@ def test_batches_of_a_trainers_own_are_not_taken_for_the_loaders(tmp_path):
 
 
 @pytest.mark.parametrize("device_losses", ["nan", "inf"])
-def test_a_loss_that_is_no_number_ends_the_run_one_update_late(tmp_path, device_losses):
-    """The next update is not made, the spoiled weights are not saved, and the best checkpoint stays what it was."""
+def test_stop_acts_one_update_late(tmp_path, device_losses):
+    """The next update is not made, the spoiled weights are not saved, and the best checkpoint stays the best."""
     keep, count = Keep(), 0
 
     def loss(outputs: ModelOutput, batch: Any) -> LossResult:
@@ -382,8 +381,8 @@ def test_a_loss_that_is_no_number_ends_the_run_one_update_late(tmp_path, device_
     assert (outcome.best_epoch, keep.run.state.step) == (1, 10)
 
 
-def test_a_gradient_that_is_no_number_is_not_saved_either(tmp_path):
-    """A finite loss with an infinite gradient spoils the weights just so."""
+def test_weights_after_a_nonfinite_gradient_are_not_saved(tmp_path):
+    """A finite loss with an infinite gradient spoils the weights too."""
 
     def loss(outputs: ModelOutput, batch: Any) -> LossResult:
         zero = (outputs.logits * 0).abs().sum()

@@ -1,4 +1,4 @@
-"""Phases of a training: lengths, optimizers and schedules one after another, frozen parameters, L-BFGS."""
+"""Phases of training: lengths, optimizers and schedules in turn, frozen parameters, L-BFGS."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class KeepWeights:
         self.run = run
 
     def _note(self) -> None:
-        self.weights.append({name: one.clone() for name, one in self.run.parts.model.state_dict().items()})
+        self.weights.append({name: weight.clone() for name, weight in self.run.parts.model.state_dict().items()})
 
     def dovetail_epoch_start(self) -> None:
         """Note the weights."""
@@ -51,11 +51,11 @@ class KeepWeights:
         self._note()
 
 
-# --- how long ---------------------------------------------------------------------------------------------------------
+# --- lengths ----------------------------------------------------------------------------------------------------------
 
 
 def lengths(*phases: dict[str, Any], **training: Any) -> Config:
-    """Return the configuration of a run with phases."""
+    """Return the config of a run with phases."""
     parts = {"data": "digits", "model": "mlp", "loss": "cross_entropy"}
     made = Config.from_dict({name: {"type": kind} for name, kind in parts.items()})
     return made.with_parts(
@@ -64,7 +64,7 @@ def lengths(*phases: dict[str, Any], **training: Any) -> Config:
 
 
 def test_a_run_is_as_long_as_its_phases() -> None:
-    """Unless [training] says how long the whole may be."""
+    """Unless ``[training]`` limits the whole run."""
     by_epochs = lengths({"max_epochs": 20}, {"max_epochs": 5}).build().training
     by_steps = lengths({"max_steps": 300}, {"max_steps": 40}).build().training
     bounded = lengths({"max_epochs": 20}, {"max_epochs": 5}, max_epochs=22).build().training
@@ -76,8 +76,8 @@ def test_a_run_is_as_long_as_its_phases() -> None:
     assert open_ended.max_epochs == 10
 
 
-def test_a_resolved_file_means_the_same() -> None:
-    """What the phases added up to is written down, and loading it gives the same run."""
+def test_the_resolved_file_gives_the_same_run() -> None:
+    """It has the total length of the phases."""
     import tomli
 
     built = lengths({"max_epochs": 20}, {"max_epochs": 5, "optimizer": {"type": "lbfgs"}}).build()
@@ -98,7 +98,7 @@ def test_a_resolved_file_means_the_same() -> None:
         ([{"optimizer": {"type": "lbgfs"}}], {}, "phases[0].optimizer.type: unknown optimizer 'lbgfs'; did"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_phases_is_said_at_its_place(phases, training, message) -> None:
+def test_mistakes_in_phases_are_located(phases, training, message) -> None:
     """Lengths, keys and parts are checked before anything is built."""
     with pytest.raises(ConfigError) as caught:
         lengths(*phases, **training).build()
@@ -112,7 +112,7 @@ def test_what_is_wrong_with_phases_is_said_at_its_place(phases, training, messag
     limit=st.integers(1, 60),
 )
 def test_plans_of_phases_stay_within_the_whole(lengths, per_epoch, limit) -> None:
-    """No schedule is stretched beyond its phase or the run, and all together fill no more than the run."""
+    """No schedule is longer than its phase or the run, and together they are as long as the run."""
     whole = Plan.make(per_epoch, accumulate=1, max_epochs=None, max_steps=limit)
     plans = Plan.of_phases(whole, lengths)
 
@@ -122,11 +122,11 @@ def test_plans_of_phases_stay_within_the_whole(lengths, per_epoch, limit) -> Non
         assert plans[0] == whole
 
 
-# --- what is trained --------------------------------------------------------------------------------------------------
+# --- optimizers and parameters ----------------------------------------------------------------------------------------
 
 
-def test_phases_are_loops_one_after_another(tmp_path: Path) -> None:
-    """Two optimizers, the second with a schedule, give the bits of two loops written by hand."""
+def test_phases_equal_consecutive_loops(tmp_path: Path) -> None:
+    """Two optimizers, the second with a schedule, are bit-identical to two hand-written loops."""
     keep = KeepWeights()
     halving = {"type": "step", "step_size": 2, "gamma": 0.5, "every": "update"}
     phases = [
@@ -157,8 +157,8 @@ def test_phases_are_loops_one_after_another(tmp_path: Path) -> None:
     assert keep.rates[14:] == [0.1, 0.05, 0.05, 0.025, 0.025, 0.0125, 0.0125]
 
 
-def test_frozen_parameters_stay_as_they_are_until_their_phase_is_over(tmp_path: Path) -> None:
-    """The head is trained first, then everything; a name that fits no parameter is refused with its place."""
+def test_frozen_parameters_do_not_change_in_their_phase(tmp_path: Path) -> None:
+    """The head is trained first, then everything; a pattern that matches no parameter is refused."""
     keep = KeepWeights()
     phases = [{"name": "head", "max_epochs": 1, "freeze": ["hidden.*"]}, {"name": "all", "max_epochs": 1}]
     run(small(tmp_path, phases=phases, training={"max_epochs": 2, "test": False}, callbacks={"keep": keep})).check()
@@ -167,7 +167,7 @@ def test_frozen_parameters_stay_as_they_are_until_their_phase_is_over(tmp_path: 
     for name in before:
         assert torch.equal(before[name], between[name]) == name.startswith("hidden.")
         assert not torch.equal(between[name], after[name])
-    assert all(one.requires_grad for one in keep.run.parts.model.parameters())
+    assert all(parameter.requires_grad for parameter in keep.run.parts.model.parameters())
     assert "phase 2 of 2: all" in (only_run(tmp_path) / "log.txt").read_text()
 
     with pytest.raises(ConfigError, match=r"phases\[1\].freeze: the model has no parameter 'hiden\.\*'"):
@@ -182,8 +182,8 @@ def curve(samples: int, seed: int) -> TensorSamples:
     return TensorSamples(places, torch.sin(3 * places), None, "sine")
 
 
-def test_adam_and_then_lbfgs_fit_a_function_closely(tmp_path: Path) -> None:
-    """A few updates of L-BFGS on the whole batch get where many of Adam's do not; its state is saved."""
+def test_adam_then_lbfgs_fit_a_function_closely(tmp_path: Path) -> None:
+    """A few updates of L-BFGS on the full batch reach what many of Adam do not; its state is saved."""
     parts = {
         "data": Splits(curve(64, 0), curve(64, 1)),
         "model": {"num_outputs": 1, "activation": "tanh"},
@@ -205,7 +205,7 @@ def test_adam_and_then_lbfgs_fit_a_function_closely(tmp_path: Path) -> None:
 
 
 def test_a_phase_counted_in_updates_ends_its_epoch(tmp_path: Path) -> None:
-    """The next phase begins with an epoch of its own; what the phase came to is validated and saved."""
+    """The next phase starts with a new epoch; the weights at the end of the phase are validated and saved."""
     keep = KeepWeights()
     phases = [{"max_steps": 10}, {"max_steps": 5, "optimizer": {"type": "sgd", "lr": 0.5}}]
     config = small(
@@ -219,8 +219,8 @@ def test_a_phase_counted_in_updates_ends_its_epoch(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (only_run(tmp_path) / "metrics.jsonl").read_text().splitlines()]
 
     assert config.training.max_steps == 15
-    assert [(one["epoch"], one["step"]) for one in lines if one["event"] == "epoch"] == [(1, 7), (2, 10), (3, 15)]
-    assert [one["step"] for one in lines if one["event"] == "validation"] == [10, 15]
+    assert [(line["epoch"], line["step"]) for line in lines if line["event"] == "epoch"] == [(1, 7), (2, 10), (3, 15)]
+    assert [line["step"] for line in lines if line["event"] == "validation"] == [10, 15]
     assert keep.rates == [0.01] * 10 + [0.5] * 5
     assert keep.run.phases[0].optimizer.state == {}
     assert sorted(path.name for path in (only_run(tmp_path) / "checkpoints").glob("step-*")) == [
@@ -235,12 +235,12 @@ def test_half_precision_and_lbfgs_exclude_each_other(tmp_path: Path) -> None:
         run(small(tmp_path, phases=[{"optimizer": {"type": "lbfgs"}}], training={"precision": "fp16"}))
 
 
-def test_who_needs_closure_reevaluation() -> None:
-    """It goes by the signature of ``step``, whatever the class is called and whether or not it has a scheduler."""
+def test_which_optimizers_need_closure_reevaluation() -> None:
+    """The signature of ``step`` decides, not the name of the class, and not whether it has a scheduler."""
     weight = [nn.Parameter(torch.zeros(1))]
     scheduled = [torch.optim.LBFGS(weight), torch.optim.AdamW(weight)]
-    for one in scheduled:
-        torch.optim.lr_scheduler.ExponentialLR(one, 0.9)
+    for optimizer in scheduled:
+        torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
 
     class Own(torch.optim.SGD):
         def step(self, closure: Any) -> Any:
@@ -249,22 +249,22 @@ def test_who_needs_closure_reevaluation() -> None:
     assert needs_closure_reevaluation(torch.optim.LBFGS(weight))
     assert needs_closure_reevaluation(Own(weight))
     assert not needs_closure_reevaluation(torch.optim.AdamW(weight))
-    assert [needs_closure_reevaluation(one) for one in scheduled] == [True, False]
+    assert [needs_closure_reevaluation(optimizer) for optimizer in scheduled] == [True, False]
 
 
 @pytest.mark.parametrize("every, rates", [("epoch", [0.01, 0.005]), ("update", [0.01 * 0.5**7, 0.01 * 0.5**14])])
 def test_a_scheduler_steps_per_epoch_or_per_update(tmp_path, every, rates):
-    """The scheduler says when, unless the run file does. An epoch is logged with the rate it had."""
+    """The scheduler decides unless the run file does. An epoch is logged with its own rate."""
     run(small(tmp_path, scheduler={"type": "step", "step_size": 1, "gamma": 0.5, "every": every})).check()
 
-    assert [one["metrics"]["lr"] for one in of_kind(tmp_path, "epoch")] == pytest.approx(rates)
+    assert [line["metrics"]["lr"] for line in of_kind(tmp_path, "epoch")] == pytest.approx(rates)
 
 
-def test_a_plateau_scheduler_reads_the_metric_it_is_told(tmp_path):
-    """It steps per epoch, on ``monitor``, and refuses a metric that is not there."""
+def test_a_plateau_scheduler_reads_its_monitored_metric(tmp_path):
+    """It steps per epoch, and refuses a metric that does not exist."""
     plateau = {"type": "plateau", "patience": 0, "factor": 0.5, "threshold": 1e9, "threshold_mode": "abs"}
     run(small(tmp_path / "a", training={"max_epochs": 3}, scheduler={**plateau, "monitor": "train_loss"})).check()
     outcome = run(small(tmp_path / "b", scheduler={**plateau, "monitor": "val_los"}))
 
-    assert [one["metrics"]["lr"] for one in of_kind(tmp_path / "a", "epoch")] == [0.01, 0.01, 0.005]
+    assert [line["metrics"]["lr"] for line in of_kind(tmp_path / "a", "epoch")] == [0.01, 0.01, 0.005]
     assert "scheduler.monitor: there is no metric 'val_los'; did you mean 'val_loss'?" in outcome.reason

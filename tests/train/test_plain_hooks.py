@@ -1,4 +1,4 @@
-"""Hooks as a plain object, under the names that other libraries have."""
+"""Callbacks with the method names of other libraries."""
 
 from __future__ import annotations
 
@@ -15,67 +15,67 @@ from small_runs import small
 
 
 class Documented:
-    """Every documented method."""
+    """An object with every documented method."""
 
     def __init__(self) -> None:
         self.calls: list[Any] = []
 
     def on_training_start(self) -> None:
-        """Note it."""
+        """Note the call."""
         self.calls.append("start")
 
     def on_epoch_start(self, epoch: int) -> None:
-        """Note it."""
+        """Note the call."""
         self.calls.append(("epoch", epoch))
 
     def on_batch_end(self, batch_idx: int, loss: float) -> None:
-        """Note it."""
+        """Note the call."""
         assert type(loss) is float
         self.calls.append(batch_idx)
 
     def on_validation_end(self, metrics: dict[str, float]) -> None:
-        """Note it."""
+        """Note the call."""
         self.calls.append(sorted(metrics))
 
     def on_epoch_end(self, epoch: int, metrics: dict[str, float]) -> None:
-        """Note it."""
+        """Note the call."""
         assert {"train_loss", "val_loss"} <= metrics.keys()
         self.calls.append(("end", epoch))
 
     def on_training_end(self) -> None:
-        """Note it."""
+        """Note the call."""
         self.calls.append("end")
 
 
 class Others:
-    """The other names, with fewer arguments, and a state."""
+    """An object with the aliases, fewer arguments, and a state."""
 
     def __init__(self) -> None:
         self.calls: list[Any] = []
 
     def on_train_begin(self) -> None:
-        """Note it."""
+        """Note the call."""
         self.calls.append("start")
 
     def on_epoch_begin(self) -> None:
-        """Note it."""
+        """Note the call."""
         self.calls.append("epoch")
 
     def on_batch_begin(self, batch_idx: int) -> None:
-        """Note it."""
+        """Note the call."""
         self.calls.append(batch_idx)
 
     def on_epoch_end(self, epoch: int) -> None:
-        """Note it."""
+        """Note the call."""
         self.calls.append(epoch)
 
     def on_train_end(self, *others: object) -> None:
-        """Note it."""
+        """Note the call."""
         self.calls.append(others)
 
 
 def test_plain_objects_are_callbacks_and_listeners(tmp_path: Path) -> None:
-    """As a callback of the config, and given to a run from Python."""
+    """Both in the config and as an argument of ``run``."""
     documented, others = Documented(), Others()
     config = small(
         tmp_path,
@@ -95,8 +95,8 @@ def test_plain_objects_are_callbacks_and_listeners(tmp_path: Path) -> None:
     }
 
 
-def test_the_best_loss_is_a_loss_whatever_is_monitored(tmp_path: Path) -> None:
-    """It is that of the best epoch; also where a run that is done is resumed, and its record tells."""
+def test_best_val_loss_is_a_loss_whatever_is_monitored(tmp_path: Path) -> None:
+    """It is the loss of the best epoch; a finished run that is resumed reads it from its record."""
     losses: list[tuple[float, float]] = []
 
     class Seen:
@@ -113,7 +113,7 @@ def test_the_best_loss_is_a_loss_whatever_is_monitored(tmp_path: Path) -> None:
     assert resume(outcome.folder, config).results()["best_val_loss"] == results["best_val_loss"]
 
 
-def test_hot_hooks_are_there_only_where_they_are_wanted() -> None:
+def test_only_implemented_batch_hooks_exist() -> None:
     """An object without batch methods costs a step nothing."""
 
     class Quiet:
@@ -127,8 +127,8 @@ def test_hot_hooks_are_there_only_where_they_are_wanted() -> None:
     assert not hooks.dovetail_batch_end
 
 
-def test_hooks_of_our_own_are_left_alone() -> None:
-    """So is an object without any."""
+def test_an_object_with_dovetail_hooks_is_returned_unchanged() -> None:
+    """So is an object without hooks."""
 
     class Own:
         def dovetail_epoch_end(self) -> None:
@@ -144,33 +144,33 @@ def test_hooks_of_our_own_are_left_alone() -> None:
 
 
 class Misspelt:
-    """Has a method that nobody calls."""
+    """An object whose methods are never called."""
 
     def on_epoch_ended(self, epoch: int) -> None:
         """Do nothing."""
 
 
 class HalfMisspelt(Misspelt):
-    """Has one that is called, too."""
+    """An object with a method that is called and one that is not."""
 
     def on_train_end(self) -> None:
         """Do nothing."""
 
     def on_fit_setup(self) -> None:
-        """Do nothing, as another library would have it."""
+        """Do nothing; another library has this method."""
 
 
-def test_a_class_in_place_of_its_object_is_told_so() -> None:
-    """Its methods would be called without an object."""
+def test_a_class_in_place_of_an_object_is_refused() -> None:
+    """Its methods would be called without ``self``."""
     with pytest.raises(PluginError, match=r"HalfMisspelt is a class; pass an object: HalfM.*\(\)"):
         plain_hooks(HalfMisspelt)
 
 
-def test_a_misspelt_method_is_not_silent(caplog: pytest.LogCaptureFixture) -> None:
-    """An object of which nothing is called is refused; where something is, what is nearly called is told of."""
+def test_a_misspelt_method_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+    """An object without any known method is refused; otherwise a method with a similar name is a warning."""
     with pytest.raises(PluginError, match="'on_epoch_ended', which is never called; did you mean 'on_epoch_end'"):
         plain_hooks(Misspelt())
 
     assert plain_hooks(HalfMisspelt()) is not None
-    (told,) = caplog.records
-    assert "HalfMisspelt has the method 'on_epoch_ended'" in told.getMessage()
+    (message,) = caplog.records
+    assert "HalfMisspelt has the method 'on_epoch_ended'" in message.getMessage()

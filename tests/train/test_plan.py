@@ -5,20 +5,18 @@ from __future__ import annotations
 import math
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dovetail.config.diagnostics import ConfigError
 from dovetail.main import run
 from dovetail.train.plan import Plan
-from dovetail.train.trainer import StandardTrainer
-from small_runs import small
+from small_runs import CountedBatches, small
 
 
 @given(st.integers(1, 100), st.integers(1, 9), st.integers(1, 20) | st.none(), st.integers(1, 99) | st.none())
 def test_a_plan_ends_at_the_nearer_limit(batches, accumulate, epochs, steps):
-    """Its epochs and updates agree with each other and with the limits given."""
+    """Its epochs and updates agree with each other and with the limits."""
     if epochs is None and steps is None:
         with pytest.raises(ValueError, match="never ends"):
             Plan.make(batches, accumulate=accumulate, max_epochs=None, max_steps=None)
@@ -31,27 +29,9 @@ def test_a_plan_ends_at_the_nearer_limit(batches, accumulate, epochs, steps):
     assert (plan.max_epochs - 1) * plan.steps_per_epoch < plan.total_steps <= plan.max_epochs * plan.steps_per_epoch
 
 
-class Singles(StandardTrainer):
-    """Trains on 20 batches of 5 samples in an epoch, where the loader has 7."""
-
-    def batches(self, run):
-        """Return them in an order of the epoch's own."""
-        order = torch.randperm(100, generator=torch.Generator().manual_seed(run.state.epoch))
-        for chosen in list(order.split(5))[run.state.batch :]:
-            yield run.parts.loaders.train.reread(run.state.epoch, chosen.numpy())
-
-
-class Counted(Singles):
-    """Says so."""
-
-    def num_batches(self, loader):
-        """Count."""
-        return len(loader.dataset) // 5
-
-
-def test_a_trainer_that_counts_no_batches_is_refused(tmp_path):
-    """An epoch without batches is bad input, at the trainer."""
-    trainer = Counted()
+def test_a_trainer_without_batches_is_refused(tmp_path):
+    """The error is placed at the trainer."""
+    trainer = CountedBatches()
     trainer.num_batches = lambda loader: 0
     with pytest.raises(ConfigError, match=r"trainer: num_batches\(\) returned 0; an epoch has at least one batch"):
         run(small(tmp_path, trainer=trainer))

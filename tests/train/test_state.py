@@ -36,13 +36,13 @@ def test_a_checkpoint_holds_the_position_and_no_request_to_stop():
         (BUDGET, EARLY, False),
     ],
 )
-def test_only_a_signal_overrides_and_only_what_can_wait(request_, standing, overrides):
+def test_only_a_signal_overrides_a_request(request_, standing, overrides):
     """A signal ends the process at once; nothing replaces a request that does."""
     assert request_.overrides(standing) is overrides
 
 
-def test_a_resumed_run_obeys_what_ended_the_run_not_the_process():
-    """A signal and the budget end the process alone; a request that they overrode is kept."""
+def test_a_resumed_run_ignores_requests_that_ended_a_process():
+    """A signal and the budget end only the process; a request that they overrode is kept."""
     assert EARLY.kept is EARLY
     assert not EARLY.at_once
     assert BUDGET.at_once

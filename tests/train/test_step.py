@@ -1,4 +1,4 @@
-"""One update: accumulation, the loss asked for again, and what a step reads back."""
+"""One update: accumulation, optimizers that evaluate the loss again, and no reads from the device."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from small_runs import Keep, small
     seed=st.integers(0, 100),
 )
 def test_accumulated_gradients_are_those_of_one_large_batch(sizes, weighted, ignored, seed):
-    """Ragged batches, class weights and ignored labels average to exactly the gradient of all samples together."""
+    """Ragged batches, class weights and ignored labels average to the exact gradient of all samples."""
     torch.manual_seed(seed)
     model = nn.Linear(3, 4, dtype=torch.float64)
     loss = as_loss(nn.CrossEntropyLoss(weight=torch.rand(4, dtype=torch.float64) + 0.1 if weighted else None))
     inputs, targets = torch.randn(sum(sizes), 3, dtype=torch.float64), torch.randint(0, 4, (sum(sizes),))
     if ignored:
-        targets[torch.rand(len(targets)) < 0.3] = -100  # whole batches of them too
+        targets[torch.rand(len(targets)) < 0.3] = -100  # in some batches, all of them
     gradients = Gradients(torch.optim.SGD(model.parameters()))
 
     results = []
@@ -41,7 +41,7 @@ def test_accumulated_gradients_are_those_of_one_large_batch(sizes, weighted, ign
         gradients.backward(result.total * result.weight)
         results.append(LossResult(result.total.detach(), {}, result.weight))
     mean = gradients.average(results)
-    accumulated = [one.grad for one in model.parameters()]
+    accumulated = [parameter.grad for parameter in model.parameters()]
     model.zero_grad()
     whole = loss(ModelOutput(model(inputs)), {"targets": targets})
     whole.total.backward()
@@ -51,8 +51,8 @@ def test_accumulated_gradients_are_those_of_one_large_batch(sizes, weighted, ign
         torch.testing.assert_close(ours, theirs.grad)
 
 
-def test_a_short_last_group_is_an_update_of_its_own(tmp_path):
-    """Seven batches, three to an update, are three updates, the last of one batch; every sample counts once."""
+def test_the_last_update_of_an_epoch_may_have_fewer_batches(tmp_path):
+    """Seven batches, three per update, are three updates; every sample counts once."""
     keep = Keep()
     run(small(tmp_path, training={"max_epochs": 1, "accumulate": 3}, callbacks={"keep": keep})).check()
 
@@ -60,21 +60,21 @@ def test_a_short_last_group_is_an_update_of_its_own(tmp_path):
     assert (keep.run.state.step, keep.run.state.batch, keep.run.state.samples_seen) == (3, 7, 100)
 
 
-def test_accumulation_over_an_epoch_is_one_large_batch(tmp_path):
-    """Seven ragged batches accumulated give the weights of a single batch of all 100 samples, to rounding."""
+def test_accumulating_an_epoch_equals_one_large_batch(tmp_path):
+    """Seven ragged batches give the weights of one batch of all 100 samples, up to rounding."""
     sgd = {"type": "sgd", "lr": 0.1, "momentum": 0.0, "nesterov": False}
-    one, other = Keep(), Keep()
+    first, second = Keep(), Keep()
     shared = {"optimizer": sgd, "metrics": {}}
-    run(small(tmp_path / "a", **shared, training={"max_epochs": 2, "accumulate": 7}, callbacks={"keep": one})).check()
-    run(small(tmp_path / "b", **shared, loader={"batch_size": 100}, callbacks={"keep": other})).check()
+    run(small(tmp_path / "a", **shared, training={"max_epochs": 2, "accumulate": 7}, callbacks={"keep": first})).check()
+    run(small(tmp_path / "b", **shared, loader={"batch_size": 100}, callbacks={"keep": second})).check()
 
-    assert one.run.state.step == other.run.state.step == 2
-    for ours, theirs in zip(one.run.parts.model.parameters(), other.run.parts.model.parameters(), strict=True):
+    assert first.run.state.step == second.run.state.step == 2
+    for ours, theirs in zip(first.run.parts.model.parameters(), second.run.parts.model.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs)
 
 
-def test_an_optimizer_may_ask_for_the_loss_again(tmp_path):
-    """L-BFGS needs no trainer but one line in ``update``; the loss logged is the first one asked for."""
+def test_an_optimizer_may_evaluate_the_loss_again(tmp_path):
+    """L-BFGS needs only one line in ``update``; the first loss is logged."""
 
     class ClosureTrainer(StandardTrainer):
         def update(self, run: Any, closure: Any) -> torch.Tensor:
@@ -96,12 +96,12 @@ def test_an_optimizer_may_ask_for_the_loss_again(tmp_path):
     outcome = run(config).check()
 
     assert keep.run.state.samples_seen == 200
-    assert outcome.metrics["train_loss"] < 0.1  # two updates: only the many evaluations inside each get there
+    assert outcome.metrics["train_loss"] < 0.1  # in two updates, thanks to the evaluations inside each
     assert outcome.metrics["val_accuracy"] > 0.9
 
 
 def test_a_step_reads_nothing_back_and_calls_no_hook(tmp_path, monkeypatch):
-    """Between two logs no value is read from the device, which the CPU stands for here, and no part is called."""
+    """Between two logs, no value is read from the device (here the CPU), and no part is called."""
     monkeypatch.setattr("dovetail.train.loss_log.HOSTS", frozenset())
 
     def plain(outputs: ModelOutput, batch: Any) -> LossResult:
@@ -124,7 +124,7 @@ def test_a_step_reads_nothing_back_and_calls_no_hook(tmp_path, monkeypatch):
         def batches(self, run: Any) -> Any:
             nonlocal watching
             for number, batch in enumerate(super().batches(run)):
-                watching = number > 1  # after the trial of what a checkpoint will hold
+                watching = number > 1  # after the trial encoding of a checkpoint
                 yield batch
             watching = False
 

@@ -12,8 +12,8 @@ from dovetail.train.trainer import StandardTrainer
 from small_runs import of_kind, small
 
 
-def test_training_batches_are_measured_too(tmp_path):
-    """Figures of the epoch so far with each log, of the whole epoch at its end, also where updates are accumulated."""
+def test_training_batches_are_measured(tmp_path):
+    """Each log has the figures of the epoch so far, the end of an epoch those of all its batches."""
     seen: list[float] = []
 
     class Noting(StandardTrainer):
@@ -32,7 +32,7 @@ def test_training_batches_are_measured_too(tmp_path):
             logging={"every": 2},
         )
     ).check()
-    logged = [one["metrics"]["train_accuracy"] for one in of_kind(tmp_path, "train")]
+    logged = [line["metrics"]["train_accuracy"] for line in of_kind(tmp_path, "train")]
 
     assert outcome.metrics["train_accuracy"] == sum(seen[100:]) / 100
     assert outcome.metrics["train_batches"] == 7.0
@@ -43,13 +43,13 @@ def test_training_batches_are_measured_too(tmp_path):
 
 
 class CountsBatches:
-    """A metric from Python, which is copied for the training batches."""
+    """A metric that is an object from Python, so that training batches need a copy."""
 
     def __init__(self) -> None:
         self.reset()
 
     def update(self, outputs: Any, batch: Any) -> None:
-        """Count one."""
+        """Count the batch."""
         assert not outputs.logits.requires_grad
         self.count += 1
 
@@ -58,5 +58,5 @@ class CountsBatches:
         return {"batches": float(self.count)}
 
     def reset(self) -> None:
-        """Begin anew."""
+        """Start again."""
         self.count = 0

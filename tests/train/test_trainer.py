@@ -1,4 +1,4 @@
-"""The standard trainer: its step held against a loop written by hand, and everything around the step."""
+"""The standard trainer: equal to a hand-written loop, with seams that can be replaced."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from small_runs import Keep, small, three_blobs
 
 
 @pytest.mark.parametrize("clip", [None, 0.1])
-def test_the_weights_are_those_of_a_loop_written_by_hand(tmp_path, clip):
-    """Model, loss, clipping and optimizer do what they do without a framework, to the bit where nothing is clipped."""
+def test_training_equals_a_hand_written_loop(tmp_path, clip):
+    """Without clipping the weights are bit-identical; with it, equal up to rounding."""
     keep = Keep()
     config = small(tmp_path, training={"max_epochs": 3, "max_grad_norm": clip, "test": False}, callbacks={"keep": keep})
     run(config).check()
@@ -38,13 +38,13 @@ def test_the_weights_are_those_of_a_loop_written_by_hand(tmp_path, clip):
             optimizer.step()
 
     for (name, ours), bare in zip(keep.run.parts.model.named_parameters(), model.parameters(), strict=True):
-        # Clipping measures with an op of our own, which adds up in another order.
+        # Clipping uses our own op, which adds in another order.
         tolerance = {"rtol": 0, "atol": 0} if clip is None else {"rtol": 1e-6, "atol": 1e-7}
         torch.testing.assert_close(ours, bare, **tolerance, msg=name)
 
 
 def initial_weights(config: Any) -> dict[str, torch.Tensor]:
-    """Run ``config`` and return the weights that its model began with."""
+    """Run ``config`` and return the initial weights of its model."""
     weights: dict[str, torch.Tensor] = {}
 
     class Note:
@@ -59,7 +59,7 @@ def initial_weights(config: Any) -> dict[str, torch.Tensor]:
 
 
 def test_each_seam_can_be_replaced(tmp_path):
-    """A trainer says only what differs: batches, their preparation, the loss, the update, the evaluation."""
+    """A trainer overrides only what differs: batches, their preparation, the loss, the update, the evaluation."""
     called: set[str] = set()
 
     class Own(StandardTrainer):

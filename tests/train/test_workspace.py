@@ -15,7 +15,7 @@ from small_runs import small
 
 
 def test_a_new_run_has_a_folder_of_its_own(tmp_path):
-    """Two runs of the same config never share one."""
+    """Two runs of the same config never share a folder."""
     config = small(tmp_path)
     with open_workspace(config, None) as first, open_workspace(config, None) as second:
         assert first.store.path.parent == tmp_path / "run"
@@ -25,7 +25,7 @@ def test_a_new_run_has_a_folder_of_its_own(tmp_path):
 
 
 def test_a_folder_is_used_by_one_process_at_a_time(tmp_path):
-    """While it is open nobody else can resume it; afterwards anybody can."""
+    """While it is open no other process can resume it; afterwards any process can."""
     outcome = run(small(tmp_path)).check()
     config = small(tmp_path)
     with open_workspace(config, outcome.folder) as space:
@@ -36,8 +36,8 @@ def test_a_folder_is_used_by_one_process_at_a_time(tmp_path):
         pass
 
 
-def test_a_moved_run_is_resumed_where_it_is(tmp_path):
-    """``paths.output`` follows the folder, so that nothing is written where it was."""
+def test_a_moved_run_is_resumed_in_its_new_place(tmp_path):
+    """``paths.output`` follows the folder, so that nothing is written to the old place."""
     outcome = run(small(tmp_path / "old")).check()
     (tmp_path / "old").rename(tmp_path / "new")
     moved = tmp_path / "new" / outcome.folder.relative_to(tmp_path / "old")
@@ -46,7 +46,7 @@ def test_a_moved_run_is_resumed_where_it_is(tmp_path):
     assert not (tmp_path / "old").exists()
 
 
-def test_an_unfinished_run_is_found(tmp_path):
+def test_a_finished_run_is_not_resumed(tmp_path):
     """``checkpoint.resume`` finds nothing to resume after a finished run, and says nothing."""
     outcome = run(small(tmp_path)).check()
     with open_workspace(small(tmp_path, checkpoint={"resume": "auto"}), None) as space:

@@ -16,7 +16,7 @@ from small_runs import blobs, only_run, small
 
 
 class Asked:
-    """Stands for the run: notes requests to stop."""
+    """Stands for the run, and notes requests to stop."""
 
     def __init__(self) -> None:
         self.reasons: list[str] = []
@@ -30,7 +30,7 @@ class Asked:
 
 
 def feed(stopping: EarlyStopping, values: list[float], metric: str = "val_loss") -> Asked:
-    """Validate so often, with these values."""
+    """Validate once per value."""
     asked = Asked()
     for value in values:
         asked.state.epoch += 1
@@ -51,8 +51,8 @@ def feed(stopping: EarlyStopping, values: list[float], metric: str = "val_loss")
         ([1.0, 2.0], 0, 0.0, 1),
     ],
 )
-def test_patience_counts_looks_without_improvement(values, patience, min_delta, stops):
-    """Ties, NaN and improvements within ``min_delta`` are none; an improvement starts the count again."""
+def test_patience_counts_checks_without_improvement(values, patience, min_delta, stops):
+    """Ties, NaN and improvements below ``min_delta`` do not count; an improvement restarts the count."""
     assert len(feed(EarlyStopping(mode="min", patience=patience, min_delta=min_delta), values).reasons) == stops
 
 
@@ -78,7 +78,7 @@ def test_a_metric_that_does_not_exist_is_named():
         EarlyStopping("val_los").dovetail_validation_end(Asked(), {"val_loss": 1.0})
 
 
-def test_training_metrics_are_looked_at_after_each_epoch():
+def test_training_metrics_are_checked_after_each_epoch():
     """A validation does not count for them."""
     stopping, asked = EarlyStopping("train_loss", patience=1, mode="min"), Asked()
     for _ in range(3):
@@ -91,7 +91,7 @@ def test_training_metrics_are_looked_at_after_each_epoch():
 
 
 def test_without_a_validation_split_an_alert_says_so(tmp_path):
-    """The run goes to its end, and the alert names a metric that works."""
+    """The run completes, and the alert names a metric that works."""
     config = small(
         tmp_path,
         data=Splits(blobs(48)),
@@ -105,8 +105,8 @@ def test_without_a_validation_split_an_alert_says_so(tmp_path):
     assert "there is no validation split, so val_loss is never measured" in text
 
 
-def test_a_resumed_run_counts_further():
-    """The best value and the looks since are part of a checkpoint."""
+def test_a_resumed_run_continues_the_count():
+    """A checkpoint holds the best value and the checks since."""
     first = EarlyStopping(mode="min", patience=3)
     feed(first, [1.0, 2.0])
     second = EarlyStopping(mode="min", patience=3)

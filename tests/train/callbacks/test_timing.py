@@ -1,4 +1,4 @@
-"""The timing callback in real runs: what it adds up to, and what it costs where nobody asked."""
+"""The timing callback in real runs: its sums, and no calls that nobody asked for."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from dovetail.main import resume, run
 from dovetail.train.callbacks.timing import BatchTiming, Timing, timing
 from small_runs import only_run, small
 
-SLOW = 0.05  # seconds that one update takes longer than the others
+SLOW = 0.05  # extra seconds of the slow update
 
 
 class Slow:
-    """Makes the third update slow, and counts them; stops after ``stop_at``."""
+    """Makes the third update slow, counts updates, and stops after ``stop_at``."""
 
     def __init__(self, stop_at: int | None = None) -> None:
         self.stop_at = stop_at
@@ -29,7 +29,7 @@ class Slow:
             time.sleep(SLOW)
 
     def dovetail_batch_end(self, run: Any, step: int) -> None:
-        """Stop as a signal does."""
+        """Interrupt the run."""
         if step == self.stop_at:
             run.request_stop("enough", by="test", status="interrupted")
 
@@ -37,11 +37,11 @@ class Slow:
 def monitored(output: Path) -> list[dict[str, float]]:
     """Return the monitor's figures, epoch by epoch."""
     lines = (only_run(output) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [one["metrics"] for one in map(json.loads, lines) if one["event"] == "monitor"]
+    return [line["metrics"] for line in map(json.loads, lines) if line["event"] == "monitor"]
 
 
-def test_epochs_are_timed_and_nothing_is_called_for_an_update(tmp_path, caplog):
-    """Unless it is asked for; the log tells the average."""
+def test_epochs_are_timed_without_calls_per_update(tmp_path, caplog):
+    """The log has the average."""
     callback = timing()
     with caplog.at_level(logging.INFO, "dovetail.train"):
         outcome = run(small(tmp_path, callbacks={"timing": callback})).check()
@@ -51,13 +51,13 @@ def test_epochs_are_timed_and_nothing_is_called_for_an_update(tmp_path, caplog):
     assert not hasattr(callback, "dovetail_batch_end")
     assert len(callback.epochs) == 2
     assert sum(callback.epochs) <= outcome.total_time
-    assert callback.updates == [one / 7 for one in callback.epochs]
+    assert callback.updates == [seconds / 7 for seconds in callback.epochs]
     assert "epoch 2 took" in caplog.text
     assert monitored(tmp_path) == []
 
 
-def test_every_update_is_timed_where_that_is_asked_for(tmp_path):
-    """A slow one is the longest and not the median; what is between updates is the rest of the epoch."""
+def test_every_update_is_timed_on_request(tmp_path):
+    """A slow update is the maximum, not the median; the time between updates is the rest of the epoch."""
     run(
         small(tmp_path, callbacks={"timing": {"type": "timing", "batches": True, "verbose": False}, "s": Slow()})
     ).check()
@@ -65,13 +65,13 @@ def test_every_update_is_timed_where_that_is_asked_for(tmp_path):
 
     assert first["update_time_max"] >= SLOW
     assert first["update_time_max"] > first["update_time_median"]
-    for one in (first, second):
-        assert 0 < one["update_time_median"] <= one["update_time_p95"] <= one["update_time_max"]
-        assert one["time_between_updates"] >= 0
+    for figures in (first, second):
+        assert 0 < figures["update_time_median"] <= figures["update_time_p95"] <= figures["update_time_max"]
+        assert figures["time_between_updates"] >= 0
 
 
-def test_the_times_go_on_with_a_resumed_run(tmp_path):
-    """The updates before the stop count in their epoch."""
+def test_a_resumed_run_continues_the_times(tmp_path):
+    """Updates before the stop count in their epoch."""
     callback = timing(batches=True)
     assert isinstance(callback, BatchTiming)
     run(small(tmp_path, callbacks={"timing": callback, "slow": Slow(stop_at=4)}))

@@ -1,4 +1,4 @@
-"""Tests of load_model: what a run has trained, back in Python."""
+"""Loading the trained model of a run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def record(folder: Path) -> dict:
 
 
 class Tied(nn.Module):
-    """Has one weight under two names."""
+    """A model with one weight under two names."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,8 +48,8 @@ class Tied(nn.Module):
 
 
 @pytest.mark.parametrize("training", [{}, {"ema_decay": 0.95}, {"ema_decay": 0.95, "ema_validate": False}])
-def test_it_predicts_what_the_run_validated(tmp_path, training):
-    """The loss of the best checkpoint is its model's, whether that was the average of the weights or not."""
+def test_it_predicts_as_the_validated_model_did(tmp_path, training):
+    """Its loss is that of the best checkpoint, whether the average of the weights was validated or not."""
     folder = run(small(tmp_path, training={"max_epochs": 3, **training})).check().folder
     best = record(folder)["best"]
 
@@ -64,7 +64,7 @@ def test_it_predicts_what_the_run_validated(tmp_path, training):
 
 
 def test_a_tied_weight_is_averaged_under_both_names(tmp_path):
-    """In a file that other programs read, too."""
+    """Also in a file for other programs."""
     folder = run(small(tmp_path, model=Tied(), training={"max_epochs": 2, "ema_decay": 0.95})).check().folder
     best = folder / record(folder)["best"]["checkpoint"]
 
@@ -78,8 +78,8 @@ def test_a_tied_weight_is_averaged_under_both_names(tmp_path):
     assert validation_loss(model) == pytest.approx(record(folder)["best"]["value"], rel=1e-5)
 
 
-def test_only_the_model_need_be_there(tmp_path, monkeypatch):
-    """Not the data, nor the plugins of other parts; and the run may have been moved."""
+def test_only_the_model_is_needed(tmp_path, monkeypatch):
+    """Neither the data nor the plugins of other parts; and the run may have been moved."""
     monkeypatch.chdir(tmp_path)
     folder = run(small(Path("runs"))).check().folder
     resolved = folder / "resolved.toml"
@@ -94,7 +94,7 @@ def test_only_the_model_need_be_there(tmp_path, monkeypatch):
 
 
 def test_runs_and_checkpoints_are_named_as_on_the_command_line(tmp_path, monkeypatch):
-    """A run by its name or as the latest; a checkpoint by its name or its path."""
+    """A run by its name or ``latest``; a checkpoint by its name or path."""
     monkeypatch.chdir(tmp_path)
     folder = run(small(Path("runs"), training={"max_epochs": 3})).check().folder
     first = min((folder / "checkpoints").glob("step-*"))
@@ -106,14 +106,14 @@ def test_runs_and_checkpoints_are_named_as_on_the_command_line(tmp_path, monkeyp
         dovetail.load_model(first),
         dovetail.load_model(folder.name[-6:], first.name, output=tmp_path / "runs"),
     ):
-        assert all(torch.equal(one, wanted[name]) for name, one in model.state_dict().items())
+        assert all(torch.equal(weight, wanted[name]) for name, weight in model.state_dict().items())
     assert not all(
-        torch.equal(one, wanted[name]) for name, one in dovetail.load_model("latest", "last").state_dict().items()
+        torch.equal(weight, wanted[name]) for name, weight in dovetail.load_model("latest", "last").state_dict().items()
     )
 
 
-def test_what_cannot_be_loaded_is_said(tmp_path, monkeypatch):
-    """A run that is not there, a model that was an object, weights of another one, an average that nobody kept."""
+def test_a_model_that_cannot_be_loaded_is_an_error(tmp_path, monkeypatch):
+    """The run is missing, its model was an object, or the checkpoint has other weights or no average."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(RunLookupError, match="there are no runs in runs"):
         dovetail.load_model("latest")
@@ -136,17 +136,17 @@ def test_what_cannot_be_loaded_is_said(tmp_path, monkeypatch):
     assert isinstance(dovetail.load_model("copied", model=nn.Linear(4, 3)), nn.Linear)
 
 
-def test_a_run_begins_with_what_another_validated(tmp_path):
-    """``training.init_from`` takes the average of a checkpoint, as does everything else that reads its weights."""
+def test_init_from_takes_the_validated_weights(tmp_path):
+    """``training.init_from`` takes the average of a checkpoint, like every other reader of its weights."""
     seen = []
 
     class Look:
         def dovetail_run_start(self, run):
-            seen.append({name: one.clone() for name, one in run.parts.model.state_dict().items()})
+            seen.append({name: weight.clone() for name, weight in run.parts.model.state_dict().items()})
 
     first = run(small(tmp_path, training={"max_epochs": 2, "ema_decay": 0.95})).check().folder
     best = first / record(first)["best"]["checkpoint"]
     run(small(tmp_path, training={"max_epochs": 1, "init_from": str(best)}, callbacks={"look": Look()})).check()
 
     (weights,) = seen
-    assert all(torch.equal(one, weights[name]) for name, one in dovetail.load_model(first).state_dict().items())
+    assert all(torch.equal(weight, weights[name]) for name, weight in dovetail.load_model(first).state_dict().items())

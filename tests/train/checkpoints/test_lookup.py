@@ -31,7 +31,7 @@ def test_a_run_is_found_by_path_and_by_name(output):
 
 
 def test_which_checkpoint(output):
-    """``best`` and ``last`` are chosen, any other word is a checkpoint's own name."""
+    """``best``, ``last``, or a checkpoint's own name."""
     saved = find_saved("latest", output)
 
     assert saved.choose("last").name == "step-00000021"
@@ -43,7 +43,7 @@ def test_which_checkpoint(output):
 
 
 def test_a_single_checkpoint_stands_for_itself(output):
-    """Whatever is asked for, and with the ranking of its run."""
+    """Whichever is asked for, with the ranking of its run."""
     path = only_run(output) / "checkpoints" / "step-00000014"
     saved = find_saved(str(path), output)
 
@@ -54,7 +54,7 @@ def test_a_single_checkpoint_stands_for_itself(output):
 
 
 def test_checkpoints_without_a_run(output, tmp_path):
-    """A folder of checkpoints that no run has made is ranked by the defaults."""
+    """A folder of checkpoints that no run made is ranked by the defaults."""
     moved = tmp_path / "kept"
     moved.symlink_to(only_run(output) / "checkpoints")
     saved = find_saved(str(moved), output)
@@ -65,8 +65,8 @@ def test_checkpoints_without_a_run(output, tmp_path):
     assert find_saved(str(moved / "step-00000007"), output).folders() == [moved / "step-00000007"]
 
 
-def test_nothing_is_found(tmp_path):
-    """An unknown run, and a run without checkpoints, are errors that say so."""
+def test_a_missing_run_or_checkpoint_is_an_error(tmp_path):
+    """The message says which of the two is missing."""
     with pytest.raises(RunLookupError):
         find_saved("latest", tmp_path)
     config = small(tmp_path, training={"max_epochs": 1, "test": False})

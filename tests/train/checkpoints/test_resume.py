@@ -1,4 +1,4 @@
-"""A run that is stopped anywhere and resumed is the run that was never stopped: weights, figures, trackers' rows."""
+"""Resuming: a run that was stopped anywhere ends with the same bits as a run that was never stopped."""
 
 from __future__ import annotations
 
@@ -27,15 +27,14 @@ from dovetail.main import resume, run
 from dovetail.record.experiments import ExperimentDB
 from dovetail.record.resumable import ResumeError
 from dovetail.train.checkpoints.state import _load
-from dovetail.train.trainer import StandardTrainer
-from small_runs import blobs, only_run, small
+from small_runs import CountedBatches, SmallBatches, StopAt, blobs, only_run, small
 
 #: Figures that come from the clock.
 CLOCK = ("samples_per_second", "time")
 
 
 class Noise:
-    """A transform that draws from the global generators, as other people's do."""
+    """A transform that draws from the global generators, as third-party ones do."""
 
     def __call__(self, sample: Any) -> Any:
         """Add noise to the inputs."""
@@ -44,7 +43,7 @@ class Noise:
 
 
 class Dropping(nn.Module):
-    """A model with everything that carries state over: dropout, batch statistics, a buffer, tied weights."""
+    """A model with every kind of state: dropout, batch statistics, a buffer, tied weights."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,13 +60,13 @@ class Dropping(nn.Module):
 
 
 class StopAfter:
-    """Interrupts the run after an update, or during the validation after it, as a signal would."""
+    """Interrupts the run after an update, or in the validation or epoch end after it, as a signal would."""
 
     def __init__(self, step: int | None, where: str = "update") -> None:
         self.step, self.where = step, where
 
     def dovetail_batch_end(self, run: Any, step: int) -> None:
-        """Interrupt."""
+        """Interrupt after an update."""
         if step == self.step and self.where == "update":
             run.request_stop("got SIGTERM", by="SIGTERM", status="interrupted")
 
@@ -116,7 +115,7 @@ def config_of(output: Path, drawn: Mapping[str, Any]) -> RunConfig:
 
 @st.composite
 def drawn_settings(draw: st.DrawFn) -> dict[str, Any]:
-    """Draw what a run is made of."""
+    """Draw the settings of a run."""
     steps = st.builds(lambda steps: {"steps": steps}, st.integers(2, 9))
     epochs = st.builds(lambda epochs: {"epochs": epochs}, st.integers(1, 2))
     plain = {"type": "adamw", "lr": 1e-2}
@@ -140,15 +139,15 @@ def drawn_settings(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def left_behind(folder: Path) -> dict[str, Any]:
-    """Return all that a run left behind, but for what comes from the clock."""
+    """Return everything that a run wrote, except times."""
     record = json.loads((folder / "run.json").read_text())
     newest = max((folder / "checkpoints").glob("step-*"))
     state = read_checkpoint(newest)
     with ExperimentDB(folder.parents[1] / "experiments.db") as database:
         rows = [
-            (one["name"], one["value"], one["epoch"], one["step"])
-            for one in database.get_metrics(1)
-            if one["name"] not in CLOCK
+            (row["name"], row["value"], row["epoch"], row["step"])
+            for row in database.get_metrics(1)
+            if row["name"] not in CLOCK
         ]
     return {
         "log": lines(folder / "metrics.jsonl"),
@@ -163,36 +162,36 @@ def left_behind(folder: Path) -> dict[str, Any]:
 
 
 def lines(path: Path) -> list[Any]:
-    """Return the lines of a file without what comes from the clock; none where there is no file."""
+    """Return the lines of a file without times; none if there is no file."""
     if not path.exists():
         return []
     return [without_clock(json.loads(line)) for line in path.read_text().splitlines()]
 
 
 def without_clock(value: Any) -> Any:
-    """Return nested tables without figures that come from the clock."""
+    """Return nested tables without times."""
     if isinstance(value, dict):
         return {key: without_clock(inner) for key, inner in value.items() if key not in CLOCK}
     return value
 
 
-def assert_same(one: Any, other: Any, path: str = "") -> None:
+def assert_same(first: Any, second: Any, path: str = "") -> None:
     """Compare nested tables with tensors, bit for bit."""
-    if isinstance(one, Mapping):
-        assert set(one) == set(other), path
-        for key in one:
-            assert_same(one[key], other[key], f"{path}.{key}")
-    elif isinstance(one, torch.Tensor):
-        assert one.dtype == other.dtype, path
-        assert torch.equal(one, other), path
-    elif hasattr(one, "tobytes"):
-        assert one.tobytes() == other.tobytes(), path
-    elif isinstance(one, list | tuple):
-        assert len(one) == len(other), f"{path}: {one} {other}"
-        for number, pair in enumerate(zip(one, other, strict=True)):
+    if isinstance(first, Mapping):
+        assert set(first) == set(second), path
+        for key in first:
+            assert_same(first[key], second[key], f"{path}.{key}")
+    elif isinstance(first, torch.Tensor):
+        assert first.dtype == second.dtype, path
+        assert torch.equal(first, second), path
+    elif hasattr(first, "tobytes"):
+        assert first.tobytes() == second.tobytes(), path
+    elif isinstance(first, list | tuple):
+        assert len(first) == len(second), f"{path}: {first} {second}"
+        for number, pair in enumerate(zip(first, second, strict=True)):
             assert_same(*pair, f"{path}[{number}]")
     else:
-        assert one == other or str(one) == str(other) == "nan", f"{path}: {one} != {other}"
+        assert first == second or str(first) == str(second) == "nan", f"{path}: {first} != {second}"
 
 
 def stopped_and_resumed(output: Path, drawn: Mapping[str, Any], stops: list[tuple[int, str]]) -> Path:
@@ -209,7 +208,7 @@ def stopped_and_resumed(output: Path, drawn: Mapping[str, Any], stops: list[tupl
 
 @contextlib.contextmanager
 def fast_folder() -> Iterator[Path]:
-    """Give a folder in memory where there is one: hundreds of checkpoints are flushed to it."""
+    """Yield a folder in memory if possible, since hundreds of checkpoints are flushed to it."""
     memory = Path("/dev/shm")  # noqa: S108 (a folder in it, with a name that nobody can guess)
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
         yield Path(folder)
@@ -238,8 +237,8 @@ _STOPS = st.tuples(st.integers(1, 22), st.sampled_from(["update", "validation", 
 @pytest.mark.slow
 @settings(max_examples=15)
 @given(drawn=drawn_settings(), stops=st.lists(_STOPS, min_size=1, max_size=3))
-def test_a_run_that_is_stopped_anywhere_is_the_run_that_never_was(drawn, stops):
-    """Weights, optimizer, generators, log, trackers and test: the same, whatever the settings and wherever it stops."""
+def test_a_run_stopped_anywhere_ends_with_the_same_bits(drawn, stops):
+    """Weights, optimizer, generators, log, trackers and test are equal, whatever the settings."""
     with fast_folder() as folder:
         run(config_of(folder / "straight", drawn)).check()
         broken = stopped_and_resumed(folder / "broken", drawn, sorted(stops))
@@ -247,8 +246,8 @@ def test_a_run_that_is_stopped_anywhere_is_the_run_that_never_was(drawn, stops):
         assert_same(left_behind(only_run(folder / "straight")), left_behind(broken))
 
 
-def test_a_schedule_that_steps_before_the_next_update_warns_of_nothing(tmp_path):
-    """Stopped after the last update of an epoch: torch is not left to think that there has been none."""
+def test_a_resumed_schedule_causes_no_warning(tmp_path):
+    """Torch must know that there were updates before a scheduler steps at the end of an epoch."""
     drawn = {**PLAIN, "scheduler": {"type": "exponential"}}
     run(config_of(tmp_path / "straight", drawn)).check()
     expected = left_behind(only_run(tmp_path / "straight"))
@@ -260,7 +259,7 @@ def test_a_schedule_that_steps_before_the_next_update_warns_of_nothing(tmp_path)
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_any_number_of_workers_resumes_to_the_same_bits(tmp_path, workers):
-    """Also where it changes on the way: batches consumed count, not those that workers had fetched."""
+    """Even if it changes on resume: the position counts consumed batches, not fetched ones."""
     run(config_of(tmp_path / "straight", PLAIN)).check()
     config = config_of(tmp_path / "broken", {**PLAIN, "num_workers": workers})
     run(config, listeners=[StopAfter(9)]).check()
@@ -270,8 +269,8 @@ def test_any_number_of_workers_resumes_to_the_same_bits(tmp_path, workers):
     assert_same(left_behind(only_run(tmp_path / "straight")), left_behind(folder))
 
 
-def test_phases_resume_in_the_phase_they_were_in(tmp_path):
-    """Each with its own optimizer, and its own length."""
+def test_a_run_resumes_in_its_phase(tmp_path):
+    """Each phase has its own optimizer and length."""
 
     def phased(output: Path) -> RunConfig:
         phases = [
@@ -291,8 +290,8 @@ def test_phases_resume_in_the_phase_they_were_in(tmp_path):
     assert_same(left_behind(only_run(tmp_path / "straight")), left_behind(folder))
 
 
-def test_what_state_dict_leaves_out_is_kept(tmp_path):
-    """A callback that froze a layer, or put it into evaluation mode, has done so for the resumed run too."""
+def test_frozen_layers_and_modes_are_restored(tmp_path):
+    """A layer that a callback froze or put into evaluation mode stays so, although no ``state_dict`` has that."""
 
     class Freeze:
         def dovetail_epoch_start(self, run: Any, epoch: int) -> None:
@@ -315,35 +314,35 @@ def test_what_state_dict_leaves_out_is_kept(tmp_path):
 
 
 def test_optimizer_state_keeps_its_dtype():
-    """Torch would cast an optimizer's fp32 state to that of its bf16 parameters."""
+    """Torch would cast an optimizer's fp32 state to the bf16 of its parameters."""
 
     class Master(torch.optim.SGD):
         def step(self, closure: Any = None) -> Any:
             for group in self.param_groups:
-                for one in group["params"]:
-                    self.state[one].setdefault("master", one.detach().float() + 1e-6)
+                for parameter in group["params"]:
+                    self.state[parameter].setdefault("master", parameter.detach().float() + 1e-6)
 
     parameters = [nn.Parameter(torch.ones(3, dtype=torch.bfloat16)) for _ in range(2)]
-    first, second = (Master([{"params": [one], "lr": 0.1} for one in parameters]) for _ in range(2))
+    first, second = (Master([{"params": [parameter], "lr": 0.1} for parameter in parameters]) for _ in range(2))
     first.step()
     _load("optimizer", second, copy.deepcopy(first.state_dict()))
 
-    for one in parameters:
-        assert second.state[one]["master"].dtype == torch.float32
-        assert torch.equal(second.state[one]["master"], first.state[one]["master"])
+    for parameter in parameters:
+        assert second.state[parameter]["master"].dtype == torch.float32
+        assert torch.equal(second.state[parameter]["master"], first.state[parameter]["master"])
 
 
-# --- where it goes on -------------------------------------------------------------------------------------------------
+# --- the checkpoint to resume from ------------------------------------------------------------------------------------
 
 
 def interrupted(output: Path, step: int = 10, **changed: Any) -> Path:
-    """Return the folder of a run that was interrupted."""
+    """Return the folder of an interrupted run."""
     run(config_of(output, {**PLAIN, **changed}), listeners=[StopAfter(step)]).check()
     return only_run(output)
 
 
-def test_the_record_goes_on(tmp_path):
-    """It keeps its beginning, its seconds and where settings came from, and says when and how the run was resumed."""
+def test_the_record_continues(tmp_path):
+    """It keeps its start, its seconds and the origins of settings, and adds when and how the run was resumed."""
     folder = interrupted(tmp_path)
     before = json.loads((folder / "run.json").read_text())
     config = config_of(tmp_path, {**PLAIN, "log_every": 5})
@@ -365,8 +364,8 @@ def test_the_record_goes_on(tmp_path):
     assert times == sorted(times)
 
 
-def test_a_run_without_a_checkpoint_begins_again(tmp_path):
-    """It was killed too early: nothing is left twice, and it says so."""
+def test_a_run_without_a_checkpoint_starts_again(tmp_path):
+    """It was killed before the first one. Nothing is logged twice, and an alert says so."""
     run(config_of(tmp_path / "straight", PLAIN)).check()
     folder = interrupted(tmp_path / "broken", 2)
     for path in (folder / "checkpoints").iterdir():
@@ -376,24 +375,24 @@ def test_a_run_without_a_checkpoint_begins_again(tmp_path):
     alerts = Alerts()
     resume(folder, config_of(tmp_path / "broken", PLAIN), listeners=[alerts]).check()
 
-    assert alerts.said == ["there is no checkpoint yet, so the run starts again"]
+    assert alerts.messages == ["there is no checkpoint yet, so the run starts again"]
     assert_same(left_behind(only_run(tmp_path / "straight")), left_behind(folder))
 
 
 class Alerts:
-    """Notes alerts."""
+    """A listener that keeps alerts."""
 
     def __init__(self) -> None:
-        self.said: list[str] = []
+        self.messages: list[str] = []
 
     def dovetail_alert(self, alert: Any) -> None:
-        """Note it."""
-        self.said.append(alert.message)
+        """Keep the message."""
+        self.messages.append(alert.message)
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "state.safetensors", "state.json", "manifest.json"])
-def test_a_damaged_newest_checkpoint_is_passed_over(tmp_path, file):
-    """The run goes on from the one before, says once what was wrong with which file, and ends with the same bits."""
+def test_a_damaged_newest_checkpoint_is_skipped(tmp_path, file):
+    """The run resumes from the previous one with an alert that names the file, and ends with the same bits."""
     run(config_of(tmp_path / "straight", PLAIN)).check()
     folder = interrupted(tmp_path / "broken")
     damaged = folder / "checkpoints" / "step-00000010"
@@ -403,15 +402,15 @@ def test_a_damaged_newest_checkpoint_is_passed_over(tmp_path, file):
     alerts = Alerts()
     resume(folder, config_of(tmp_path / "broken", PLAIN), listeners=[alerts]).check()
 
-    (said,) = alerts.said
-    assert said.startswith("skipping a damaged checkpoint, the run resumes from the one before: ")
-    assert str(damaged / file) in said
+    (message,) = alerts.messages
+    assert message.startswith("skipping a damaged checkpoint, the run resumes from the one before: ")
+    assert str(damaged / file) in message
     assert (folder / "checkpoints" / "damaged-step-00000010").is_dir()
     assert_same(left_behind(only_run(tmp_path / "straight")), left_behind(folder))
 
 
-def test_a_damaged_checkpoint_takes_no_place_of_a_good_one(tmp_path):
-    """With one to keep, the next is kept although the damaged one is of a later update."""
+def test_a_damaged_checkpoint_does_not_count_for_retention(tmp_path):
+    """With ``keep_last = 1``, the next checkpoint is kept although the damaged one is of a later update."""
     folder = interrupted(tmp_path)
     config = evolve(config_of(tmp_path, PLAIN), checkpoint=evolve(config_of(tmp_path, PLAIN).checkpoint, keep_last=1))
     (folder / "checkpoints" / "step-00000010" / "state.json").write_bytes(b"{}")
@@ -420,8 +419,8 @@ def test_a_damaged_checkpoint_takes_no_place_of_a_good_one(tmp_path):
     assert (folder / "checkpoints" / "step-00000009").is_dir()
 
 
-def test_without_a_whole_checkpoint_nothing_is_begun(tmp_path):
-    """It is refused, names the fault, and leaves everything as it was."""
+def test_without_an_intact_checkpoint_resuming_is_refused(tmp_path):
+    """The error names the damage, and the folder stays unchanged."""
     folder = interrupted(tmp_path)
     for path in (folder / "checkpoints").glob("step-*"):
         (path / "state.json").write_bytes(b"{}")
@@ -432,8 +431,8 @@ def test_without_a_whole_checkpoint_nothing_is_begun(tmp_path):
     assert contents(folder) == before
 
 
-def test_lost_checkpoints_are_not_taken_for_none_yet(tmp_path):
-    """A run that has saved some is not begun again in their absence."""
+def test_missing_checkpoints_are_an_error(tmp_path):
+    """A run that has saved checkpoints does not start again without them."""
     folder = interrupted(tmp_path)
     shutil.rmtree(folder / "checkpoints")
     with pytest.raises(ResumeError, match=r"its checkpoints are missing: checkpoints/step-00000010 was the newest"):
@@ -441,34 +440,34 @@ def test_lost_checkpoints_are_not_taken_for_none_yet(tmp_path):
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Return the files of a run, without its log and its lock."""
+    """Return the files of a run, except its log and its lock."""
     kept = (path for path in folder.rglob("*") if path.is_file() and path.name not in {"log.txt", ".lock"})
     return {str(path): path.read_bytes() for path in kept}
 
 
-# --- what may change --------------------------------------------------------------------------------------------------
+# --- settings that may change -----------------------------------------------------------------------------------------
 
 
-def test_what_must_not_change_is_refused_with_the_difference(tmp_path):
-    """Each setting with both values and where they come from; the run stays as it was."""
+def test_a_setting_that_may_not_change_is_refused(tmp_path):
+    """The error has every such setting with both values and origins; the folder stays unchanged."""
     folder = interrupted(tmp_path)
     before = contents(folder)
     changed = {**PLAIN, "accumulate": 2, "optimizer": {"type": "adamw", "lr": 0.5}}
     with pytest.raises(ConfigError) as caught:
         resume(folder, config_of(tmp_path, changed))
 
-    said = str(caught.value).splitlines()
-    assert len(said) == 2
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 2
     assert re.search(
-        r"optimizer\.lr: cannot change on resume: was 0\.01 \(.*\) when run/\S+ started, now 0\.5", said[0]
+        r"optimizer\.lr: cannot change on resume: was 0\.01 \(.*\) when run/\S+ started, now 0\.5", lines[0]
     )
-    assert re.search(r"training\.accumulate: cannot change on resume: was 1 .*, now 2$", said[1])
+    assert re.search(r"training\.accumulate: cannot change on resume: was 1 .*, now 2$", lines[1])
     assert contents(folder) == before
 
 
 @pytest.mark.parametrize("policy", ["never", "auto", "must"])
-def test_a_run_goes_on_with_a_version_that_has_more_settings(tmp_path, policy):
-    """A setting that there was none of when it began is as it was, unless somebody sets it."""
+def test_a_version_with_more_settings_resumes_a_run(tmp_path, policy):
+    """A setting that is newer than the run has its default, unless it is set."""
     folder = interrupted(tmp_path)
     resolved, key = folder / "resolved.toml", "accumulate_any_loss = false\n"
     text = resolved.read_text()
@@ -489,7 +488,7 @@ def test_a_run_goes_on_with_a_version_that_has_more_settings(tmp_path, policy):
 
 
 def test_other_data_are_refused(tmp_path):
-    """The fingerprint tells, whatever the path says."""
+    """The fingerprint decides, not the path."""
     folder = interrupted(tmp_path)
     other = evolve(config_of(tmp_path, PLAIN), data=small(tmp_path, data=Splits(blobs(99), blobs(30), blobs(30))).data)
     before = contents(folder)
@@ -499,8 +498,8 @@ def test_other_data_are_refused(tmp_path):
     assert contents(folder) == before
 
 
-def test_a_finished_run_is_left_alone_unless_it_shall_be_longer(tmp_path):
-    """Resuming it gives its outcome; with more epochs it goes on where it ended."""
+def test_a_finished_run_is_only_resumed_to_be_longer(tmp_path):
+    """Resuming it returns its outcome; with more epochs it continues where it ended."""
     config = config_of(tmp_path, {**PLAIN, "scheduler": {}})
     outcome = run(config).check()
     folder = only_run(tmp_path)
@@ -520,8 +519,8 @@ def test_a_finished_run_is_left_alone_unless_it_shall_be_longer(tmp_path):
     assert_same(left_behind(only_run(tmp_path / "straight")), left_behind(folder))
 
 
-def test_a_run_that_was_stopped_early_stays_so(tmp_path):
-    """Killed between early stopping and its test, it is tested, and not trained on."""
+def test_an_early_stop_survives_a_kill(tmp_path):
+    """A run killed between early stopping and its test is tested, not trained further."""
     drawn = {**PLAIN, "patience": 1}
     run(config_of(tmp_path / "straight", drawn)).check()
     folder = only_run(tmp_path / "straight")
@@ -537,15 +536,15 @@ def test_a_run_that_was_stopped_early_stays_so(tmp_path):
 
 
 class Breaking:
-    """Fails when an epoch begins."""
+    """Fails at the start of an epoch."""
 
     def dovetail_epoch_start(self):
         """Fail."""
         raise RuntimeError("broken")
 
 
-def test_a_run_made_longer_stays_longer(tmp_path):
-    """Although it ended before it could save anything: it is not stopped by what was asked when it was shorter."""
+def test_an_extended_run_stays_extended(tmp_path):
+    """Even if it failed before it saved anything: a stop requested when it was shorter does not end it."""
     config = config_of(tmp_path, {**PLAIN, "patience": 1})
     assert run(config).status == "stopped_early"
     folder = only_run(tmp_path)
@@ -562,13 +561,13 @@ def test_a_run_made_longer_stays_longer(tmp_path):
 
 
 def with_policy(output: Path, policy: str, **changed: Any) -> RunConfig:
-    """Return a run that says what to do about earlier ones."""
+    """Return a config with a policy for earlier runs."""
     config = config_of(output, {**PLAIN, **changed})
     return evolve(config, checkpoint=evolve(config.checkpoint, resume=policy))
 
 
-def test_a_run_goes_on_with_an_earlier_one_if_told_to(tmp_path):
-    """`auto` finds the unfinished run of the same settings, however it was logged, and no finished one."""
+def test_auto_resumes_an_unfinished_run(tmp_path):
+    """It finds the unfinished run with the same numeric settings, and no finished one."""
     interrupted(tmp_path)
     run(with_policy(tmp_path, "auto", log_every=2)).check()
     assert json.loads((only_run(tmp_path) / "run.json").read_text())["status"] == "completed"
@@ -578,8 +577,8 @@ def test_a_run_goes_on_with_an_earlier_one_if_told_to(tmp_path):
     assert len(runs_in(tmp_path)) == 3
 
 
-def test_a_run_that_must_be_there_is_missed(tmp_path):
-    """`must` names what differs in the newest run of that name, and does not begin another."""
+def test_must_refuses_to_start_a_run(tmp_path):
+    """The error names what differs in the newest run of that name."""
     with pytest.raises(ConfigError, match=r"checkpoint\.resume: there is no run with these settings in"):
         run(with_policy(tmp_path, "must"))
     folder = interrupted(tmp_path)
@@ -596,39 +595,9 @@ def runs_in(output: Path) -> list[Path]:
     return [path for path in (output / "run").iterdir() if path.is_dir()]
 
 
-class StopAt:
-    """A callback that asks for the end after an update."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def dovetail_batch_end(self, run: Any, step: int) -> None:
-        """Ask."""
-        if step == self.step:
-            run.request_stop("that is enough", by="test", status="interrupted")
-
-
-class Singles(StandardTrainer):
-    """Trains on 20 batches of 5 samples in an epoch, where the loader has 7."""
-
-    def batches(self, run):
-        """Return them in an order of the epoch's own."""
-        order = torch.randperm(100, generator=torch.Generator().manual_seed(run.state.epoch))
-        for chosen in list(order.split(5))[run.state.batch :]:
-            yield run.parts.loaders.train.reread(run.state.epoch, chosen.numpy())
-
-
-class Counted(Singles):
-    """Says so."""
-
-    def num_batches(self, loader):
-        """Count."""
-        return len(loader.dataset) // 5
-
-
-@pytest.mark.parametrize("trainer", [Singles, Counted])
-def test_a_run_with_batches_of_its_own_resumes_where_it_was(tmp_path, trainer):
-    """Also beyond as many batches as the loader has: the weights are those of a run that was never stopped."""
+@pytest.mark.parametrize("trainer", [SmallBatches, CountedBatches])
+def test_a_trainer_with_its_own_batches_resumes_at_its_position(tmp_path, trainer):
+    """Even beyond the number of the loader's batches; the weights are bit-identical."""
 
     def weights(output: Path) -> dict[str, torch.Tensor]:
         newest = max((only_run(output) / "checkpoints").glob("step-*"))
@@ -676,7 +645,7 @@ def test_other_versions_are_an_alert(tmp_path):
     alerts = Alerts()
     resume(folder, config_of(tmp_path, PLAIN), listeners=[alerts]).check()
 
-    (message,) = [text for text in alerts.said if "versions differ" in text]
+    (message,) = [text for text in alerts.messages if "versions differ" in text]
     assert message.endswith(f"its numbers may differ: versions.torch 1.0 → {now}, device cuda → cpu")
     (entry,) = json.loads((folder / "run.json").read_text())["resumes"]
     assert entry["changed"] == {"versions.torch": ["1.0", now], "device": ["cuda", "cpu"]}

@@ -14,8 +14,8 @@ from dovetail.train.errors import PartError
 from small_runs import only_run, small
 
 
-def test_a_part_that_cannot_give_its_state_is_named(tmp_path):
-    """As one that fails in a hook is."""
+def test_a_part_that_cannot_return_its_state_is_named(tmp_path):
+    """As if it had failed in a hook."""
 
     class Mute:
         def dovetail_epoch_end(self) -> None:
@@ -25,7 +25,7 @@ def test_a_part_that_cannot_give_its_state_is_named(tmp_path):
             raise KeyError("nothing")
 
         def load_state_dict(self, state) -> None:
-            """Take nothing."""
+            """Do nothing."""
 
     with pytest.raises(PartError, match=r"callbacks\.mute failed in state_dict: KeyError: 'nothing'"):
         run(small(tmp_path, callbacks={"mute": Mute()})).check()

@@ -14,7 +14,7 @@ from small_runs import Keep, small
 
 @given(batch=st.integers(0, 50), before=st.integers(1, 32), now=st.integers(1, 32))
 def test_a_position_holds_at_least_as_many_samples(batch, before, now):
-    """No sample is trained twice in an epoch, and less than one batch is left out."""
+    """No sample is trained twice in an epoch, and less than one batch is skipped."""
     batches = 10_000
     position = converted_position(batch, {"samples_per_batch": before}, {"samples_per_batch": now}, batches)
 
@@ -34,8 +34,8 @@ def finished(tmp_path):
     keep.run.store.close()
 
 
-def test_state_comes_back(finished):
-    """Every part with a state is under its config path, and the training's own goes to ``run.resumed``."""
+def test_state_is_restored(finished):
+    """Every part with a state is under its config path; that of the training goes to ``run.resumed``."""
     run_, state = finished
     restore_state(run_, state)
 

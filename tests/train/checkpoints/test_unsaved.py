@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,18 +11,11 @@ from torch import nn
 from dovetail.main import run
 from dovetail.train.checkpoints.unsaved import UNSAVED
 from dovetail.train.trainer import StandardTrainer
-from small_runs import only_run, small
+from small_runs import alerts, small
 
 
-def alerts(output: Path, kind: str) -> list[str]:
-    """Return what the only run alerted of."""
-    file = only_run(output) / "alerts.jsonl"
-    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-    return [one["message"] for one in lines if one["type"] == kind]
-
-
-class Twofold(StandardTrainer):
-    """Updates one layer more with an optimizer of its own, and keeps a slow copy of it and one that never moves."""
+class OwnLayer(StandardTrainer):
+    """Trains a layer of its own with its own optimizer, and keeps a frozen teacher and a generator."""
 
     def __init__(self) -> None:
         self.teacher = nn.Linear(2, 2)
@@ -33,7 +24,7 @@ class Twofold(StandardTrainer):
         self.noise = torch.Generator()
 
     def update(self, run, closure):
-        """Update both."""
+        """Update the model and the layer."""
         (layer,) = self.layers
         if not self.optimizers:
             self.optimizers["second"] = torch.optim.Adam(layer.parameters())
@@ -43,39 +34,39 @@ class Twofold(StandardTrainer):
         return loss
 
 
-class Saved(Twofold):
-    """Has a state."""
+class Saved(OwnLayer):
+    """A trainer with a state."""
 
     def state_dict(self):
-        """Return it."""
+        """Return the layer."""
         return {"layer": self.layers[0].state_dict()}
 
     def load_state_dict(self, state):
-        """Take it back."""
+        """Restore the layer."""
         self.layers[0].load_state_dict(state["layer"])
 
 
-def test_what_no_checkpoint_has_is_told(tmp_path):
-    """Another optimizer, a generator and a network that moves are named, a teacher that stays as it is is not."""
-    run(small(tmp_path, trainer=Twofold())).check()
-    told = alerts(tmp_path, UNSAVED)
-    assert sorted(one.split(",")[0] for one in told) == [
+def test_unsaved_state_is_an_alert(tmp_path):
+    """An optimizer, a generator and a trained layer are named; a frozen teacher is not."""
+    run(small(tmp_path, trainer=OwnLayer())).check()
+    messages = alerts(tmp_path, UNSAVED)
+    assert sorted(message.split(",")[0] for message in messages) == [
         "trainer keeps Adam 'optimizers['second']'",
         "trainer keeps Generator 'noise'",
         "trainer keeps Linear 'layers[0]'",
     ]
-    assert all("Give Twofold state_dict() and load_state_dict(state)" in one for one in told)
+    assert all("Give OwnLayer state_dict() and load_state_dict(state)" in message for message in messages)
 
 
 @pytest.mark.parametrize("sections", [{"trainer": Saved()}, {"trainer": StandardTrainer()}])
-def test_a_part_with_a_state_of_its_own_is_believed(tmp_path, sections):
-    """What it saves is its own affair."""
+def test_a_part_with_a_state_dict_is_trusted(tmp_path, sections):
+    """It decides what it saves."""
     run(small(tmp_path, **sections)).check()
     assert not alerts(tmp_path, UNSAVED)
 
 
-def test_a_callback_that_holds_the_runs_own_parts_keeps_nothing(tmp_path):
-    """A checkpoint has the model, its layers and the optimizer already."""
+def test_references_to_the_runs_own_parts_are_no_alert(tmp_path):
+    """A checkpoint holds the model, its layers and the optimizer anyway."""
 
     class Holds:
         def dovetail_run_start(self, run: Any) -> None:

@@ -13,16 +13,16 @@ from small_runs import small
 
 
 class Detached:
-    """A loss whose total hangs on the outputs, but not for autograd."""
+    """A loss whose total depends on the outputs, but not through autograd."""
 
     def __call__(self, outputs, batch) -> LossResult:
-        """Return it."""
+        """Return the loss."""
         wrong = (outputs.logits.argmax(1) != batch["targets"]).float().mean()
         return LossResult(wrong.requires_grad_(), {}, len(batch["targets"]))
 
 
-def test_a_dry_run_finds_what_trains_nothing_and_what_has_no_batches(tmp_path):
-    """Both are found before anything is trained."""
+def test_a_dry_run_finds_a_loss_that_trains_nothing_and_missing_batches(tmp_path):
+    """Both raise before anything is trained."""
 
     class Empty(StandardTrainer):
         def batches(self, run):
@@ -34,11 +34,11 @@ def test_a_dry_run_finds_what_trains_nothing_and_what_has_no_batches(tmp_path):
         check(small(tmp_path, trainer=Empty()))
 
 
-def test_a_dry_run_tells_the_parts_that_compute_that_the_run_starts(tmp_path):
-    """A trainer may get ready then; callbacks and trackers are not told of a run that there is not."""
-    told = []
+def test_a_dry_run_calls_no_callbacks(tmp_path):
+    """A trainer may prepare in ``dovetail_run_start``; callbacks and trackers are for real runs."""
+    called = []
 
-    class GetsReady(StandardTrainer):
+    class Prepares(StandardTrainer):
         def dovetail_run_start(self, run):
             self.scale = 0.5
 
@@ -46,14 +46,14 @@ def test_a_dry_run_tells_the_parts_that_compute_that_the_run_starts(tmp_path):
             result = super().compute_loss(run, batch)
             return result._replace(total=self.scale * result.total)
 
-    class Tells:
+    class Listens:
         def dovetail_run_start(self, run):
-            told.append(run)
+            called.append(run)
 
         def dovetail_batch_end(self, run, step):
-            told.append(step)
+            called.append(step)
 
-    found = check(small(tmp_path, trainer=GetsReady(), callbacks={"tells": Tells()}))
+    found = check(small(tmp_path, trainer=Prepares(), callbacks={"listens": Listens()}))
 
     assert found.loss > 0
-    assert told == []
+    assert called == []

@@ -1,8 +1,7 @@
-"""What does not fit in the first batch is bad input; what is broken, or breaks later, is a failure."""
+"""The first-batch check: a part that does not fit is bad input; a broken part is a failure."""
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -20,11 +19,11 @@ from dovetail.train.checks.dry_run import check
 from dovetail.train.checks.first_batch import ZERO_GRADIENT
 from dovetail.train.errors import TrainingError
 from dovetail.train.trainer import StandardTrainer
-from small_runs import Keep, blobs, only_run, small
+from small_runs import Keep, alerts, blobs, only_run, small
 
 
 class Narrow(nn.Module):
-    """Takes three numbers, where the data have four."""
+    """A model of three numbers, where the data have four."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,14 +35,14 @@ class Narrow(nn.Module):
 
 
 class Broken(Narrow):
-    """Has a mistake in its code."""
+    """A model with a mistake in its code."""
 
     def __init__(self, mistake: str) -> None:
         super().__init__()
         self.mistake = mistake
 
     def forward(self, inputs):
-        """Make the mistake."""
+        """Raise the error."""
         match self.mistake:
             case "attribute":
                 return self.boddy(inputs)
@@ -56,7 +55,7 @@ class Broken(Narrow):
 
 
 class Fussy:
-    """A loss that refuses the batches from a number on, as one whose data go wrong somewhere."""
+    """A loss that refuses batches from some update on, as bad data would make it."""
 
     def __init__(self, bad: int) -> None:
         self.seen, self.bad = 0, bad
@@ -71,17 +70,17 @@ class Fussy:
 
 
 class TwoClasses:
-    """A metric that is none of one batch alone, and of any batch of another width."""
+    """A metric that needs more than one batch, and refuses outputs of another width."""
 
     def __init__(self, width: int = 3) -> None:
         self.width, self.batches = width, 0
 
     def reset(self) -> None:
-        """Forget."""
+        """Do nothing."""
         self.batches = 0
 
     def update(self, outputs, batch) -> None:
-        """Take a batch in."""
+        """Add a batch."""
         if outputs.logits.shape[1] != self.width:
             raise ValueError(f"takes {self.width} scores")
         self.batches += 1
@@ -94,7 +93,7 @@ class TwoClasses:
 
 
 def outcome_and_log(tmp_path: Path, **sections: Any) -> tuple[Any, str, str]:
-    """Train, and return the outcome, the log, and the figures that were written."""
+    """Train, and return the outcome, the log, and the written figures."""
     outcome = run(small(tmp_path, **sections))
     folder = only_run(tmp_path)
     figures = folder / "metrics.jsonl"
@@ -102,7 +101,7 @@ def outcome_and_log(tmp_path: Path, **sections: Any) -> tuple[Any, str, str]:
 
 
 def labels_up_to(highest: int, samples: int = 30) -> TensorSamples:
-    """Return blobs with one label that is too large in the first batch of any order."""
+    """Return blobs with a label that is too large in the first batch, whatever the order."""
     found = blobs(samples)
     return TensorSamples(found.inputs, torch.full((samples,), highest), ("a", "b", "c"), "mislabelled")
 
@@ -146,8 +145,8 @@ def labels_up_to(highest: int, samples: int = 30) -> TensorSamples:
         ),
     ],
 )
-def test_what_does_not_fit_is_bad_input(tmp_path, sections, place, expected):
-    """A run and a dry run name the part, its place, shapes and dtypes; nothing was trained, and the log has more."""
+def test_a_part_that_does_not_fit_is_bad_input(tmp_path, sections, place, expected):
+    """A run and a dry run name the part, its place, shapes and dtypes before anything is trained."""
     outcome, log, figures = outcome_and_log(tmp_path / "run", **sections)
     with pytest.raises(ConfigError) as tried:
         check(small(tmp_path / "dry", **sections))
@@ -163,8 +162,8 @@ def test_what_does_not_fit_is_bad_input(tmp_path, sections, place, expected):
 
 
 @pytest.mark.slow
-def test_a_compiled_model_says_what_does_not_fit_too(tmp_path):
-    """In its own words rather than the compiler's."""
+def test_a_compiled_model_gives_the_message_of_the_eager_one(tmp_path):
+    """The compiler's own message says little about the input."""
     hardware = {"device": "cpu", "threads": 1, "compile": True}
     outcome, _, _ = outcome_and_log(tmp_path, model=Narrow(), hardware=hardware)
 
@@ -174,8 +173,8 @@ def test_a_compiled_model_says_what_does_not_fit_too(tmp_path):
 
 
 @pytest.mark.parametrize("mistake", ["attribute", "type", "index", "matrix"])
-def test_a_mistake_in_the_code_of_a_part_is_no_bad_input(tmp_path, mistake):
-    """It fails as it is, with the line of the part's own code in the log; so it does in a dry run."""
+def test_a_mistake_in_a_parts_code_is_a_failure(tmp_path, mistake):
+    """A run and a dry run raise the error itself; the log has the line of the part's code."""
     outcome, log, _ = outcome_and_log(tmp_path / "run", model=Broken(mistake))
     with pytest.raises(type(outcome.error)) as tried:
         check(small(tmp_path / "dry", model=Broken(mistake)))
@@ -187,8 +186,8 @@ def test_a_mistake_in_the_code_of_a_part_is_no_bad_input(tmp_path, mistake):
     )
 
 
-def test_what_breaks_in_a_later_step_is_a_failure(tmp_path):
-    """The first update was fine, so the settings are: the error is told as it is."""
+def test_an_error_in_a_later_update_is_a_failure(tmp_path):
+    """The parts fit in the first update, so the error is reported unchanged."""
     outcome, log, _ = outcome_and_log(tmp_path / "late", loss=Fussy(1))
 
     assert outcome.status == "failed"
@@ -198,8 +197,8 @@ def test_what_breaks_in_a_later_step_is_a_failure(tmp_path):
     assert isinstance(early.error, ConfigError)
 
 
-def test_out_of_memory_is_no_misfit(tmp_path):
-    """What torch says about memory in the first forward pass keeps its own advice."""
+def test_out_of_memory_in_the_first_update_keeps_its_advice(tmp_path):
+    """It is not taken for a part that does not fit."""
 
     class Hungry(Narrow):
         def forward(self, inputs):
@@ -211,8 +210,8 @@ def test_out_of_memory_is_no_misfit(tmp_path):
     assert "out of memory" in outcome.reason
 
 
-def test_a_metric_that_takes_more_than_one_batch_is_not_refused(tmp_path):
-    """A figure that one batch cannot give, the whole split may; what is monitored is then looked for there."""
+def test_a_metric_that_needs_several_batches_is_accepted(tmp_path):
+    """The whole split may give the figure, so the monitored name is checked there."""
     sections = {"metrics": {"two": TwoClasses()}, "checkpoint": {"monitor": "val_two_classes", "mode": "max"}}
     outcome, _, _ = outcome_and_log(tmp_path, **sections)
 
@@ -220,8 +219,8 @@ def test_a_metric_that_takes_more_than_one_batch_is_not_refused(tmp_path):
     assert outcome.metrics["val_two_classes"] == 1.0
 
 
-def test_training_does_not_notice_the_trial(tmp_path):
-    """With and without a batch of validation to try, dropout draws the same numbers: the weights are equal."""
+def test_the_trial_evaluation_does_not_change_training(tmp_path):
+    """With and without a validation split, dropout draws the same numbers, and the weights are equal."""
     weights = []
     for name, data in [("with", Splits(blobs(100), blobs(30, seed=1))), ("without", Splits(blobs(100)))]:
         model = {"type": "mlp", "hidden_dims": [16], "dropout": 0.5}
@@ -233,8 +232,8 @@ def test_training_does_not_notice_the_trial(tmp_path):
     assert weights[0] == weights[1]
 
 
-def test_after_the_first_update_nothing_stands_between(tmp_path):
-    """The run's model, loss and metrics are called directly again, and no part heard of the batch that was tried."""
+def test_the_checks_are_gone_after_the_first_update(tmp_path):
+    """The model, loss and metrics are called directly again, and no hook was called for the trial batch."""
     seen: list[Any] = []
 
     class Watch:
@@ -258,8 +257,8 @@ def test_after_the_first_update_nothing_stands_between(tmp_path):
     assert seen[1:] == [1, "same", "validation", "validation"]
 
 
-def test_a_split_that_only_streams_is_named(tmp_path):
-    """Without a length no order of samples can be drawn, nor gone on with."""
+def test_a_streaming_split_is_refused(tmp_path):
+    """Without a length, samples cannot be shuffled, and a run cannot resume inside an epoch."""
 
     class Stream(torch.utils.data.IterableDataset):
         def __iter__(self):
@@ -271,14 +270,14 @@ def test_a_split_that_only_streams_is_named(tmp_path):
         run(small(tmp_path, data=Splits(Stream(), None, None)))
 
 
-def test_an_empty_split_is_named(tmp_path):
-    """A split without samples is bad input; one that is None is no split."""
+def test_an_empty_split_is_refused(tmp_path):
+    """None stands for no split."""
     with pytest.raises(ConfigError, match="data: the validation split has no samples; where there is no such split"):
         run(small(tmp_path, data=Splits(blobs(20), blobs(0), None)))
 
 
-def test_a_batch_norm_that_gets_one_sample_says_what_helps(tmp_path):
-    """The last batch of an epoch has one: refused before the first update, and by a dry run."""
+def test_a_batch_of_one_sample_in_batch_norm_is_refused(tmp_path):
+    """The last batch of an epoch has one sample: a run and a dry run say so before the first update."""
     model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
     config = small(tmp_path, data=Splits(blobs(33), None, None), model=model)
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -307,35 +306,28 @@ def test_state_that_cannot_be_saved_is_refused_after_one_update(tmp_path):
     assert keep.run.state.step == 1
 
 
-def alerts(output: Path, kind: str) -> list[str]:
-    """Return what the only run alerted of."""
-    file = only_run(output) / "alerts.jsonl"
-    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-    return [one["message"] for one in lines if one["type"] == kind]
-
-
 class Detached:
-    """A loss whose total hangs on the outputs, but not for autograd."""
+    """A loss whose total depends on the outputs, but not through autograd."""
 
     def __call__(self, outputs, batch) -> LossResult:
-        """Return it."""
+        """Return the loss."""
         wrong = (outputs.logits.argmax(1) != batch["targets"]).float().mean()
         return LossResult(wrong.requires_grad_(), {}, len(batch["targets"]))
 
 
 class Constant:
-    """A loss without any graph."""
+    """A loss without a graph."""
 
     def __call__(self, outputs, batch) -> LossResult:
-        """Return it."""
+        """Return the loss."""
         return LossResult(outputs.logits.detach().square().mean(), {}, len(batch["targets"]))
 
 
 class Forgetful(StandardTrainer):
-    """Computes a loss that hangs on nothing."""
+    """Computes a loss that depends on nothing."""
 
     def compute_loss(self, run, batch):
-        """Compute it."""
+        """Return the loss."""
         return Detached()(run.forward(batch), batch)
 
 
@@ -349,40 +341,40 @@ class Forgetful(StandardTrainer):
     ],
 )
 def test_a_loss_that_trains_nothing_is_bad_input(tmp_path, sections, expected):
-    """It would go through the whole run, and pass for one that learns badly."""
+    """Otherwise the run would complete and look like one that learns badly."""
     outcome = run(small(tmp_path, **sections))
     assert isinstance(outcome.error, ConfigError)
     assert re.search(expected, outcome.reason)
 
 
 class Weighted(nn.Module):
-    """A loss with a weight."""
+    """A loss that is multiplied by a factor."""
 
     def __init__(self, weight: float) -> None:
         super().__init__()
         self.weight = weight
 
     def forward(self, inputs, target):
-        """Return it."""
+        """Return the loss."""
         return self.weight * nn.functional.cross_entropy(inputs, target)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "lbfgs"])
 @pytest.mark.parametrize("weight", [0.0, 1e-30])
-def test_a_gradient_of_zero_is_told(tmp_path, weight, optimizer):
-    """Once, and the run goes on: a run may be meant to begin so. A gradient that is small is none of those."""
+def test_a_gradient_of_zero_is_an_alert(tmp_path, weight, optimizer):
+    """There is one alert, and the run continues, since this may be intended. A small gradient is not 0."""
     run(small(tmp_path, loss=Weighted(weight), optimizer={"type": optimizer, "lr": 1e-2})).check()
 
-    told = alerts(tmp_path, ZERO_GRADIENT)
-    assert len(told) == (weight == 0)
-    for one in told:
-        assert one.startswith(
+    messages = alerts(tmp_path, ZERO_GRADIENT)
+    assert len(messages) == (weight == 0)
+    for message in messages:
+        assert message.startswith(
             "the gradient of loss 'Weighted' is 0 for every weight of the model in the first update. "
         )
 
 
-def test_a_model_that_is_frozen_but_for_its_loss_may_train(tmp_path):
-    """Where nothing in the model is to be trained, no gradient need reach it."""
+def test_a_loss_may_train_on_a_frozen_model(tmp_path):
+    """If the model has no trainable parameter, no gradient has to reach it."""
 
     class Scaled(nn.Module):
         def __init__(self) -> None:
