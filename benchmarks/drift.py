@@ -23,7 +23,7 @@ from scipy.spatial.distance import jensenshannon
 
 from dovetail.monitor.drift import measure_drift
 from dovetail.monitor.drift_monitor import DriftMonitor
-from dovetail.monitor.profile import Profile
+from dovetail.monitor.profile import DataProfile
 
 BATCH = 256
 
@@ -57,9 +57,9 @@ def section(features: int, rows: int, rounds: int, repeats: int) -> str:
     rng = np.random.default_rng(0)
     data = rng.standard_normal((rows, features), dtype=np.float32)
     moved = data + rng.uniform(0, 1, features).astype(np.float32)
-    reference = Profile.build(data)
+    reference = DataProfile.build(data)
     monitor = DriftMonitor()
-    monitor.reference = Profile.build({f"inputs[{column}]": data[:, column] for column in range(features)})
+    monitor.reference = DataProfile.build({f"inputs[{column}]": data[:, column] for column in range(features)})
     batches = [{"inputs": rows} for rows in torch.from_numpy(moved).split(BATCH)]
 
     def epoch() -> None:
@@ -77,7 +77,7 @@ def section(features: int, rows: int, rounds: int, repeats: int) -> str:
     hand = "an epoch by hand: histograms and scipy"
     figures = alternate(
         {
-            "the reference's profile, once per run": timed(lambda: Profile.build(data), repeats),
+            "the reference's profile, once per run": timed(lambda: DataProfile.build(data), repeats),
             "the data's profile and all divergences": timed(lambda: measure_drift(reference, moved), repeats),
             f"`drift_monitor`, an epoch in batches of {BATCH}": timed(epoch, repeats),
             hand: timed(by_hand, 1),

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from dovetail.checkpoint.format import encode
-from dovetail.checkpoint.manifest import FILES, MANIFEST, canonical_json
-from dovetail.checkpoint.references import resolve, with_strides
+from dovetail.checkpoint.manifest import FILES, MANIFEST, manifest_json
+from dovetail.checkpoint.references import resolve_reference, with_strides
 from dovetail.checkpoint.tree import decode
 
 
@@ -30,7 +30,7 @@ def there_and_back(state):
         }
         for file, tensors in encoded.tensors.items()
     }
-    return decode(tree, lambda reference: resolve(reference, stored))["state"]
+    return decode(tree, lambda reference: resolve_reference(reference, stored))["state"]
 
 
 def equal(first, second) -> bool:  # noqa: PLR0911 (a kind of value a line)
@@ -159,8 +159,8 @@ def reseal(path: Path, **files: bytes | dict) -> None:
         if name != "state.json":
             hashed = b"".join(bytes.fromhex(digest) for _, digest in tree["pieces"][name.partition(".")[0]])
         manifest["files"][name] = {"size": len(content), "sha256": hashlib.sha256(hashed).hexdigest()}
-    manifest["digest"] = hashlib.sha256(canonical_json(manifest)).hexdigest()
-    (path / MANIFEST).write_bytes(canonical_json(manifest))
+    manifest["digest"] = hashlib.sha256(manifest_json(manifest)).hexdigest()
+    (path / MANIFEST).write_bytes(manifest_json(manifest))
 
 
 def pieces_of(content: bytes) -> list:

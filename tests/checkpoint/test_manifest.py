@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dovetail.checkpoint.format import read_checkpoint
-from dovetail.checkpoint.manifest import FILES, MANIFEST, CheckpointError, canonical_json, read_manifest
+from dovetail.checkpoint.manifest import FILES, MANIFEST, CheckpointError, manifest_json, read_manifest
 from dovetail.checkpoint.verify import verify
 from states import W
 
@@ -42,8 +42,8 @@ def manifest_with(**changes):
         manifest = json.loads((path / MANIFEST).read_bytes())
         del manifest["digest"]
         manifest |= changes
-        manifest["digest"] = hashlib.sha256(canonical_json(manifest)).hexdigest()
-        (path / MANIFEST).write_bytes(canonical_json(manifest))
+        manifest["digest"] = hashlib.sha256(manifest_json(manifest)).hexdigest()
+        (path / MANIFEST).write_bytes(manifest_json(manifest))
 
     return change
 

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from torch.distributed.tensor import DTensor, Partial, Shard
 
 from dovetail.checkpoint.format import encode, read_checkpoint, read_model, write_checkpoint
-from dovetail.checkpoint.references import is_dense, resolve, span, tensor_problem, with_strides
+from dovetail.checkpoint.references import is_dense, resolve_reference, span, tensor_problem, with_strides
 from states import equal, memory, there_and_back
 
 
@@ -197,10 +197,10 @@ def test_a_view_never_reaches_beyond_its_tensor(changed, fits):
     reference = {"file": "state", "key": "k", "dtype": "float32", "shape": [2], "stride": [1], "offset": 0, **changed}
     stored = {"state": {"k": torch.arange(6, dtype=torch.float32)}}
     if fits:
-        assert resolve(reference, stored).shape == tuple(reference["shape"])
+        assert resolve_reference(reference, stored).shape == tuple(reference["shape"])
         return
     with pytest.raises(ValueError, match="a view of 'k' reaches beyond it"):
-        resolve(reference, stored)
+        resolve_reference(reference, stored)
 
 
 def test_a_misaligned_view_is_refused():
@@ -208,4 +208,4 @@ def test_a_misaligned_view_is_refused():
     stored = {"state": {"k": torch.arange(7, dtype=torch.float32)[1:]}}
     reference = {"file": "state", "key": "k", "dtype": "float64", "shape": [1], "stride": [1], "offset": 0}
     with pytest.raises(ValueError, match="reaches beyond it"):
-        resolve(reference, stored)
+        resolve_reference(reference, stored)

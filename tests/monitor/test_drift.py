@@ -13,7 +13,7 @@ from scipy.spatial.distance import jensenshannon
 
 from dovetail.monitor.columns import DriftError
 from dovetail.monitor.drift import jensen_shannon, measure_drift
-from dovetail.monitor.profile import Profile
+from dovetail.monitor.profile import DataProfile
 
 COUNTS = st.lists(st.integers(0, 10**6), min_size=2, max_size=30).filter(any)
 
@@ -60,7 +60,7 @@ def test_every_kind_of_drift_is_found():
     current[:2500, 3] = -1000.0
     current[:2500, 4] = np.nan
     current[:, 6] = 3.0000002
-    found = measure_drift(Profile.build(reference, names=list("abcdefgh")), current)
+    found = measure_drift(DataProfile.build(reference, names=list("abcdefgh")), current)
 
     assert set(found.affected_features) == {"b", "c", "d", "e", "g"}
     assert found.affected_features[0] == "g"
@@ -73,7 +73,7 @@ def test_every_kind_of_drift_is_found():
 
 def test_a_divergence_at_a_threshold_exceeds_it():
     """The threshold belongs to the more severe state."""
-    reference = Profile.build({"x": np.array(["a"] * 50 + ["b"] * 50)})
+    reference = DataProfile.build({"x": np.array(["a"] * 50 + ["b"] * 50)})
     current = {"x": np.array(["a"] * 90 + ["b"] * 10)}
     value = measure_drift(reference, current).details["x"]
 

@@ -16,14 +16,18 @@ from dovetail.data import Splits, TensorSamples
 from dovetail.main import run
 from dovetail.monitor.drift import measure_drift
 from dovetail.monitor.drift_monitor import DriftMonitor, features_of
-from dovetail.monitor.profile import Profile
+from dovetail.monitor.profile import DataProfile
 from small_runs import blobs, only_run, small
 
 
 def test_features_of_batches():
     """Numbers by their place, summaries of large samples, tokens without padding, and targets."""
     few = features_of({"inputs": torch.zeros(2, 1, 2), "targets": torch.tensor([0, 2])}, most=10)
-    assert Profile.build(few.columns, categorical=few.categorical).names == ("inputs[0,0]", "inputs[0,1]", "targets")
+    assert DataProfile.build(few.columns, categorical=few.categorical).names == (
+        "inputs[0,0]",
+        "inputs[0,1]",
+        "targets",
+    )
     assert few.categorical == {"targets"}
 
     large = torch.arange(24.0).reshape(2, 3, 4)
@@ -65,7 +69,7 @@ def test_a_run_finds_the_input_that_drifted(tmp_path, workers):
     columns = {f"inputs[{place}]": data.train.inputs[:, place].numpy() for place in range(4)}
     columns["targets"] = data.train.targets
     expected = measure_drift(
-        Profile.build(columns, categorical=["targets"]),
+        DataProfile.build(columns, categorical=["targets"]),
         {**{f"inputs[{place}]": data.validation.inputs[:, place].numpy() for place in range(4)},
          "targets": data.validation.targets},
     )  # fmt: skip
@@ -79,7 +83,7 @@ def test_a_run_finds_the_input_that_drifted(tmp_path, workers):
         "critical",
         ["inputs[2]"],
     )
-    assert Profile.load(only_run(tmp_path) / "drift_reference.json").rows == 1000
+    assert DataProfile.load(only_run(tmp_path) / "drift_reference.json").rows == 1000
 
 
 def test_a_run_without_drift_raises_no_alert(tmp_path):
@@ -100,7 +104,7 @@ def test_the_reference_of_another_run_can_be_used(tmp_path):
 
     assert (only_run(tmp_path / "second") / "alerts.jsonl").exists()
 
-    Profile.build(np.arange(10.0)[:, None], names=["temperature"]).save(tmp_path / "other.json")
+    DataProfile.build(np.arange(10.0)[:, None], names=["temperature"]).save(tmp_path / "other.json")
     monitor["reference"] = str(tmp_path / "other.json")
     outcome = run(small(tmp_path / "third", data=shifted(300, 3.0), callbacks={"drift": monitor}))
     assert outcome.status == "failed"

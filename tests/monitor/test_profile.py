@@ -16,7 +16,7 @@ from scipy.spatial.distance import jensenshannon
 
 from dovetail.monitor.columns import DriftError
 from dovetail.monitor.drift import measure_drift
-from dovetail.monitor.profile import Profile
+from dovetail.monitor.profile import DataProfile
 
 VALUES = st.floats(width=32, allow_nan=True, allow_infinity=True)
 
@@ -24,7 +24,7 @@ VALUES = st.floats(width=32, allow_nan=True, allow_infinity=True)
 @given(arrays.arrays(np.float32, st.tuples(st.integers(1, 60), st.integers(1, 4)), elements=VALUES), st.integers(1, 12))
 def test_every_value_is_in_one_bin(data, bins):
     """For any numbers: bins rise, each row counts once, NaN separately, and a reference has no drift from itself."""
-    profile = Profile.build(data, bins=bins)
+    profile = DataProfile.build(data, bins=bins)
     numeric = profile.numeric
 
     assert (np.diff(numeric.edges, axis=1) >= 0).all()
@@ -42,7 +42,7 @@ def test_every_value_is_in_one_bin(data, bins):
 def test_bins_of_the_reference_are_equally_full(bins, seed):
     """With distinct numbers, no two bins differ by more than two rows."""
     data = np.random.default_rng(seed).permutation(500).astype(np.float64)[:, None]
-    (counts,) = Profile.build(data, bins=bins).numeric.counts
+    (counts,) = DataProfile.build(data, bins=bins).numeric.counts
 
     assert counts[0] == counts[-2] == counts[-1] == 0
     assert np.ptp(counts[1:-2]) <= 2
@@ -51,7 +51,7 @@ def test_bins_of_the_reference_are_equally_full(bins, seed):
 def test_categories_are_compared_by_frequency():
     """New categories and missing values count as such."""
     table = pd.DataFrame({"colour": ["red", "red", "blue", None], "kind": [1, 1, 2, 3], "size": [0.1, 0.2, 0.3, 0.4]})
-    profile = Profile.build(table, categorical=["kind"])
+    profile = DataProfile.build(table, categorical=["kind"])
     other = pd.DataFrame({"size": [0.1, 0.4], "kind": [1, 7], "colour": ["green", "red"], "more": [1, 2]})
     found = profile.of(other)
 
@@ -73,9 +73,9 @@ def test_a_saved_profile_is_the_same(tmp_path_factory, numbers, names):
     column = np.empty(len(names), object)
     column[:] = names
     data = {"a": numbers[:, 0], "b": numbers[:, 1], "c": numbers[:, 2], "names": column}
-    profile, path = Profile.build(data), tmp_path_factory.mktemp("profiles") / "reference.json"
+    profile, path = DataProfile.build(data), tmp_path_factory.mktemp("profiles") / "reference.json"
     profile.save(path)
-    loaded = Profile.load(path)
+    loaded = DataProfile.load(path)
 
     loaded.check_like(profile)
     assert loaded.rows == profile.rows
@@ -100,22 +100,22 @@ def test_a_saved_profile_is_the_same(tmp_path_factory, numbers, names):
 def test_a_file_that_is_not_a_profile_is_refused(tmp_path, change, message):
     """Each message names the file."""
     path = tmp_path / "reference.json"
-    Profile.build(np.arange(10.0)[:, None], bins=3).save(path)
+    DataProfile.build(np.arange(10.0)[:, None], bins=3).save(path)
     kept = json.loads(path.read_text())
     change(kept)
     path.write_text(json.dumps(kept))
 
     with pytest.raises(DriftError, match=rf"reference\.json {message}"):
-        Profile.load(path)
+        DataProfile.load(path)
 
 
 def test_a_thousand_features_at_once():
     """From a tensor, also in half precision; profiles of parts add up to that of the whole."""
     data = torch.randn(400, 1000, generator=torch.Generator().manual_seed(0))
-    profile = Profile.build(data)
+    profile = DataProfile.build(data)
     parts = profile.of(data[:150]) + profile.of(data[150:])
 
     assert parts.rows == 400
     assert parts.numeric.counts.tolist() == profile.numeric.counts.tolist()
     assert len(measure_drift(profile, data + 1).affected_features) == 1000
-    assert Profile.build(data.to(torch.bfloat16)).numeric.edges.dtype == np.float32
+    assert DataProfile.build(data.to(torch.bfloat16)).numeric.edges.dtype == np.float32

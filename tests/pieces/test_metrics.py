@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from dovetail import AlertConfig
-from dovetail.monitor.profile import Profile
+from dovetail.monitor.profile import DataProfile
 from dovetail.pieces import MetricsEngine, MetricsTracker
 
 # --- MetricsTracker ---------------------------------------------------------------------------------------------------
@@ -75,7 +75,7 @@ def engine() -> MetricsEngine:
 def test_epochs_have_drift_alerts_and_a_summary():
     """A spike, a drop, a large norm and drift raise an alert each; the summary has a row per epoch."""
     rng, metrics = np.random.default_rng(0), engine()
-    reference = Profile.build(rng.standard_normal((2000, 3)), names=["a", "b", "c"])
+    reference = DataProfile.build(rng.standard_normal((2000, 3)), names=["a", "b", "c"])
     same = rng.standard_normal((2000, 3))
     first = metrics.log_epoch(
         1, {"loss": 0.5}, {"loss": 0.5, "accuracy": 0.8}, 1e-3, 0.5, 12.0, reference, reference.of(same)

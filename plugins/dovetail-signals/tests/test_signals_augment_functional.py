@@ -10,7 +10,7 @@ from torch import nn
 
 from dovetail.random import Draws
 from dovetail_signals.augment import functional as augment
-from dovetail_signals.augment.policy import AutoAugment
+from dovetail_signals.augment.policy import RandomPolicy
 
 
 def draws(count=4, seed=0):
@@ -129,7 +129,7 @@ def test_fgsm_increases_the_loss_within_its_bound():
         augment.amplitude_scaling,
         lambda signal, draws=None: augment.time_shift(signal, 20, draws=draws),
         lambda signal, draws=None: augment.time_masking(signal, 20, draws=draws),
-        lambda signal, draws=None: AutoAugment()(signal.reshape(-1, 2, 50), draws=draws).reshape(signal.shape),
+        lambda signal, draws=None: RandomPolicy()(signal.reshape(-1, 2, 50), draws=draws).reshape(signal.shape),
     ],
 )
 def test_single_signals_and_global_seeds(change):

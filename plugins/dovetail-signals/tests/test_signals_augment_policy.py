@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dovetail.random import Draws
-from dovetail_signals.augment.policy import OPERATIONS, AutoAugment
+from dovetail_signals.augment.policy import OPERATIONS, RandomPolicy
 
 
 def draws(count=4, seed=0):
@@ -23,7 +23,7 @@ def test_a_policy_applies_one_sub_policy_to_each_sample():
     """Of two deterministic sub-policies, each sample gets one, with equal probability; invalid policies raise."""
     policy = [[("invert", 1.0, 0.0)], [("shift", 0.0, 10.0)]]
     batch = signals(2000, 1, 5)
-    found = AutoAugment(policy)(batch, draws=draws(2000))
+    found = RandomPolicy(policy)(batch, draws=draws(2000))
     inverted = (found == -batch).all(-1).all(-1)
 
     assert 900 < int(inverted.sum()) < 1100
@@ -34,5 +34,5 @@ def test_a_policy_applies_one_sub_policy_to_each_sample():
         (((("noise", 2.0, 1.0)),),): "probability from 0 to 1",
     }.items():
         with pytest.raises(ValueError, match=message):
-            AutoAugment(bad)
+            RandomPolicy(bad)
     assert set(OPERATIONS) == {"noise", "scale", "shift", "mask", "invert"}

@@ -99,12 +99,12 @@ def test_a_run_completes_without_its_server(train, alerts, monkeypatch):
 LOOP = """
 import wandb
 from dovetail import MetricsEngine, MetricsTracker
-from dovetail.monitor.profile import Profile
+from dovetail.monitor.profile import DataProfile
 tracker = MetricsTracker(use_wandb=True)
 tracker.log_epoch(epoch=5, train_metrics={"loss": 0.42}, val_metrics={"loss": 0.38}, learning_rate=1e-4)
 data = {"load": ["low", "high"] * 10}
 engine = MetricsEngine(use_wandb=True)
-engine.log_epoch(6, {"loss": 0.4}, {"loss": 0.3}, epoch_duration=2.5, reference_profile=Profile.build(data),
+engine.log_epoch(6, {"loss": 0.4}, {"loss": 0.3}, epoch_duration=2.5, reference_profile=DataProfile.build(data),
                  current_profile=data)
 wandb.finish()
 """

@@ -37,10 +37,10 @@ from dovetail.checkpoint.manifest import (
     Manifest,
     read_manifest,
 )
-from dovetail.checkpoint.references import resolve, with_strides
+from dovetail.checkpoint.references import resolve_reference, with_strides
 from dovetail.checkpoint.sharded import Allocate, ShardedSpec, ShardedTensors, WriteShards, allocate_full, read_shards
 from dovetail.checkpoint.tensor_file import read_tensors, write_tensors
-from dovetail.checkpoint.tree import Encoder, decode
+from dovetail.checkpoint.tree import StateEncoder, decode
 from dovetail.checkpoint.verify import pieces_of, read_pieces, read_tree
 from dovetail.storage.atomic import make_folder, staged_folder, sync_file, write_atomic
 from dovetail.storage.errors import StorageError, storage_error
@@ -72,7 +72,7 @@ def encode(state: Mapping[str, Any]) -> Encoded:
     Raises:
         TypeError: the state holds something else; the message names its path.
     """
-    encoder = Encoder()
+    encoder = StateEncoder()
     tree = encoder.encode(dict(state))
     tensors, strides = encoder.collector.store()
     return Encoded(tree, tensors, strides, encoder.collector.sharded)
@@ -245,7 +245,7 @@ def _decode(
 
     def tensor(reference: Any) -> torch.Tensor:
         if "share" not in reference:
-            return resolve(reference, stored)
+            return resolve_reference(reference, stored)
         spec = ShardedSpec.from_reference(reference)
         if spec not in sharded:
             sharded[spec] = allocate(spec)

@@ -46,7 +46,7 @@ _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
 @frozen
-class Entry:
+class TensorEntry:
     """A tensor of a file."""
 
     name: str
@@ -57,7 +57,7 @@ class Entry:
     end: int
 
 
-def make_header(tensors: Iterable[tuple[str, str, Sequence[int]]]) -> tuple[bytes, list[Entry]]:
+def make_header(tensors: Iterable[tuple[str, str, Sequence[int]]]) -> tuple[bytes, list[TensorEntry]]:
     """Return the header that the safetensors library writes, and the tensors in the file's order.
 
     Args:
@@ -75,11 +75,11 @@ def make_header(tensors: Iterable[tuple[str, str, Sequence[int]]]) -> tuple[byte
     header = len(text).to_bytes(_PREFIX, "little") + text
     offset = len(header)
     return header, [
-        Entry(name, dtype, shape, start + offset, end + offset) for name, dtype, shape, start, end in placed
+        TensorEntry(name, dtype, shape, start + offset, end + offset) for name, dtype, shape, start, end in placed
     ]
 
 
-def parse_header(header: bytes, length: int) -> list[Entry]:
+def parse_header(header: bytes, length: int) -> list[TensorEntry]:
     """Return the tensors of a file, in the file's order, without trusting its header.
 
     Args:
@@ -102,7 +102,7 @@ def parse_header(header: bytes, length: int) -> list[Entry]:
             raise TypeError(f"the shape or offsets of '{name}' are invalid")
         if min(shape, default=0) < 0 or math.prod(shape) * ITEM_SIZES[value["dtype"]] != end - start:
             raise ValueError(f"the shape of '{name}' does not fit its bytes")
-        entries.append(Entry(name, value["dtype"], shape, start, end))
+        entries.append(TensorEntry(name, value["dtype"], shape, start, end))
     entries.sort(key=lambda entry: (entry.start, entry.end))
     end = len(header)
     for entry in entries:

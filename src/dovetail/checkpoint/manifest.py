@@ -77,10 +77,10 @@ class Manifest:
             "info": _encode(self.info, "info"),
             "files": {name: {"size": length, "sha256": digest} for name, (length, digest) in self.files.items()},
         }
-        return canonical_json({**body, "digest": hashlib.sha256(canonical_json(body)).hexdigest()})
+        return manifest_json({**body, "digest": hashlib.sha256(manifest_json(body)).hexdigest()})
 
 
-def canonical_json(value: Mapping[str, Any]) -> bytes:
+def manifest_json(value: Mapping[str, Any]) -> bytes:
     """Return the one JSON text that a manifest of this content may have."""
     return (json.dumps(value, sort_keys=True, indent=1, allow_nan=False) + "\n").encode()
 

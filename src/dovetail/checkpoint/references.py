@@ -212,7 +212,7 @@ def with_strides(tensor: torch.Tensor, stride: Sequence[int]) -> torch.Tensor:
     return torch.empty_strided(tensor.shape, tuple(stride), dtype=tensor.dtype).copy_(tensor)
 
 
-def resolve(reference: Reference, stored: StoredTensors) -> torch.Tensor:
+def resolve_reference(reference: Reference, stored: StoredTensors) -> torch.Tensor:
     """Return the tensor that a reference means.
 
     Raises:

@@ -10,7 +10,7 @@ from typing import BinaryIO, Final
 
 import torch
 
-from dovetail.checkpoint.layout import Entry, Piece, make_header, piece_slices, sha256
+from dovetail.checkpoint.layout import Piece, TensorEntry, make_header, piece_slices, sha256
 from dovetail.checkpoint.verify import read_pieces
 from dovetail.storage.atomic import write_all
 
@@ -74,7 +74,7 @@ def read_tensors(path: Path, pieces: list[Piece], pool: Executor) -> dict[str, t
     """
     tensors: dict[str, torch.Tensor] = {}
 
-    def allocate(entry: Entry) -> memoryview:
+    def allocate(entry: TensorEntry) -> memoryview:
         tensors[entry.name] = torch.empty(entry.shape, dtype=_SAFETENSORS_DTYPES[entry.dtype])
         return memory_of(tensors[entry.name])
 

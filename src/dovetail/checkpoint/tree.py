@@ -47,7 +47,7 @@ def format_path(path: Path) -> str:
 
 
 @frozen
-class Encoder:
+class StateEncoder:
     """Turns state into JSON values; a collector takes the tensors and returns references to them."""
 
     collector: TensorCollector = field(factory=TensorCollector)
@@ -159,14 +159,14 @@ def _describe(value: Any) -> str:
 
 
 def decode(node: Any, tensor: Callable[[Any], torch.Tensor]) -> Any:
-    """Return the state that :class:`Encoder` turned into ``node``.
+    """Return the state that :class:`StateEncoder` turned into ``node``.
 
     Args:
         node: JSON values.
         tensor: returns the tensor for a reference.
 
     Raises:
-        ValueError, TypeError, KeyError: :class:`Encoder` cannot have returned ``node``.
+        ValueError, TypeError, KeyError: :class:`StateEncoder` cannot have returned ``node``.
     """
     if isinstance(node, list):
         return [decode(item, tensor) for item in node]

@@ -16,8 +16,8 @@ from attrs import define, field
 from dovetail.checkpoint.layout import (
     MAX_HEADER,
     MAX_PIECE,
-    Entry,
     Piece,
+    TensorEntry,
     combined_digest,
     parse_header,
     pieces_from_json,
@@ -39,7 +39,7 @@ _MAX_TREE: Final = 1 << 29
 #: Bytes to read before hashing them, few enough to be still in the processor's cache.
 _BLOCK: Final = 1 << 18
 #: Returns the memory to read a tensor's bytes into.
-Memory = Callable[[Entry], memoryview]
+Memory = Callable[[TensorEntry], memoryview]
 #: Called with the number of bytes checked since the last call.
 Progress = Callable[[int], object]
 
@@ -178,7 +178,7 @@ def read_pieces(
     return list(found.values())
 
 
-def _entries(path: Path, descriptor: int, pieces: Sequence[Piece]) -> list[Entry]:
+def _entries(path: Path, descriptor: int, pieces: Sequence[Piece]) -> list[TensorEntry]:
     if not pieces or pieces[0].end > MAX_HEADER:
         raise ValueError("the length of the header does not fit the file")
     header = bytearray(pieces[0].end)
@@ -188,7 +188,7 @@ def _entries(path: Path, descriptor: int, pieces: Sequence[Piece]) -> list[Entry
     return parse_header(bytes(header), pieces[-1].end)
 
 
-def _jobs(pieces: Sequence[Piece], entries: Sequence[Entry], memory: Memory | None) -> list[_Job]:
+def _jobs(pieces: Sequence[Piece], entries: Sequence[TensorEntry], memory: Memory | None) -> list[_Job]:
     jobs = [_Job()]
     index = 1
     for entry in entries:

@@ -16,7 +16,7 @@ from dovetail.cli.options import (
     discover,
     json_option,
     plugin_options,
-    run_file,
+    run_file_arguments,
 )
 from dovetail.cli.output import columns, echo_json, examples
 from dovetail.config.notation import dotted, inline
@@ -60,7 +60,7 @@ def config() -> None:
     cls=CommandWithPlugins,
     epilog=examples("dovetail config check digits.toml training.max_epochs=30"),
 )
-@run_file
+@run_file_arguments
 @json_option
 @plugin_options
 def check(
@@ -96,7 +96,7 @@ def check(
     cls=CommandWithPlugins,
     epilog=examples("dovetail config show digits.toml --origins", "dovetail config show digits.toml --defaults"),
 )
-@run_file
+@run_file_arguments
 @click.option("--origins", is_flag=True, help="Show where each value comes from.")
 @click.option("--defaults", is_flag=True, help="Show defaults too. This imports the parts that the file names.")
 @json_option

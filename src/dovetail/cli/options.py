@@ -65,7 +65,7 @@ def _single_profile(_context: click.Context, _option: click.Parameter, names: tu
     return names[0] if names else None
 
 
-def run_file(command: _Command) -> _Command:
+def run_file_arguments(command: _Command) -> _Command:
     """Add FILE, overrides and ``--profile``, from which a config is composed."""
     file = click.argument("file", shell_complete=completion.run_files)
     overrides = click.argument("overrides", nargs=-1, metavar="[a.b=VALUE]…", shell_complete=completion.overrides)

@@ -21,7 +21,7 @@ from dovetail.cli.options import (
     plugin_options,
     process_options,
     quiet_option,
-    run_file,
+    run_file_arguments,
 )
 from dovetail.cli.output import columns, echo_json, examples
 from dovetail.spec.process import FAILED, INTERRUPTED, OUT_OF_BUDGET
@@ -50,7 +50,7 @@ EXIT_CODES = "Exit codes: 0 completed or stopped early, 1 failed, 2 bad input, 3
     + "\n\n"
     + EXIT_CODES,
 )
-@run_file
+@run_file_arguments
 @process_options
 @click.option("--dry-run", is_flag=True, help="Build everything and try one batch, without training or writing files.")
 @quiet_option

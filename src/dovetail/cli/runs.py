@@ -172,16 +172,16 @@ def _lines(run: RunRecord) -> list[str]:
 
 def _facts(run: RunRecord) -> list[tuple[str, str]]:
     from dovetail.record.formatting import format_duration
-    from dovetail.record.runs import number, table
+    from dovetail.record.runs import as_number, as_table
 
     rows = [("time", format_duration(run.duration))] if run.duration is not None else []
     machine = [str(run.data[key]) for key in ("device", "precision") if run.data.get(key)]
-    parameters = number(run.data.get("parameters"))
+    parameters = as_number(run.data.get("parameters"))
     machine += [f"{int(parameters):,} parameters"] if parameters is not None else []
     if machine:
         rows.append(("device", " · ".join(machine)))
-    sizes = table(table(run.data.get("data")).get("sizes"))
-    counts = [f"{int(count):,} {name}" for name, size in sizes.items() if (count := number(size)) is not None]
+    sizes = as_table(as_table(run.data.get("data")).get("sizes"))
+    counts = [f"{int(count):,} {name}" for name, size in sizes.items() if (count := as_number(size)) is not None]
     if counts:
         rows.append(("samples", " · ".join(counts)))
     return rows

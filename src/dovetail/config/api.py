@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from dovetail.config.check import check_config
 from dovetail.config.diagnostics import PYTHON, ConfigError, Origin, Problem, suggest
-from dovetail.config.keywords import Scope, layer, value_at, with_objects
+from dovetail.config.keywords import Scope, keyword_layer, value_at, with_objects
 from dovetail.config.schema import RunConfig, sections
 from dovetail.config.tree import Live, Node, merge, resolve
 from dovetail.spec.plugins import Plugins
@@ -281,7 +281,7 @@ class Config:
     # --- private -----------------------------------------------------------------------------------------------------
 
     def _set(self, scope: Scope, settings: Mapping[str, Any]) -> Config:
-        return self._with(layer(scope, settings, self._tree))
+        return self._with(keyword_layer(scope, settings, self._tree))
 
     def _part(self, section: str, scope: Scope, chosen: Any, options: Mapping[str, Any]) -> Config:
         if chosen is None:
@@ -292,7 +292,7 @@ class Config:
         tree = _merged(
             self._tree.with_value(kept), {section: {"type": chosen if isinstance(chosen, str) else Live(chosen)}}
         )
-        return Config(_merged(tree, layer(scope, options, tree)), plugins=self._plugins)
+        return Config(_merged(tree, keyword_layer(scope, options, tree)), plugins=self._plugins)
 
     def _with(self, values: Mapping[str, Any]) -> Config:
         return Config(_merged(self._tree, values), plugins=self._plugins)

@@ -65,9 +65,9 @@ def compose(
         for chosen in _choose_profile(profile, own, installed_profiles or {}, problems):
             tree = merge(tree, chosen, problems)
     if overrides:
-        from dovetail.config.overrides import layer, read_overrides
+        from dovetail.config.overrides import override_layer, read_overrides
 
-        tree = merge(tree, layer(read_overrides(overrides, problems), tree, problems), problems)
+        tree = merge(tree, override_layer(read_overrides(overrides, problems), tree, problems), problems)
     tree = resolve(tree, problems)
     problems.finish()
     return tree

@@ -44,7 +44,7 @@ class Scope:
     part: str = ""
 
 
-def layer(scope: Scope, settings: Mapping[str, Any], tree: Node) -> dict[str, Any]:
+def keyword_layer(scope: Scope, settings: Mapping[str, Any], tree: Node) -> dict[str, Any]:
     """Return the keyword arguments of a method as a layer.
 
     Args:

@@ -49,7 +49,7 @@ def read_overrides(arguments: Sequence[str], problems: list[Problem]) -> list[Ov
     return overrides
 
 
-def layer(overrides: Iterable[Override], below: Node, problems: list[Problem]) -> Node:
+def override_layer(overrides: Iterable[Override], below: Node, problems: list[Problem]) -> Node:
     """Return the overrides as one tree, to merge over the tree ``below``; contradictions are added to ``problems``."""
     tree = below.with_value({})
     for override in overrides:

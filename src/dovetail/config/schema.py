@@ -41,7 +41,7 @@ class Every:
 
 
 #: A cadence in the options of a part: a number of epochs, or a table.
-Cadence = Annotated[int, AtLeast(1)] | Every
+EveryOption = Annotated[int, AtLeast(1)] | Every
 
 
 def _as_every(value: int | Every) -> Every:

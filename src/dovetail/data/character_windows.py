@@ -13,7 +13,7 @@ from dovetail.data.batch import Batch
 from dovetail.data.errors import DataError, count
 from dovetail.data.samples import Indices
 from dovetail.data.splits import Splits
-from dovetail.data.table_files import read_text
+from dovetail.data.table_files import read_text_with_digest
 from dovetail.spec import AtLeast, Between
 
 
@@ -41,7 +41,7 @@ def characters(
         DataError: the file is not UTF-8, larger than 1 GiB, or too short for one window per split.
     """
     path = Path(path).expanduser()
-    text, digest = read_text(path)
+    text, digest = read_text_with_digest(path)
     points = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
     known, codes = np.unique(points, return_inverse=True)
     ids = torch.from_numpy(codes.astype(np.int32))

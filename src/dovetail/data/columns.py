@@ -29,7 +29,7 @@ Task = Literal["classification", "regression"]
 RowError = Callable[[int, str], DataError]
 
 #: What stands for a missing value in a column of numbers; in a column of text, these are text.
-MISSING: Final = frozenset({"na", "n/a", "nan", "null", "none", "?"})
+MISSING_WORDS: Final = frozenset({"na", "n/a", "nan", "null", "none", "?"})
 
 
 # --- values -----------------------------------------------------------------------------------------------------------

@@ -12,13 +12,13 @@ from typing import Any, Final
 
 import numpy as np
 
-from dovetail.data.columns import MISSING, Array, Cell, Row, Table, build_table, number
+from dovetail.data.columns import MISSING_WORDS, Array, Cell, Row, Table, build_table, number
 from dovetail.data.errors import DataError, existing_file
 
 _MAX_BYTES: Final = 1 << 30  # of a text file; reading holds it in memory about twice
 
 
-def read_text(path: Path, *, advice: str = "") -> tuple[str, str]:
+def read_text_with_digest(path: Path, *, advice: str = "") -> tuple[str, str]:
     """Return a UTF-8 file's text, without a byte order mark, and the SHA-256 of the file.
 
     Args:
@@ -43,7 +43,7 @@ def read_text(path: Path, *, advice: str = "") -> tuple[str, str]:
 
 
 def _read_table_text(path: Path) -> tuple[str, str]:
-    text, digest = read_text(path, advice="; save its arrays as .npz, which is read without parsing")
+    text, digest = read_text_with_digest(path, advice="; save its arrays as .npz, which is read without parsing")
     nul = text.find("\0")
     if nul >= 0:
         line = text.count("\n", 0, nul) + 1
@@ -84,7 +84,7 @@ def read_csv(path: Path, *, delimiter: str = ",") -> Table:
                 raise DataError.at(path, found, line=line)
             yield line, [cell.strip() or None for cell in cells]
 
-    return build_table(path, digest, names, body, number_of=number, missing=MISSING)
+    return build_table(path, digest, names, body, number_of=number, missing=MISSING_WORDS)
 
 
 def _csv_rows(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from dovetail.monitor.health import check_gradient_health as check_gradient_health
     from dovetail.monitor.memory import MemoryBudget as MemoryBudget
     from dovetail.monitor.memory import memory_peaks as memory_peaks
-    from dovetail.monitor.profile import Profile as Profile
+    from dovetail.monitor.profile import DataProfile as DataProfile
     from dovetail.monitor.rules import AlertConfig as AlertConfig
     from dovetail.monitor.rules import AlertRule as AlertRule
     from dovetail.monitor.rules import AlertRules as AlertRules

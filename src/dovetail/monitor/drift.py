@@ -11,9 +11,9 @@ import numpy.typing as npt
 from attrs import field, frozen
 
 from dovetail.monitor.columns import DriftError
-from dovetail.monitor.profile import Profile
+from dovetail.monitor.profile import DataProfile
 
-Status = Literal["healthy", "warning", "critical"]
+DriftStatus = Literal["healthy", "warning", "critical"]
 
 _WARNING: Final = 0.1
 _CRITICAL: Final = 0.2
@@ -58,7 +58,7 @@ class DriftMetrics:
     #: Divergence of the feature that drifted most, 0 to 1.
     js_divergence: float
     #: The state of that feature.
-    status: Status
+    status: DriftStatus
     #: Features at or above the warning threshold, the largest divergence first.
     affected_features: list[str]
     #: ISO 8601, UTC.
@@ -66,7 +66,7 @@ class DriftMetrics:
     #: The divergence of every feature.
     details: dict[str, float]
     #: The state of each affected feature.
-    states: Mapping[str, Status] = field(factory=dict)
+    states: Mapping[str, DriftStatus] = field(factory=dict)
 
     @property
     def mean_divergence(self) -> float:
@@ -85,7 +85,7 @@ class DriftMetrics:
 
 
 def measure_drift(
-    reference: Profile, current: Any, *, warning: float = _WARNING, critical: float = _CRITICAL
+    reference: DataProfile, current: Any, *, warning: float = _WARNING, critical: float = _CRITICAL
 ) -> DriftMetrics:
     """Return the drift of ``current`` from ``reference``, feature by feature.
 
@@ -101,7 +101,7 @@ def measure_drift(
     """
     if not 0 < warning <= critical:
         raise DriftError(f"thresholds must be 0 < warning <= critical, got {warning:g} and {critical:g}")
-    other = current if isinstance(current, Profile) else reference.of(current)
+    other = current if isinstance(current, DataProfile) else reference.of(current)
     reference.check_like(other)
     details: dict[str, float] = {}
     if reference.numeric.names:
@@ -110,7 +110,7 @@ def measure_drift(
     for name, feature in reference.categorical.items():
         details[name] = float(jensen_shannon(feature.counts, other.categorical[name].counts))
     affected = sorted((name for name, value in details.items() if value >= warning), key=lambda name: -details[name])
-    states: dict[str, Status] = {name: "critical" if details[name] >= critical else "warning" for name in affected}
+    states: dict[str, DriftStatus] = {name: "critical" if details[name] >= critical else "warning" for name in affected}
     return DriftMetrics(
         js_divergence=max(details.values()),
         status=states[affected[0]] if affected else "healthy",

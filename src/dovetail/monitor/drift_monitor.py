@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dovetail.monitor.columns import DriftError, longest
 from dovetail.monitor.drift import DriftMetrics, measure_drift
-from dovetail.monitor.profile import Profile
+from dovetail.monitor.profile import DataProfile
 from dovetail.spec import AtLeast, Between
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class DriftMonitor:
     feature drifted.
 
     Args:
-        reference: a profile that another run or :meth:`Profile.save` wrote.
+        reference: a profile that another run or :meth:`DataProfile.save` wrote.
         drift_threshold_warning: a feature with at least this divergence has drifted.
         drift_threshold_critical: a feature with at least this divergence has drifted critically.
         bins: equally full bins per numeric feature of the training samples.
@@ -75,9 +75,9 @@ class DriftMonitor:
         self._thresholds = {"warning": drift_threshold_warning, "critical": drift_threshold_critical}
         self._collected: list[Features] = []
         self._collected_rows = 0
-        self._current: Profile | None = None
+        self._current: DataProfile | None = None
         #: The reference; None before the run starts.
-        self.reference: Profile | None = None
+        self.reference: DataProfile | None = None
         #: The result of the last validation with enough samples.
         self.last: DriftMetrics | None = None
 
@@ -88,14 +88,14 @@ class DriftMonitor:
             _logger.warning("there is no validation split, so drift cannot be measured")
             return
         if self._path is not None:
-            self.reference = Profile.load(self._path)
+            self.reference = DataProfile.load(self._path)
         else:
             train = loaders.validation.with_dataset(loaders.train.dataset)
             length = len(loaders.train.dataset)
             rows = np.unique(np.linspace(0, length - 1, min(length, self._rows)).round().astype(np.int64))
             batches = (train.reread(0, rows[start : start + _READ]) for start in range(0, len(rows), _READ))
             features = concatenate(features_of(batch, self._max_features) for batch in batches)
-            self.reference = Profile.build(features.columns, categorical=features.categorical, bins=self._bins)
+            self.reference = DataProfile.build(features.columns, categorical=features.categorical, bins=self._bins)
         first = loaders.validation.reread(0, np.zeros(1, np.int64))
         self.reference.of(features_of(first, self._max_features).columns)  # raises if the features differ
         self.reference.save(run.store.path / _REFERENCE)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import numpy as np
 from torch import Tensor, nn
 
-from dovetail.monitor.health import GradientHealth, assess, describe, measure
+from dovetail.monitor.health import GradientHealth, assess, describe_excess, measure
 from dovetail.monitor.norms import NormStatistics
 from dovetail.monitor.readings import DeviceStatistics, HostStatistics, Parameters, Transfer, from_state, to_state
 from dovetail.ops import GradNorms
@@ -121,7 +121,7 @@ class GradientMonitor:
         health = assess(statistics, **self._limits)
         self._update += 1
         if self._update % self.check_interval == 0 and health.state != "healthy":
-            _logger.warning("check %d: %s", self._update, describe(health, self._limits))
+            _logger.warning("check %d: %s", self._update, describe_excess(health, self._limits))
         return health
 
     def get_statistics(self) -> dict[str, Any]:
@@ -216,7 +216,7 @@ class GradientMonitor:
         # With half precision, gradients overflow now and then; the loss scaler then lowers the loss scale.
         if run is None or health.state == "healthy" or (health.state == "nan" and run.parts.scaler is not None):
             return
-        message = f"update {update}: {describe(health, self._limits)}"
+        message = f"update {update}: {describe_excess(health, self._limits)}"
         kind = {"vanishing": "gradient_vanishing", "nan": "gradient_nan"}.get(health.state, "gradient_norm")
         severity: Literal["warning", "critical"] = "critical" if health.state in {"exploding", "nan"} else "warning"
         details: dict[str, Any] = {"max_norm": health.max_norm, "min_norm": health.min_norm, "parameter": health.worst}

@@ -103,7 +103,7 @@ def assess(statistics: HostStatistics, *, vanishing: float, warning: float, expl
     )
 
 
-def describe(health: GradientHealth, limits: Mapping[str, float]) -> str:
+def describe_excess(health: GradientHealth, limits: Mapping[str, float]) -> str:
     """Return a sentence that says what is wrong, and which of ``limits`` is exceeded."""
     if health.state == "nan":
         return f"the gradient of {health.worst} is NaN or infinite"

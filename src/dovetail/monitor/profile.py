@@ -54,7 +54,7 @@ class CategoricalFeature:
 
 
 @frozen(eq=False)
-class Profile:
+class DataProfile:
     """The distribution of the values of each feature.
 
     :meth:`build` returns the profile of a reference, and its :meth:`of` the profile of other data in the same bins.
@@ -128,7 +128,7 @@ class Profile:
         """Names of all features, numeric ones first."""
         return (*self.numeric.names, *self.categorical)
 
-    def __add__(self, other: Profile) -> Profile:
+    def __add__(self, other: DataProfile) -> DataProfile:
         """Return the profile of both data together.
 
         Raises:
@@ -140,9 +140,9 @@ class Profile:
             for name, feature in self.categorical.items()
         }
         numeric = evolve(self.numeric, counts=self.numeric.counts + other.numeric.counts)
-        return Profile(self.rows + other.rows, numeric, groups)
+        return DataProfile(self.rows + other.rows, numeric, groups)
 
-    def check_like(self, other: Profile) -> None:
+    def check_like(self, other: DataProfile) -> None:
         """Raise DriftError unless ``other`` has the same features, bins and categories."""
         same = (
             self.names == other.names

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-    from dovetail.monitor.profile import Profile
+    from dovetail.monitor.profile import DataProfile
 
 #: Metrics of an epoch that have limits, and the names that the limits have for them.
 _LIMITED: Final = {"val_loss": "val_loss", "val_accuracy": "val_accuracy", "gradient_norm": "grad_norm"}
@@ -146,7 +146,7 @@ class MetricsEngine:
         learning_rate: float | None = None,
         gradient_norm: float | None = None,
         epoch_duration: float | None = None,
-        reference_profile: Profile | None = None,
+        reference_profile: DataProfile | None = None,
         current_profile: Any = None,
     ) -> DriftMetrics:
         """Log the metrics of an epoch, raise alerts, and measure drift.

@@ -42,7 +42,7 @@ _logger: Final = logging.getLogger("dovetail.record")
 #: Seconds without output after which a plain console prints the progress.
 SILENCE: Final = 15.0
 
-Mode = Literal["live", "plain", "summary", "silent"]
+DisplayMode = Literal["live", "plain", "summary", "silent"]
 
 _SHOWS_NO_PROGRESS: Final = ("summary", "silent")
 
@@ -50,7 +50,9 @@ _SHOWS_NO_PROGRESS: Final = ("summary", "silent")
 class Console:
     """Shows one run."""
 
-    def __init__(self, stream: TextIO | None = None, *, mode: Mode | None = None, silence: float = SILENCE) -> None:
+    def __init__(
+        self, stream: TextIO | None = None, *, mode: DisplayMode | None = None, silence: float = SILENCE
+    ) -> None:
         """Choose where and how to show the run.
 
         Args:
@@ -60,7 +62,7 @@ class Console:
             silence: seconds without output after which a plain console prints the progress.
         """
         self.stream = sys.stdout if stream is None else stream
-        self.mode: Mode = mode or ("live" if self.stream.isatty() else "plain")
+        self.mode: DisplayMode = mode or ("live" if self.stream.isatty() else "plain")
         self.silence = silence
         #: The run's folder and its log file, once the run has started.
         self.folder: Path | None = None

@@ -16,7 +16,7 @@ from dovetail.config.schema import RunConfig
 from dovetail.config.tree import origin_of
 from dovetail.record.formatting import plural
 from dovetail.record.layout import RESOLVED
-from dovetail.record.runs import ABSENT, RunRecord, find_runs, flat, read_config, table
+from dovetail.record.runs import ABSENT, RunRecord, as_table, find_runs, flat, read_config
 from dovetail.spec.process import LAUNCH_ID
 
 _MAY_CHANGE: Final = (*NON_NUMERIC_KEYS, *LENGTH_KEYS)
@@ -64,7 +64,7 @@ def changed_settings(run: RunRecord, config: RunConfig) -> list[Change]:
     A setting that an earlier version of Dovetail did not have, and that is at its default now, is no difference.
     """
     before, now = flat(read_config(run.folder)), flat(tomli.loads(freeze(config)))
-    origins = table(run.data.get("origins"))
+    origins = as_table(run.data.get("origins"))
     new = {path for path, _, origin in leaves(config) if origin == DEFAULT and path not in before} if before else ()
     return [
         Change(path, before.get(path, ABSENT), now.get(path, ABSENT), str(origins.get(path, "")))

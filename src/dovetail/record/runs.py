@@ -58,32 +58,32 @@ class RunRecord:
     @property
     def duration(self) -> float | None:
         """The run's duration in seconds."""
-        return number(self.data.get("duration_s"))
+        return as_number(self.data.get("duration_s"))
 
     @property
     def best(self) -> tuple[str, float] | None:
         """The monitored metric and its best value."""
-        best = table(self.data.get("best"))
-        value = number(best.get("value"))
+        best = as_table(self.data.get("best"))
+        value = as_number(best.get("value"))
         return None if value is None else (str(best.get("metric") or "best"), value)
 
     @property
     def test(self) -> dict[str, float]:
         """The test metrics that are plain numbers, named ``test_…``."""
-        return scalars({named("test", key): value for key, value in table(self.data.get("test")).items()})
+        return numbers_in({named("test", key): value for key, value in as_table(self.data.get("test")).items()})
 
     @property
     def metrics(self) -> dict[str, float]:
         """The metrics of the last epoch that are plain numbers."""
-        return scalars(table(self.data.get("metrics")))
+        return numbers_in(as_table(self.data.get("metrics")))
 
 
-def table(value: object) -> Mapping[str, Any]:
+def as_table(value: object) -> Mapping[str, Any]:
     """Return ``value`` if it is a table, else an empty one: a record may hold anything."""
     return value if isinstance(value, Mapping) else {}
 
 
-def number(value: object) -> float | None:
+def as_number(value: object) -> float | None:
     """Return ``value`` as a float if it is a number or the text of a non-finite one, such as ``"nan"``; else None."""
     if isinstance(value, bool):
         return None
@@ -92,9 +92,9 @@ def number(value: object) -> float | None:
     return float(value) if isinstance(value, str) and value in _NOT_FINITE else None
 
 
-def scalars(values: Mapping[str, Any]) -> dict[str, float]:
+def numbers_in(values: Mapping[str, Any]) -> dict[str, float]:
     """Return the entries of ``values`` that are numbers, as floats."""
-    return {key: found for key, value in values.items() if (found := number(value)) is not None}
+    return {key: found for key, value in values.items() if (found := as_number(value)) is not None}
 
 
 def named(prefix: str, metric: str) -> str:
@@ -172,7 +172,7 @@ def find_run(reference: str, output: Path) -> RunRecord:
 
 def checkpoint_folder(run: RunRecord) -> Path:
     """Return the folder of a run's checkpoints: in its own folder, or below ``paths.models``."""
-    models = table(read_config(run.folder).get("paths")).get("models", NONE)
+    models = as_table(read_config(run.folder).get("paths")).get("models", NONE)
     root = None if models == NONE else Path(str(models))
     return external_folder(root, run.name, run.id) or run.folder / "checkpoints"
 
@@ -217,10 +217,10 @@ def read_series(folder: Path) -> dict[str, list[Point]]:
     """
     by_metric: dict[str, dict[str, dict[int, Point]]] = {}
     for event in read_events(folder):
-        kind, step, epoch = str(event.get("event")), number(event.get("step")), number(event.get("epoch"))
+        kind, step, epoch = str(event.get("event")), as_number(event.get("step")), as_number(event.get("epoch"))
         if kind == "test" or step is None or not math.isfinite(step):
             continue
-        for name, value in scalars(table(event.get("metrics"))).items():
+        for name, value in numbers_in(as_table(event.get("metrics"))).items():
             by_metric.setdefault(name, {}).setdefault(kind, {})[int(step)] = Point(int(step), int(epoch or 0), value)
     series = {name: max(by_kind.values(), key=len) for name, by_kind in by_metric.items()}
     return {name: [values[step] for step in sorted(values)] for name, values in series.items()}
@@ -264,8 +264,8 @@ def compare(left: RunRecord, right: RunRecord) -> list[Difference]:
     """Return what differs between two runs: config, versions, data, device and status, metrics."""
     pairs = {
         "config": (flat(read_config(left.folder)), flat(read_config(right.folder))),
-        "versions": (flat(table(left.data.get("versions"))), flat(table(right.data.get("versions")))),
-        "data": (flat(table(left.data.get("data"))), flat(table(right.data.get("data")))),
+        "versions": (flat(as_table(left.data.get("versions"))), flat(as_table(right.data.get("versions")))),
+        "data": (flat(as_table(left.data.get("data"))), flat(as_table(right.data.get("data")))),
         "run": (_environment(left), _environment(right)),
         "metrics": (_metrics(left), _metrics(right)),
     }
@@ -284,7 +284,7 @@ def _same(left: Any, right: Any) -> bool:
 
 def _environment(run: RunRecord) -> dict[str, Any]:
     kept = ("status", "reason", "device", "precision", "parameters", "host")
-    return {key: run.data[key] for key in kept if key in run.data} | flat({"git": table(run.data.get("git"))})
+    return {key: run.data[key] for key in kept if key in run.data} | flat({"git": as_table(run.data.get("git"))})
 
 
 def _metrics(run: RunRecord) -> dict[str, float]:

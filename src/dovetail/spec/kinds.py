@@ -154,7 +154,7 @@ KINDS: Final = Kinds(
             "an object with some of the lifecycle hooks, which records the run",
             reserved={
                 "every": Reserved(
-                    "dovetail.config.schema:Cadence",
+                    "dovetail.config.schema:EveryOption",
                     None,
                     "when it gets figures: of every so many epochs, or { steps = … } "
                     "for training figures every so many "

@@ -32,7 +32,7 @@ def provisions(kind: str) -> Iterator[dict[str, Any]]:
         case "optimizer":
             yield {**_EVERY_KIND, "params": parameters()}
         case "scheduler":
-            yield {**_EVERY_KIND, "optimizer": sgd()}
+            yield {**_EVERY_KIND, "optimizer": two_group_sgd()}
         case _:
             yield dict(_EVERY_KIND)
 
@@ -45,7 +45,7 @@ def parameters() -> list[Any]:
     return [nn.Parameter(torch.linspace(-1, 1, 6).reshape(2, 3)), nn.Parameter(torch.linspace(0.5, 1, 3))]
 
 
-def sgd() -> Any:
+def two_group_sgd() -> Any:
     """Return an optimizer with two groups of different learning rates, 0.1 and 0.01, and momentum."""
     from torch.optim import SGD
 

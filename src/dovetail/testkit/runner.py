@@ -17,7 +17,7 @@ from dovetail.testkit.subject import Subject
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
-Status = Literal["passed", "failed", "skipped", "expected failure"]
+CheckStatus = Literal["passed", "failed", "skipped", "expected failure"]
 _LONGEST_NOTES: Final = 600  # characters
 
 
@@ -29,7 +29,7 @@ class CheckResult:
     check: str
     #: The property that it checks, in one sentence.
     summary: str
-    status: Status
+    status: CheckStatus
     #: Why it failed or was skipped; empty if it passed.
     message: str = ""
     seconds: float = 0.0
@@ -89,7 +89,7 @@ def _result(check: Check, subject: Subject, expected: str | None) -> CheckResult
     return CheckResult(check.name, check.summary, status, message, time.perf_counter() - started)
 
 
-def _outcome(check: Check, subject: Subject) -> tuple[Status, str]:
+def _outcome(check: Check, subject: Subject) -> tuple[CheckStatus, str]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # under pytest, the author's own filters apply

@@ -9,7 +9,7 @@ import xml.etree.ElementTree as ET
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dovetail.record.report.charts import Curve, fit, line_chart, smooth, thin, tick_label
+from dovetail.record.report.charts import Line, fit, line_chart, smooth, thin, tick_label
 from dovetail.record.runs import Point
 
 
@@ -24,7 +24,7 @@ def test_any_values_give_a_chart(values):
     if not any(map(math.isfinite, values)):
         return
     for options in ({}, {"may_be_log": True}, {"from_zero": True}):
-        picture = line_chart("loss", [Curve("train", "train", points, points[0])], test=values[0], **options)
+        picture = line_chart("loss", [Line("train", "train", points, points[0])], test=values[0], **options)
         ET.fromstring(picture)  # noqa: S314 (we wrote it)
         for at in re.findall(r'(?:cx|cy|x1|x2|y1|y2|[^\w]x|[^\w]y)="([^"]+)"', picture):
             assert -2000 < float(at) < 2000

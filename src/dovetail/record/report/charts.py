@@ -35,7 +35,7 @@ Role = Literal["train", "validation", "other", "test"]
 
 
 @frozen
-class Curve:
+class Line:
     """One line of a chart."""
 
     name: str
@@ -47,7 +47,7 @@ class Curve:
 
 def line_chart(
     title: str,
-    curves: Sequence[Curve],
+    curves: Sequence[Line],
     *,
     test: float | None = None,
     may_be_log: bool = False,
@@ -108,7 +108,7 @@ def _axes(x: Scale, y: Scale) -> list[str]:
     return parts
 
 
-def _legend(curves: Sequence[Curve], test: float | None) -> str:
+def _legend(curves: Sequence[Line], test: float | None) -> str:
     entries: list[tuple[Role, str, float]] = [(curve.role, curve.name, curve.points[-1].value) for curve in curves]
     if test is not None:
         entries.append(("test", "test", test))
@@ -120,7 +120,7 @@ def _legend(curves: Sequence[Curve], test: float | None) -> str:
     return f'<text class="legend" x="{_MARGIN}" y="42">{spans}</text>'
 
 
-def _curve(curve: Curve, x: Scale, y: Scale) -> str:
+def _curve(curve: Line, x: Scale, y: Scale) -> str:
     points = thin(curve.points, _MOST_POINTS)
     parts = [f'<g class="curve {curve.role}">']
     if len(curve.points) >= _SMOOTH_FROM:

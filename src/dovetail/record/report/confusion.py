@@ -9,7 +9,7 @@ from attrs import frozen
 
 from dovetail.record.formatting import format_metric, plural
 from dovetail.record.report.markup import card, escape
-from dovetail.record.runs import number
+from dovetail.record.runs import as_number
 
 Matrix = list[list[int]]
 
@@ -48,7 +48,9 @@ def _is_matrix(value: object) -> bool:
         and len(value) > 1
         and all(isinstance(row, list) and len(row) == len(value) for row in value)
         and all(
-            (count := number(cell)) is not None and count >= 0 and count.is_integer() for row in value for cell in row
+            (count := as_number(cell)) is not None and count >= 0 and count.is_integer()
+            for row in value
+            for cell in row
         )
     )
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from dovetail.record.layout import REPORT
-from dovetail.record.report.charts import Curve, Role, line_chart
+from dovetail.record.report.charts import Line, Role, line_chart
 from dovetail.record.report.confusion import confusion_sections, find_matrices
 from dovetail.record.report.markup import card, escape
 from dovetail.record.report.pictures import read_pictures
@@ -27,7 +27,7 @@ from dovetail.record.report.sections import (
     settings_section,
     tiles,
 )
-from dovetail.record.runs import Point, RunRecord, load_run, named, number, read_config, read_series, table
+from dovetail.record.runs import Point, RunRecord, as_number, as_table, load_run, named, read_config, read_series
 from dovetail.storage.atomic import write_atomic
 
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
@@ -63,8 +63,8 @@ def _write(path: Path, text: str) -> None:
 
 def render(run: RunRecord, charts: Mapping[str, str], pictures: Sequence[str] = ()) -> str:
     """Return the report as HTML that is also well-formed XML."""
-    test = table(run.data.get("test"))
-    names = table(run.data.get("data")).get("class_names")
+    test = as_table(run.data.get("test"))
+    names = as_table(run.data.get("data")).get("class_names")
     title = escape(f"{run.name} · {run.id}")
     sections = [
         header(run),
@@ -74,7 +74,7 @@ def render(run: RunRecord, charts: Mapping[str, str], pictures: Sequence[str] = 
         f'<h2>Pictures</h2><div class="charts">{"".join(map(card, pictures))}</div>' if pictures else "",
         metrics_table(run),
         confusion_sections(find_matrices(test), names),
-        settings_section(read_config(run.folder), table(run.data.get("origins"))),
+        settings_section(read_config(run.folder), as_table(run.data.get("origins"))),
         environment_section(run),
         reproduce_section(run),
     ]
@@ -93,22 +93,22 @@ def draw_charts(run: RunRecord, series: Mapping[str, Sequence[Point]]) -> dict[s
 
     A metric's training and validation values are curves of one chart; its test value is a horizontal line.
     """
-    curves: dict[str, list[Curve]] = {}
-    best = table(run.data.get("best"))
+    curves: dict[str, list[Line]] = {}
+    best = as_table(run.data.get("best"))
     for name, points in sorted(series.items(), key=lambda pair: (not pair[0].startswith("train_"), pair[0])):
         if not any(math.isfinite(point.value) for point in points):
             continue
         if name.startswith("train_"):
-            curve = Curve("train", "train", points)
+            curve = Line("train", "train", points)
         elif name.startswith("val_"):
             ringed = next((point for point in points if point.step == best.get("step")), None)
-            curve = Curve("validation", "validation", points, ringed if best.get("metric") == name else None)
+            curve = Line("validation", "validation", points, ringed if best.get("metric") == name else None)
         elif _base(name) == "lr" and name != "lr":
             if points == series.get("lr"):
                 continue
-            curve = Curve(name.removeprefix("lr_"), _LR_COLOURS[len(curves.get("lr", [])) % len(_LR_COLOURS)], points)
+            curve = Line(name.removeprefix("lr_"), _LR_COLOURS[len(curves.get("lr", [])) % len(_LR_COLOURS)], points)
         else:
-            curve = Curve("last", "other", points)
+            curve = Line("last", "other", points)
         curves.setdefault(_base(name), []).append(curve)
     monitored = _base(str(best.get("metric") or ""))
     order = sorted(curves, key=lambda base: (_rank(base, monitored), base))
@@ -141,7 +141,7 @@ def _rank(base: str, monitored: str) -> int:
 
 
 def _tested(run: RunRecord, base: str) -> float | None:
-    value = number(run.test.get(named("test", base)))
+    value = as_number(run.test.get(named("test", base)))
     return value if value is not None and math.isfinite(value) else None
 
 

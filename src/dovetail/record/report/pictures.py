@@ -38,7 +38,7 @@ def write_picture(folder: Path, name: str, svg: str) -> Path:
     """
     if not _NAME.fullmatch(name):
         raise PictureError(f"picture {name!r}: the name must have 1 to 60 of the characters A-Z a-z 0-9 _ and -")
-    check(name, svg)
+    check_picture(name, svg)
     path = folder / FOLDER / f"{name}.svg"
     path.parent.mkdir(exist_ok=True)
     write_atomic(path, svg.encode())
@@ -50,13 +50,13 @@ def read_pictures(folder: Path) -> Iterator[str]:
     for path in sorted((folder / FOLDER).glob("*.svg")):
         try:
             svg = path.read_text(encoding="utf-8")
-            check(path.stem, svg)
+            check_picture(path.stem, svg)
         except (OSError, ValueError):
             continue
         yield svg
 
 
-def check(name: str, svg: str) -> None:
+def check_picture(name: str, svg: str) -> None:
     """Check that a picture is an SVG of shapes and text alone.
 
     Raises:

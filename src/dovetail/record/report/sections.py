@@ -18,7 +18,7 @@ from dovetail.record.formatting import (
 )
 from dovetail.record.layout import ALERTS, RESOLVED
 from dovetail.record.report.markup import escape
-from dovetail.record.runs import RunRecord, flat, number, read_events, table
+from dovetail.record.runs import RunRecord, as_number, as_table, flat, read_events
 
 #: The words, sign and colour of each status.
 _STATUS: Final = {
@@ -79,7 +79,7 @@ def _outcome(run: RunRecord) -> str:
     else:
         text = f"{verb} after {took}{f' ({length})' if length else ''}."
     if run.best:
-        epoch = number(table(run.data.get("best")).get("epoch"))
+        epoch = as_number(as_table(run.data.get("best")).get("epoch"))
         where = f" in epoch {int(epoch)}" if epoch is not None else ""
         text += f" Best {run.best[0]} {format_metric(*run.best)}{where}."
     tested = headline(run.test)
@@ -89,34 +89,36 @@ def _outcome(run: RunRecord) -> str:
 
 
 def _length(run: RunRecord) -> str:
-    epochs, steps = number(run.data.get("epochs")), number(run.data.get("steps"))
+    epochs, steps = as_number(run.data.get("epochs")), as_number(run.data.get("steps"))
     return " and ".join(plural(int(count), word) for count, word in ((epochs, "epoch"), (steps, "step")) if count)
 
 
 def tiles(run: RunRecord) -> str:
     """Return tiles with the run's key numbers."""
-    data, sizes = table(run.data.get("data")), table(table(run.data.get("data")).get("sizes"))
+    data, sizes = as_table(run.data.get("data")), as_table(as_table(run.data.get("data")).get("sizes"))
     shown: list[tuple[str, str, str]] = []
     tested = headline(run.test)
     if tested:
         shown.append((tested[0].replace("_", " "), format_metric(*tested), _of_samples(sizes.get("test"))))
     if run.best:
-        epoch = number(table(run.data.get("best")).get("epoch"))
+        epoch = as_number(as_table(run.data.get("best")).get("epoch"))
         shown.append(
             (f"best {run.best[0]}", format_metric(*run.best), f"epoch {int(epoch)}" if epoch is not None else "")
         )
     if run.duration is not None:
         shown.append(("time", format_duration(run.duration), _length(run)))
-    speed = number(run.metrics.get("samples_per_second"))
+    speed = as_number(run.metrics.get("samples_per_second"))
     if speed is not None:
         shown.append(("samples per second", format_rate(speed), str(run.data.get("device") or "")))
-    parameters = number(run.data.get("parameters"))
+    parameters = as_number(run.data.get("parameters"))
     if parameters is not None:
         shown.append(("parameters", f"{int(parameters):,}", str(run.data.get("precision") or "")))
-    others = [f"{int(count):,} {name}" for name, size in sizes.items() if (count := number(size)) and name != "train"]
-    if (size := number(sizes.get("train"))) is not None:
+    others = [
+        f"{int(count):,} {name}" for name, size in sizes.items() if (count := as_number(size)) and name != "train"
+    ]
+    if (size := as_number(sizes.get("train"))) is not None:
         shown.append(("training samples", f"{int(size):,}", ", ".join(others)))
-    if (classes := number(data.get("num_classes"))) and len(shown) < 6:  # noqa: PLR2004 (one row of a wide page)
+    if (classes := as_number(data.get("num_classes"))) and len(shown) < 6:  # noqa: PLR2004 (one row of a wide page)
         shown.append(("classes", format_number(classes), ""))
     if not shown:
         return ""
@@ -128,7 +130,7 @@ def tiles(run: RunRecord) -> str:
 
 
 def _of_samples(size: object) -> str:
-    count = number(size)
+    count = as_number(size)
     return f"on {plural(int(count), 'sample')}" if count is not None else ""
 
 
@@ -211,9 +213,9 @@ def _toml(value: object) -> str:
 
 def environment_section(run: RunRecord) -> str:
     """Return the versions, machine, data and code of the run."""
-    versions = dict(table(run.data.get("versions")))
-    plugins = table(versions.pop("plugins", None))
-    git, data = table(run.data.get("git")), table(run.data.get("data"))
+    versions = dict(as_table(run.data.get("versions")))
+    plugins = as_table(versions.pop("plugins", None))
+    git, data = as_table(run.data.get("git")), as_table(run.data.get("data"))
     commit = str(git.get("commit") or "")
     rows = {
         **{name: value for name, value in versions.items() if value},

@@ -11,7 +11,7 @@ from attrs import define
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from dovetail.testkit.properties import run_machine
-from dovetail.testkit.provide import STEPS_PER_EPOCH, TOTAL_STEPS, sgd
+from dovetail.testkit.provide import STEPS_PER_EPOCH, TOTAL_STEPS, two_group_sgd
 from dovetail.testkit.registry import check, expect
 from dovetail.testkit.subject import Subject
 
@@ -27,7 +27,7 @@ class _Schedule:
 
     @classmethod
     def fresh(cls, subject: Subject) -> _Schedule:
-        optimizer = sgd()
+        optimizer = two_group_sgd()
         scheduler = subject.build(optimizer=optimizer)
         return cls(optimizer, scheduler, "metrics" in inspect.signature(scheduler.step).parameters)
 
@@ -79,7 +79,7 @@ def only_rates_change(subject: Subject) -> None:
     allowed = {"lr", "initial_lr", "params", "max_lr", "min_lr"}
     if "cycles_momentum" in subject.traits:
         allowed |= {"momentum", "betas", "base_momentum", "max_momentum"}
-    before = [dict(group) for group in sgd().param_groups]
+    before = [dict(group) for group in two_group_sgd().param_groups]
     for step in range(1, _length(subject) + 1):
         schedule.step()
         for old, new in zip(before, schedule.optimizer.param_groups, strict=True):

@@ -13,7 +13,7 @@ from dovetail.config.compose import compose
 from dovetail.data.seeding import preserve_rngs
 from dovetail.kernel.build import build
 from dovetail.record.layout import RESOLVED
-from dovetail.record.runs import RunLookupError, load_run, table
+from dovetail.record.runs import RunLookupError, as_table, load_run
 from dovetail.spec.plugins import Plugins
 from dovetail.train.checkpoints.lookup import find_saved
 
@@ -66,7 +66,7 @@ def load_model(
 def _built(run: Path, plugins: Plugins) -> nn.Module:
     """Build a run's model from the settings and the facts about its data in its folder."""
     tree = compose(run / RESOLVED)
-    facts = dict(table(load_run(run).data.get("data")))
+    facts = dict(as_table(load_run(run).data.get("data")))
     if isinstance(facts.get("input_shape"), list):
         facts["input_shape"] = tuple(facts["input_shape"])
     seed = tree.table["run"].table["seed"].value

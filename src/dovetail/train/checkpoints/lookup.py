@@ -20,7 +20,7 @@ from dovetail.checkpoint.manifest import MANIFEST
 from dovetail.config.schema import KEEP_BEST, KEEP_LAST
 from dovetail.metrics.direction import direction
 from dovetail.record.layout import RECORD
-from dovetail.record.runs import RunLookupError, checkpoint_folder, find_run, load_run, read_config, table
+from dovetail.record.runs import RunLookupError, as_table, checkpoint_folder, find_run, load_run, read_config
 
 if TYPE_CHECKING:
     from dovetail.checkpoint.manifest import CheckpointError
@@ -96,7 +96,7 @@ def find_saved(reference: str, output: Path) -> SavedRun:
     if path.is_dir() and not (path / RECORD).is_file() and checkpoint_folders(path):
         return SavedRun(path, None, path.name, retention)
     run = load_run(path) if (path / RECORD).is_file() else find_run(reference, output)
-    section = table(read_config(run.folder).get("checkpoint"))
+    section = as_table(read_config(run.folder).get("checkpoint"))
     monitor = str(section.get("monitor", "val_loss"))
     said = (section.get("mode"), run.data.get("checkpoint_mode"), direction(monitor))
     retention = Retention(

@@ -13,8 +13,8 @@ from dovetail.checkpoint.manifest import CheckpointError
 from dovetail.config.freeze import LENGTH_KEYS, freeze
 from dovetail.record.formatting import plural
 from dovetail.record.resumable import Change, ResumeError, changed_settings, changes_as_json, check_changes, is_finished
-from dovetail.record.runs import RunRecord, flat, load_run, number, table
-from dovetail.train.checkpoints.sharded import Verifier, read_shards
+from dovetail.record.runs import RunRecord, as_number, as_table, flat, load_run
+from dovetail.train.checkpoints.sharded import Verifier, read_own_shards
 from dovetail.train.checkpoints.state import restore_state
 from dovetail.train.errors import TrainingError
 from dovetail.train.state import Outcome
@@ -57,14 +57,14 @@ class Earlier:
 
     def outcome(self) -> Outcome:
         """Return the outcome that its record holds."""
-        record, best = self.record, table(self.record.data.get("best"))
+        record, best = self.record, as_table(self.record.data.get("best"))
         return Outcome(
             cast("Status", record.status),
             str(record.data.get("reason") or ""),
             record.data.get("stopped_by"),
             best_epoch=best.get("epoch"),
             best_metric=record.best[1] if record.best else None,
-            best_val_loss=number(best.get("val_loss")),
+            best_val_loss=as_number(best.get("val_loss")),
             metrics=record.metrics,
             test_metrics=record.test,
             total_time=record.duration or 0.0,
@@ -89,7 +89,7 @@ class Earlier:
             warnings.append("there is no checkpoint yet, so the run starts again")
         else:
             try:
-                state = point.state if run.group.mesh is None else read_shards(run, point.checkpoint.path)
+                state = point.state if run.group.mesh is None else read_own_shards(run, point.checkpoint.path)
                 restore_state(run, state)
             except TrainingError as error:
                 raise ResumeError(f"{point.checkpoint.path}: {error}") from error
@@ -117,12 +117,12 @@ class Earlier:
         """Return whether the run was extended at this very checkpoint, and ended before it saved another."""
         folder = None if point is None else os.path.relpath(point.checkpoint.path, run.store.path)
         return any(
-            entry.get("checkpoint") == folder and any(key in LENGTH_KEYS for key in table(entry.get("changed")))
+            entry.get("checkpoint") == folder and any(key in LENGTH_KEYS for key in as_table(entry.get("changed")))
             for entry in self.record.data.get("resumes") or ()
         )
 
     def _check_data(self, run: Run) -> None:
-        before = table(self.record.data.get("data"))
+        before = as_table(self.record.data.get("data"))
         for name in _DATA_FACTS:
             if name in before and before[name] != run.data.get(name):
                 raise ResumeError(
@@ -158,7 +158,7 @@ class Earlier:
         return point
 
     def _other_versions(self, record: Any) -> Iterator[tuple[str, tuple[Any, Any]]]:
-        before, now = flat(table(self.record.data.get("versions"))), flat(record["versions"])
+        before, now = flat(as_table(self.record.data.get("versions"))), flat(record["versions"])
         for name in {**before, **now}:
             if before.get(name) != now.get(name):
                 yield f"versions.{name}", (before.get(name), now.get(name))

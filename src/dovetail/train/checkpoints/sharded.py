@@ -168,10 +168,10 @@ def _read_intact(run: Run, path: Path, read: _Read) -> Any:
     if problem is not None:
         _logger.warning("skipping a damaged checkpoint: %s", problem)
         return None
-    return group.broadcast(state) if group.mesh is None else read_shards(run, path, read)
+    return group.broadcast(state) if group.mesh is None else read_own_shards(run, path, read)
 
 
-def read_shards(run: Run, path: Path, read: _Read = read_checkpoint) -> Any:
+def read_own_shards(run: Run, path: Path, read: _Read = read_checkpoint) -> Any:
     """Return what ``read`` returns for a verified checkpoint, each process its own shards.
 
     Raises:

@@ -58,7 +58,7 @@ POLICY: Final[tuple[tuple[Step, ...], ...]] = (
 )
 
 
-class AutoAugment:
+class RandomPolicy:
     """Apply a random sub-policy to each signal; all are equally likely.
 
     Args:

@@ -11,7 +11,7 @@ from dovetail import AtLeast, Batch, Between, MoreThan, Provided
 from dovetail.ops import spec_augment
 from dovetail.random import Draws
 from dovetail_signals.augment import functional, patches
-from dovetail_signals.augment.policy import AutoAugment as Policy
+from dovetail_signals.augment.policy import RandomPolicy
 from dovetail_signals.tfr import require_signals
 
 
@@ -107,7 +107,7 @@ class AutoAugment(_SignalTransform):
     """
 
     def __init__(self, *, policy: list[list[tuple[str, float, float]]] | None = None) -> None:
-        self._policy = Policy(policy)
+        self._policy = RandomPolicy(policy)
 
     def change(self, signals: Tensor, draws: Draws) -> Tensor:
         """Return the signals, each augmented by a random sub-policy."""
