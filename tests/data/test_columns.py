@@ -8,7 +8,7 @@ import pytest
 from dovetail.data import SplitOptions, split
 from dovetail.data.columns import natural_key
 from dovetail.data.errors import DataError
-from dovetail.data.table import csv_table
+from dovetail.data.table import csv_table, jsonl_table
 
 TABLE = """name,height,weight,sex,label
 ann,1.7,60,f,yes
@@ -109,3 +109,49 @@ def test_values_of_a_regression_must_fit_into_float32(write, value):
     """The message has the value and its line."""
     with pytest.raises(DataError, match=r"data.csv:3: .* in 'y' is not a finite float32 number"):
         csv_table(write(f"x,y\n1,2\n2,{value}\n"), "y", task="regression")
+
+
+@pytest.mark.parametrize(
+    "labels, names",
+    [
+        (["007", "7", "08"], ("7", "007", "08")),
+        (["1e3", "1000", "5"], ("1e3", "5", "1000")),
+        (["9007199254740993", "9007199254740992", "5"], ("5", "9007199254740992", "9007199254740993")),
+        (["1", "1.0", "2"], ("1", "1.0", "2")),
+        (["1", "", "1.0"], ("1", "1.0")),
+        (["True", "false", "true"], ("True", "false", "true")),
+        (["1.0", "2.0", "10.0"], ("1", "2", "10")),
+    ],
+)
+def test_labels_that_look_like_numbers_stay_apart(write, labels, names):
+    """Two texts are two classes, two one-hot inputs and two groups, even if they are the same number."""
+    rows = "".join(f"{row},{label}\n" for row, label in enumerate(labels * 2))
+    path = write(f"x,label\n{rows}")
+    samples = csv_table(path, "label", missing="drop")
+    one_hot = csv_table(path, "x", task="regression", features=[], one_hot=["label"], missing="drop")
+
+    assert set(samples.class_names) == set(names)
+    assert [samples.class_names[target] for target in samples.targets] == [
+        dict(zip(("1.0", "2.0", "10.0"), names, strict=True))[label] if labels[2] == "10.0" else label
+        for label in labels * 2
+        if label
+    ]
+    assert one_hot.inputs.shape[1] == len(names)
+    assert len(set(samples.column("label").tolist())) == len(names)
+
+
+def test_large_integers_of_json_stay_apart(write):
+    """Also beyond 2^53, where float64 has no odd ones."""
+    rows = "".join(f'{{"x": {row}, "l": {2**53 + row % 3}}}\n' for row in range(6))
+
+    assert jsonl_table(write(rows, "d.jsonl"), "l").class_names == tuple(str(2**53 + add) for add in range(3))
+
+
+def test_numbers_in_another_notation_stay_numbers(write):
+    """In features, regressions and meta, where the value counts."""
+    path = write("x,rpm,y\n007,1500.00,1e3\n7,1.5e3,1000\n08,1500,5\n")
+    samples = csv_table(path, "y", task="regression", features=["x"], meta=["rpm"])
+
+    assert samples.inputs.flatten().tolist() == [7, 7, 8]
+    assert samples.targets.tolist() == [1000, 1000, 5]
+    assert samples[0]["rpm"] == 1500

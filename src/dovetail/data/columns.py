@@ -30,6 +30,8 @@ RowError = Callable[[int, str], DataError]
 
 #: What stands for a missing value in a column of numbers; in a column of text, these are text.
 MISSING_WORDS: Final = frozenset({"na", "n/a", "nan", "null", "none", "?"})
+#: The numbers that stand for booleans, in lower case.
+_BOOLEANS: Final = {"true": 1.0, "false": 0.0}
 
 
 # --- values -----------------------------------------------------------------------------------------------------------
@@ -53,6 +55,8 @@ def number(cell: Cell) -> float | None:
 
 def as_label(value: Any) -> str:
     """Return a value of a column as text; a whole number has no decimal point."""
+    if isinstance(value, int):
+        return str(int(value))
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
@@ -95,6 +99,20 @@ class Table:
     columns: dict[str, Array]
     #: Columns of text that also contain numbers: the line of their first text, and that text.
     mixed: dict[str, tuple[int, str]]
+    #: The text of columns of numbers whose numbers do not tell it: ``007``, ``1e3``, ``True``, integers beyond 2^53.
+    texts: dict[str, Array]
+
+    def labels(self, name: str) -> Array:
+        """Return a column as labels, in which different texts stay different: numbers only if they tell their text."""
+        return self.texts.get(name, self.columns[name])
+
+    def target(self, name: str, task: Task) -> Array:
+        """Return the column to predict: labels, or the numbers of a regression."""
+        return self.labels(name) if task == "classification" else self.columns[name]
+
+    def split_columns(self, meta: Sequence[str]) -> dict[str, Array]:
+        """Return every column for splits; those of ``meta``, which batches hold, with their numbers."""
+        return {name: compact(self.columns[name] if name in meta else self.labels(name)) for name in self.columns}
 
     def column(self, name: str, option: str) -> Array:
         """Return a column.
@@ -140,7 +158,8 @@ class Table:
             return self
         rows = np.flatnonzero(~gaps)
         columns = {name: values[rows] for name, values in self.columns.items()}
-        return evolve(self, lines=self.lines[rows], columns=columns)
+        texts = {name: values[rows] for name, values in self.texts.items()}
+        return evolve(self, lines=self.lines[rows], columns=columns, texts=texts)
 
 
 @define
@@ -148,18 +167,50 @@ class _Content:
     """What the cells of a column contain."""
 
     numbers: bool = False
+    #: Whether there are ``true`` and ``false``, which are 1 and 0 in a column of nothing else.
+    booleans: bool = False
     #: The first cell that is neither a number nor missing, with its line.
     text: tuple[int, str] | None = None
+    #: Whether all numbers are whole; how they are written: as ``1``, as ``1.0``, or in another way.
+    whole: bool = True
+    plain: bool = False
+    dotted: bool = False
+    otherwise: bool = False
 
     @property
     def numeric(self) -> bool:
-        return self.numbers and self.text is None
+        return self.numbers != self.booleans and self.text is None
+
+    @property
+    def keeps_text(self) -> bool:
+        """Whether numbers may not tell the text of all cells."""
+        return self.numeric and self.whole and (self.booleans or self.otherwise or (self.plain and self.dotted))
 
     def add(self, line: int, cell: Cell, value: float | None, missing: frozenset[str]) -> None:
         if value is not None:
             self.numbers = True
+            self._add_notation(cell, value)
+        elif isinstance(cell, str) and cell.lower() in _BOOLEANS:
+            self.booleans = True
+            self.text = self.text or ((line, cell) if self.numbers else None)
         elif cell is not None and self.text is None and str(cell).lower() not in missing:
             self.text = (line, str(cell))
+
+    def _add_notation(self, cell: Cell, value: float) -> None:
+        self.whole = self.whole and float(value).is_integer()
+        if not self.whole:
+            return
+        written, whole = _written(cell), str(int(float(value)))
+        if written == whole:
+            self.plain = True
+        elif written == f"{whole}.0":
+            self.dotted = True
+        else:
+            self.otherwise = True
+
+
+def _written(cell: Cell) -> str:
+    return cell if isinstance(cell, str) else as_label(cell)
 
 
 def build_table(
@@ -196,18 +247,40 @@ def build_table(
         np.full(len(lines), math.nan) if content.numeric else np.full(len(lines), None, dtype=object)
         for content in contents
     ]
+    texts = {place: np.full(len(lines), None, dtype=object) for place, found in enumerate(contents) if found.keeps_text}
     words: dict[str, str] = {}
     for row, (_, cells) in enumerate(rows()):
-        for array, cell in zip(arrays, cells, strict=True):
+        for place, (array, cell) in enumerate(zip(arrays, cells, strict=True)):
             if array.dtype != object:
-                value = number_of(cell)
+                value = _value(cell, number_of)
                 array[row] = math.nan if value is None else value
-            elif cell is not None:
+            text_array = array if array.dtype == object else texts.get(place)
+            if text_array is not None and cell is not None:
                 # A label appears in thousands of rows: keep one string object for all of them.
-                text = cell if isinstance(cell, str) else as_label(cell)
-                array[row] = words.setdefault(text, text)
-    mixed = {name: found.text for name, found in zip(names, contents, strict=True) if found.numbers and found.text}
-    return Table(path, digest, np.asarray(lines), dict(zip(names, arrays, strict=True)), mixed)
+                text = _written(cell)
+                text_array[row] = words.setdefault(text, text)
+    return Table(
+        path,
+        digest,
+        np.asarray(lines),
+        dict(zip(names, arrays, strict=True)),
+        {name: found.text for name, found in zip(names, contents, strict=True) if found.numbers and found.text},
+        {
+            names[place]: column
+            for place, column in texts.items()
+            if contents[place].booleans or contents[place].otherwise or _merges(column, arrays[place])
+        },
+    )
+
+
+def _merges(texts: Array, numbers: Array) -> bool:
+    """Return whether two different texts are the same number."""
+    return len(set(texts) - {None}) > len(np.unique(numbers[~np.isnan(numbers)]))
+
+
+def _value(cell: Cell, number_of: Callable[[Cell], float | None]) -> float | None:
+    value = number_of(cell)
+    return _BOOLEANS.get(cell.lower()) if value is None and isinstance(cell, str) else value
 
 
 # --- targets ----------------------------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ class Fetcher:
 
     @_get_batch.default
     def _find_get_batch(self) -> Callable[[Any], Batch] | None:
-        plain = not self.transforms and not self._seeds_samples and isinstance(self.collator, DefaultCollator)
+        plain = not self.transforms and not self._seeds_samples and type(self.collator) is DefaultCollator
         return cast("Callable[[Any], Batch] | None", getattr(self.dataset, "get_batch", None)) if plain else None
 
     def __call__(self, address: Address) -> Batch:

@@ -11,7 +11,7 @@ import torch
 from attrs import define, evolve, field, frozen
 
 from dovetail.data.arrays import Array, as_inputs, read_headers, read_npy, read_npz
-from dovetail.data.columns import Missing, Table, Task, as_label, compact, make_targets
+from dovetail.data.columns import Missing, Table, Task, as_label, make_targets
 from dovetail.data.errors import DataError, listing
 from dovetail.data.samples import Indices, LabelledSamples
 from dovetail.data.table_files import read_csv, read_numbers
@@ -67,8 +67,8 @@ def folder(
         for name in names:
             table.column(name, option)
     table = table.complete((target, file), missing)
-    files = tuple(_resolve(root, table, row, as_label(name)) for row, name in enumerate(table.columns[file].tolist()))
-    values, class_names = make_targets(table.columns[target], target, task, tuple(classes), table.row_error)
+    files = tuple(_resolve(root, table, row, as_label(name)) for row, name in enumerate(table.labels(file).tolist()))
+    values, class_names = make_targets(table.target(target, task), target, task, tuple(classes), table.row_error)
     return FolderSamples(
         files,
         table.lines,
@@ -79,7 +79,7 @@ def folder(
         keys=tuple(keys),
         length=length,
         max_bytes=max_bytes,
-        columns={name: compact(column) for name, column in table.columns.items()},
+        columns=table.split_columns(meta),
         meta=tuple(meta),
     )
 

@@ -51,7 +51,7 @@ class Loader:
         pin_memory: bool,
         batch_transforms: BatchTransforms | None = None,
     ) -> None:
-        self.dataset = fetch.dataset
+        self.dataset, self.collator = fetch.dataset, fetch.collator
         self.sampler = sampler
         self.epoch = 0
         self._fetch = fetch

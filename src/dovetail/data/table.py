@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from attrs import evolve, frozen
 
-from dovetail.data.columns import Array, Missing, Table, Task, as_label, compact, distinct, make_targets
+from dovetail.data.columns import Array, Missing, Table, Task, as_label, distinct, make_targets
 from dovetail.data.errors import DataError, listing
 from dovetail.data.samples import TensorSamples, TextSamples
 from dovetail.data.table_files import read_csv, read_jsonl
@@ -164,8 +164,9 @@ class _TableUse:
 
 def _build(use: _TableUse) -> TensorSamples | TextSamples:
     table = use.table
-    targets, class_names = make_targets(table.columns[use.target], use.target, use.task, use.classes, table.row_error)
-    columns = {name: compact(values) for name, values in table.columns.items()}
+    values = table.target(use.target, use.task)
+    targets, class_names = make_targets(values, use.target, use.task, use.classes, table.row_error)
+    columns = table.split_columns(use.meta)
     if use.text is None:
         return TensorSamples(_inputs(use), targets, class_names, table.digest, columns, use.meta)
     return TextSamples.encode(
@@ -190,7 +191,7 @@ def _inputs(use: _TableUse) -> torch.Tensor:
         if len(wrong):
             row = int(wrong[0])
             raise table.row_error(row, f"{values[row]:g} in '{name}' is not a finite float32 number")
-    blocks = [inputs, *(_one_hot(table.columns[name]) for name in use.one_hot)]
+    blocks = [inputs, *(_one_hot(table.labels(name)) for name in use.one_hot)]
     return torch.from_numpy(np.concatenate(blocks, axis=1))
 
 

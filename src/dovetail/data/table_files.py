@@ -196,7 +196,10 @@ def _refuse_constant(name: str) -> float:
 def _json_cell(value: Any) -> Cell:
     if value is None or isinstance(value, str):
         return value or None
+    if not isinstance(value, int | float):
+        return json.dumps(value)
     try:
-        return float(value) if isinstance(value, int | float) else json.dumps(value)
+        # An integer that float64 cannot hold stays one, so that as a label it differs from its neighbours.
+        return float(value) if float(value) == value else value
     except OverflowError:
         return json.dumps(str(value)[:20])

@@ -90,7 +90,7 @@ def tiny_run(subject: Subject) -> Outcome:
         CheckFailed: the run failed; the message says why.
     """
     from dovetail.main import run
-    from dovetail.train.checkpoints.unsaved import UNSAVED
+    from dovetail.train.checks.own_generators import UNSAVED
     from dovetail.train.hooks import TRACKER_FAILED
 
     rows = "".join(f"{row % 5},{(row * 7) % 11},{row % 2}\n" for row in range(_ROWS))

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from dovetail.main import run
-from dovetail.train.checkpoints.unsaved import UNSAVED
+from dovetail.train.checks.own_generators import UNSAVED
 from dovetail.train.trainer import StandardTrainer
 from small_runs import alerts, small
 

@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import math
-import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import DataLoader
+
+from dovetail.data.fetcher import transforms_batches
+from dovetail.train.checks.own_generators import GENERATORS, UNSAVED, find_generators
 
 if TYPE_CHECKING:
     from dovetail.train.context import Run
 
-#: The type of the alerts.
-UNSAVED: Final = "unsaved_state"
 #: Objects whose state changes during training.
-_CHANGING: Final = (
-    torch.optim.Optimizer,
-    LRScheduler,
-    torch.Generator,
-    random.Random,
-    np.random.Generator,
-    np.random.RandomState,
-)
+_CHANGING: Final = (torch.optim.Optimizer, LRScheduler, *GENERATORS)
 
 
 class UnsavedState:
@@ -48,10 +41,12 @@ class UnsavedState:
                 # An object that was absent at the first look may be a cache that the part filled meanwhile.
                 if before is None or before == now:
                     continue
+            module = path in self._run.parts.modules() and isinstance(value, GENERATORS)
+            methods = "get_extra_state() and set_extra_state" if module else "state_dict() and load_state_dict"
             self._run.alert(
                 UNSAVED,
                 f"{path} keeps {type(value).__name__} '{name}', which no checkpoint holds: a resumed run would reset "
-                f"it and diverge. Give {owner} state_dict() and load_state_dict(state)",
+                f"it and diverge. Give {owner} {methods}(state)",
                 about=f"{path}.{name}",
                 cooldown=math.inf,
             )
@@ -64,12 +59,41 @@ def _found(run: Run) -> Iterator[tuple[tuple[str, str, str], Any]]:
     saved |= {id(tensor) for module in parts.modules().values() for tensor in (*module.parameters(), *module.buffers())}
     saved |= {id(part) for _, part in parts.named()}
     for path, part in parts.named():
-        if callable(getattr(part, "state_dict", None)) or path.startswith("trackers."):
+        if path.startswith("trackers.") or _of_samples(path, part):
+            continue
+        keeps_state = callable(getattr(part, "state_dict", None))
+        owners = [("", part)] if not keeps_state else []
+        if isinstance(part, nn.Module):  # whose state_dict holds no generator
+            owners = [(name, layer) for name, layer in part.named_modules() if not _has_extra_state(layer)]
+        for prefix, owner in owners:
+            for name, generator in find_generators(owner, prefix, skip=_of_the_run_or_a_layer(owner)):
+                yield (path, type(owner).__name__, name), generator
+        if keeps_state:
             continue
         for name, value in getattr(part, "__dict__", {}).items():
             for inner, item in _items(name, value):
-                if isinstance(item, (*_CHANGING, nn.Module, torch.Tensor)) and id(item) not in saved:
+                kept = isinstance(item, (*_CHANGING, nn.Module, torch.Tensor)) and not isinstance(item, GENERATORS)
+                if kept and id(item) not in saved:
                     yield (path, type(part).__name__, inner), item
+
+
+def _of_samples(path: str, part: Any) -> bool:
+    """Return whether a part works in loader workers, where saved state would not help; the first batch checks it."""
+    return path.startswith("transforms.") and not transforms_batches(part)
+
+
+def _has_extra_state(layer: nn.Module) -> bool:
+    return type(layer).get_extra_state is not nn.Module.get_extra_state
+
+
+def _of_the_run_or_a_layer(owner: Any) -> Callable[[Any], bool]:
+    """Return whether an object inside ``owner`` is the framework's, such as a run that it holds, or another layer."""
+
+    def skip(value: Any) -> bool:
+        foreign = type(value).__module__.partition(".")[0] == "dovetail" or isinstance(value, DataLoader | nn.Module)
+        return foreign and value is not owner
+
+    return skip
 
 
 def _items(name: str, value: Any) -> Iterator[tuple[str, Any]]:

@@ -21,6 +21,7 @@ from torch import nn
 
 from dovetail.checkpoint.sharded import local_shard
 from dovetail.train.checks.monitored import check_training_figures, check_validation_figures
+from dovetail.train.checks.own_generators import check_generators
 from dovetail.train.checks.transform_splits import check_transforms
 from dovetail.train.errors import MisfitError, known_error
 from dovetail.train.evaluate import evaluate
@@ -81,6 +82,7 @@ def try_evaluation(trainer: StandardTrainer, run: Run) -> dict[str, Any]:
     Raises:
         MisfitError: a part does not accept the batch, or a monitored metric is not among the figures.
     """
+    check_generators(run)
     check_transforms(run)
     loaders = run.parts.loaders
     loader = loaders.validation or loaders.test
