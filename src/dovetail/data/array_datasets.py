@@ -12,9 +12,10 @@ import torch
 
 from dovetail.config.diagnostics import suggest
 from dovetail.data.arrays import Array, Header, as_inputs, read_headers, read_npz
-from dovetail.data.columns import Task, make_targets
+from dovetail.data.columns import Task
 from dovetail.data.errors import DataError, count
 from dovetail.data.samples import TensorSamples
+from dovetail.data.targets import make_targets
 from dovetail.spec import AtLeast
 
 

@@ -11,10 +11,11 @@ import torch
 from attrs import define, evolve, field, frozen
 
 from dovetail.data.arrays import Array, as_inputs, read_headers, read_npy, read_npz
-from dovetail.data.columns import Missing, Table, Task, as_label, make_targets
+from dovetail.data.columns import Missing, Table, Task, as_label
 from dovetail.data.errors import DataError, listing
 from dovetail.data.samples import Indices, LabelledSamples
 from dovetail.data.table_files import read_csv, read_numbers
+from dovetail.data.targets import make_targets
 from dovetail.spec import AtLeast
 
 _SUFFIXES: Final = (".npz", ".npy", ".csv")

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from attrs import evolve, frozen
 
-from dovetail.data.columns import Array, Missing, Table, Task, as_label, distinct, make_targets
+from dovetail.data.columns import Array, Missing, Table, Task, as_label, distinct
 from dovetail.data.errors import DataError, listing
 from dovetail.data.samples import TensorSamples, TextSamples
 from dovetail.data.table_files import read_csv, read_jsonl
+from dovetail.data.targets import make_targets
 from dovetail.spec import AtLeast
 
 
