@@ -53,7 +53,7 @@ class Encoded:
     tree: Any
     tensors: Mapping[str, Mapping[str, torch.Tensor]]
     strides: Mapping[str, Mapping[str, list[int]]]
-    #: ``DTensor``s, of which this process writes its shards.
+    #: ``DTensor``s; this process writes its own shards.
     sharded: ShardedTensors = field(factory=dict)
 
     def nbytes(self) -> int:

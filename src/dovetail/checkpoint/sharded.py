@@ -90,7 +90,7 @@ class ShardedSpec:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-#: Returns the memory to read a tensor into: a full tensor, or a ``DTensor`` of which this process reads its shard.
+#: Returns the memory to read a tensor into: a full tensor, or a ``DTensor`` whose local shard is read.
 Allocate = Callable[[ShardedSpec], torch.Tensor]
 #: Writes shards into a checkpoint's folder, together with the other processes, and returns the pieces of all files.
 WriteShards = Callable[[Path, ShardedTensors], Mapping[str, list[Piece]]]

@@ -209,8 +209,8 @@ class CheckpointSection:
     monitor: str = setting("val_loss", "the metric that decides which checkpoint is best")
     mode: Literal["auto", "min", "max"] = setting(
         "auto",
-        "whether a lower or a higher value is better; 'auto' asks the metric, then the words of its name, and refuses "
-        "a name that says nothing",
+        "whether a lower or a higher value is better; 'auto' uses what the metric declares, then the words of its "
+        "name, and is an error for any other name",
     )
     best_only: bool = setting(default=False, text="keep one best and one last checkpoint")
     keep_best: int = setting(
@@ -320,7 +320,7 @@ class RunConfig:
     )
     trainer: Annotated[Part, OfKind("trainer", "standard")] = part("The training loop.")
     metrics: dict[str, Annotated[Part, OfKind("metric")]] = part("What is measured besides the loss.", factory=dict)
-    callbacks: dict[str, Annotated[Part, OfKind("callback")]] = part("What else runs at the hooks.", factory=dict)
+    callbacks: dict[str, Annotated[Part, OfKind("callback")]] = part("Objects whose hooks the run calls.", factory=dict)
     trackers: dict[str, Annotated[Part, OfKind("tracker")]] = part("Where else the run is recorded.", factory=dict)
     checkpoint: CheckpointSection = section(CheckpointSection)
     hardware: HardwareSection = section(HardwareSection)

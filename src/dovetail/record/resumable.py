@@ -50,7 +50,7 @@ class Change:
         return self.path in LENGTH_KEYS
 
     def changes_processes(self) -> bool:
-        """Return whether the setting is one of those that set how many processes train, and on how many samples."""
+        """Return whether the setting determines how many processes train, or on how many samples."""
         return self.path in _PROCESS_KEYS
 
     def __str__(self) -> str:

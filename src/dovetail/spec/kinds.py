@@ -156,9 +156,8 @@ KINDS: Final = Kinds(
                 "every": Reserved(
                     "dovetail.config.schema:EveryOption",
                     None,
-                    "when it gets figures: of every so many epochs, or { steps = … } "
-                    "for training figures every so many "
-                    "updates; by default all that are logged",
+                    "how often it gets figures: a number of epochs, or { steps = … } for training figures every so "
+                    "many updates; by default it gets all logged figures",
                 )
             },
         ),

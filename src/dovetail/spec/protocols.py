@@ -84,12 +84,12 @@ class Metric(Protocol):
     """Accumulates batches on the device and returns figures at the end, without a device sync in between.
 
     With several processes, each evaluates some of the batches, and a metric needs three more methods: ``state_dict()``
-    and ``load_state_dict(state)`` for what it has accumulated, and ``merge(states)``, which replaces that by the states
-    of all processes together.
+    and ``load_state_dict(state)`` for what it has accumulated, and ``merge(states)``, which replaces its own state with
+    the states of all processes combined.
 
-    A metric may say which values are better, in an attribute ``higher_is_better``: a dict of its figures, such as
+    A metric may declare which values are better in an attribute ``higher_is_better``: a dict of its figures, such as
     ``{"auc": True, "gap": False}``, or a bool for all of them. It decides which checkpoint is the best, and when to
-    stop early. Where a metric says nothing, whole words in a figure's name do, such as ``accuracy`` or ``mae``.
+    stop early. If a metric declares nothing, whole words in a figure's name decide, such as ``accuracy`` or ``mae``.
 
     A metric whose values are logged during training may define ``snapshot()``. It returns a metric with the state of
     this one, which later updates do not change. The framework can then measure batches, and read values, a little later

@@ -47,7 +47,7 @@ class Parts:
     """The built components of a run."""
 
     model: nn.Module
-    #: As its factory returned it. ``run.criterion`` is what computes a loss.
+    #: The loss as its factory returned it. ``run.criterion`` computes losses with it.
     loss: Any
     #: The phases of training; ``state.phase`` is the current one.
     phases: Sequence[Phase]

@@ -52,7 +52,7 @@ def rolling_vibration(
         slip: relative standard deviation of the time between impacts; 0.01 to 0.02 in practice.
         resonance_hz: of the structure, below half the sampling rate.
         damping: damping ratio of the resonance, 0 to 1.
-        load_zone: load-distribution factor ε; 0.5 for a bearing without clearance, half of which carries load.
+        load_zone: load-distribution factor ε; 0.5 without clearance, where half of the bearing carries load.
         shaft_level: amplitude of the shaft's first harmonic; the second has half of it, the third a quarter.
         snr_db: signal-to-noise ratio of the added white noise, in dB.
 

@@ -28,7 +28,8 @@ class EarlyStopping:
     Args:
         monitor: the metric.
         patience: how many checks without improvement stop the run; 0 and 1 both stop at the first.
-        mode: whether lower or higher values are better; ``"auto"`` asks the metric, then its name.
+        mode: whether lower or higher values are better; ``"auto"`` uses what the metric declares, then
+            its name.
         min_delta: how much better a value must be to count as an improvement.
         verbose: log each improvement.
 

@@ -13,7 +13,7 @@ from attrs import frozen
 
 Array = npt.NDArray[np.float64]
 
-#: Width of a picture in its own units, of which a line of text takes about 13, or 18 on a narrow page.
+#: Width of a picture in its own units; a line of text takes about 13 units, or 18 on a narrow page.
 WIDTH: Final = 560
 
 

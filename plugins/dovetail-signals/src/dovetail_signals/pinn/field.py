@@ -10,7 +10,7 @@ from torch import Tensor
 
 @final
 class Field:
-    """The values of a solution at points and its partial derivatives, in terms of which equations are written.
+    """The values of a solution at points and its partial derivatives, as equations use them.
 
     ``u.value`` is ``[points, unknowns]``, and so is each derivative: ``u("x")``, ``u("xx")``, ``u("xt")``. A derivative
     is computed on first use and cached.
